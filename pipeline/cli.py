@@ -1,0 +1,80 @@
+"""How every entry script starts: flags in, one clear line and exit status 2 for user mistakes."""
+
+import os
+import sys
+
+from absl import app, flags
+
+from pipeline.errors import UserError
+
+USER_ERROR_STATUS = 2
+
+
+def parse(define_flags, argv):
+    """Parse a command line into a fresh set of flags, leaving the global FLAGS alone.
+
+    Args:
+        define_flags: function that defines a script's flags on the `FlagValues` it gets.
+        argv: list of str, the program's name first.
+
+    Returns:
+        The parsed `absl.flags.FlagValues`.
+
+    Raises:
+        UserError: for an unknown flag, a value that does not parse or a stray argument.
+    """
+    flag_values = flags.FlagValues()
+    define_flags(flag_values)
+    _parse_into(flag_values, argv)
+    return flag_values
+
+
+def run(main, define_flags):
+    """Parse the command line, call `main(args)` and turn a `UserError` into exit status 2.
+
+    Args:
+        main: function of the parsed `FlagValues`.
+        define_flags: function that defines the script's flags on the `FlagValues` it gets.
+    """
+    define_flags(flags.FLAGS)
+
+    def run_main(_):
+        try:
+            main(flags.FLAGS)
+        except UserError as error:
+            _end_with(error)
+
+    app.run(run_main, flags_parser=_parse_or_end)
+
+
+def _parse_or_end(argv):
+    try:
+        if "--help" in argv or "-h" in argv:
+            print(flags.FLAGS.main_module_help())
+            sys.exit(0)
+        return _parse_into(flags.FLAGS, argv)
+    except UserError as error:
+        _end_with(error)
+
+
+def _parse_into(flag_values, argv):
+    try:
+        rest = flag_values(argv)
+    except flags.Error as error:
+        raise UserError(
+            "{} (--help lists the flags)".format(" ".join(str(error).split()))
+        ) from error
+    if len(rest) > 1:
+        raise UserError(
+            "unexpected argument {!r}: flags are written --name=value (--help lists them)".format(
+                rest[1]
+            )
+        )
+    return rest
+
+
+def _end_with(error):
+    program = os.path.basename(sys.argv[0])
+    sys.stderr.write("{}: error: {}\n".format(program, " ".join(str(error).split("\n"))))
+    sys.stderr.flush()
+    sys.exit(USER_ERROR_STATUS)
