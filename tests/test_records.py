@@ -1,0 +1,358 @@
+"""Records: what is written is what is read, and what does not fit is said in one line."""
+
+import collections
+import gzip
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from pipeline import records
+from pipeline.errors import UserError
+
+SCHEMA = records.pretraining_schema(8, 3)
+
+
+def values(number, schema=SCHEMA):
+    """A record whose every number tells which record it is of."""
+    return {feature.name: [number] * feature.length for feature in schema}
+
+
+def write(path, numbers, schema=SCHEMA, compress=False):
+    with records.RecordWriter(str(path), compress=compress) as writer:
+        for number in numbers:
+            writer.write(records.serialize(schema, values(number, schema)))
+    return str(path)
+
+
+def read(input_fn, params, batches=None):
+    """Batches of an input function as a list of dicts of arrays."""
+    with tf.Graph().as_default():
+        dataset = input_fn(params)
+        features = tf.data.make_one_shot_iterator(dataset).get_next()
+        read_batches = []
+        with tf.Session() as session:
+            while batches is None or len(read_batches) < batches:
+                try:
+                    read_batches.append(session.run(features))
+                except tf.errors.OutOfRangeError:
+                    break
+    return read_batches
+
+
+def numbers_of(batches):
+    return np.concatenate([batch["next_sentence_labels"][:, 0] for batch in batches]).tolist()
+
+
+def test_serialize_is_a_tf_example():
+    stored = values(1)
+    stored["input_ids"] = np.array([101, 5, 21127, 0, 0, 0, 0, 2**40])
+    stored["masked_lm_weights"] = [1.0, 0.5, 0.0]
+    features = tf.train.Example.FromString(records.serialize(SCHEMA, stored)).features.feature
+    assert set(features) == {feature.name for feature in SCHEMA}
+    assert features["input_ids"].int64_list.value[:] == [101, 5, 21127, 0, 0, 0, 0, 2**40]
+    assert features["masked_lm_weights"].float_list.value[:] == [1.0, 0.5, 0.0]
+
+
+def test_serialize_does_not_depend_on_the_order_of_names():
+    backwards = dict(reversed(list(values(3).items())))
+    assert records.serialize(SCHEMA, backwards) == records.serialize(SCHEMA, values(3))
+
+
+def test_serialize_refuses_a_wrong_length():
+    wrong = values(1)
+    wrong["segment_ids"] = [1] * 7
+    with pytest.raises(ValueError, match="segment_ids has 7 numbers instead of 8"):
+        records.serialize(SCHEMA, wrong)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_evaluation_reads_everything_once_in_order(tmp_path, compress):
+    files = [
+        write(tmp_path / "a", range(5), compress=compress),
+        write(tmp_path / "b", range(5, 7), compress=compress),
+    ]
+    batches = read(records.make_input_fn(files, SCHEMA, training=False), {"batch_size": 3})
+    assert numbers_of(batches) == [0, 1, 2, 3, 4, 5, 6, 0, 0]
+    real = np.concatenate([batch["is_real_example"] for batch in batches])
+    assert real.dtype == np.float32
+    assert real.tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0]
+    for feature in SCHEMA:
+        kind = np.float32 if feature.dtype == "float32" else np.int32
+        assert batches[0][feature.name].dtype == kind
+        np.testing.assert_array_equal(
+            batches[1][feature.name], np.repeat([[3], [4], [5]], feature.length, axis=1)
+        )
+        assert not batches[2][feature.name][1:].any()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_shapes_are_static(tmp_path, training):
+    input_fn = records.make_input_fn([write(tmp_path / "a", range(5))], SCHEMA, training)
+    with tf.Graph().as_default():
+        shapes = tf.data.get_output_shapes(input_fn({"batch_size": 4}))
+    expected = {feature.name: [4, feature.length] for feature in SCHEMA}
+    expected["is_real_example"] = [4]
+    assert {name: shape.as_list() for name, shape in shapes.items()} == expected
+
+
+def test_training_passes_are_whole_shuffled_and_repeated(tmp_path):
+    files = [write(tmp_path / name, range(n, n + 20)) for n, name in ((0, "a"), (20, "b"))]
+    input_fn = records.make_input_fn(files, SCHEMA, training=True, seed=1)
+    batches = read(input_fn, {"batch_size": 10}, batches=8)
+    numbers = numbers_of(batches)
+    assert sorted(numbers[:40]) == sorted(numbers[40:]) == list(range(40))
+    assert numbers[:40] != numbers[40:]
+    assert all(set(batch["is_real_example"]) == {1.0} for batch in batches)
+    from_first_file = sum(number < 20 for number in numbers[:10])
+    assert 1 <= from_first_file <= 9
+
+
+def test_training_order_follows_the_seed(tmp_path):
+    path = write(tmp_path / "a", range(30))
+
+    def order(seed):
+        input_fn = records.make_input_fn([path], SCHEMA, training=True, seed=seed)
+        return numbers_of(read(input_fn, {"batch_size": 10}, batches=3))
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+def test_batch_size_argument_serves_without_params(tmp_path):
+    path = write(tmp_path / "a", range(4))
+    input_fn = records.make_input_fn([path], SCHEMA, training=False, batch_size=2)
+    assert numbers_of(read(input_fn, None)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("num_files", [1, 5])
+def test_hosts_of_a_pod_share_the_records(tmp_path, num_files):
+    context = collections.namedtuple("Context", "num_hosts current_host")
+    files = [write(tmp_path / str(n), range(n * 4, n * 4 + 4)) for n in range(num_files)]
+    input_fn = records.make_input_fn(files, SCHEMA, training=True, seed=7)
+    seen = []
+    for host in (0, 1):
+        numbers = len([n for n in range(num_files) if num_files == 1 or n % 2 == host]) * 4
+        batch_size = numbers // 2 if num_files == 1 else numbers
+        params = {"batch_size": batch_size, "context": context(2, host)}
+        seen += numbers_of(read(input_fn, params, batches=1))
+    assert sorted(seen) == list(range(num_files * 4))
+
+
+def test_shorter_records_are_padded_with_a_warning(tmp_path, caplog):
+    path = write(tmp_path / "a", [7])
+    wanted = records.pretraining_schema(10, 5)
+    with caplog.at_level("WARNING"):
+        input_fn = records.make_input_fn([path], wanted, training=False)
+    text = caplog.text
+    assert "input_ids, input_mask, segment_ids stored with length 8, padded to 10" in text
+    assert "masked_lm_weights stored with length 3, padded to 5" in text
+    batch = read(input_fn, {"batch_size": 1})[0]
+    assert batch["input_ids"].tolist() == [[7] * 8 + [0] * 2]
+    assert batch["masked_lm_weights"].tolist() == [[7.0] * 3 + [0.0] * 2]
+
+
+def test_check_returns_the_stored_schema_in_silence_when_it_fits(tmp_path, caplog):
+    path = write(tmp_path / "a", [7])
+    with caplog.at_level("WARNING"):
+        assert records.check_records([path], SCHEMA) == SCHEMA
+    assert not caplog.records
+    assert records.check_records([path], records.pretraining_schema(9, 3)) == SCHEMA
+
+
+def damaged(tmp_path):
+    path = write(tmp_path / "bad", [1])
+    with open(path, "r+b") as stream:
+        stream.truncate(40)
+    return path
+
+
+def not_gzip(tmp_path):
+    (tmp_path / "bad").write_bytes(records.GZIP_MAGIC + b"rest" * 20)
+    return str(tmp_path / "bad")
+
+
+def text(tmp_path):
+    (tmp_path / "bad").write_text("one sentence and another\n" * 9)
+    return str(tmp_path / "bad")
+
+
+def gzipped_text(tmp_path):
+    with gzip.open(str(tmp_path / "bad"), "wb") as stream:
+        stream.write(b"one sentence and another\n" * 9)
+    return str(tmp_path / "bad")
+
+
+def empty(tmp_path):
+    (tmp_path / "bad").write_bytes(b"")
+    return str(tmp_path / "bad")
+
+
+def not_an_example(tmp_path):
+    with records.RecordWriter(str(tmp_path / "bad")) as writer:
+        writer.write(b"\xff\xff\xff")
+    return str(tmp_path / "bad")
+
+
+def missing(tmp_path):
+    return str(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (damaged, "is not a TFRecord"),
+        (not_gzip, "is not a TFRecord"),
+        (text, "is not a TFRecord"),
+        (gzipped_text, "is not a TFRecord"),
+        (not_an_example, "is not a TFRecord"),
+        (empty, "holds no record"),
+        (missing, "does not exist"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path, make, message):
+    path = make(tmp_path)
+    good = write(tmp_path / "good", [1])
+    with pytest.raises(UserError, match=message) as raised:
+        records.make_input_fn([good, path], SCHEMA, training=True)
+    assert path in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "stored, wanted, message",
+    [
+        ((16, 3), (8, 3), "input_ids has length 16 but the flags allow 8"),
+        ((8, 5), (8, 3), "masked_lm_positions has length 5 but the flags allow 3"),
+    ],
+)
+def test_longer_records_are_refused_with_both_numbers(tmp_path, stored, wanted, message):
+    path = write(tmp_path / "a", [1], records.pretraining_schema(*stored))
+    with pytest.raises(UserError, match=message):
+        records.check_records([path], records.pretraining_schema(*wanted))
+
+
+def test_a_missing_feature_is_named(tmp_path):
+    path = write(tmp_path / "a", [1], records.classification_schema(8))
+    with pytest.raises(UserError, match="no feature masked_lm_positions: it holds input_ids"):
+        records.check_records([path], SCHEMA)
+
+
+def test_a_feature_of_the_wrong_kind_is_named(tmp_path):
+    schema = [feature._replace(dtype="float32") for feature in records.classification_schema(8)]
+    path = write(tmp_path / "a", [1], schema)
+    with pytest.raises(UserError, match="input_ids is a float_list instead of a int64_list"):
+        records.check_records([path], records.classification_schema(8))
+
+
+def test_files_of_different_lengths_are_refused(tmp_path):
+    shorter = records.pretraining_schema(8, 2)
+    files = [write(tmp_path / "a", [1]), write(tmp_path / "b", [1], shorter)]
+    with pytest.raises(UserError, match="a holds 3 masked_lm_positions .* but .*b holds 2"):
+        records.check_records(files, SCHEMA)
+
+
+def test_gzipped_and_plain_files_do_not_mix(tmp_path):
+    files = [write(tmp_path / "a", [1], compress=True), write(tmp_path / "b", [1])]
+    with pytest.raises(UserError, match="b is not gzipped"):
+        records.make_input_fn(files, SCHEMA, training=True)
+
+
+def test_a_writer_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "sub" / "a"
+    with pytest.raises(RuntimeError), records.RecordWriter(str(path)) as writer:
+        writer.write(b"half")
+        raise RuntimeError("stop")
+    assert os.listdir(str(path.parent)) == []
+    write(path, [1])
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError), records.RecordWriter(str(path)):
+        raise RuntimeError("stop")
+    assert path.read_bytes() == before
+    assert os.listdir(str(path.parent)) == ["a"]
+
+
+def test_the_file_appears_only_when_complete(tmp_path):
+    path = tmp_path / "a"
+    with records.RecordWriter(str(path)) as writer:
+        writer.write(b"one")
+        assert not path.exists()
+    assert path.exists()
+
+
+def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        write(tmp_path / "file" / "a", [1])
+    with pytest.raises(UserError, match="cannot write"):
+        records.write_manifest(str(tmp_path / "file" / "a"), {})
+
+
+def test_a_full_disk_is_a_user_error(tmp_path):
+    script = (
+        "import resource, signal, sys\n"
+        "from pipeline import records\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
+        "try:\n"
+        "    with records.RecordWriter(sys.argv[1]) as writer:\n"
+        "        for _ in range(1000):\n"
+        "            writer.write(b'x' * 1000)\n"
+        "except records.UserError as error:\n"
+        "    sys.exit(str(error))\n"
+    )
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100000
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "a")],
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "cannot write {}".format(tmp_path / "a") in done.stderr.splitlines()[-1]
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_find_files_takes_commas_globs_and_sorts(tmp_path):
+    for name in ("b.rec", "a.rec", "c.txt", "[x]", "a.rec.manifest.json", "d.rec.tmp"):
+        (tmp_path / name).write_text("")
+    found = records.find_files("{0}/c.txt, {0}/*rec*,{0}/a.rec,{0}/[x]".format(tmp_path))
+    assert [os.path.basename(path) for path in found] == ["[x]", "a.rec", "b.rec", "c.txt"]
+
+
+@pytest.mark.parametrize("part", ["none*", "none", "no/folder/*"])
+def test_find_files_names_what_matches_nothing(tmp_path, part):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UserError) as raised:
+        records.find_files("{0}/a,{0}/{1}".format(tmp_path, part))
+    assert "{}/{}".format(tmp_path, part) in str(raised.value)
+
+
+@pytest.mark.parametrize("pattern, message", [("", "no input file"), (",", "no input file")])
+def test_find_files_wants_a_name(pattern, message):
+    with pytest.raises(UserError, match=message):
+        records.find_files(pattern)
+
+
+def test_find_files_refuses_a_folder(tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        records.find_files(str(tmp_path))
+
+
+def test_manifest_round_trip(tmp_path):
+    path = str(tmp_path / "sub" / "a.tfrecord")
+    assert records.read_manifest(path) is None
+    records.write_manifest(path, {"flags": {"max_seq_length": 128}, "字": "汉"})
+    assert records.read_manifest(path) == {"flags": {"max_seq_length": 128}, "字": "汉"}
+    assert os.listdir(str(tmp_path / "sub")) == ["a.tfrecord.manifest.json"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe{}"])
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    (tmp_path / "a.manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match="a.manifest.json"):
+        records.read_manifest(str(tmp_path / "a"))
