@@ -1,0 +1,373 @@
+"""Text to pieces to ids, every piece with its span in the original text.
+
+`FullTokenizer` is what other modules use. It works with a WordPiece vocabulary (`vocab.txt`, what
+every published Chinese ALBERT has) or with a SentencePiece model:
+
+    tokenizer = FullTokenizer("albert_config/vocab.txt")
+    tokenizer.tokenize_with_offsets("ALBERT在2019年")
+        # ["al", "##bert", "在", "2019", "年"], [(0, 2), (2, 6), (6, 7), (7, 11), (11, 12)]
+
+WordPiece is specified by two small classes, as in the field: `BasicTokenizer` (text to words) and
+`WordpieceTokenizer` (word to pieces). `WordpieceEncoder` gives the same pieces many times faster.
+
+The pieces are those of BERT and of `tokenizers.BertWordPieceTokenizer`, except for:
+
+    text                      here                              tokenizers
+    "[MASK]", "[SEP]", ...    plain text, as in BERT: a text    the special piece
+                              cannot forge a piece of structure
+    U+2B820 to U+2B91F        Chinese characters, as in BERT    not Chinese: several make one word
+    lone surrogates           dropped, like control characters  no such text
+    characters that came or   by the Unicode tables of this     by those of Unicode 8 (2015): other
+    changed after Unicode 8   Python                            word boundaries around them
+    several combining marks   as they stand in the text         sorted as in NFD; seen only with a
+                                                                vocabulary that has spacing marks
+"""
+
+import collections
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.errors import UserError
+
+PAD, UNK, CLS, SEP, MASK = MARKERS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class Encoding(NamedTuple):
+    """Pieces of a text: arrays of int32 [n]; piece i stands for text[begins[i]:ends[i]]."""
+
+    ids: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+
+
+class FullTokenizer:
+    """Text to pieces and ids, for WordPiece and SentencePiece alike.
+
+    Args:
+        vocab_file: path of a WordPiece vocabulary, one piece a line; not read if
+            `spm_model_file` is given.
+        do_lower_case: bool, whether to lower-case the text and strip its accents.
+        spm_model_file: path of a SentencePiece model, or None.
+
+    Attributes:
+        vocab: OrderedDict, piece to id, in the order of the ids.
+        inv_vocab: dict, id to piece.
+
+    Raises:
+        UserError: when the file is missing or is not such a vocabulary.
+    """
+
+    def __init__(self, vocab_file, do_lower_case=True, spm_model_file=None):
+        self._encoder = WordpieceEncoder(load_vocab(vocab_file), do_lower_case)
+        self.vocab = self._encoder.vocab
+        self.inv_vocab = {i: piece for piece, i in self.vocab.items()}
+
+    def encode(self, text):
+        """Return the `Encoding` of a str of any length; the longer, the faster."""
+        return self._encoder.encode(text)
+
+    def encode_many(self, texts):
+        """Return a list with the `Encoding` of each str; spans count from the start of each."""
+        return self._encoder.encode_many(texts)
+
+    def tokenize(self, text):
+        """Return the pieces of a text, a list of str."""
+        return self.convert_ids_to_tokens(self.encode(text).ids.tolist())
+
+    def tokenize_with_offsets(self, text):
+        """Return (pieces, spans): list of str and list of half-open (begin, end) in `text`.
+
+        A span goes from the first to the last character that is left of the piece after
+        normalization: for "e" + U+0301 it is that of "e". Spans never go backwards; those of
+        pieces that come from one character (a Hangul syllable) are equal.
+        """
+        ids, begins, ends = self.encode(text)
+        return (
+            self.convert_ids_to_tokens(ids.tolist()),
+            list(zip(begins.tolist(), ends.tolist())),
+        )
+
+    def convert_tokens_to_ids(self, tokens):
+        """Return the ids of pieces, a list of int; KeyError for a str that is no piece."""
+        return [self.vocab[token] for token in tokens]
+
+    def convert_ids_to_tokens(self, ids):
+        """Return the pieces of ids, a list of str; KeyError for an int that is no id."""
+        return [self.inv_vocab[i] for i in ids]
+
+
+def load_vocab(path):
+    """Read a WordPiece vocabulary: UTF-8, one piece a line, the first has id 0.
+
+    Args:
+        path: str or path.
+
+    Returns:
+        OrderedDict, piece to id.
+
+    Raises:
+        UserError: when the file is missing, binary or empty, has an empty row or a piece twice, or
+            lacks one of [PAD], [UNK], [CLS], [SEP], [MASK].
+    """
+    content = _read(path, "vocabulary").rstrip(b"\n")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UserError(
+            "vocabulary {}: a text file of one piece a line is expected, and this is binary; "
+            "a SentencePiece model goes to spm_model_file".format(path)
+        )
+    if not text:
+        raise UserError("vocabulary {} is empty".format(path))
+    vocab = collections.OrderedDict()
+    # Not splitlines(): U+2028 is a piece.
+    for row, line in enumerate(text.split("\n"), start=1):
+        piece = line.rstrip("\r")
+        if not piece:
+            raise UserError("vocabulary {}, row {}: empty".format(path, row))
+        if piece in vocab:
+            raise UserError(
+                "vocabulary {}, row {}: {!r} stands already in row {}".format(
+                    path, row, piece, vocab[piece] + 1
+                )
+            )
+        vocab[piece] = len(vocab)
+    _check_markers(vocab, "vocabulary {}".format(path))
+    return vocab
+
+
+def _read(path, kind):
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise UserError("{} {}: {}".format(kind, path, error.strerror)) from error
+
+
+def _check_markers(vocab, where):
+    missing = [marker for marker in MARKERS if marker not in vocab]
+    if missing:
+        raise UserError(
+            "{} has no {}: expected is the vocabulary of a BERT or ALBERT".format(
+                where, ", ".join(missing)
+            )
+        )
+
+
+class BasicTokenizer:
+    """Text to words: the specification of BERT, a character at a time.
+
+    Args:
+        do_lower_case: bool, whether to lower-case and to strip accents.
+    """
+
+    def __init__(self, do_lower_case=True):
+        self._do_lower_case = do_lower_case
+
+    def tokenize(self, text):
+        """Return the words of a text, a list of str."""
+        return [word for word, _ in self.split(text)]
+
+    def split(self, text):
+        """Return the words as (word, sources): str and, for each character, its index in `text`.
+
+        split("Né à2") == [("ne", [0, 1]), ("a2", [3, 4])]
+        """
+        words = []
+        characters, sources = [], []
+        for index, character in enumerate(text + " "):
+            for normalized in self.normalize(character):
+                if normalized != " ":
+                    characters.append(normalized)
+                    sources.append(index)
+                elif characters:
+                    words.append(("".join(characters), sources))
+                    characters, sources = [], []
+        return words
+
+    def normalize(self, character):
+        """Return what one character of the text becomes, spaces marking the ends of words.
+
+        "É" becomes "e", "中" " 中 ", "," " , ", a tab " ", a control character "", U+2260 " = ".
+        What it becomes does not depend on its neighbours.
+        """
+        if character in "\t\n\r":
+            return " "
+        if _is_dropped(character):
+            return ""
+        if character.isspace():
+            return " "
+        is_chinese = _is_chinese(character)
+        if self._do_lower_case:
+            decomposed = unicodedata.normalize("NFD", character)
+            character = "".join(c.lower() for c in decomposed if unicodedata.category(c) != "Mn")
+        return "".join(
+            " {} ".format(c) if is_chinese or _is_punctuation(c) else c for c in character
+        )
+
+
+def _is_dropped(character):
+    # Cc control, Cf format, Co private use, Cs surrogate; Cn, not assigned (yet), is kept.
+    return character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs")
+
+
+def _is_punctuation(character):
+    # All of ASCII but letters, digits and space, even "$" and "^", which Unicode has as symbols.
+    is_ascii_symbol = "!" <= character <= "~" and not character.isalnum()
+    return is_ascii_symbol or unicodedata.category(character).startswith("P")
+
+
+# Blocks of Chinese characters, first and last. Not Hangul, Hiragana or Katakana, which are written
+# with (or next to) spaces or in words: they are tokenized like other alphabets.
+_CHINESE_BLOCKS = (
+    (0x3400, 0x4DBF),  # extension A
+    (0x4E00, 0x9FFF),  # unified ideographs
+    (0xF900, 0xFAFF),  # compatibility ideographs
+    (0x20000, 0x2A6DF),  # extension B
+    (0x2A700, 0x2B73F),  # extension C
+    (0x2B740, 0x2B81F),  # extension D
+    (0x2B820, 0x2CEAF),  # extension E
+    (0x2F800, 0x2FA1F),  # compatibility supplement
+)
+
+
+def _is_chinese(character):
+    return any(first <= ord(character) <= last for first, last in _CHINESE_BLOCKS)
+
+
+class WordpieceTokenizer:
+    """Word to pieces: greedily the longest piece of the vocabulary, from left to right.
+
+    Args:
+        vocab: set or dict of pieces; those that continue a word begin with "##".
+        max_word_length: int, characters; a longer word is [UNK].
+    """
+
+    def __init__(self, vocab, max_word_length=100):
+        self._vocab = vocab
+        self._max_word_length = max_word_length
+
+    def tokenize(self, word):
+        """Return the pieces of a word, a list of str."""
+        return [piece for piece, _, _ in self.split(word)]
+
+    def split(self, word):
+        """Return the pieces as (piece, begin, end); all of the word is [UNK] if a part is unknown.
+
+        split("albert") == [("al", 0, 2), ("##bert", 2, 6)]
+        """
+        unknown = [(UNK, 0, len(word))]
+        if len(word) > self._max_word_length:
+            return unknown
+        pieces = []
+        begin = 0
+        while begin < len(word):
+            prefix = "##" if begin else ""
+            for end in range(len(word), begin, -1):
+                piece = prefix + word[begin:end]
+                if piece in self._vocab:
+                    break
+            else:
+                return unknown
+            pieces.append((piece, begin, end))
+            begin = end
+        return pieces
+
+
+# Entries of WordpieceEncoder's table that are not the id of a piece.
+_WORD, _SPACE, _UNSEEN = -1, -2, -3
+
+
+class WordpieceEncoder:
+    """`BasicTokenizer` and `WordpieceTokenizer` in one, for whole documents at a time.
+
+    Most characters of a Chinese text are words by themselves (Chinese characters, punctuation):
+    a table from code points to ids does them in a few operations of numpy. What stands between
+    them and spaces, Latin words and numbers mainly, is looked up in a dictionary. The table and
+    the dictionary are filled, by the specification, when a character or word is first seen.
+
+    Args:
+        vocab: dict, piece to id.
+        do_lower_case: bool.
+    """
+
+    def __init__(self, vocab, do_lower_case=True):
+        self.vocab = vocab
+        self._basic = BasicTokenizer(do_lower_case)
+        self._wordpiece = WordpieceTokenizer(vocab)
+        self._table = np.full(0x110000, _UNSEEN, np.int32)  # of all code points
+        self._words = _WordCache(self.spell_out)
+
+    def spell_out(self, text):
+        """Return the rows (id, begin, end) of a text as int32 [n, 3], by the specification."""
+        rows = []
+        for word, sources in self._basic.split(text):
+            for piece, begin, end in self._wordpiece.split(word):
+                rows.append((self.vocab[piece], sources[begin], sources[end - 1] + 1))
+        return np.array(rows, np.int32).reshape(-1, 3)
+
+    def encode(self, text):
+        """Return the `Encoding` of a str."""
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        entries = self._look_up(codes)
+        singles = np.flatnonzero(entries >= 0).astype(np.int32)
+        edges = np.flatnonzero(np.diff(entries == _WORD, prepend=False, append=False))
+        begins, ends = edges[::2], edges[1::2]
+        words = [self._words[text[b:e]] for b, e in zip(begins.tolist(), ends.tolist())]
+        rows = np.concatenate([np.empty((0, 3), np.int32)] + words)
+        rows[:, 1:] += np.repeat(begins, [len(word) for word in words])[:, np.newaxis]
+        return Encoding(
+            *np.insert(
+                np.stack([entries[singles], singles, singles + 1]),
+                np.searchsorted(singles, rows[:, 1]),
+                rows.T,
+                axis=1,
+            )
+        )
+
+    def encode_many(self, texts):
+        """Return a list with the `Encoding` of each str."""
+        starts = np.cumsum([0] + [len(text) + 1 for text in texts])
+        ids, begins, ends = self.encode("\n".join(texts))
+        cuts = np.searchsorted(begins, starts)
+        return [
+            Encoding(ids[i:j], begins[i:j] - start, ends[i:j] - start)
+            for i, j, start in zip(cuts[:-1].tolist(), cuts[1:].tolist(), starts.tolist())
+        ]
+
+    def _look_up(self, codes):
+        entries = self._table[codes]
+        unseen = entries == _UNSEEN
+        if unseen.any():
+            for code in np.unique(codes[unseen]).tolist():
+                self._table[code] = self._classify(chr(code))
+            entries = self._table[codes]
+        return entries
+
+    def _classify(self, character):
+        normalized = self._basic.normalize(character)
+        if normalized == " ":
+            return _SPACE
+        pieces = self.spell_out(character)
+        is_word_by_itself = normalized.startswith(" ") and normalized.endswith(" ")
+        return pieces[0, 0] if is_word_by_itself and len(pieces) == 1 else _WORD
+
+
+class _WordCache(dict):
+    """Stretch of text to its rows, made when first asked for."""
+
+    _MAX_SIZE = 1 << 17
+
+    def __init__(self, spell_out):
+        super().__init__()
+        self._spell_out = spell_out
+
+    def __missing__(self, text):
+        if len(self) >= self._MAX_SIZE:
+            self.clear()
+        self[text] = rows = self._spell_out(text)
+        return rows
