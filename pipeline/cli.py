@@ -1,5 +1,6 @@
 """How every entry script starts: flags in, one clear line and exit status 2 for user mistakes."""
 
+import logging
 import os
 import sys
 
@@ -37,6 +38,8 @@ def run(main, define_flags):
         define_flags: function that defines the script's flags on the `FlagValues` it gets.
     """
     define_flags(flags.FLAGS)
+    # TensorFlow's logger has a handler of its own; absl's would write each line a second time.
+    logging.getLogger("tensorflow").propagate = False
 
     def run_main(_):
         try:

@@ -1,0 +1,203 @@
+"""Pre-train ALBERT on masked pieces and sentence order, on TPU, GPU or CPU."""
+
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+import modeling
+import optimization
+from pipeline import cli, estimator, metrics, records
+from pipeline.errors import UserError
+
+RESULTS = "eval_results"
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    options = {"flag_values": flag_values}
+    flags.DEFINE_string(
+        "input_file", None, "TFRecords to train on: paths and globs, comma-separated.", **options
+    )
+    flags.DEFINE_string(
+        "eval_input_file",
+        None,
+        "TFRecords held out for evaluation; without it the training files are evaluated.",
+        **options,
+    )
+    flags.DEFINE_string("bert_config_file", None, "JSON file of the model.", **options)
+    flags.DEFINE_integer(
+        "max_seq_length",
+        512,
+        "Pieces of a sequence; shorter records are padded.",
+        lower_bound=1,
+        **options,
+    )
+    flags.DEFINE_integer(
+        "max_predictions_per_seq",
+        51,
+        "Masked pieces of a sequence; fewer are padded.",
+        lower_bound=1,
+        **options,
+    )
+    flags.DEFINE_bool("do_train", False, "Train.", **options)
+    flags.DEFINE_bool("do_eval", False, "Evaluate the latest checkpoint.", **options)
+    flags.DEFINE_enum("optimizer", "lamb", optimization.OPTIMIZERS, "Optimizer.", **options)
+    flags.DEFINE_float("learning_rate", 0.00176, "Highest learning rate.", **options)
+    flags.DEFINE_float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0, **options)
+    flags.DEFINE_integer(
+        "num_train_steps", 125000, "Steps to train, warm-up included.", lower_bound=1, **options
+    )
+    flags.DEFINE_integer(
+        "num_warmup_steps",
+        3125,
+        "Steps over which the learning rate rises.",
+        lower_bound=0,
+        **options,
+    )
+    flags.DEFINE_integer(
+        "max_eval_steps", None, "Batches of an evaluation; all of them if left out.", **options
+    )
+    estimator.define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
+
+
+def main(args):
+    """Train, evaluate, or both."""
+    if not (args.do_train or args.do_eval):
+        raise UserError("nothing to do: give --do_train=True or --do_eval=True")
+    settings = estimator.run_settings(args)
+    config = load_config(args.bert_config_file, args.max_seq_length)
+    optimizer = optimizer_config(args, config.layout)
+    schema = records.pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
+    train_files, eval_files = input_files(args)
+    estimator.announce(settings)
+    model_fn = estimator.make_model_fn(
+        make_forward(config, use_one_hot_embeddings=settings.use_tpu),
+        settings,
+        lambda loss: optimization.create_train_op(loss, optimizer, settings.use_tpu),
+        args.num_train_steps,
+    )
+    runner = estimator.make_estimator(model_fn, settings)
+    with estimator.user_errors():
+        if args.do_train:
+            train_input = records.make_input_fn(
+                train_files, schema, training=True, seed=args.random_seed
+            )
+            runner.train(train_input, max_steps=args.num_train_steps)
+        if args.do_eval:
+            eval_input = records.make_input_fn(eval_files, schema, training=False)
+            results = evaluate(runner, eval_input, args.max_eval_steps)
+            estimator.write_results(settings.output_dir, RESULTS, results)
+
+
+def load_config(path, max_seq_length):
+    """Read the model's JSON file and hold it against the sequence length.
+
+    Raises:
+        UserError: without a path, for a bad file or a sequence the model has no positions for.
+    """
+    if not path:
+        raise UserError(
+            "--bert_config_file is needed, for example albert_config/albert_config_tiny.json"
+        )
+    config = modeling.AlbertConfig.from_json_file(path)
+    if max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            "--max_seq_length={} is more than max_position_embeddings={} of {}".format(
+                max_seq_length, config.max_position_embeddings, path
+            )
+        )
+    return config
+
+
+def optimizer_config(args, layout):
+    """Return the `OptimizerConfig` of the flags; LAMB's slots follow the layout."""
+    return optimization.OptimizerConfig(
+        optimizer=args.optimizer,
+        learning_rate=args.learning_rate,
+        num_train_steps=args.num_train_steps,
+        num_warmup_steps=args.num_warmup_steps,
+        weight_decay=args.weight_decay,
+        slots=layout,
+    )
+
+
+def input_files(args):
+    """Return the lists of training and of evaluation files.
+
+    Raises:
+        UserError: where a file is needed and not found.
+    """
+    if not args.input_file and (args.do_train or not args.eval_input_file):
+        raise UserError("--input_file is needed: TFRecords of create_pretraining_data.py")
+    train_files = records.find_files(args.input_file) if args.input_file else []
+    if args.eval_input_file:
+        return train_files, records.find_files(args.eval_input_file)
+    if args.do_eval:
+        tf.logging.warning(
+            "EVALUATION ON THE TRAINING FILES, since --eval_input_file is not given: "
+            "the accuracies will say nothing about text that the model has not seen"
+        )
+    return train_files, train_files
+
+
+def make_forward(config, use_one_hot_embeddings=False):
+    """Return the forward pass of pre-training, a function of (features, mode).
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        use_one_hot_embeddings: bool; True on TPU.
+    """
+
+    def forward(features, mode):
+        model = modeling.AlbertModel(
+            config,
+            mode == tf.estimator.ModeKeys.TRAIN,
+            features["input_ids"],
+            features["input_mask"],
+            features["segment_ids"],
+            use_one_hot_embeddings,
+        )
+        masked_lm = modeling.masked_lm_head(
+            model,
+            features["masked_lm_positions"],
+            features["masked_lm_ids"],
+            features["masked_lm_weights"],
+        )
+        order = modeling.sentence_order_head(model, features["next_sentence_labels"])
+        return estimator.ModelOutputs(
+            loss=masked_lm.loss + order.loss,
+            predictions=None,
+            eval_metrics=(metrics.pretraining_metrics, metric_tensors(features, masked_lm, order)),
+            scalars={"masked_lm_loss": masked_lm.loss, "sentence_order_loss": order.loss},
+        )
+
+    return forward
+
+
+def metric_tensors(features, masked_lm, order):
+    """Return the arguments of `metrics.pretraining_metrics`."""
+    return [
+        masked_lm.example_loss,
+        tf.argmax(masked_lm.logits, axis=-1, output_type=tf.int32),
+        features["masked_lm_ids"],
+        features["masked_lm_weights"],
+        order.example_loss,
+        tf.argmax(order.logits, axis=-1, output_type=tf.int32),
+        features["next_sentence_labels"],
+        features["is_real_example"],
+    ]
+
+
+def evaluate(runner, input_fn, max_steps):
+    """Evaluate the latest checkpoint; returns a dict of metrics over real examples only."""
+    found = runner.evaluate(input_fn, steps=max_steps)
+    results = {"global_step": int(found["global_step"])}
+    # The Estimator's own loss counts the examples that fill up the last batch; this does not.
+    results["loss"] = float(found["masked_lm_loss"] + found["sentence_order_loss"])
+    for name in sorted(found):
+        if name.startswith(("masked_lm", "sentence_order")):
+            results[name] = float(found[name])
+    return results
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)
