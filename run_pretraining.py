@@ -81,7 +81,7 @@ def main(args):
             train_input = records.make_input_fn(
                 train_files, schema, training=True, seed=args.random_seed
             )
-            runner.train(train_input, max_steps=args.num_train_steps)
+            estimator.train(runner, train_input, args.num_train_steps)
         if args.do_eval:
             eval_input = records.make_input_fn(eval_files, schema, training=False)
             results = evaluate(runner, eval_input, args.max_eval_steps)

@@ -255,19 +255,21 @@ def _restore(settings, new_variables):
 
 
 def _training_hooks(outputs, train_op, settings, num_train_steps):
-    """Progress, NaN guard and TensorBoard scalars; a TPU cannot fetch tensors of its graph."""
+    """Show and watch the scalars; a TPU cannot fetch tensors of its graph."""
     if settings.use_tpu:
         return []
-    losses = {"loss": outputs.loss}
-    losses.update(outputs.scalars)
-    shown = dict(losses, **train_op.scalars)
+    hooks.watch(dict(train_op.scalars, loss=outputs.loss))
+    shown = {"loss": outputs.loss}
+    shown.update(outputs.scalars)
+    shown.update(train_op.scalars)
     for name, scalar in shown.items():
         tf.summary.scalar(name, scalar)
-    watched = dict(loss=outputs.loss, **train_op.scalars)
-    return [
-        hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size),
-        hooks.NanGuardHook(watched, settings.output_dir),
-    ]
+    return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size)]
+
+
+def train(runner, input_fn, max_steps):
+    """Train an Estimator up to a global step and stop at once where the loss is no number."""
+    runner.train(input_fn, max_steps=max_steps, hooks=[hooks.NanGuardHook(runner.model_dir)])
 
 
 @contextlib.contextmanager

@@ -53,23 +53,36 @@ class ProgressHook(tf.train.SessionRunHook):
             self._marked_step, self._marked_time = step, now
 
 
+WATCHED = "watched_scalars"
+
+
+def watch(scalars):
+    """Give `NanGuardHook` scalars of the graph being built: a dict of name to tensor."""
+    for name, scalar in scalars.items():
+        tf.add_to_collection(WATCHED, tf.identity(scalar, name="watched/" + name))
+
+
 class NanGuardHook(tf.train.SessionRunHook):
-    """Stops training when the loss or the gradient's norm is no finite number.
+    """Stops training when a watched scalar is no finite number.
+
+    It takes its tensors from the graph since it goes to `Estimator.train` itself: there it comes
+    before the Estimator's own check, which says neither step nor values.
 
     Args:
-        scalars: dict of name to scalar tensor; all are watched and told.
         model_dir: str, where the checkpoints are.
 
     Raises:
         UserError: with step, values and the last checkpoint.
     """
 
-    def __init__(self, scalars, model_dir):
-        self._scalars = scalars
+    def __init__(self, model_dir):
         self._model_dir = model_dir
 
     def begin(self):
         self._global_step = tf.train.get_or_create_global_step()
+        self._scalars = {
+            scalar.op.name.split("/")[-1]: scalar for scalar in tf.get_collection(WATCHED)
+        }
 
     def before_run(self, run_context):
         return tf.train.SessionRunArgs((self._global_step, self._scalars))
