@@ -1,0 +1,183 @@
+"""LAMB, and the moment update it shares with AdamW, as the published ALBERT code has them.
+
+    m <- beta1 m + (1 - beta1) g
+    v <- beta2 v + (1 - beta2) g^2
+    u  = m / (sqrt(v) + epsilon) + weight_decay w
+    w <- w - learning_rate ratio u
+
+Adam's moments (arXiv 1412.6980, Algorithm 1) without its bias correction, which the published
+code leaves out, and decoupled weight decay (AdamW, arXiv 1711.05101, Algorithm 2, line 12). LAMB
+(arXiv 1904.00962, Algorithm 2) sets ratio = |w| / |u| for each variable; AdamW has ratio = 1.
+"""
+
+import re
+from typing import NamedTuple, Tuple
+
+import tensorflow.compat.v1 as tf
+
+EXCLUDE_FROM_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
+
+
+def densify(gradient, variable):
+    """Return `gradient` as a tensor of the variable's shape; rows that occur twice are summed.
+
+    Args:
+      gradient: float Tensor, or tf.IndexedSlices over the variable's first dimension.
+      variable: the variable it belongs to.
+    """
+    if isinstance(gradient, tf.IndexedSlices):
+        rows = variable.shape.as_list()[0]
+        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, rows)
+    return gradient
+
+
+class MomentOptimizer(tf.train.Optimizer):
+    """Do the update in the head of this module with ratio = 1; a subclass may give another ratio.
+
+    The moments are slots named `<variable>/<slot name>`, as in published checkpoints. A sparse
+    gradient is made dense first: the published code decays the moments of every row, touched or
+    not, and weight decay and trust ratio concern the whole variable in any case.
+    """
+
+    slot_names = ("adam_m", "adam_v")
+
+    def __init__(
+        self,
+        learning_rate,
+        weight_decay=0.01,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-6,
+        exclude_from_weight_decay=EXCLUDE_FROM_WEIGHT_DECAY,
+        name=None,
+    ):
+        """Make an optimizer.
+
+        Args:
+          learning_rate: float, scalar float Tensor, or callable that returns one.
+          weight_decay: float, times the learning rate; 0 for none.
+          beta1: float in [0, 1), decay of the first moment.
+          beta2: float in [0, 1), decay of the second moment.
+          epsilon: float > 0, added to the root of the second moment.
+          exclude_from_weight_decay: regular expressions; a variable whose name one of them is
+            found in (`re.search`) is not decayed.
+          name: name scope of the update; the class name where absent.
+        """
+        super().__init__(use_locking=False, name=name or type(self).__name__)
+        self._learning_rate = learning_rate
+        self._weight_decay = weight_decay
+        self._beta1 = beta1
+        self._beta2 = beta2
+        self._epsilon = epsilon
+        self._exclude_from_weight_decay = tuple(exclude_from_weight_decay)
+
+    def apply_averaged_gradients(self, grads_and_vars, global_step):
+        """Apply gradients that are the same in every replica, and count one step.
+
+        `apply_gradients` sums over the replicas of a tf.distribute strategy; this takes gradients
+        that were reduced before, so that they could be clipped as a whole.
+
+        Args:
+          grads_and_vars: pairs of a dense gradient and its variable.
+          global_step: integer variable, incremented by one after the update.
+
+        Returns:
+          An operation. To be called in a replica context, or without a strategy.
+        """
+
+        def apply(strategy, grads_and_vars):
+            with tf.init_scope():
+                self._create_slots([variable for _, variable in grads_and_vars])
+            self._prepare()
+            updates = [
+                strategy.extended.update(
+                    variable, lambda var, grad: self._apply_dense(grad, var), args=(gradient,)
+                )
+                for gradient, variable in grads_and_vars
+            ]
+            with tf.control_dependencies(updates):
+                return strategy.extended.update(global_step, lambda step: step.assign_add(1).op)
+
+        with tf.name_scope(self.get_name()):
+            return tf.distribute.get_replica_context().merge_call(apply, args=(grads_and_vars,))
+
+    def _create_slots(self, var_list):
+        # A fresh VariableScope is the root scope, whatever scope or custom getter the caller is in.
+        with tf.variable_scope(tf.VariableScope(reuse=False)):
+            for var in var_list:
+                for slot_name in self.slot_names:
+                    self._zeros_slot(var, slot_name, slot_name)
+
+    def _prepare(self):
+        learning_rate = self._call_if_callable(self._learning_rate)
+        self._learning_rate_tensor = tf.convert_to_tensor(learning_rate, name="learning_rate")
+
+    def _apply_dense(self, grad, var):
+        m, v = [self.get_slot(var, slot_name) for slot_name in self.slot_names]
+        next_m = self._beta1 * m + (1.0 - self._beta1) * grad
+        next_v = self._beta2 * v + (1.0 - self._beta2) * tf.square(grad)
+        update = next_m / (tf.sqrt(next_v) + self._epsilon)
+        if self._is_decayed(var):
+            update += self._weight_decay * var
+        step_size = tf.cast(self._learning_rate_tensor, update.dtype) * self._ratio(var, update)
+        return tf.group(m.assign(next_m), v.assign(next_v), var.assign_sub(step_size * update))
+
+    def _resource_apply_dense(self, grad, handle):
+        return self._apply_dense(grad, handle)
+
+    def _apply_sparse(self, grad, var):
+        return self._apply_dense(densify(grad, var), var)
+
+    def _resource_apply_sparse(self, grad, handle, indices):
+        return self._apply_sparse(tf.IndexedSlices(grad, indices), handle)
+
+    # `densify` sums rows that occur twice: the base class need not make them unique before.
+    _apply_sparse_duplicate_indices = _apply_sparse
+    _resource_apply_sparse_duplicate_indices = _resource_apply_sparse
+
+    def _is_decayed(self, var):
+        """Tell whether the variable's name matches none of the patterns excluded from decay."""
+        name = re.sub(r"(/replica_\d+)?:\d+$", "", var.name)
+        return not any(re.search(pattern, name) for pattern in self._exclude_from_weight_decay)
+
+    def _ratio(self, var, update):
+        """Return what the learning rate is multiplied with for this variable: float or scalar."""
+        del var, update
+        return 1.0
+
+
+class Scheme(NamedTuple):
+    """What the published versions of LAMB differ in."""
+
+    slot_names: Tuple[str, str]
+    adapts_excluded: bool  # Trust ratio also for variables without weight decay.
+
+
+SCHEMES = {
+    "albert_zh": Scheme(slot_names=("lamb_m", "lamb_v"), adapts_excluded=True),
+    "google": Scheme(slot_names=("adam_m", "adam_v"), adapts_excluded=False),
+}
+
+
+class LAMBOptimizer(MomentOptimizer):
+    """LAMB (arXiv 1904.00962, Algorithm 2) with phi(z) = z, in either published scheme."""
+
+    def __init__(self, learning_rate, slots="albert_zh", **moments):
+        """Make an optimizer.
+
+        Args:
+          learning_rate: float, scalar float Tensor, or callable that returns one.
+          slots: key of SCHEMES, the code base whose checkpoints and rule for the ratio to follow.
+          **moments: the other arguments of `MomentOptimizer`.
+        """
+        super().__init__(learning_rate, **moments)
+        self.slot_names, self._adapts_excluded = SCHEMES[slots]
+
+    def _ratio(self, var, update):
+        """Return the trust ratio |w| / |u|; 1 where either norm is 0."""
+        if not (self._adapts_excluded or self._is_decayed(var)):
+            return 1.0
+        # tf.nn.l2_loss is half the squared norm, in a single pass.
+        weight, change = tf.nn.l2_loss(var), tf.nn.l2_loss(update)
+        both = tf.logical_and(weight > 0.0, change > 0.0)
+        return tf.where(both, tf.sqrt(weight / change), tf.ones_like(weight))

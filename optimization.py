@@ -1,0 +1,200 @@
+"""AdamW, the learning-rate schedule, clipping, and the training operation made of them."""
+
+from typing import Dict, NamedTuple, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from lamb_optimizer import (
+    EXCLUDE_FROM_WEIGHT_DECAY,
+    SCHEMES,
+    LAMBOptimizer,
+    MomentOptimizer,
+    densify,
+)
+from pipeline.errors import UserError
+
+
+class OptimizerConfig(NamedTuple):
+    """Everything that decides how gradients change the weights."""
+
+    optimizer: str  # Key of OPTIMIZERS.
+    learning_rate: float  # Its peak, at the end of the warm-up.
+    num_train_steps: int
+    num_warmup_steps: int = 0
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-6
+    clip_norm: float = 1.0  # Largest global norm of the gradients; 0 turns clipping off.
+    end_learning_rate: float = 0.0
+    slots: str = "albert_zh"  # Key of lamb_optimizer.SCHEMES; AdamW has one scheme only.
+    exclude_from_weight_decay: Tuple[str, ...] = EXCLUDE_FROM_WEIGHT_DECAY
+
+
+class TrainOp(NamedTuple):
+    """One training step, and what is worth plotting about it."""
+
+    op: tf.Operation
+    scalars: Dict[str, tf.Tensor]  # learning_rate, grad_norm (before clipping): float32 scalars.
+
+
+class AdamWeightDecayOptimizer(MomentOptimizer):
+    """AdamW (arXiv 1711.05101, Algorithm 2) as BERT has it: slots `adam_m`, `adam_v`."""
+
+
+def _lamb(config, learning_rate, **moments):
+    return LAMBOptimizer(learning_rate, slots=config.slots, **moments)
+
+
+def _adamw(config, learning_rate, **moments):
+    del config
+    return AdamWeightDecayOptimizer(learning_rate, **moments)
+
+
+OPTIMIZERS = {"lamb": _lamb, "adamw": _adamw}
+
+
+def check_config(config):
+    """Raise UserError for the first field of an OptimizerConfig that cannot be meant."""
+    rules = [
+        ("optimizer", config.optimizer in OPTIMIZERS, "one of " + ", ".join(sorted(OPTIMIZERS))),
+        ("slots", config.slots in SCHEMES, "one of " + ", ".join(sorted(SCHEMES))),
+        ("learning_rate", config.learning_rate >= 0, "0 or more"),
+        ("end_learning_rate", config.end_learning_rate >= 0, "0 or more"),
+        ("num_train_steps", config.num_train_steps > 0, "1 or more"),
+        (
+            "num_warmup_steps",
+            0 <= config.num_warmup_steps <= config.num_train_steps,
+            "between 0 and num_train_steps (%s)" % config.num_train_steps,
+        ),
+        ("weight_decay", config.weight_decay >= 0, "0 or more"),
+        ("beta1", 0 <= config.beta1 < 1, "at least 0 and below 1"),
+        ("beta2", 0 <= config.beta2 < 1, "at least 0 and below 1"),
+        ("epsilon", config.epsilon > 0, "above 0"),
+        ("clip_norm", config.clip_norm >= 0, "0 (no clipping) or more"),
+    ]
+    for field, valid, wanted in rules:
+        if not valid:
+            raise UserError("%s is %r; it must be %s" % (field, getattr(config, field), wanted))
+
+
+def create_optimizer(config, learning_rate):
+    """Make the optimizer that the config names.
+
+    Args:
+      config: OptimizerConfig.
+      learning_rate: float, scalar float Tensor, or callable that returns one.
+
+    Returns:
+      A tf.train.Optimizer.
+
+    Raises:
+      UserError: a field of the config is out of range.
+    """
+    check_config(config)
+    return OPTIMIZERS[config.optimizer](
+        config,
+        learning_rate,
+        weight_decay=config.weight_decay,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        epsilon=config.epsilon,
+        exclude_from_weight_decay=config.exclude_from_weight_decay,
+    )
+
+
+def learning_rate_schedule(config, global_step):
+    """Return BERT's learning rate: linear warm-up, then linear decay.
+
+    1. step < num_warmup_steps: learning_rate * step / num_warmup_steps (0 at step 0).
+    2. From then on: the line from learning_rate at step 0, not at the end of the warm-up, to
+       end_learning_rate at num_train_steps; the rate drops where the warm-up ends.
+    3. After num_train_steps: end_learning_rate.
+
+    Args:
+      config: OptimizerConfig.
+      global_step: integer scalar, the number of finished steps.
+
+    Returns:
+      float32 scalar Tensor.
+    """
+    peak, end = config.learning_rate, config.end_learning_rate
+    step = tf.cast(global_step, tf.float32)
+    done = tf.minimum(step / config.num_train_steps, 1.0)
+    decayed = (peak - end) * (1.0 - done) + end
+    if not config.num_warmup_steps:
+        return decayed
+    warming = peak * (step / config.num_warmup_steps)
+    return tf.where(step < config.num_warmup_steps, warming, decayed)
+
+
+def create_train_op(loss, config, use_tpu=False, variables=None):
+    """Make the operation of one training step.
+
+    To be called once in each replica of a tf.distribute strategy, in each TPU shard, or without
+    either. The step taken is that of the mean of the replicas' losses.
+
+    Args:
+      loss: float32 scalar Tensor, this replica's loss.
+      config: OptimizerConfig.
+      use_tpu: bool, whether the graph is built for TPU shards.
+      variables: list of variables to train; all trainable ones where absent.
+
+    Returns:
+      A TrainOp. Its op updates the variables, then increments the global step by one.
+
+    Raises:
+      UserError: a field of the config is out of range.
+      ValueError: the loss depends on none of the variables.
+    """
+    global_step = tf.train.get_or_create_global_step()
+    learning_rate = learning_rate_schedule(config, global_step)
+    optimizer = create_optimizer(config, learning_rate)
+
+    gradients, variables = _dense_gradients(loss, variables or tf.trainable_variables())
+    gradients = _average_over_replicas(gradients, use_tpu)
+    gradients, grad_norm = _clip(gradients, config.clip_norm)
+    op = optimizer.apply_averaged_gradients(list(zip(gradients, variables)), global_step)
+    return TrainOp(op, {"learning_rate": learning_rate, "grad_norm": grad_norm})
+
+
+def _dense_gradients(loss, variables):
+    """Return the gradients as tensors, and the variables that have one.
+
+    Sparse gradients are made dense before anything else: of rows that occur twice the norm would
+    count the parts, not their sum.
+    """
+    pairs = list(zip(tf.gradients(loss, variables), variables))
+    without = [variable.op.name for gradient, variable in pairs if gradient is None]
+    if without:
+        tf.logging.info("Not trained, for the loss does not depend on them: %s", ", ".join(without))
+    pairs = [(densify(g, variable), variable) for g, variable in pairs if g is not None]
+    if not pairs:
+        raise ValueError("The loss depends on none of the variables: " + ", ".join(without))
+    gradients, variables = zip(*pairs)
+    return list(gradients), list(variables)
+
+
+def _average_over_replicas(gradients, use_tpu):
+    """Return the mean of the gradients over TPU shards or tf.distribute replicas."""
+    if use_tpu:
+        num_shards = tf.tpu.cross_replica_sum(tf.ones([]))
+        return [tf.tpu.cross_replica_sum(gradient) / num_shards for gradient in gradients]
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return gradients
+
+    def reduce(strategy, gradients):
+        # As ReplicaContext.all_reduce, whose custom gradient fails on variables of other replicas.
+        mean = tf.distribute.ReduceOp.MEAN
+        return strategy.extended.batch_reduce_to(mean, list(zip(gradients, gradients)))
+
+    return context.merge_call(reduce, args=(gradients,))
+
+
+def _clip(gradients, clip_norm):
+    """Scale the gradients down to a global norm of at most `clip_norm`; return the norm before."""
+    norm = tf.global_norm(gradients)
+    if clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)
+    return gradients, norm
