@@ -24,10 +24,13 @@ The pieces are those of BERT and of `tokenizers.BertWordPieceTokenizer`, except 
 """
 
 import collections
+import functools
 import unicodedata
 from typing import NamedTuple
 
 import numpy as np
+import sentencepiece
+from sentencepiece import sentencepiece_pb2
 
 from pipeline.errors import UserError
 
@@ -60,7 +63,10 @@ class FullTokenizer:
     """
 
     def __init__(self, vocab_file, do_lower_case=True, spm_model_file=None):
-        self._encoder = WordpieceEncoder(load_vocab(vocab_file), do_lower_case)
+        if spm_model_file:
+            self._encoder = SentencePieceEncoder(spm_model_file, do_lower_case)
+        else:
+            self._encoder = WordpieceEncoder(load_vocab(vocab_file), do_lower_case)
         self.vocab = self._encoder.vocab
         self.inv_vocab = {i: piece for piece, i in self.vocab.items()}
 
@@ -190,24 +196,27 @@ class BasicTokenizer:
         return words
 
     def normalize(self, character):
-        """Return what one character of the text becomes, spaces marking the ends of words.
+        """Return what one character of a text becomes, spaces marking the ends of words.
 
         "É" becomes "e", "中" " 中 ", "," " , ", a tab " ", a control character "", U+2260 " = ".
         What it becomes does not depend on its neighbours.
         """
-        if character in "\t\n\r":
-            return " "
-        if _is_dropped(character):
-            return ""
-        if character.isspace():
-            return " "
-        is_chinese = _is_chinese(character)
-        if self._do_lower_case:
-            decomposed = unicodedata.normalize("NFD", character)
-            character = "".join(c.lower() for c in decomposed if unicodedata.category(c) != "Mn")
-        return "".join(
-            " {} ".format(c) if is_chinese or _is_punctuation(c) else c for c in character
-        )
+        return _normalize(character, self._do_lower_case)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _normalize(character, do_lower_case):
+    if character in "\t\n\r":
+        return " "
+    if _is_dropped(character):
+        return ""
+    if character.isspace():
+        return " "
+    is_chinese = _is_chinese(character)
+    if do_lower_case:
+        decomposed = unicodedata.normalize("NFD", character)
+        character = "".join(c.lower() for c in decomposed if unicodedata.category(c) != "Mn")
+    return "".join(" {} ".format(c) if is_chinese or _is_punctuation(c) else c for c in character)
 
 
 def _is_dropped(character):
@@ -331,19 +340,19 @@ class WordpieceEncoder:
 
     def encode_many(self, texts):
         """Return a list with the `Encoding` of each str."""
-        starts = np.cumsum([0] + [len(text) + 1 for text in texts])
+        starts = np.cumsum([0] + [len(text) + 1 for text in texts], dtype=np.int32)
         ids, begins, ends = self.encode("\n".join(texts))
         cuts = np.searchsorted(begins, starts)
-        return [
-            Encoding(ids[i:j], begins[i:j] - start, ends[i:j] - start)
-            for i, j, start in zip(cuts[:-1].tolist(), cuts[1:].tolist(), starts.tolist())
-        ]
+        shift = np.repeat(starts[:-1], np.diff(cuts))
+        begins, ends = begins - shift, ends - shift
+        cuts = cuts.tolist()
+        return [Encoding(ids[i:j], begins[i:j], ends[i:j]) for i, j in zip(cuts, cuts[1:])]
 
     def _look_up(self, codes):
         entries = self._table[codes]
         unseen = entries == _UNSEEN
         if unseen.any():
-            for code in np.unique(codes[unseen]).tolist():
+            for code in set(codes[unseen].tolist()):
                 self._table[code] = self._classify(chr(code))
             entries = self._table[codes]
         return entries
@@ -371,3 +380,102 @@ class _WordCache(dict):
             self.clear()
         self[text] = rows = self._spell_out(text)
         return rows
+
+
+class SentencePieceEncoder:
+    """A SentencePiece model, fed as in Google's ALBERT.
+
+    The text is decomposed (NFKD), loses its combining marks and may be lower-cased; of a piece
+    that ends in a digit and a comma, the comma becomes a piece of its own. Source:
+    google-research/albert, tokenization.py, `preprocess_text` and `encode_pieces`.
+
+    Args:
+        path: of the model.
+        do_lower_case: bool.
+
+    Attributes:
+        vocab: OrderedDict, piece to id; what the model calls <pad> and <unk> is [PAD] and [UNK].
+
+    Raises:
+        UserError: when the file is missing, is no SentencePiece model or lacks a marker.
+    """
+
+    def __init__(self, path, do_lower_case=True):
+        self._do_lower_case = do_lower_case
+        self._model = _load_sentencepiece(path)
+        pieces = [self._model.id_to_piece(i) for i in range(self._model.get_piece_size())]
+        for marker, i in ((PAD, self._model.pad_id()), (UNK, self._model.unk_id())):
+            if i >= 0 and marker not in pieces:
+                pieces[i] = marker
+        self.vocab = collections.OrderedDict((piece, i) for i, piece in enumerate(pieces))
+        _check_markers(self.vocab, "SentencePiece model {}".format(path))
+
+    def encode(self, text):
+        """Return the `Encoding` of a str; a piece that is only the space before a word is empty."""
+        normalized, sources = self._normalize(text)
+        # SentencePiece counts in bytes of UTF-8.
+        sources = [i for c, i in zip(normalized, sources) for _ in c.encode("utf-8")]
+        rows = []
+        for piece, begin, end in self._split(normalized):
+            if begin < end:
+                rows.append((piece, sources[begin], sources[end - 1] + 1))
+            else:
+                here = sources[end] if end < len(sources) else len(text)
+                rows.append((piece, here, here))
+        return Encoding(*np.array(rows, np.int32).reshape(-1, 3).T)
+
+    def encode_many(self, texts):
+        """Return a list with the `Encoding` of each str."""
+        return [self.encode(text) for text in texts]
+
+    def _normalize(self, text):
+        """Return (normalized, sources): str and, for each character, its index in `text`."""
+        characters, sources = [], []
+        for index, character in enumerate(text):
+            for c in unicodedata.normalize("NFKD", character):
+                if not unicodedata.combining(c) and unicodedata.category(c) != "Cs":
+                    characters.append(" " if c.isspace() else c)
+                    sources.append(index)
+        normalized = "".join(characters)
+        # The only character that is longer in lower case, U+0130, has been decomposed.
+        return normalized.lower() if self._do_lower_case else normalized, sources
+
+    def _split(self, text):
+        """Yield (id, begin, end) of the pieces of a normalized text, without leading spaces."""
+        for piece in self._parse(text):
+            word = piece.surface.lstrip()
+            begin = piece.end - len(word.encode("utf-8"))
+            if word[-1:] == "," and word[-2:-1].isdigit():
+                is_word_start = piece.piece.startswith(_SPACE_MARK)
+                for i, sub_begin, sub_end in self._split_number(word[:-1], is_word_start):
+                    yield i, begin + sub_begin, begin + sub_end
+                yield self._model.piece_to_id(","), piece.end - 1, piece.end
+            else:
+                yield piece.id, begin, piece.end
+
+    def _split_number(self, number, is_word_start):
+        for piece in self._parse(number):
+            if is_word_start or not piece.piece.startswith(_SPACE_MARK):
+                yield piece.id, piece.begin, piece.end
+            elif piece.piece != _SPACE_MARK:
+                without_mark = self._model.piece_to_id(piece.piece[len(_SPACE_MARK) :])
+                yield without_mark, piece.begin, piece.end
+
+    def _parse(self, text):
+        serialized = self._model.encode(text, out_type="serialized_proto")
+        return sentencepiece_pb2.SentencePieceText.FromString(serialized).pieces
+
+
+_SPACE_MARK = "\u2581"
+
+
+def _load_sentencepiece(path):
+    model = sentencepiece.SentencePieceProcessor()
+    try:
+        model.LoadFromSerializedProto(_read(path, "SentencePiece model"))
+    except RuntimeError as error:
+        raise UserError(
+            "SentencePiece model {}: a binary model file is expected, and this is none; "
+            "a vocabulary of one piece a line goes to vocab_file".format(path)
+        ) from error
+    return model
