@@ -11,9 +11,9 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
 from pipeline.errors import UserError
+from pipeline.files import TEMPORARY_SUFFIX, make_parent, write_text
 
 MANIFEST_SUFFIX = ".manifest.json"
-TEMPORARY_SUFFIX = ".tmp"
 GZIP_MAGIC = b"\x1f\x8b\x08"
 # Instances held in memory to shuffle. One of 512 pieces is about 3 kB serialized.
 SHUFFLE_BUFFER = 50000
@@ -134,13 +134,6 @@ class RecordWriter:
         return UserError("cannot write {}: {}".format(self._path, error.message))
 
 
-def make_parent(path):
-    """Make the folder that `path` lies in, where it does not exist."""
-    folder = path.rpartition("/")[0]
-    if folder:
-        tf.io.gfile.makedirs(folder)
-
-
 def find_files(pattern):
     """Return the sorted list of the files that a flag names.
 
@@ -184,14 +177,13 @@ def write_manifest(path, manifest):
     Raises:
         UserError: where the file cannot be written.
     """
-    target = path + MANIFEST_SUFFIX
-    try:
-        make_parent(target)
-        with tf.io.gfile.GFile(target + TEMPORARY_SUFFIX, "w") as stream:
-            stream.write(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
-        tf.io.gfile.rename(target + TEMPORARY_SUFFIX, target, overwrite=True)
-    except tf.errors.OpError as error:
-        raise UserError("cannot write {}: {}".format(target, error.message)) from error
+    write_text(path + MANIFEST_SUFFIX, json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
+
+
+def remove_manifest(records_file):
+    """Remove the manifest beside a records file, if any, before the file is made again."""
+    if tf.io.gfile.exists(records_file + MANIFEST_SUFFIX):
+        tf.io.gfile.remove(records_file + MANIFEST_SUFFIX)
 
 
 def read_manifest(records_file):
