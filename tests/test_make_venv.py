@@ -1,4 +1,4 @@
-"""make_venv.sh: makes and keeps .venv, removes what does not serve, and says what to do where there is no Python."""
+"""make_venv.sh: makes and keeps .venv, removes what does not serve, says where Python is missing."""
 
 import os
 import shutil
