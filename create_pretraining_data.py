@@ -145,12 +145,11 @@ def _output_files(output_file, files):
 
 def _warn_of_lengths(args):
     masked = round(args.masked_lm_prob * args.max_seq_length)
-    if masked != args.max_predictions_per_seq:
+    if masked > args.max_predictions_per_seq:
         tf.logging.warning(
-            "--masked_lm_prob masks %d pieces of a full sequence but --max_predictions_per_seq is "
-            "%d: the smaller of both holds, and %d is what is stored",
+            "--masked_lm_prob would mask %d pieces of a full sequence but "
+            "--max_predictions_per_seq allows %d",
             masked,
-            args.max_predictions_per_seq,
             args.max_predictions_per_seq,
         )
 

@@ -78,14 +78,8 @@ class InstanceMaker(NamedTuple):
         """Tokenize and segment a document, a list of str; return a `masking.Document`."""
         text = "\n".join(sentences)
         pieces, begins, ends = self.tokenizer.encode(text)
-        breaks = masking.find_breaks(
-            pieces,
-            begins,
-            _begins(self.segment(text)) if self.segment else np.zeros(1, int),
-            _begins([sentence + "\n" for sentence in sentences]),
-            self.vocabulary,
-            whole_words=self.segment is not None,
-        )
+        words = self.segment(text) if self.segment else None
+        breaks = masking.find_breaks(text, words, pieces, begins, self.vocabulary)
         unknowns = np.flatnonzero(pieces == self.vocabulary.unk_id).tolist()
         unknown.update(text[begins[i] : ends[i]] for i in unknowns)
         statistics.update(
@@ -112,11 +106,6 @@ def merge(results):
         statistics,
         unknown,
     )
-
-
-def _begins(words):
-    """Return the offsets at which words begin in the text that they make, int [words]."""
-    return np.cumsum([0] + [len(word) for word in words[:-1]])
 
 
 def to_features(instance, config):

@@ -29,8 +29,8 @@ import numpy as np
 INSIDE, WORD, CLAUSE, SENTENCE = range(4)
 
 # A clause ends with one of these, and with the closing marks that follow it.
-CLAUSE_MARKS = frozenset("，。！？；：、…—,.!?;:")
-CLOSING_MARKS = frozenset("”’」』】》〉）)]}\"'")
+CLAUSE_MARKS = [ord(mark) for mark in "，。！？；：、…—,.!?;:"]
+CLOSING_MARKS = [ord(mark) for mark in "”’」』】》〉）)]}\"'"]
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # The shortest sequence: [CLS], three pieces, two [SEP]. With room for two pieces only, a document
@@ -52,8 +52,6 @@ class Vocabulary(NamedTuple):
     mask_id: int
     unk_id: int
     continues: np.ndarray  # bool [V], whether the piece begins with "##"
-    ends_clause: np.ndarray  # bool [V]
-    closes: np.ndarray  # bool [V], closing quotes and brackets
     replacements: np.ndarray  # int [V minus special and unused], what a random piece is drawn from
     later_labels: np.ndarray  # int [V], the label of a piece that is not the first of its word
 
@@ -180,8 +178,6 @@ def describe_vocabulary(vocab, published_labels=False):
         mask_id=vocab["[MASK]"],
         unk_id=vocab["[UNK]"],
         continues=np.array([piece.startswith("##") and piece != "##" for piece in pieces]),
-        ends_clause=np.array([piece in CLAUSE_MARKS for piece in pieces]),
-        closes=np.array([piece in CLOSING_MARKS for piece in pieces]),
         replacements=np.array([i for i, piece in enumerate(pieces) if not _is_reserved(piece)]),
         later_labels=later_labels,
     )
@@ -208,8 +204,8 @@ def gram_probabilities(ngram, favor="shorter"):
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def find_breaks(pieces, begins, word_begins, sentence_begins, vocabulary, whole_words=True):
-    """Find what begins at each piece, from offsets into the text that the pieces come from.
+def find_breaks(text, words, pieces, begins, vocabulary):
+    """Find what begins at each piece, from its offset in the text.
 
     A piece belongs to the word in which its first character lies; a piece with "##" belongs to
     the word of the piece before, so that a Latin word is one word whatever the segmenter says.
@@ -220,32 +216,33 @@ def find_breaks(pieces, begins, word_begins, sentence_begins, vocabulary, whole_
         breaks    SENT. WORD WORD INSIDE WORD CLAUSE INSIDE WORD
 
     Args:
+        text: str, one sentence a line.
+        words: list of str that make up the text, or None: every piece is a word.
         pieces: int [n], ids.
         begins: int [n], offset of each piece's first character, not decreasing.
-        word_begins, sentence_begins: int [.], offsets, increasing, the first is 0.
         vocabulary: `Vocabulary`.
-        whole_words: bool; otherwise every piece is a word.
 
     Returns:
         int8 [n], INSIDE, WORD, CLAUSE or SENTENCE.
     """
-    word = np.searchsorted(word_begins, begins, side="right")
-    sentence = np.searchsorted(sentence_begins, begins, side="right")
-    is_word = np.diff(word, prepend=-1) > 0
-    if whole_words:
-        is_word &= ~vocabulary.continues[pieces]
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    if words is None:
+        is_word = np.ones(len(pieces), bool)
     else:
-        is_word[:] = True
+        word_ends = np.cumsum([len(word) for word in words])
+        word = np.searchsorted(word_ends, begins, side="right")
+        is_word = (np.diff(word, prepend=-1) > 0) & ~vocabulary.continues[pieces]
     # A mark ends its clause together with the marks after it: 。” or ……
-    is_mark = vocabulary.ends_clause[pieces]
-    is_closing = vocabulary.closes[pieces]
+    is_mark = np.isin(codes[begins], CLAUSE_MARKS)
+    is_closing = np.isin(codes[begins], CLOSING_MARKS)
     after_mark = np.zeros(len(pieces), bool)
     after_mark[1:] = is_mark[:-1]
     after_mark[2:] |= is_mark[:-2] & is_closing[1:-1]
+    line = np.cumsum(codes == ord("\n"))[begins]
     breaks = np.full(len(pieces), INSIDE, np.int8)
     breaks[is_word] = WORD
     breaks[is_word & after_mark & ~is_mark & ~is_closing] = CLAUSE
-    breaks[np.diff(sentence, prepend=-1) > 0] = SENTENCE
+    breaks[np.diff(line, prepend=-1) > 0] = SENTENCE
     return breaks
 
 
