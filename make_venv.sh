@@ -89,8 +89,9 @@ install_requirements() {
     return
   fi
   say "Installing $* (the first time about 600 MB, a minute or more)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input "${options[@]}" >&2 || {
-    say "error: pip failed (see above); run this again when the cause is gone"
+  .venv/bin/python -m pip install --no-input "${options[@]}" >.venv/pip.log 2>&1 || {
+    tail -n 20 .venv/pip.log >&2
+    say "error: pip failed (above, whole in .venv/pip.log); run the same command again when that is mended"
     return 2
   }
   for file in "$@"; do cp "$file" ".venv/installed-$file"; done

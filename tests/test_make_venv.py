@@ -1,4 +1,4 @@
-"""make_venv.sh: makes and keeps .venv, removes what does not serve, says where Python is missing."""
+"""make_venv.sh makes and keeps .venv, removes what does not serve, asks for a Python where none is."""
 
 import os
 import shutil
