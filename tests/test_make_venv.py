@@ -1,4 +1,4 @@
-"""make_venv.sh makes and keeps .venv, removes what does not serve, asks for a Python where none is."""
+"""make_venv.sh makes and keeps .venv, removes what does not serve, asks for a Python if need be."""
 
 import os
 import shutil
