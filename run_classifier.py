@@ -1,0 +1,309 @@
+"""Fine-tune ALBERT on a classification task, evaluate it and predict, on TPU, GPU or CPU."""
+
+import collections
+import math
+import os
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+import modeling
+import optimization
+import tokenization
+from pipeline import checkpoint, cli, estimator, files, metrics, records, tasks
+from pipeline.errors import UserError
+from run_pretraining import load_config
+
+RESULTS = "eval_results"
+TEST_RESULTS = "test_results"
+# The classifier's own variables: a pre-trained checkpoint does not have them.
+NEW_VARIABLES = r"^output_(weights|bias)$"
+# Fewest pieces that leave each text of a pair one: [CLS] a [SEP] b [SEP].
+SHORTEST_SEQUENCE = 5
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    options = {"flag_values": flag_values}
+    flags.DEFINE_string(
+        "task_name", None, "Task: {}.".format(", ".join(sorted(tasks.TASKS))), **options
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Folder of the task's train, dev and test files.", **options
+    )
+    flags.DEFINE_string("bert_config_file", None, "JSON file of the model.", **options)
+    for name in ("task_name", "data_dir", "bert_config_file"):
+        flags.mark_flag_as_required(name, flag_values)
+    flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary, one piece a line.", **options)
+    flags.DEFINE_string(
+        "spm_model_file", None, "SentencePiece model, in place of vocab_file.", **options
+    )
+    flags.DEFINE_bool("do_lower_case", True, "Lower-case the text and strip accents.", **options)
+    flags.DEFINE_integer(
+        "max_seq_length",
+        128,
+        "Pieces of a sequence; longer pairs lose the end of the longer text.",
+        lower_bound=SHORTEST_SEQUENCE,
+        **options,
+    )
+    flags.DEFINE_bool("do_train", False, "Train on the train file.", **options)
+    flags.DEFINE_bool("do_eval", False, "Evaluate on the dev file.", **options)
+    flags.DEFINE_bool("do_predict", False, "Predict the labels of the test file.", **options)
+    _define_optimizer_flags(options)
+    estimator.define_run_flags(
+        flag_values, train_batch_size=32, eval_batch_size=64, predict_batch_size=64
+    )
+
+
+def _define_optimizer_flags(options):
+    flags.DEFINE_enum("optimizer", "adamw", optimization.OPTIMIZERS, "Optimizer.", **options)
+    flags.DEFINE_float("learning_rate", 5e-5, "Highest learning rate.", lower_bound=0.0, **options)
+    flags.DEFINE_float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0, **options)
+    flags.DEFINE_float(
+        "num_train_epochs", 3.0, "Passes over the train file.", lower_bound=0.0, **options
+    )
+    flags.DEFINE_float(
+        "warmup_proportion",
+        0.1,
+        "Share of the steps over which the learning rate rises.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        **options,
+    )
+
+
+def main(args):
+    """Train, evaluate, predict, or any of these."""
+    splits = wanted_splits(args)
+    settings = estimator.run_settings(args)
+    task = tasks.get_task(args.task_name)
+    config = load_config(args.bert_config_file, args.max_seq_length)
+    tokenizer = load_tokenizer(args, config.vocab_size)
+    if not args.do_train:
+        check_trained(settings)
+    examples = {split: tasks.load_examples(task, args.data_dir, split) for split in splits}
+    optimizer = optimizer_config(args, config.layout, len(examples.get("train", ())))
+    estimator.announce(settings)
+    inputs = {
+        split: make_input_fn(args, task, tokenizer, split, examples[split]) for split in splits
+    }
+    model_fn = estimator.make_model_fn(
+        make_forward(config, len(task.labels), use_one_hot_embeddings=settings.use_tpu),
+        settings,
+        lambda loss: optimization.create_train_op(loss, optimizer, settings.use_tpu),
+        optimizer.num_train_steps,
+        new_variables=NEW_VARIABLES if args.do_train else None,
+    )
+    runner = estimator.make_estimator(model_fn, settings)
+    with estimator.user_errors():
+        if args.do_train:
+            estimator.train(runner, inputs["train"], optimizer.num_train_steps)
+        if args.do_eval:
+            results = evaluate(runner, inputs["dev"], examples["dev"])
+            estimator.write_results(settings.output_dir, RESULTS, results)
+        if args.do_predict:
+            probabilities = predict(runner, inputs["test"], len(examples["test"]))
+            write_test_results(settings.output_dir, task, examples["test"], probabilities)
+
+
+def wanted_splits(args):
+    """Return the splits to read, in the order of their use.
+
+    Raises:
+        UserError: if there is nothing to do.
+    """
+    wanted = (("train", args.do_train), ("dev", args.do_eval), ("test", args.do_predict))
+    splits = [split for split, is_wanted in wanted if is_wanted]
+    if not splits:
+        raise UserError("nothing to do: give --do_train=True, --do_eval=True or --do_predict=True")
+    return splits
+
+
+def load_tokenizer(args, vocab_size):
+    """Return the tokenizer of the flags.
+
+    Raises:
+        UserError: without a vocabulary, for a bad one, or one larger than the model's.
+    """
+    if not (args.vocab_file or args.spm_model_file):
+        raise UserError("--vocab_file is needed, for example albert_config/vocab.txt")
+    tokenizer = tokenization.FullTokenizer(args.vocab_file, args.do_lower_case, args.spm_model_file)
+    if len(tokenizer.vocab) > vocab_size:
+        raise UserError(
+            "{} has {} pieces but vocab_size is {} in {}: use the vocabulary that the model was "
+            "pre-trained with".format(
+                args.spm_model_file or args.vocab_file,
+                len(tokenizer.vocab),
+                vocab_size,
+                args.bert_config_file,
+            )
+        )
+    return tokenizer
+
+
+def check_trained(settings):
+    """Hold the checkpoint that is to be evaluated against what evaluation needs.
+
+    It is the latest of output_dir, or else init_checkpoint.
+
+    Raises:
+        UserError: if there is none, or if it holds no classifier.
+    """
+    found = tf.train.latest_checkpoint(settings.output_dir) or settings.init_checkpoint
+    if not found:
+        raise UserError(
+            "--output_dir={} holds no checkpoint: train with --do_train=True, or name a fine-tuned "
+            "one with --init_checkpoint".format(settings.output_dir)
+        )
+    if "output_weights" not in checkpoint.read_shapes(found):
+        raise UserError(
+            "{} holds no classifier (no variable output_weights): fine-tune it first with "
+            "--do_train=True, or give the --output_dir of a fine-tuned one".format(found)
+        )
+
+
+def optimizer_config(args, layout, num_examples):
+    """Return the `OptimizerConfig` of the flags for a train file of so many examples."""
+    num_steps = max(1, int(num_examples * args.num_train_epochs / args.train_batch_size))
+    config = optimization.OptimizerConfig(
+        optimizer=args.optimizer,
+        learning_rate=args.learning_rate,
+        num_train_steps=num_steps,
+        num_warmup_steps=int(num_steps * args.warmup_proportion),
+        weight_decay=args.weight_decay,
+        slots=layout,
+    )
+    optimization.check_config(config)
+    return config
+
+
+def make_input_fn(args, task, tokenizer, split, examples):
+    """Write the features of a split, if need be, and return the input function that reads them."""
+    tokenizer_settings = {
+        name: path and tasks.file_sha256(path)
+        for name, path in (("vocab", args.vocab_file), ("spm_model", args.spm_model_file))
+    }
+    tokenizer_settings["do_lower_case"] = args.do_lower_case
+    path = tasks.cached_features(
+        examples, task, tokenizer, args.max_seq_length, args.output_dir, split, tokenizer_settings
+    )
+    schema = records.classification_schema(args.max_seq_length)
+    return records.make_input_fn([path], schema, training=split == "train", seed=args.random_seed)
+
+
+def make_forward(config, num_labels, use_one_hot_embeddings=False):
+    """Return the forward pass of a classifier, a function of (features, mode).
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        num_labels: int.
+        use_one_hot_embeddings: bool; True on TPU.
+    """
+
+    def forward(features, mode):
+        is_training = mode == tf.estimator.ModeKeys.TRAIN
+        is_predicting = mode == tf.estimator.ModeKeys.PREDICT
+        model = modeling.AlbertModel(
+            config,
+            is_training,
+            features["input_ids"],
+            features["input_mask"],
+            features["segment_ids"],
+            use_one_hot_embeddings,
+        )
+        labels = None if is_predicting else features["label_ids"]
+        head = modeling.classification_head(model, num_labels, labels, is_training)
+        if is_predicting:
+            predictions = {
+                "probabilities": tf.nn.softmax(head.logits),  # [B, labels]
+                "is_real_example": features["is_real_example"],  # [B]
+            }
+            return estimator.ModelOutputs(None, predictions, None)
+        tensors = [
+            head.example_loss,
+            tf.argmax(head.logits, axis=-1, output_type=tf.int32),
+            labels,
+            features["is_real_example"],
+        ]
+        return estimator.ModelOutputs(head.loss, None, (metrics.classification_metrics, tensors))
+
+    return forward
+
+
+def evaluate(runner, input_fn, examples):
+    """Evaluate the latest checkpoint; returns a dict of metrics and warns at chance level."""
+    found = runner.evaluate(input_fn)
+    results = {"global_step": int(found["global_step"])}
+    results.update((name, float(found[name])) for name in ("eval_accuracy", "eval_loss"))
+    results["eval_examples"] = len(examples)
+    warn_at_chance_level(results["eval_accuracy"], [example.label for example in examples])
+    return results
+
+
+def warn_at_chance_level(accuracy, labels):
+    """Warn if an accuracy is within two standard errors of what the commonest label alone gives.
+
+    Args:
+        accuracy: float, share of right predictions.
+        labels: list of the right labels.
+
+    Returns:
+        bool, whether it is at chance level.
+    """
+    label, count = collections.Counter(labels).most_common(1)[0]
+    chance = count / len(labels)
+    standard_error = math.sqrt(chance * (1.0 - chance) / len(labels))
+    at_chance = accuracy <= chance + 2 * standard_error
+    if at_chance:
+        tf.logging.warning(
+            "CHANCE LEVEL: accuracy %.4f on %d examples, and always answering %r gives %.4f. Look "
+            "whether the checkpoint was loaded, and try another --learning_rate or more steps",
+            accuracy,
+            len(labels),
+            label,
+            chance,
+        )
+    return at_chance
+
+
+def predict(runner, input_fn, num_examples):
+    """Return float32 [examples, labels]: the probabilities in the order of the file."""
+    rows = [
+        found["probabilities"]
+        for found in runner.predict(input_fn, yield_single_examples=True)
+        if found["is_real_example"]
+    ]
+    if len(rows) != num_examples:
+        raise RuntimeError("{} predictions for {} examples".format(len(rows), num_examples))
+    return np.stack(rows)
+
+
+def write_test_results(output_dir, task, examples, probabilities):
+    """Write the predictions, and the accuracy over those examples whose label is known.
+
+    `test_results.tsv` has one row an example, in the order of the file: its id, its label if
+    known, the predicted label, the probability of every label.
+
+    Args:
+        output_dir: str, the folder.
+        task: `tasks.Task`.
+        examples: list of `tasks.Example`.
+        probabilities: float [examples, labels].
+    """
+    predictions = [task.labels[i] for i in np.argmax(probabilities, axis=1)]
+    rows = [["id", "label", "prediction"] + ["p({})".format(label) for label in task.labels]]
+    for example, prediction, row in zip(examples, predictions, probabilities):
+        cells = ["{:.6f}".format(probability) for probability in row]
+        rows.append([example.guid, example.label or "", prediction] + cells)
+    path = os.path.join(output_dir, TEST_RESULTS + ".tsv")
+    files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+    tf.logging.info("%d predictions in %s", len(examples), path)
+    right = [e.label == found for e, found in zip(examples, predictions) if e.label is not None]
+    if right:
+        results = {"test_accuracy": sum(right) / len(right), "test_examples": len(right)}
+        estimator.write_results(output_dir, TEST_RESULTS, results)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

@@ -1,0 +1,289 @@
+"""run_classifier.py from the command line's flags to files, on a task that is learned at once."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+import run_classifier
+from pipeline import cli, records
+from pipeline.errors import UserError
+
+LENGTH = 16
+CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)
+ODD = 5  # examples of dev and of test: no multiple of the batch size 4
+
+
+def write_workspace(folder):
+    """Write config, vocabulary and a task whose label is told by the second text."""
+    config = modeling.AlbertConfig(
+        vocab_size=len(PIECES),
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        max_position_embeddings=LENGTH,
+    )
+    (folder / "config.json").write_text(config.to_json_string())
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    (folder / "data").mkdir()
+    rng = random.Random(1)
+    for split, count in (("train", 40), ("dev", ODD), ("test", ODD)):
+        rows = [
+            "{}\t{}\t{}\n".format(
+                "".join(rng.choice(CHARACTERS[:16]) for _ in range(rng.randint(1, 5))),
+                "否是"[label] * rng.randint(3, 5),
+                label,
+            )
+            for label in (i % 2 for i in range(count))
+        ]
+        (folder / "data" / (split + ".txt")).write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+def run(folder, **changes):
+    values = {
+        "task_name": "lcqmc_pair",
+        "data_dir": folder / "data",
+        "bert_config_file": folder / "config.json",
+        "vocab_file": folder / "vocab.txt",
+        "output_dir": folder / "out",
+        "max_seq_length": LENGTH,
+        "train_batch_size": 4,
+        "eval_batch_size": 4,
+        "predict_batch_size": 4,
+        "num_train_epochs": 0.4,
+    }
+    values.update(changes)
+    argv = ["run_classifier.py"]
+    argv += ["--{}={}".format(key, value) for key, value in values.items() if value is not None]
+    run_classifier.main(cli.parse(run_classifier.define_flags, argv))
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_table(path):
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return write_workspace(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
+    folder = write_workspace(tmp_path_factory.mktemp("trained"))
+    run(
+        folder,
+        do_train=True,
+        do_eval=True,
+        do_predict=True,
+        num_train_epochs=16,
+        learning_rate=0.003,
+    )
+    return folder
+
+
+def test_learns_what_can_be_learned(trained):
+    results = read_json(trained / "out" / "eval_results.json")
+    assert results["eval_accuracy"] == 1.0
+    assert results["eval_loss"] < 0.1
+    assert results["global_step"] == 40 * 16 // 4
+    assert results["eval_examples"] == ODD
+    table = (trained / "out" / "eval_results.txt").read_text()
+    assert re.search(r"^eval_accuracy +1$", table, re.MULTILINE)
+
+
+def test_predictions_are_named_and_in_order(trained):
+    header, *rows = read_table(trained / "out" / "test_results.tsv")
+    assert header == ["id", "label", "prediction", "p(0)", "p(1)"]
+    assert [row[0] for row in rows] == ["test-{}".format(i + 1) for i in range(ODD)]
+    assert [row[1] for row in rows] == ["0", "1", "0", "1", "0"]
+    for row in rows:
+        probabilities = [float(cell) for cell in row[3:]]
+        assert sum(probabilities) == pytest.approx(1.0, abs=1e-5)
+        assert row[2] == "01"[int(np.argmax(probabilities))]
+    right = np.mean([row[1] == row[2] for row in rows])
+    results = read_json(trained / "out" / "test_results.json")
+    assert results == {"test_accuracy": right, "test_examples": ODD}
+
+
+def expected_outputs(folder, split):
+    """Compute losses and probabilities [examples, labels] in one batch, without an Estimator."""
+    [path] = (folder / "out" / "features").glob(split + "-*.tfrecord")
+    config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        schema = records.classification_schema(LENGTH)
+        input_fn = records.make_input_fn([str(path)], schema, training=False)
+        features = tf.data.make_one_shot_iterator(input_fn({"batch_size": ODD})).get_next()
+        model = modeling.AlbertModel(
+            config, False, features["input_ids"], features["input_mask"], features["segment_ids"]
+        )
+        head = modeling.classification_head(model, 2, features["label_ids"])
+        found = tf.train.latest_checkpoint(str(folder / "out"))
+        tf.train.Saver(tf.trainable_variables()).restore(session, found)
+        return session.run([head.example_loss, tf.nn.softmax(head.logits)])
+
+
+def test_evaluation_and_prediction_equal_one_plain_batch(trained):
+    losses, _ = expected_outputs(trained, "dev")
+    results = read_json(trained / "out" / "eval_results.json")
+    assert results["eval_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    _, probabilities = expected_outputs(trained, "test")
+    rows = read_table(trained / "out" / "test_results.tsv")[1:]
+    found = np.array([[float(cell) for cell in row[3:]] for row in rows])
+    np.testing.assert_allclose(found, probabilities, atol=2e-6)
+
+
+def test_evaluates_the_classifier_that_init_checkpoint_names(trained, workspace):
+    run(workspace, do_eval=True, init_checkpoint=trained / "out")
+    expected = read_json(trained / "out" / "eval_results.json")
+    found = read_json(workspace / "out" / "eval_results.json")
+    for name in ("eval_accuracy", "eval_loss", "eval_examples"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_evaluates_the_checkpoint_of_output_dir_first(trained, workspace):
+    run(workspace, do_train=True)
+    run(workspace, do_eval=True, init_checkpoint=trained / "out")
+    assert read_json(workspace / "out" / "eval_results.json")["global_step"] == 4
+
+
+def save_pretrained(folder):
+    """Save random weights with the pre-training heads; returns (prefix, dict of the weights)."""
+    config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        ids = tf.zeros([1, LENGTH], tf.int32)
+        model = modeling.AlbertModel(config, False, ids)
+        modeling.masked_lm_head(model, ids, ids, tf.ones([1, LENGTH]))
+        modeling.sentence_order_head(model, ids[:, 0])
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(folder / "pretrained" / "bert_model.ckpt"))
+        return prefix, session.run({v.op.name: v for v in tf.trainable_variables()})
+
+
+def test_fine_tuning_starts_from_the_pretrained_weights(workspace):
+    prefix, weights = save_pretrained(workspace)
+    run(workspace, do_train=True, init_checkpoint=prefix, learning_rate=1e-9)
+    reader = tf.train.load_checkpoint(str(workspace / "out"))
+    name = "bert/encoder/layer_shared/intermediate/dense/kernel"
+    np.testing.assert_allclose(reader.get_tensor(name), weights[name], atol=1e-6)
+    assert reader.get_tensor("output_weights").shape == (2, 16)
+    assert not reader.has_tensor("cls/predictions/output_bias")
+
+
+def test_a_test_file_without_labels_is_predicted(trained, workspace):
+    rows = ["天\t是是是", "玄\t否否否"]
+    (workspace / "data" / "test.txt").write_text("\n".join(rows), encoding="utf-8")
+    run(workspace, do_predict=True, init_checkpoint=trained / "out")
+    rows = read_table(workspace / "out" / "test_results.tsv")[1:]
+    assert [row[:3] for row in rows] == [["test-1", "", "1"], ["test-2", "", "0"]]
+    assert not (workspace / "out" / "test_results.json").exists()
+
+
+def test_features_of_other_settings_are_not_used(trained, workspace):
+    for changes in ({}, {}, {"max_seq_length": 12}, {"do_lower_case": False}):
+        run(workspace, do_predict=True, init_checkpoint=trained / "out", **changes)
+    assert len(list((workspace / "out" / "features").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "accuracy, labels, at_chance",
+    [
+        (0.5, "01" * 50, True),
+        (0.59, "01" * 50, True),
+        (0.61, "01" * 50, False),
+        (0.9, "0" * 90 + "1" * 10, True),
+        (1.0, "0" * 90 + "1" * 10, False),
+    ],
+)
+def test_chance_level_is_told(accuracy, labels, at_chance, caplog):
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        assert run_classifier.warn_at_chance_level(accuracy, list(labels)) == at_chance
+    assert ("CHANCE LEVEL" in caplog.text) == at_chance
+
+
+def test_steps_and_warmup_follow_the_number_of_examples():
+    argv = [
+        "",
+        "--task_name=xnli",
+        "--data_dir=.",
+        "--bert_config_file=c",
+        "--warmup_proportion=0.1",
+    ]
+    argv += ["--train_batch_size=64", "--num_train_epochs=3"]
+    args = cli.parse(run_classifier.define_flags, argv)
+    config = run_classifier.optimizer_config(args, "google", 238766)
+    assert (config.num_train_steps, config.num_warmup_steps) == (11192, 1119)
+    assert run_classifier.optimizer_config(args, "google", 5).num_train_steps == 1
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"do_train": False}, "nothing to do"),
+        ({"task_name": "mrpc"}, "'mrpc' is unknown"),
+        ({"task_name": None}, "task_name"),
+        ({"data_dir": "nowhere"}, "nowhere/train.tsv"),
+        ({"data_dir": None}, "data_dir"),
+        ({"task_name": "xnli"}, "train.txt, row 1: label '0' is not one of .* contradiction"),
+        ({"output_dir": None}, "--output_dir"),
+        ({"bert_config_file": "nowhere.json"}, "nowhere.json"),
+        ({"vocab_file": None}, "--vocab_file"),
+        ({"vocab_file": "nowhere.txt"}, "nowhere.txt"),
+        ({"max_seq_length": 17}, "max_position_embeddings=16"),
+        ({"max_seq_length": 4}, "max_seq_length"),
+        ({"init_checkpoint": "nowhere/bert_model.ckpt"}, "nowhere/bert_model.ckpt"),
+        ({"warmup_proportion": 1.5}, "warmup_proportion"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"do_train": False, "do_eval": True}, "holds no checkpoint"),
+        ({"do_train": False, "do_predict": True}, "holds no checkpoint"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(workspace, changes, words):
+    with pytest.raises(UserError, match=words) as raised:
+        run(workspace, **dict({"do_train": True}, **changes))
+    assert "\n" not in str(raised.value)
+    assert not (workspace / "out").exists()
+
+
+def test_a_checkpoint_without_a_classifier_is_not_evaluated(workspace):
+    prefix, _ = save_pretrained(workspace)
+    with pytest.raises(UserError, match="bert_model.ckpt holds no classifier"):
+        run(workspace, do_eval=True, init_checkpoint=prefix)
+    assert not (workspace / "out").exists()
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused(workspace):
+    with (workspace / "vocab.txt").open("a", encoding="utf-8") as stream:
+        stream.write("龙\n")
+    with pytest.raises(UserError, match=r"24 pieces but vocab_size is 23"):
+        run(workspace, do_train=True)
+
+
+def test_a_bad_row_ends_the_program_with_one_line_and_status_2(workspace, root):
+    (workspace / "data" / "train.txt").write_text("天\t地\t1\n天\t地\n", encoding="utf-8")
+    command = [sys.executable, str(root / "run_classifier.py"), "--task_name=lcqmc", "--do_train"]
+    for flag, name in (("data_dir", "data"), ("bert_config_file", "config.json")):
+        command.append("--{}={}".format(flag, workspace / name))
+    command += ["--vocab_file={}".format(workspace / "vocab.txt"), "--max_seq_length=16"]
+    command += ["--output_dir={}".format(workspace / "out")]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    last = ended.stderr.strip().split("\n")[-1]
+    assert re.match(r"run_classifier.py: error: .*train.txt, row 2: found 2 columns", last)
