@@ -71,35 +71,31 @@ class MomentOptimizer(tf.train.Optimizer):
         self._epsilon = epsilon
         self._exclude_from_weight_decay = tuple(exclude_from_weight_decay)
 
-    def apply_averaged_gradients(self, grads_and_vars, global_step):
-        """Apply gradients that are the same in every replica, and count one step.
+    def apply_reduced_gradients(self, strategy, grads_and_vars, global_step, scale=None):
+        """Apply gradients that were reduced over the replicas before, and count one step.
 
-        `apply_gradients` sums over the replicas of a tf.distribute strategy; this takes gradients
-        that were reduced before, so that they could be clipped as a whole.
+        The inherited `apply_gradients` reduces them itself, too late to clip them as a whole.
 
         Args:
-          grads_and_vars: pairs of a dense gradient and its variable.
+          strategy: the tf.distribute strategy; called in its cross-replica context.
+          grads_and_vars: list of pairs of a dense gradient, mirrored as its variable, and this.
           global_step: integer variable, incremented by one after the update.
+          scale: float32 scalar Tensor that the gradients are multiplied with; None for 1.
 
         Returns:
-          An operation. To be called in a replica context, or without a strategy.
+          An operation.
         """
 
-        def apply(strategy, grads_and_vars):
+        def update(variable, gradient):
+            return self._apply_dense(gradient if scale is None else scale * gradient, variable)
+
+        with tf.name_scope(self.get_name()):
             with tf.init_scope():
                 self._create_slots([variable for _, variable in grads_and_vars])
             self._prepare()
-            updates = [
-                strategy.extended.update(
-                    variable, lambda var, grad: self._apply_dense(grad, var), args=(gradient,)
-                )
-                for gradient, variable in grads_and_vars
-            ]
+            updates = [strategy.extended.update(v, update, args=(g,)) for g, v in grads_and_vars]
             with tf.control_dependencies(updates):
                 return strategy.extended.update(global_step, lambda step: step.assign_add(1).op)
-
-        with tf.name_scope(self.get_name()):
-            return tf.distribute.get_replica_context().merge_call(apply, args=(grads_and_vars,))
 
     def _create_slots(self, var_list):
         # A fresh VariableScope is the root scope, whatever scope or custom getter the caller is in.

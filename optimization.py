@@ -152,9 +152,21 @@ def create_train_op(loss, config, use_tpu=False, variables=None):
     optimizer = create_optimizer(config, learning_rate)
 
     gradients, variables = _dense_gradients(loss, variables or tf.trainable_variables())
-    gradients = _average_over_replicas(gradients, use_tpu)
-    gradients, grad_norm = _clip(gradients, config.clip_norm)
-    op = optimizer.apply_averaged_gradients(list(zip(gradients, variables)), global_step)
+    if use_tpu:
+        gradients = _average_over_shards(gradients)
+
+    def update(strategy, gradients):
+        mean = tf.distribute.ReduceOp.MEAN
+        gradients = strategy.extended.batch_reduce_to(mean, list(zip(gradients, variables)))
+        # Every replica holds the same mean: the norm of one copy will do.
+        norm = tf.global_norm([strategy.experimental_local_results(g)[0] for g in gradients])
+        op = optimizer.apply_reduced_gradients(
+            strategy, list(zip(gradients, variables)), global_step, _scale(norm, config.clip_norm)
+        )
+        return op, norm
+
+    # Without a strategy this is the default one, of a single replica, where the mean is no work.
+    op, grad_norm = tf.distribute.get_replica_context().merge_call(update, args=(gradients,))
     return TrainOp(op, {"learning_rate": learning_rate, "grad_norm": grad_norm})
 
 
@@ -175,26 +187,18 @@ def _dense_gradients(loss, variables):
     return list(gradients), list(variables)
 
 
-def _average_over_replicas(gradients, use_tpu):
-    """Return the mean of the gradients over TPU shards or tf.distribute replicas."""
-    if use_tpu:
-        num_shards = tf.tpu.cross_replica_sum(tf.ones([]))
-        return [tf.tpu.cross_replica_sum(gradient) / num_shards for gradient in gradients]
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return gradients
-
-    def reduce(strategy, gradients):
-        # As ReplicaContext.all_reduce, whose custom gradient fails on variables of other replicas.
-        mean = tf.distribute.ReduceOp.MEAN
-        return strategy.extended.batch_reduce_to(mean, list(zip(gradients, gradients)))
-
-    return context.merge_call(reduce, args=(gradients,))
+def _average_over_shards(gradients):
+    """Return the mean of the gradients over the TPU shards."""
+    num_shards = tf.tpu.cross_replica_sum(tf.ones([]))
+    return [tf.tpu.cross_replica_sum(gradient) / num_shards for gradient in gradients]
 
 
-def _clip(gradients, clip_norm):
-    """Scale the gradients down to a global norm of at most `clip_norm`; return the norm before."""
-    norm = tf.global_norm(gradients)
-    if clip_norm:
-        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)
-    return gradients, norm
+def _scale(norm, clip_norm):
+    """Return what gradients of this global norm are multiplied with to clip them; None for 1.
+
+    NaN for a norm that is not finite, as in tf.clip_by_global_norm: a scale of 0 would hide it.
+    """
+    if not clip_norm:
+        return None
+    scale = clip_norm / tf.maximum(norm, clip_norm)
+    return tf.where(tf.is_finite(norm), scale, tf.fill([], float("nan")))
