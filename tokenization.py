@@ -65,18 +65,20 @@ class FullTokenizer:
     def __init__(self, vocab_file, do_lower_case=True, spm_model_file=None):
         if spm_model_file:
             self._encoder = SentencePieceEncoder(spm_model_file, do_lower_case)
+        elif not vocab_file:
+            raise UserError("no vocabulary: give vocab_file or spm_model_file")
         else:
             self._encoder = WordpieceEncoder(load_vocab(vocab_file), do_lower_case)
         self.vocab = self._encoder.vocab
         self.inv_vocab = {i: piece for piece, i in self.vocab.items()}
 
     def encode(self, text):
-        """Return the `Encoding` of a str of any length; the longer, the faster."""
-        return self._encoder.encode(text)
+        """Return the `Encoding` of a str.
 
-    def encode_many(self, texts):
-        """Return a list with the `Encoding` of each str; spans count from the start of each."""
-        return self._encoder.encode_many(texts)
+        Much faster for a document of many lines than for its lines one by one; no piece reaches
+        over the end of a line.
+        """
+        return self._encoder.encode(text)
 
     def tokenize(self, text):
         """Return the pieces of a text, a list of str."""
@@ -329,24 +331,10 @@ class WordpieceEncoder:
         words = [self._words[text[b:e]] for b, e in zip(begins.tolist(), ends.tolist())]
         rows = np.concatenate([np.empty((0, 3), np.int32)] + words)
         rows[:, 1:] += np.repeat(begins, [len(word) for word in words])[:, np.newaxis]
-        return Encoding(
-            *np.insert(
-                np.stack([entries[singles], singles, singles + 1]),
-                np.searchsorted(singles, rows[:, 1]),
-                rows.T,
-                axis=1,
-            )
-        )
-
-    def encode_many(self, texts):
-        """Return a list with the `Encoding` of each str."""
-        starts = np.cumsum([0] + [len(text) + 1 for text in texts], dtype=np.int32)
-        ids, begins, ends = self.encode("\n".join(texts))
-        cuts = np.searchsorted(begins, starts)
-        shift = np.repeat(starts[:-1], np.diff(cuts))
-        begins, ends = begins - shift, ends - shift
-        cuts = cuts.tolist()
-        return [Encoding(ids[i:j], begins[i:j], ends[i:j]) for i, j in zip(cuts, cuts[1:])]
+        rows = np.concatenate(
+            [np.stack([entries[singles], singles, singles + 1]), rows.T], axis=1
+        )  # [3, n], the singles first
+        return Encoding(*np.take(rows, np.argsort(rows[1], kind="stable"), axis=1))
 
     def _look_up(self, codes):
         entries = self._table[codes]
@@ -424,19 +412,18 @@ class SentencePieceEncoder:
                 rows.append((piece, here, here))
         return Encoding(*np.array(rows, np.int32).reshape(-1, 3).T)
 
-    def encode_many(self, texts):
-        """Return a list with the `Encoding` of each str."""
-        return [self.encode(text) for text in texts]
-
     def _normalize(self, text):
         """Return (normalized, sources): str and, for each character, its index in `text`."""
         characters, sources = [], []
         for index, character in enumerate(text):
             for c in unicodedata.normalize("NFKD", character):
-                if not unicodedata.combining(c) and unicodedata.category(c) != "Cs":
-                    characters.append(" " if c.isspace() else c)
+                c = " " if c.isspace() else c
+                is_extra_space = c == " " and characters[-1:] in ([], [" "])
+                is_dropped = unicodedata.combining(c) or unicodedata.category(c) == "Cs"
+                if not is_extra_space and not is_dropped:
+                    characters.append(c)
                     sources.append(index)
-        normalized = "".join(characters)
+        normalized = "".join(characters).rstrip()
         # The only character that is longer in lower case, U+0130, has been decomposed.
         return normalized.lower() if self._do_lower_case else normalized, sources
 
