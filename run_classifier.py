@@ -299,10 +299,11 @@ def write_test_results(output_dir, task, examples, probabilities):
     path = os.path.join(output_dir, TEST_RESULTS + ".tsv")
     files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))
     tf.logging.info("%d predictions in %s", len(examples), path)
+    results = {"test_examples": len(examples)}
     right = [e.label == found for e, found in zip(examples, predictions) if e.label is not None]
     if right:
-        results = {"test_accuracy": sum(right) / len(right), "test_examples": len(right)}
-        estimator.write_results(output_dir, TEST_RESULTS, results)
+        results["test_accuracy"] = sum(right) / len(right)
+    estimator.write_results(output_dir, TEST_RESULTS, results)
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def test_a_test_file_without_labels_is_predicted(trained, workspace):
     run(workspace, do_predict=True, init_checkpoint=trained / "out")
     rows = read_table(workspace / "out" / "test_results.tsv")[1:]
     assert [row[:3] for row in rows] == [["test-1", "", "1"], ["test-2", "", "0"]]
-    assert not (workspace / "out" / "test_results.json").exists()
+    assert read_json(workspace / "out" / "test_results.json") == {"test_examples": 2}
 
 
 def test_features_of_other_settings_are_not_used(trained, workspace):
