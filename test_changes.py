@@ -1,0 +1,234 @@
+"""Check ALBERT's three changes from BERT on this code: `python test_changes.py`.
+
+Prints what was expected and what was found, and fails (exit status 1) where they differ. pytest
+collects the same functions. Figures are those of the ALBERT paper, arXiv 1909.11942.
+"""
+
+import collections
+import math
+import os
+import sys
+import time
+from typing import NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np  # noqa: E402 (the log level is set before TensorFlow is loaded)
+
+import modeling
+import tokenization
+from pipeline import corpus, masking
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+VOCAB_SIZE = 30000
+MILLION = 1e6
+DUPLICATES = 5
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    what: str
+    expected: str
+    found: str
+    holds: bool
+
+
+def report(title, findings):
+    """Print the findings as a table and raise AssertionError if one does not hold."""
+    width = max(len(finding.what) for finding in findings)
+    print("\n" + title)
+    for finding in findings:
+        print(
+            "  {}  {:<{}}  expected {}, found {}".format(
+                "ok  " if finding.holds else "FAIL",
+                finding.what,
+                width,
+                finding.expected,
+                finding.found,
+            )
+        )
+    failed = [finding.what for finding in findings if not finding.holds]
+    assert not failed, "{}: {} of {} do not hold: {}".format(
+        title, len(failed), len(findings), "; ".join(failed)
+    )
+
+
+def exact(what, expected, found):
+    """Return the `Finding` that two whole numbers are equal."""
+    return Finding(what, "{:,}".format(expected), "{:,}".format(found), expected == found)
+
+
+def count(prefix, **fields):
+    """Count the weights of the variables that start with `prefix`, in a graph really built."""
+    counts = modeling.count_parameters(modeling.AlbertConfig(vocab_size=VOCAB_SIZE, **fields))
+    return sum(number for name, number in counts.items() if name.startswith(prefix))
+
+
+def test_factorized_embedding():
+    """Change 1 (section 3.1): V*H weights become V*E + E*H."""
+    xxlarge = {
+        "hidden_size": 4096,
+        "num_attention_heads": 64,
+        "intermediate_size": 16384,
+        "num_hidden_layers": 1,
+    }
+    words = "bert/embeddings/word_embeddings"
+    whole = count(words, embedding_size=None, **xxlarge)
+    factorized = count(words, embedding_size=128, **xxlarge)
+    times = whole / factorized
+    report(
+        "1. Factorized embedding parameterization (V=30000, H=4096, E=128)",
+        [
+            exact("V*H", 122880000, whole),
+            exact("V*E + E*H", 4364288, factorized),
+            Finding("times fewer", "28", "{:.2f}".format(times), round(times) == 28),
+        ],
+    )
+
+
+# (sharing, E) -> millions of parameters, table 4 and table 3 of the paper (12 layers, H=768).
+PUBLISHED_MILLIONS = collections.OrderedDict(
+    [
+        (("all", 64), 10),
+        (("all", 128), 12),
+        (("all", 256), 16),
+        (("all", 768), 31),
+        (("attention", 128), 64),
+        (("attention", 768), 83),
+        (("ffn", 128), 38),
+        (("ffn", 768), 57),
+        (("none", 128), 89),
+        (("none", 768), 108),
+    ]
+)
+
+
+def test_parameter_sharing():
+    """Change 2 (section 3.1): all layers, or one sublayer of each, use the same weights."""
+    findings = [
+        _sharing_finding(sharing, embedding_size, published)
+        for (sharing, embedding_size), published in PUBLISHED_MILLIONS.items()
+    ]
+    encoder = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 3072}
+    shared = count("bert/encoder/", embedding_size=128, **encoder)
+    unshared = count("bert/encoder/", embedding_size=128, parameter_sharing="none", **encoder)
+    findings.append(exact("encoder, 12 layers, H=1024, I=3072, shared", 10498048, shared))
+    findings.append(exact("the same, not shared: 12 times", 125976576, unshared))
+    report("2. Cross-layer parameter sharing (12 layers, V=30000, H=768)", findings)
+
+
+def _sharing_finding(sharing, embedding_size, published):
+    """Hold a count against the paper's, rounded there to a million.
+
+    The paper does not say whether it counts the pooler (0.59M) and its own figures suit now the
+    one, now the other; both counts are shown and the published one must lie between them, give
+    or take its rounding.
+    """
+    counts = modeling.count_parameters(
+        modeling.AlbertConfig(
+            vocab_size=VOCAB_SIZE,
+            embedding_size=None if embedding_size == 768 else embedding_size,
+            layout="google",
+            parameter_sharing=sharing,
+        )
+    )
+    model = sum(number for name, number in counts.items() if name.startswith("bert/")) / MILLION
+    pooler = sum(number for name, number in counts.items() if "/pooler/" in name) / MILLION
+    return Finding(
+        "{} shared, E={}".format(sharing, embedding_size),
+        "{}M".format(published),
+        "{:.2f}M ({:.2f}M without pooler)".format(model, model - pooler),
+        model - pooler - 0.5 <= published <= model + 0.5,
+    )
+
+
+def test_sentence_order():
+    """Change 3 (section 3.2): two consecutive segments, in their order (0) or swapped (1)."""
+    swapped, rebuilt, foreign, num_documents = [], 0, 0, 0
+    for pieces, instances in instances_of_sample():
+        num_documents += 1
+        for duplicate in instances:
+            segments = [segments_of(instance) for instance in duplicate]
+            swapped += [label for _, _, label in segments]
+            in_order = [b + a if label else a + b for a, b, label in segments]
+            rebuilt += sum(in_order, []) == pieces
+            foreign += sum(not is_part(piece_ids, pieces) for piece_ids in in_order)
+    share = sum(swapped) / len(swapped)
+    # Three standard deviations of a fair coin.
+    bound = 3 * 0.5 / math.sqrt(len(swapped))
+    report(
+        "3. Sentence-order prediction (data/news_zh_1.txt, {} instances)".format(len(swapped)),
+        [
+            exact("segments that, put in order, are not a part of one document", 0, foreign),
+            exact(
+                "duplicates whose segments, put in order, are the document",
+                num_documents * DUPLICATES,
+                rebuilt,
+            ),
+            Finding(
+                "share of swapped segments (label 1)",
+                "0.5 +- {:.3f}".format(bound),
+                "{:.3f}".format(share),
+                abs(share - 0.5) < bound,
+            ),
+        ],
+    )
+
+
+def instances_of_sample():
+    """Yield (pieces, list of duplicates, lists of `masking.Instance`) of the sample's documents."""
+    tokenizer = tokenization.FullTokenizer(os.path.join(ROOT, "albert_config", "vocab.txt"))
+    vocabulary = masking.describe_vocabulary(tokenizer.vocab)
+    config = masking.MaskingConfig(
+        max_seq_length=128,
+        max_predictions_per_seq=20,
+        masked_lm_prob=0.15,
+        short_seq_prob=0.1,
+        gram_probabilities=masking.gram_probabilities(3),
+    )
+    paths = [os.path.join(ROOT, "data", "news_zh_1.txt")]
+    for block in corpus.read_blocks(paths):
+        for number, sentences in enumerate(corpus.parse_documents(block)):
+            text = "\n".join(sentences)
+            pieces, begins, _ = tokenizer.encode(text)
+            breaks = masking.find_breaks(text, None, pieces, begins, vocabulary)
+            document = masking.Document(pieces, np.append(breaks, np.int8(masking.SENTENCE)))
+            draws = [masking.Draws(1, block.index, number, k) for k in range(DUPLICATES)]
+            yield (
+                pieces.tolist(),
+                [masking.make_instances(document, config, vocabulary, draw) for draw in draws],
+            )
+
+
+def segments_of(instance):
+    """Return the two segments of an instance, its masks filled in by its labels, and its label."""
+    pieces = list(instance.input_ids)
+    for position, label in zip(instance.masked_lm_positions, instance.masked_lm_ids):
+        pieces[position] = label
+    second = instance.segment_ids.index(1)
+    return pieces[1 : second - 1], pieces[second:-1], int(instance.swapped)
+
+
+def is_part(piece_ids, pieces):
+    """Tell whether a list of ids stands somewhere in another, in one piece."""
+    size = len(piece_ids)
+    return any(pieces[i : i + size] == piece_ids for i in range(len(pieces) - size + 1))
+
+
+def main():
+    """Run the three checks; returns the exit status."""
+    started, failures = time.time(), []
+    for test in (test_factorized_embedding, test_parameter_sharing, test_sentence_order):
+        try:
+            test()
+        except AssertionError as error:
+            failures.append(str(error))
+    for failure in failures:
+        print("\nFAILED  " + failure)
+    print("\n{} of 3 changes hold ({:.0f} s)".format(3 - len(failures), time.time() - started))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
