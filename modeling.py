@@ -116,6 +116,15 @@ class AlbertConfig:
         """E, or H where the embedding is not factorized."""
         return self.hidden_size if self.embedding_size is None else self.embedding_size
 
+    def check_sequence_length(self, sequence_length):
+        """Raise UserError for a sequence longer than the position table."""
+        if sequence_length > self.max_position_embeddings:
+            raise UserError(
+                "max_seq_length={} is more than max_position_embeddings={} of the model".format(
+                    sequence_length, self.max_position_embeddings
+                )
+            )
+
     def _check_values(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -391,12 +400,8 @@ def embedding_postprocessor(words, token_type_ids, config):
         UserError: if S is larger than the position table.
     """
     sequence_length, width = _shape(words)[1:]
-    if isinstance(sequence_length, int) and sequence_length > config.max_position_embeddings:
-        raise UserError(
-            "max_seq_length={} is more than max_position_embeddings={} of the model".format(
-                sequence_length, config.max_position_embeddings
-            )
-        )
+    if isinstance(sequence_length, int):
+        config.check_sequence_length(sequence_length)
     initializer = _normal(config.initializer_range)
     types = tf.get_variable(
         "token_type_embeddings", [config.type_vocab_size, width], initializer=initializer

@@ -4,6 +4,9 @@ import collections
 import math
 import os
 
+# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
@@ -13,7 +16,6 @@ import optimization
 import tokenization
 from pipeline import checkpoint, cli, estimator, files, metrics, records, tasks
 from pipeline.errors import UserError
-from run_pretraining import load_config
 
 RESULTS = "eval_results"
 TEST_RESULTS = "test_results"
@@ -78,7 +80,8 @@ def main(args):
     splits = wanted_splits(args)
     settings = estimator.run_settings(args)
     task = tasks.get_task(args.task_name)
-    config = load_config(args.bert_config_file, args.max_seq_length)
+    config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
+    config.check_sequence_length(args.max_seq_length)
     tokenizer = load_tokenizer(args, config.vocab_size)
     if not args.do_train:
         check_trained(settings)

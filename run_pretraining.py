@@ -1,5 +1,10 @@
 """Pre-train ALBERT on masked pieces and sentence order, on TPU, GPU or CPU."""
 
+import os
+
+# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import tensorflow.compat.v1 as tf
 from absl import flags
 
@@ -24,6 +29,7 @@ def define_flags(flag_values):
         **options,
     )
     flags.DEFINE_string("bert_config_file", None, "JSON file of the model.", **options)
+    flags.mark_flag_as_required("bert_config_file", flag_values)
     flags.DEFINE_integer(
         "max_seq_length",
         512,
@@ -64,7 +70,8 @@ def main(args):
     if not (args.do_train or args.do_eval):
         raise UserError("nothing to do: give --do_train=True or --do_eval=True")
     settings = estimator.run_settings(args)
-    config = load_config(args.bert_config_file, args.max_seq_length)
+    config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
+    config.check_sequence_length(args.max_seq_length)
     optimizer = optimizer_config(args, config.layout)
     schema = records.pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
     train_files, eval_files = input_files(args)
@@ -86,26 +93,6 @@ def main(args):
             eval_input = records.make_input_fn(eval_files, schema, training=False)
             results = evaluate(runner, eval_input, args.max_eval_steps)
             estimator.write_results(settings.output_dir, RESULTS, results)
-
-
-def load_config(path, max_seq_length):
-    """Read the model's JSON file and hold it against the sequence length.
-
-    Raises:
-        UserError: without a path, for a bad file or a sequence the model has no positions for.
-    """
-    if not path:
-        raise UserError(
-            "--bert_config_file is needed, for example albert_config/albert_config_tiny.json"
-        )
-    config = modeling.AlbertConfig.from_json_file(path)
-    if max_seq_length > config.max_position_embeddings:
-        raise UserError(
-            "--max_seq_length={} is more than max_position_embeddings={} of {}".format(
-                max_seq_length, config.max_position_embeddings, path
-            )
-        )
-    return config
 
 
 def optimizer_config(args, layout):

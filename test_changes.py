@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np  # noqa: E402 (the log level is set before TensorFlow is loaded)
+import numpy as np
 
 import modeling
 import tokenization

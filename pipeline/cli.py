@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 
 from absl import app, flags
@@ -41,32 +42,37 @@ def run(main, define_flags):
     # TensorFlow's logger has a handler of its own; absl's would write each line a second time.
     logging.getLogger("tensorflow").propagate = False
 
-    def run_main(_):
-        try:
-            main(flags.FLAGS)
-        except UserError as error:
-            _end_with(error)
-
-    app.run(run_main, flags_parser=_parse_or_end)
-
-
-def _parse_or_end(argv):
-    try:
-        if "--help" in argv or "-h" in argv:
-            print(flags.FLAGS.main_module_help())
+    def parse_or_end(argv):
+        if {"--help", "-help", "-h"} & set(argv):
+            print(_help(define_flags))
             sys.exit(0)
-        return _parse_into(flags.FLAGS, argv)
+        return _ended_on_mistake(_parse_into, flags.FLAGS, argv)
+
+    app.run(lambda _: _ended_on_mistake(main, flags.FLAGS), flags_parser=parse_or_end)
+
+
+def _ended_on_mistake(function, *arguments):
+    try:
+        return function(*arguments)
     except UserError as error:
-        _end_with(error)
+        program = os.path.basename(sys.argv[0])
+        sys.stderr.write("{}: error: {}\n".format(program, " ".join(str(error).split("\n"))))
+        sys.stderr.flush()
+        sys.exit(USER_ERROR_STATUS)
+
+
+def _help(define_flags):
+    """Return the script's docstring and its own flags, without those of absl."""
+    own = flags.FlagValues()
+    define_flags(own)
+    return "{}\n\nflags:{}".format(sys.modules["__main__"].__doc__ or "", own.get_help())
 
 
 def _parse_into(flag_values, argv):
     try:
         rest = flag_values(argv)
     except flags.Error as error:
-        raise UserError(
-            "{} (--help lists the flags)".format(" ".join(str(error).split()))
-        ) from error
+        raise UserError(_mistake(error)) from error
     if len(rest) > 1:
         raise UserError(
             "unexpected argument {!r}: flags are written --name=value (--help lists them)".format(
@@ -76,8 +82,7 @@ def _parse_into(flag_values, argv):
     return rest
 
 
-def _end_with(error):
-    program = os.path.basename(sys.argv[0])
-    sys.stderr.write("{}: error: {}\n".format(program, " ".join(str(error).split("\n"))))
-    sys.stderr.flush()
-    sys.exit(USER_ERROR_STATUS)
+def _mistake(error):
+    missing = re.search(r"Flag (--\w+) must have a value", str(error))
+    what = missing.group(1) + " is needed" if missing else " ".join(str(error).split())
+    return what + " (--help lists the flags)"

@@ -49,6 +49,7 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     """Define the flags behind `RunSettings`; the batch sizes are the script's defaults."""
     options = {"flag_values": flag_values}
     flags.DEFINE_string("output_dir", None, "Folder for checkpoints and results.", **options)
+    flags.mark_flag_as_required("output_dir", flag_values)
     flags.DEFINE_string(
         "init_checkpoint",
         None,
@@ -117,11 +118,9 @@ def run_settings(args):
     """Return the `RunSettings` that parsed flags ask for.
 
     Raises:
-        UserError: without output_dir, or for a TPU without a name or with local paths.
+        UserError: for a TPU without a name or with local paths.
     """
     settings = RunSettings(**{name: getattr(args, name) for name in RunSettings._fields})
-    if not settings.output_dir:
-        raise UserError("--output_dir is needed: the folder for checkpoints and results")
     if settings.use_tpu:
         if not (settings.tpu_name or settings.master):
             raise UserError("--use_tpu=True needs --tpu_name=NAME or grpc://ADDRESS:8470")

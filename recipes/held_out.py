@@ -1,0 +1,97 @@
+"""Two steps of the recipes: hold documents out of a corpus, and measure what beats chance on them.
+
+    python recipes/held_out.py --corpus=news.txt --megabytes=10 --share=0.05 --output_dir=out
+    python recipes/held_out.py --entropy_of=out/held_out.txt --vocab_file=albert_config/vocab.txt
+
+The first writes `train.txt` and `held_out.txt`: whole documents, every twentieth held out. The
+second prints one JSON object: the unigram entropy of the text's pieces in nats, which is the least
+loss that a model without any context can reach on it.
+"""
+
+import collections
+import json
+import math
+import os
+import sys
+
+from absl import flags
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from pipeline import cli
+from pipeline.errors import UserError
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    options = {"flag_values": flag_values}
+    flags.DEFINE_string("corpus", None, "Text to split, a blank line between documents.", **options)
+    flags.DEFINE_float("megabytes", 10, "How much of the corpus to take.", **options)
+    flags.DEFINE_float("share", 0.05, "Share of the documents held out.", **options)
+    flags.DEFINE_string("output_dir", None, "Folder for train.txt and held_out.txt.", **options)
+    flags.DEFINE_string("entropy_of", None, "Text whose unigram entropy to print.", **options)
+    flags.DEFINE_string("vocab_file", "albert_config/vocab.txt", "The vocabulary.", **options)
+
+
+def main(args):
+    """Split a corpus or print an entropy."""
+    if args.entropy_of:
+        print(json.dumps(unigram_entropy(args.entropy_of, args.vocab_file)))
+    elif args.corpus and args.output_dir:
+        print(json.dumps(split(args.corpus, args.megabytes, args.share, args.output_dir)))
+    else:
+        raise UserError("give --corpus and --output_dir, or --entropy_of")
+
+
+def split(corpus, megabytes, share, output_dir):
+    """Write every (1 / share)-th document to held_out.txt and the others to train.txt.
+
+    Returns:
+        dict of the numbers of documents.
+    """
+    every = int(round(1 / share))
+    os.makedirs(output_dir, exist_ok=True)
+    counts = {"train": 0, "held_out": 0}
+    with open(os.path.join(output_dir, "train.txt"), "w", encoding="utf-8") as train, open(
+        os.path.join(output_dir, "held_out.txt"), "w", encoding="utf-8"
+    ) as held_out:
+        for index, document in enumerate(documents(corpus, megabytes * 1e6)):
+            name, stream = ("held_out", held_out) if index % every == 0 else ("train", train)
+            stream.write(document + "\n")
+            counts[name] += 1
+    return counts
+
+
+def documents(path, limit):
+    """Yield documents, their lines with line ends, until `limit` bytes were read."""
+    lines, size = [], 0
+    with open(path, encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            size += len(line.encode("utf-8"))
+            if line.strip():
+                lines.append(line)
+            elif lines:
+                yield "".join(lines)
+                lines = []
+                if size >= limit:
+                    return
+    if lines:
+        yield "".join(lines)
+
+
+def unigram_entropy(path, vocab_file):
+    """Return the entropy in nats of the pieces of a text, by their own frequencies, and counts."""
+    import tokenization
+
+    tokenizer = tokenization.FullTokenizer(vocab_file)
+    counts = collections.Counter()
+    with open(path, encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            counts.update(tokenizer.tokenize(line))
+    total = sum(counts.values())
+    entropy = -sum(n / total * math.log(n / total) for n in counts.values())
+    return {"unigram_entropy_nats": entropy, "pieces": total, "different_pieces": len(counts)}
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)
