@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Raw text to fine-tuned pairs, on real data: pre-trains tiny on 10 MB of a corpus with 5% of the
+# documents held out, then fine-tunes on 20,000 LCQMC pairs from that checkpoint and from random
+# weights, both evaluated on the whole dev set. Every stage is skipped where its result exists.
+#
+#   bash recipes/news_to_lcqmc.sh CORPUS.txt LCQMC_DIR OUTPUT_DIR
+#
+# CORPUS.txt: one sentence a line, a blank line between documents. LCQMC_DIR: train.tsv, dev.tsv.
+# Takes about 40 minutes of pre-training and 10 of each fine-tuning on 2 cores.
+set -euo pipefail
+
+if [ $# -ne 3 ]; then
+  echo "usage: bash recipes/news_to_lcqmc.sh CORPUS.txt LCQMC_DIR OUTPUT_DIR" >&2
+  exit 2
+fi
+corpus=$(realpath "$1")
+lcqmc=$(realpath "$2")
+out=$(realpath -m "$3")
+cd "$(dirname "$0")/.."
+
+python=python3
+if [ -x .venv/bin/python ]; then
+  python=.venv/bin/python
+fi
+config=albert_config/albert_config_tiny.json
+vocab=albert_config/vocab.txt
+mkdir -p "$out"
+
+if [ ! -e "$out/held_out.txt" ]; then
+  "$python" recipes/held_out.py --corpus="$corpus" --megabytes=10 --share=0.05 --output_dir="$out"
+fi
+if [ ! -e "$out/entropy.json" ]; then
+  "$python" recipes/held_out.py --entropy_of="$out/held_out.txt" --vocab_file=$vocab \
+    > "$out/entropy.json"
+fi
+
+for part in train:3 held_out:1; do
+  name=${part%:*}
+  if [ ! -e "$out/$name.tfrecord" ]; then
+    "$python" create_pretraining_data.py \
+      --input_file="$out/$name.txt" --output_file="$out/$name.tfrecord" --vocab_file=$vocab \
+      --max_seq_length=128 --max_predictions_per_seq=20 --masked_lm_prob=0.15 \
+      --dupe_factor="${part#*:}"
+  fi
+done
+
+if [ ! -e "$out/pretrained/eval_results.json" ]; then
+  "$python" run_pretraining.py --do_train=True --do_eval=True \
+    --input_file="$out/train.tfrecord" --eval_input_file="$out/held_out.tfrecord" \
+    --output_dir="$out/pretrained" --bert_config_file=$config \
+    --max_seq_length=128 --max_predictions_per_seq=20 --train_batch_size=32 \
+    --num_train_steps=2300 --num_warmup_steps=200 --learning_rate=0.006 \
+    --save_checkpoints_steps=500
+fi
+
+mkdir -p "$out/lcqmc"
+head -n 20000 "$lcqmc/train.tsv" > "$out/lcqmc/train.tsv"
+cp "$lcqmc/dev.tsv" "$out/lcqmc/dev.tsv"
+for start in pretrained random; do
+  if [ ! -e "$out/lcqmc_$start/eval_results.json" ]; then
+    init=()
+    if [ $start = pretrained ]; then
+      init=(--init_checkpoint="$out/pretrained")
+    fi
+    "$python" run_classifier.py --task_name=lcqmc_pair --do_train=True --do_eval=True \
+      --data_dir="$out/lcqmc" --vocab_file=$vocab --bert_config_file=$config \
+      --max_seq_length=64 --train_batch_size=32 --learning_rate=1e-4 --num_train_epochs=3 \
+      --output_dir="$out/lcqmc_$start" "${init[@]}"
+  fi
+done
+
+for result in entropy.json pretrained/eval_results.json lcqmc_{pretrained,random}/eval_results.json
+do
+  echo "== $result"
+  cat "$out/$result"
+done
