@@ -64,7 +64,7 @@ for start in pretrained random; do
     fi
     "$python" run_classifier.py --task_name=lcqmc_pair --do_train=True --do_eval=True \
       --data_dir="$out/lcqmc" --vocab_file=$vocab --bert_config_file=$config \
-      --max_seq_length=64 --train_batch_size=32 --learning_rate=1e-4 --num_train_epochs=3 \
+      --max_seq_length=48 --train_batch_size=32 --learning_rate=1e-4 --num_train_epochs=3 \
       --output_dir="$out/lcqmc_$start" "${init[@]}"
   fi
 done
