@@ -1,7 +1,8 @@
 """Pieces of documents to pre-training instances: sentence-order pairs, grams, 80/10/10.
 
 This is the specification: one instance at a time, in the order in which a reader thinks of it.
-It works on ids and half-open spans [begin, end), and knows no files, no segmenter and no
+`pipeline/batches.py` makes the same instances, of many documents at once and many times faster.
+Both work on ids and half-open spans [begin, end), and know no files, no segmenter and no
 TensorFlow. The steps, for one document (`make_instances`):
 
     find_breaks   where sentences, clauses and words begin among the pieces
@@ -115,46 +116,72 @@ class Instance(NamedTuple):
 class Draws:
     """Random numbers that are a function of a key alone, never of what was drawn before.
 
-    Draws(seed, document, duplicate).uniform(SWAP, 1)[0] is one such number. A key is hashed, one
-    of its parts after the other, by the finalizer of SplitMix64 (Steele, Lea and Flood 2014), and
-    so is the counter of the numbers of a stream, which is that generator.
+    Draws(seed, document, duplicate).uniform(SWAP) is one such number, as an array of one. A part
+    of the key may be an array: then there is one key, and one number, for each of its elements.
+    A key is hashed, one of its parts after the other, by the finalizer of SplitMix64 (Steele, Lea
+    and Flood 2014), and so is the counter of the numbers of a stream, which is that generator.
 
     Args:
-        *key: int each.
+        *key: int or int array each; shapes broadcast.
     """
 
-    _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
     def __init__(self, *key):
-        self._state = np.zeros(1, np.uint64)
-        for part in key:
-            self._state = self._hash(self._state, part)
+        self._state = _hash_all(np.zeros(1, np.uint64), key)
 
     def child(self, *key):
         """Return the Draws of this key with further parts."""
-        draws = Draws()
-        draws._state = self._state
-        for part in key:
-            draws._state = self._hash(draws._state, part)
-        return draws
+        return self._of_state(_hash_all(self._state, key))
 
-    def uniform(self, stream, count):
-        """Return the first numbers of a stream: float64 [count] in [0, 1)."""
-        stream_state = self._hash(self._state, stream)
-        bits = self._hash(stream_state, np.arange(count))
-        return (bits >> np.uint64(11)) * 2.0**-53
-
-    def below(self, stream, size):
-        """Return one int in [0, size)."""
-        return int(self.uniform(stream, 1)[0] * size)
+    def take(self, rows):
+        """Return the Draws of some of the keys; `rows` is whatever indexes an array."""
+        return self._of_state(self._state[rows])
 
     @classmethod
-    def _hash(cls, state, part):
-        part = np.asarray(part, np.int64).astype(np.uint64)
-        z = state + cls._GOLDEN * (part + np.ones(1, np.uint64))
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+    def concatenate(cls, draws):
+        """Return one Draws of the keys of several, of one dimension."""
+        return cls._of_state(np.concatenate([one._state for one in draws]))
+
+    @classmethod
+    def _of_state(cls, state):
+        draws = cls()
+        draws._state = state
+        return draws
+
+    def bits(self, stream, counter=0, rows=slice(None)):
+        """Return uint64 random bits.
+
+        Args:
+            stream: int, or int array: one for each key.
+            counter: int or int array, which number of the stream.
+            rows: int array, which of the keys each counter is for; all, in order, if left out.
+        """
+        return _hash_all(self.child(stream)._state[rows], (counter,))
+
+    def uniform(self, stream, counter=0, rows=slice(None)):
+        """Return float64 in [0, 1), as `bits`."""
+        return (self.bits(stream, counter, rows) >> np.uint64(11)) * 2.0**-53
+
+    def below(self, stream, size):
+        """Return int64 in [0, size); `size` is an int, or an int array: one for each key."""
+        return (self.uniform(stream) * size).astype(np.int64)
+
+    def order_keys(self, counter, rows=slice(None)):
+        """Return uint64 that bring the counters into random order; their low 16 bits hold them."""
+        counter = np.asarray(counter, np.uint64)
+        return self.bits(ORDER, counter, rows) >> np.uint64(16) << np.uint64(16) | counter
+
+
+def _hash_all(state, parts):
+    for part in parts:
+        z = np.asarray(part, np.int64).astype(np.uint64) + np.ones(1, np.uint64)
+        z *= np.uint64(0x9E3779B97F4A7C15)
+        z = z + state
+        z ^= z >> np.uint64(30)
+        z *= np.uint64(0xBF58476D1CE4E5B9)
+        z ^= z >> np.uint64(27)
+        z *= np.uint64(0x94D049BB133111EB)
+        state = z ^ (z >> np.uint64(31))
+    return state
 
 
 def describe_vocabulary(vocab, published_labels=False):
@@ -288,12 +315,12 @@ def make_pairs(breaks, config, draws):
     while begin < size:
         chunk = draws.child(len(pairs))
         target = max_pieces
-        if chunk.uniform(SHORT, 1)[0] < config.short_seq_prob:
-            target = 2 + chunk.below(TARGET, max_pieces - 1)
+        if chunk.uniform(SHORT)[0] < config.short_seq_prob:
+            target = 2 + int(chunk.below(TARGET, max_pieces - 1)[0])
         end = _chunk_end(levels, begin, size, target, max_pieces)
         middles = next(filter(None, (_within(level, begin + 1, end - 1) for level in levels)))
-        middle = middles[chunk.below(MIDDLE, len(middles))]
-        pairs.append((Pair(begin, middle, end, chunk.below(SWAP, 2) == 1), chunk))
+        middle = middles[chunk.below(MIDDLE, len(middles))[0]]
+        pairs.append((Pair(begin, middle, end, bool(chunk.below(SWAP, 2)[0])), chunk))
         begin = end
     return pairs
 
@@ -357,8 +384,8 @@ def mask(sequence, swapped, config, vocabulary, draws):
     grams += make_grams(sequence.second_words, config.gram_probabilities, draws, SECOND_GRAMS)
     grams = choose_grams(grams, min(budget, config.max_predictions_per_seq), draws)
     word_begins = {begin for begin, _ in sequence.first_words + sequence.second_words}
-    actions = draws.uniform(ACTION, len(sequence.ids))
-    choices = draws.uniform(REPLACEMENT, len(sequence.ids))
+    actions = draws.uniform(ACTION, np.arange(len(sequence.ids)))
+    choices = draws.uniform(REPLACEMENT, np.arange(len(sequence.ids)))
     input_ids, positions, labels = list(sequence.ids), [], []
     for gram in grams:
         for position in range(gram.begin, gram.end):
@@ -397,7 +424,8 @@ def make_grams(words, probabilities, draws, stream):
         List of `Gram`; the last is as long as the words allow.
     """
     bounds = np.cumsum(probabilities[:-1])
-    lengths = 1 + np.searchsorted(bounds, draws.uniform(stream, len(words)), side="right")
+    numbers = draws.uniform(stream, np.arange(len(words)))
+    lengths = 1 + np.searchsorted(bounds, numbers, side="right")
     grams = []
     first = 0
     for length in lengths.tolist():
@@ -423,16 +451,16 @@ def choose_grams(grams, budget, draws):
     Returns:
         List of the chosen `Gram`, sorted by position.
     """
-    grams = [gram for gram in grams if gram.num_words <= budget]
-    order = np.argsort(draws.uniform(ORDER, len(grams)), kind="stable")
+    order = np.argsort(draws.order_keys(np.arange(len(grams))))
+    left = budget
     chosen = []
     wanted = None  # number of words of the gram that did not fit
     for gram in (grams[i] for i in order.tolist()):
-        if wanted in (None, gram.num_words):
+        if gram.num_words <= budget and wanted in (None, gram.num_words):
             length = gram.end - gram.begin
-            if length <= budget:
+            if length <= left:
                 chosen.append(gram)
-                budget -= length
+                left -= length
                 wanted = None
             else:
                 wanted = gram.num_words
