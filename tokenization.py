@@ -349,9 +349,8 @@ class WordpieceEncoder:
         normalized = self._basic.normalize(character)
         if normalized == " ":
             return _SPACE
-        pieces = self.spell_out(character)
-        is_word_by_itself = normalized.startswith(" ") and normalized.endswith(" ")
-        return pieces[0, 0] if is_word_by_itself and len(pieces) == 1 else _WORD
+        is_word_by_itself = normalized.startswith(" ") and len(normalized) == 3
+        return self.spell_out(character)[0, 0] if is_word_by_itself else _WORD
 
 
 class _WordCache(dict):
