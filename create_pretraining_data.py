@@ -3,24 +3,28 @@
     python create_pretraining_data.py --input_file=data/news_zh_1.txt \\
         --output_file=data/news.tfrecord --vocab_file=albert_config/vocab.txt
 
-Input: UTF-8 text, one sentence a line, a blank line between documents. `pipeline/masking.py` says
-how instances are made.
+Input: UTF-8 text, one sentence a line, a blank line between documents; or JSON lines; gzipped or
+not. `pipeline/masking.py` says how instances are made. The records are a function of input, flags
+and seed, whatever the number of processes. A run that was killed goes on where it was when started
+again with the same flags.
 """
 
-import functools
 import hashlib
+import os
 import platform
+import re
+import tempfile
 import time
 
 import numpy as np
-import tensorflow.compat.v1 as tf
-from absl import flags
+from absl import flags, logging
 
-from pipeline import cli, corpus, instances, masking, records, segmenters
+from pipeline import cli, corpus, creation, files, instances, masking, progress, segmenters
 from pipeline.errors import UserError
 from tokenization import FullTokenizer
 
-PROGRESS_SECONDS = 10
+# Flags that the records do not depend on.
+RUN_FLAGS = ("num_workers", "overwrite", "work_dir", "show")
 
 
 def define_flags(flag_values):
@@ -30,7 +34,11 @@ def define_flags(flag_values):
         "input_file", None, "Text files: paths and globs, separated by commas.", **own
     )
     flags.DEFINE_string(
-        "output_file", None, "TFRecord file, or several separated by commas.", **own
+        "output_file",
+        None,
+        "TFRecord file, or several separated by commas, or, with --num_output_shards, the name "
+        "that theirs are made of.",
+        **own
     )
     flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary, one piece a line.", **own)
     flags.DEFINE_bool("do_lower_case", True, "Lower-case the text and strip accents.", **own)
@@ -42,6 +50,7 @@ def define_flags(flag_values):
         512,
         "Length of the sequences, special pieces included.",
         lower_bound=masking.MIN_SEQ_LENGTH,
+        upper_bound=masking.MAX_SEQ_LENGTH,
         **own
     )
     flags.DEFINE_integer(
@@ -70,12 +79,14 @@ def define_flags(flag_values):
     flags.DEFINE_bool(
         "non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.", **own
     )
-    _define_own_flags(own)
+    _define_masking_flags(own)
+    _define_format_flags(own)
+    _define_run_flags(own)
     for name in ("input_file", "output_file", "vocab_file"):
         flags.mark_flag_as_required(name, flag_values)
 
 
-def _define_own_flags(own):
+def _define_masking_flags(own):
     flags.DEFINE_integer(
         "ngram", 3, "Most words in a masked gram; 1 masks single words.", lower_bound=1, **own
     )
@@ -106,47 +117,118 @@ def _define_own_flags(own):
     )
 
 
+def _define_format_flags(own):
+    flags.DEFINE_enum(
+        "input_format",
+        "text",
+        ["text", "jsonl"],
+        "text: one sentence a line, blank lines between documents; jsonl: a JSON object a line.",
+        **own
+    )
+    flags.DEFINE_list(
+        "text_fields", ["title", "content"], "Fields of JSON lines that hold the text.", **own
+    )
+    flags.DEFINE_bool(
+        "split_sentences", False, "Split lines into sentences after 。！？；… and quotes.", **own
+    )
+    flags.DEFINE_bool(
+        "skip_bad_lines",
+        False,
+        "Leave out, and count, lines that are not UTF-8 or not JSON, instead of stopping.",
+        **own
+    )
+    flags.DEFINE_integer(
+        "num_output_shards",
+        None,
+        "Number of output files: news.tfrecord becomes news-00000-of-00010.tfrecord and so on.",
+        lower_bound=1,
+        **own
+    )
+    flags.DEFINE_bool("compress", False, "Gzip the output files.", **own)
+
+
+def _define_run_flags(own):
+    flags.DEFINE_integer(
+        "num_workers", None, "Number of processes; all cores if left out.", lower_bound=1, **own
+    )
+    flags.DEFINE_bool(
+        "overwrite", False, "Replace records, or an unfinished run, of other flags.", **own
+    )
+    flags.DEFINE_string(
+        "work_dir", None, "Where the folder with what is unfinished goes; local.", **own
+    )
+    flags.DEFINE_integer(
+        "show", 0, "Print so many instances for people to read.", lower_bound=0, **own
+    )
+
+
 def main(args):
     """Make the records and their manifest."""
-    tf.logging.set_verbosity(tf.logging.INFO)
+    logging.set_verbosity(logging.INFO)
     start = time.time()
-    files = records.find_files(args.input_file)
-    outputs = _output_files(args.output_file, files)
+    inputs = files.find_files(args.input_file)
+    outputs = _output_files(args, inputs)
     _warn_of_lengths(args)
     tokenizer = FullTokenizer(args.vocab_file, args.do_lower_case)
     segmenter = _load_segmenter(args)
-    made = _make_all(_instance_maker(args, tokenizer, segmenter), files)
-    _write(made, outputs, files)
-    summary = instances.summarize(made.statistics, made.unknown, args.max_seq_length)
-    manifest = {
-        "flags": _flag_values(args),
-        "versions": _versions(),
-        "segmenter": "{} {}".format(segmenter.name, segmenter.version).strip(),
-        "vocab_sha256": _sha256(args.vocab_file),
-        "vocab_size": len(tokenizer.vocab),
-        "inputs": [{"path": path, "sha256": _sha256(path)} for path in files],
-        "outputs": outputs,
-        "counts": dict(sorted(made.statistics.items())),
-        "statistics": summary,
-    }
-    records.write_manifest(outputs[0], manifest)
-    _log_summary(manifest, time.time() - start)
+    job = creation.Job(
+        maker=_instance_maker(args, tokenizer, segmenter),
+        inputs=inputs,
+        outputs=outputs,
+        folder=_work_folder(args.work_dir, outputs[0]),
+        plan=_plan(args, tokenizer, segmenter),
+        num_workers=args.num_workers or _num_cores(),
+        compress=args.compress,
+    )
+    made = creation.check_outputs(job, _stale_shards(args, outputs), args.overwrite)
+    if made:
+        logging.info("made already, of this input with these flags: %s", ", ".join(outputs))
+        return
+    with progress.Progress(sum(map(files.size, inputs)), len(outputs)) as observer:
+        made = creation.create(job, observer)
+    for path in _stale_shards(args, outputs):
+        files.remove(path)
+    _log_summary(made, time.time() - start)
 
 
-def _output_files(output_file, files):
-    outputs = [path.strip() for path in output_file.split(",") if path.strip()]
+def _output_files(args, inputs):
+    outputs = [path.strip() for path in args.output_file.split(",") if path.strip()]
     if not outputs:
-        raise UserError("no output file is named in {!r}".format(output_file))
+        raise UserError("no output file is named in {!r}".format(args.output_file))
+    if args.num_output_shards:
+        if len(outputs) > 1:
+            raise UserError(
+                "--num_output_shards={} and {} names in --output_file: give one of both".format(
+                    args.num_output_shards, len(outputs)
+                )
+            )
+        number = args.num_output_shards
+        outputs = [_shard_name(outputs[0], i, number) for i in range(number)]
     for path in outputs:
-        if path in files or outputs.count(path) > 1:
+        if path in inputs or outputs.count(path) > 1:
             raise UserError("--output_file: {} is an input too, or named twice".format(path))
     return outputs
+
+
+def _shard_name(path, index, number):
+    base, extension = os.path.splitext(path)
+    return "{}-{:05d}-of-{:05d}{}".format(base, index, number, extension)
+
+
+def _stale_shards(args, outputs):
+    """Return files with names of shards of another number of them."""
+    if not args.num_output_shards:
+        return []
+    base, extension = os.path.splitext(args.output_file.strip())
+    name = re.compile(re.escape(base) + r"-\d{5}-of-\d{5}" + re.escape(extension) + "$")
+    found = files.list_files(os.path.dirname(base) or ".")
+    return sorted(path for path in found if name.match(path) and path not in outputs)
 
 
 def _warn_of_lengths(args):
     masked = round(args.masked_lm_prob * args.max_seq_length)
     if masked > args.max_predictions_per_seq:
-        tf.logging.warning(
+        logging.warning(
             "--masked_lm_prob would mask %d pieces of a full sequence but "
             "--max_predictions_per_seq allows %d",
             masked,
@@ -158,17 +240,16 @@ def _load_segmenter(args):
     needs_none = args.non_chinese or not args.do_whole_word_mask
     name = "none" if needs_none and args.segmenter == "auto" else args.segmenter
     segmenter = segmenters.load_segmenter(name, args.user_dict)
-    tf.logging.info("segmenter: %s %s", segmenter.name, segmenter.version)
+    logging.info("segmenter: %s %s", segmenter.name, segmenter.version)
     if segmenter.note:
-        tf.logging.warning("segmenter: %s", segmenter.note)
+        logging.warning("segmenter: %s", segmenter.note)
     return segmenter
 
 
 def _instance_maker(args, tokenizer, segmenter):
-    schema = records.pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
     return instances.InstanceMaker(
         tokenizer=tokenizer,
-        segment=segmenter.segment if args.do_whole_word_mask else None,
+        segmenter=segmenter if args.do_whole_word_mask else None,
         vocabulary=masking.describe_vocabulary(tokenizer.vocab, args.published_labels),
         config=masking.MaskingConfig(
             max_seq_length=args.max_seq_length,
@@ -178,109 +259,57 @@ def _instance_maker(args, tokenizer, segmenter):
             gram_probabilities=masking.gram_probabilities(args.ngram, args.favor_ngram),
             replace_spans=args.replace_spans,
         ),
+        format=corpus.Format(
+            args.input_format, tuple(args.text_fields), args.split_sentences, args.skip_bad_lines
+        ),
         random_seed=args.random_seed,
         dupe_factor=args.dupe_factor,
-        serialize=functools.partial(records.serialize, schema),
     )
 
 
-def _make_all(maker, files):
-    """Return one `BlockResult` of all the blocks of the files."""
-    progress = _Progress(sum(tf.io.gfile.stat(path).length for path in files))
-    results = []
-    for block in corpus.read_blocks(files, tf.io.gfile.GFile):
-        results.append(maker(block))
-        progress.add(len(block.data), len(results[-1].records))
-    return instances.merge(results)
+def _work_folder(work_dir, output):
+    if work_dir:
+        return os.path.join(work_dir, os.path.basename(output) + files.WORK_SUFFIX)
+    if files.is_local(output):
+        return output + files.WORK_SUFFIX
+    name = "albert-" + hashlib.sha256(output.encode("utf-8")).hexdigest()[:16]
+    return os.path.join(tempfile.gettempdir(), name + files.WORK_SUFFIX)
 
 
-def _write(made, outputs, files):
-    """Write the records in the order of their keys; each output holds an equal range of keys."""
-    if not made.records:
-        raise UserError(
-            "{}: no instance came out: {} documents, of which {} have fewer than 2 pieces".format(
-                ", ".join(files),
-                made.statistics["documents"],
-                made.statistics["documents_dropped_as_too_short"],
-            )
-        )
-    order = np.argsort(made.keys, kind="stable")
-    bounds = np.arange(len(outputs) + 1) / len(outputs)
-    edges = np.searchsorted(made.keys[order], bounds)
-    if 0 in np.diff(edges):
-        raise UserError(
-            "{} instances are too few for {} output files: name fewer".format(
-                len(order), len(outputs)
-            )
-        )
-    records.remove_manifest(outputs[0])
-    for path, begin, end in zip(outputs, edges[:-1], edges[1:]):
-        with records.RecordWriter(path) as writer:
-            for i in order[begin:end].tolist():
-                writer.write(made.records[i])
-
-
-class _Progress:
-    """Logs how far it is, the rate and the time left, at most every PROGRESS_SECONDS."""
-
-    def __init__(self, total_bytes):
-        self._total = total_bytes
-        self._start = self._logged = time.time()
-        self._bytes = self._instances = 0
-
-    def add(self, num_bytes, num_instances):
-        """Count what has been done since the last call."""
-        self._bytes += num_bytes
-        self._instances += num_instances
-        now = time.time()
-        if now - self._logged < PROGRESS_SECONDS:
-            return
-        self._logged = now
-        seconds = now - self._start
-        tf.logging.info(
-            "%.1f of %.1f MB, %d instances, %d instances/s, %d s left",
-            self._bytes / 1e6,
-            self._total / 1e6,
-            self._instances,
-            self._instances / seconds,
-            seconds * (self._total - self._bytes) / max(self._bytes, 1),
-        )
-
-
-def _flag_values(args):
+def _plan(args, tokenizer, segmenter):
     own = flags.FlagValues()
     define_flags(own)
-    return {name: args[name].value for name in sorted(own)}
-
-
-def _versions():
+    names = sorted(set(own) - set(RUN_FLAGS))
     return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
+        "flags": {name: args[name].value for name in names},
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "segmenter": "{} {}".format(segmenter.name, segmenter.version).strip(),
+        "user_dict_sha256": creation.sha256(args.user_dict) if args.user_dict else None,
+        "vocab_sha256": creation.sha256(args.vocab_file),
+        "vocab_size": len(tokenizer.vocab),
     }
 
 
-def _sha256(path):
-    digest = hashlib.sha256()
-    with tf.io.gfile.GFile(path, "rb") as stream:
-        for chunk in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _num_cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def _log_summary(manifest, seconds):
-    counts = manifest["counts"]
-    tf.logging.info(
-        "wrote %d instances of %d documents (%d dropped: fewer than 2 pieces) to %s in %.0f s",
+def _log_summary(made, seconds):
+    counts = made["counts"]
+    logging.info(
+        "wrote %d instances of %d documents to %s in %.1f s",
         counts["instances"],
         counts["documents"],
-        counts["documents_dropped_as_too_short"],
-        ", ".join(manifest["outputs"]),
+        ", ".join(made["outputs"]),
         seconds,
     )
-    for name, value in manifest["statistics"].items():
-        tf.logging.info("%s: %s", name, value)
+    for name, number in counts.items():
+        if "_dropped_" in name or "_cut_" in name or name.startswith("neighbours"):
+            (logging.warning if number else logging.info)("%s: %d", name, number)
+    for name, value in made["statistics"].items():
+        logging.info("%s: %s", name, value)
 
 
 if __name__ == "__main__":

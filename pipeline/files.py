@@ -1,17 +1,187 @@
-"""Writing files that are whole or not there at all."""
+"""Local and remote files alike, and files that are whole or not there at all.
 
-import tensorflow.compat.v1 as tf
+A path with "://" (gs://, hdfs://) goes through tf.io.gfile. TensorFlow is imported for those
+alone: what works on local files starts without it.
+"""
+
+import contextlib
+import glob as local_glob
+import gzip
+import importlib
+import os
+import sys
 
 from pipeline.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+MANIFEST_SUFFIX = ".manifest.json"
+WORK_SUFFIX = ".work"
+
+
+def is_local(path):
+    """Return whether `path` is one of this machine's."""
+    return "://" not in path
+
+
+def _gfile():
+    return importlib.import_module("tensorflow").io.gfile
+
+
+def open_file(path, mode="rb"):
+    """Open a file in binary mode."""
+    return open(path, mode) if is_local(path) else _gfile().GFile(path, mode)
+
+
+def exists(path):
+    """Return whether there is a file or folder."""
+    return os.path.exists(path) if is_local(path) else _gfile().exists(path)
+
+
+def is_folder(path):
+    """Return whether there is a folder."""
+    return os.path.isdir(path) if is_local(path) else _gfile().isdir(path)
+
+
+def size(path):
+    """Return the number of bytes of a file."""
+    return os.path.getsize(path) if is_local(path) else _gfile().stat(path).length
+
+
+def remove(path):
+    """Remove a file, if there is one."""
+    if exists(path):
+        (os if is_local(path) else _gfile()).remove(path)
+
+
+def rename(old, new):
+    """Give a file another name, in place of a file that has it."""
+    if is_local(new):
+        os.replace(old, new)
+    else:
+        _gfile().rename(old, new, overwrite=True)
 
 
 def make_parent(path):
     """Make the folder that `path` lies in, where it does not exist."""
     folder = path.rpartition("/")[0]
-    if folder:
-        tf.io.gfile.makedirs(folder)
+    if folder and is_local(path):
+        os.makedirs(folder, exist_ok=True)
+    elif folder:
+        _gfile().makedirs(folder)
+
+
+def find_files(pattern):
+    """Return the sorted list of the files that a flag names.
+
+    Args:
+        pattern: str, paths and globs separated by commas. Manifests and unfinished files that a
+            glob happens to match are left out.
+
+    Raises:
+        UserError: names the path or glob that matches nothing.
+    """
+    found = set()
+    for part in filter(None, (part.strip() for part in pattern.split(","))):
+        matches = [part] if exists(part) else _glob(part)
+        if not matches:
+            raise UserError(
+                "no file matches {!r}: check the path, or make the file first".format(part)
+            )
+        if is_folder(matches[0]):
+            raise UserError(
+                "{} is a folder: name files, for example {}/*".format(matches[0], matches[0])
+            )
+        found.update(matches)
+    if not found:
+        raise UserError("no input file is named in {!r}".format(pattern))
+    return sorted(found)
+
+
+def list_files(folder):
+    """Return the paths of what is in a folder; nothing if there is none."""
+    try:
+        names = os.listdir(folder) if is_local(folder) else _gfile().listdir(folder)
+    except _errors():
+        return []
+    return [name if folder == "." else os.path.join(folder, name) for name in names]
+
+
+def _glob(pattern):
+    try:
+        found = local_glob.glob(pattern) if is_local(pattern) else _gfile().glob(pattern)
+    except _errors():  # the folder does not exist
+        return []
+    hidden = (MANIFEST_SUFFIX, TEMPORARY_SUFFIX, WORK_SUFFIX)
+    return [path for path in found if not path.endswith(hidden)]
+
+
+def _errors():
+    """Return what the file systems raise."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
+
+
+@contextlib.contextmanager
+def writing(path):
+    """A context in which what the file system raises becomes a `UserError` that names `path`."""
+    try:
+        yield
+    except _errors() as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        raise UserError("cannot write {}: {}".format(path, reason)) from error
+
+
+class WholeFile:
+    """A context manager that writes a file, which appears by rename when complete.
+
+    Until then the bytes are in `path + ".tmp"`; an error inside the context removes that file and
+    leaves an older `path` as it was.
+
+    Args:
+        path: str, local or any other that tf.io.gfile knows.
+        compress: bool, whether to gzip.
+
+    Raises:
+        UserError: where the path cannot be written, or the disk is full.
+    """
+
+    def __init__(self, path, compress=False):
+        self._path = path
+        self._temporary = path + TEMPORARY_SUFFIX
+        self._compress = compress
+
+    def __enter__(self):
+        with writing(self._path):
+            make_parent(self._path)
+            self._stream = self._target = open_file(self._temporary, "wb")
+        if self._compress:
+            # Without name and time in it, equal contents are equal bytes.
+            self._target = gzip.GzipFile("", "wb", fileobj=self._stream, mtime=0)
+        return self
+
+    def write(self, data):
+        """Append bytes."""
+        with writing(self._path):
+            self._target.write(data)
+
+    def __exit__(self, error_type, *_):
+        complete = False
+        try:
+            with writing(self._path):
+                self._target.close()
+                self._stream.close()
+                if error_type is None:
+                    rename(self._temporary, self._path)
+                    complete = True
+        finally:
+            if not complete:
+                self._abandon()
+
+    def _abandon(self):
+        with contextlib.suppress(*_errors()):
+            self._stream.close()
+        with contextlib.suppress(*_errors()):
+            remove(self._temporary)
 
 
 def write_text(path, text):
@@ -24,10 +194,5 @@ def write_text(path, text):
     Raises:
         UserError: where the file cannot be written.
     """
-    try:
-        make_parent(path)
-        with tf.io.gfile.GFile(path + TEMPORARY_SUFFIX, "w") as stream:
-            stream.write(text)
-        tf.io.gfile.rename(path + TEMPORARY_SUFFIX, path, overwrite=True)
-    except tf.errors.OpError as error:
-        raise UserError("cannot write {}: {}".format(path, error.message)) from error
+    with WholeFile(path) as whole:
+        whole.write(text.encode("utf-8"))

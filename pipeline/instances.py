@@ -1,8 +1,8 @@
 """One block of documents to serialized pre-training instances.
 
-`InstanceMaker` is a function of a block and of nothing else: blocks can be handled in any order
-and in any process. It knows no files and no TensorFlow; tokenizer, segmenter and serialization
-are given to it. A block goes through it so:
+`InstanceMaker` makes them of a block and of nothing else: blocks can be handled in any order and
+in any process. It knows no output files and no TensorFlow; tokenizer and segmenter are given to
+it. A block goes through it so:
 
     documents -> pieces and breaks, once -> instances of every duplicate -> serialized records
 
@@ -12,135 +12,175 @@ everything in memory makes the same files.
 """
 
 import collections
-from typing import Callable, List, NamedTuple
+from typing import List, NamedTuple
 
 import numpy as np
 
-from pipeline import corpus, masking
+from pipeline import batches, corpus, examples, masking
 
 # Children of the `Draws` of a block, beside those of its documents, which count from 0.
 RECORD_KEYS = -1
+# Pieces of the instances of a batch, padding included: arrays of that size stay in the cache.
+BATCH_PIECES = 1 << 19
+# Ids of documents: a block has fewer documents than that.
+MAX_DOCUMENTS = 1 << 24
 
 
-class BlockResult(NamedTuple):
-    """Records of a block, their keys (float64, as many), and what was counted."""
+class Tokenized(NamedTuple):
+    """A block after all that is done once, however many duplicates are made of it.
+
+    Attributes:
+        index: int, that of the block.
+        text: `batches.Text`.
+        statistics: Counter of what was counted.
+        unknown: Counter of the stretches of text that became [UNK].
+    """
+
+    index: int
+    text: batches.Text
+    statistics: collections.Counter
+    unknown: collections.Counter
+
+
+class Records(NamedTuple):
+    """Serialized instances; arrays [m].
+
+    Attributes:
+        records: list of bytes.
+        keys: float64.
+        documents: int64, a number for each document of the corpus.
+        statistics: Counter of what was counted.
+    """
 
     records: List[bytes]
     keys: np.ndarray
+    documents: np.ndarray
     statistics: collections.Counter
-    unknown: collections.Counter  # stretches of text that became [UNK]
 
 
 class InstanceMaker(NamedTuple):
-    """Makes a `BlockResult` of a `corpus.Block`.
+    """Makes records of a `corpus.Block`.
 
     Attributes:
         tokenizer: has `encode(text)`, which returns arrays `ids`, `begins` and `ends`.
-        segment: function from text to the list of its words, or None: every piece is a word.
+        segmenter: has `word_ends(text)`, or is None: every piece is a word.
         vocabulary: `masking.Vocabulary`.
         config: `masking.MaskingConfig`.
+        format: `corpus.Format`.
         random_seed: int.
         dupe_factor: int, number of duplicates.
-        serialize: function from a dict of features to bytes.
     """
 
     tokenizer: object
-    segment: Callable
+    segmenter: object
     vocabulary: masking.Vocabulary
     config: masking.MaskingConfig
+    format: corpus.Format
     random_seed: int
     dupe_factor: int
-    serialize: Callable
 
-    def __call__(self, block):
-        """Return the `BlockResult` of a block.
+    def tokenize(self, block):
+        """Return the `Tokenized` documents of a block.
 
         Raises:
             UserError: as `corpus.parse_documents`.
         """
-        draws = masking.Draws(self.random_seed, block.index)
-        statistics, unknown = collections.Counter(), collections.Counter()
-        records = []
-        for number, sentences in enumerate(corpus.parse_documents(block)):
-            document = self._encode(sentences, statistics, unknown)
-            if len(document.pieces) < 2:  # counted as dropped: it cannot have two segments
-                continue
-            for duplicate in range(self.dupe_factor):
-                for instance in masking.make_instances(
-                    document, self.config, self.vocabulary, draws.child(number, duplicate)
-                ):
-                    count(instance, self.vocabulary, statistics)
-                    records.append(self.serialize(to_features(instance, self.config)))
-        keys = draws.child(RECORD_KEYS).uniform(masking.ORDER, len(records))
-        return BlockResult(records, keys, statistics, unknown)
-
-    def _encode(self, sentences, statistics, unknown):
-        """Tokenize and segment a document, a list of str; return a `masking.Document`."""
-        text = "\n".join(sentences)
+        documents, dropped = corpus.parse_documents(block, self.format)
+        lines = [sentence for document in documents for sentence in document]
+        text = "\n".join(lines)
         pieces, begins, ends = self.tokenizer.encode(text)
-        words = self.segment(text) if self.segment else None
-        breaks = masking.find_breaks(text, words, pieces, begins, self.vocabulary)
+        word_ends = self.segmenter.word_ends(text) if self.segmenter else None
+        breaks = masking.find_breaks(text, word_ends, pieces, begins, self.vocabulary)
+        # Characters, then pieces, before the end of each document.
+        line_ends = np.cumsum([0] + [len(line) + 1 for line in lines])
+        text_ends = line_ends[np.cumsum([0] + [len(document) for document in documents])]
+        bounds = np.searchsorted(begins, text_ends)
+        is_kept = np.diff(bounds) >= 2  # two segments cannot be made of one piece
+        kept = np.flatnonzero(is_kept)
         unknowns = np.flatnonzero(pieces == self.vocabulary.unk_id).tolist()
-        unknown.update(text[begins[i] : ends[i]] for i in unknowns)
-        statistics.update(
-            documents=1,
-            documents_dropped_as_too_short=int(len(pieces) < 2),
-            sentences=len(sentences),
-            sentences_dropped_as_empty=len(sentences) - int(np.sum(breaks == masking.SENTENCE)),
+        statistics = collections.Counter(
+            dropped,
+            documents=len(documents),
+            documents_cut_as_too_long=int(block.is_cut),
+            documents_dropped_as_too_short=int(np.sum(~is_kept)),
+            sentences=len(lines),
+            sentences_dropped_as_empty=len(lines) - int(np.sum(breaks == masking.SENTENCE)),
             pieces=len(pieces),
             pieces_unknown=len(unknowns),
             words=int(np.sum(breaks >= masking.WORD)),
         )
-        return masking.Document(pieces, np.append(breaks, np.int8(masking.SENTENCE)))
+        return Tokenized(
+            block.index,
+            batches.Text(
+                pieces, np.append(breaks, masking.SENTENCE), bounds[kept], bounds[kept + 1], kept
+            ),
+            statistics,
+            collections.Counter(text[begins[i] : ends[i]] for i in unknowns),
+        )
+
+    def make_batches(self, tokenized):
+        """Yield `batches.Batch` after `batches.Batch` of all duplicates of a block."""
+        text = tokenized.text
+        if not len(text.numbers):
+            return
+        draws = masking.Draws(self.random_seed, tokenized.index)
+        pairs = batches.make_pairs(text, self.dupe_factor, self.config, draws)
+        make_batch = batches.BatchMaker(text, self.config, self.vocabulary)
+        size = max(BATCH_PIECES // self.config.max_seq_length, 1)
+        for begin in range(0, len(pairs.begin), size):
+            yield make_batch(pairs.take(slice(begin, begin + size)))
+
+    def make_records(self, tokenized):
+        """Yield `Records` after `Records` of all duplicates of a block."""
+        config = self.config
+        schema = examples.pretraining_schema(config.max_seq_length, config.max_predictions_per_seq)
+        draws = masking.Draws(self.random_seed, tokenized.index, RECORD_KEYS)
+        made = 0
+        for batch in self.make_batches(tokenized):
+            records = examples.serialize_all(schema, to_features(batch))
+            counter = np.arange(made, made + len(records))
+            made += len(records)
+            yield Records(
+                records,
+                draws.uniform(masking.ORDER, counter),
+                tokenized.index * MAX_DOCUMENTS + batch.document,
+                count(batch),
+            )
 
 
-def merge(results):
-    """Return one `BlockResult` of a list of them."""
-    statistics, unknown = collections.Counter(), collections.Counter()
-    for result in results:
-        statistics.update(result.statistics)
-        unknown.update(result.unknown)
-    return BlockResult(
-        [record for result in results for record in result.records],
-        np.concatenate([result.keys for result in results]),
-        statistics,
-        unknown,
-    )
-
-
-def to_features(instance, config):
-    """Return a dict of the padded features of a `masking.Instance`, named as published."""
-    num_pieces, num_masked = len(instance.input_ids), len(instance.masked_lm_ids)
-    no_pieces = [0] * (config.max_seq_length - num_pieces)
-    no_masked = [0] * (config.max_predictions_per_seq - num_masked)
+def to_features(batch):
+    """Return a dict of the padded features of a `batches.Batch`, named as published."""
+    columns = np.arange(batch.input_ids.shape[1])
+    is_piece = columns < batch.num_pieces[:, np.newaxis]
+    is_masked = np.arange(batch.masked_lm_ids.shape[1]) < batch.num_masked[:, np.newaxis]
     return {
-        "input_ids": instance.input_ids + no_pieces,
-        "input_mask": [1] * num_pieces + no_pieces,
-        "segment_ids": instance.segment_ids + no_pieces,
-        "masked_lm_positions": instance.masked_lm_positions + no_masked,
-        "masked_lm_ids": instance.masked_lm_ids + no_masked,
-        "masked_lm_weights": [1.0] * num_masked + no_masked,
-        "next_sentence_labels": [int(instance.swapped)],
+        "input_ids": batch.input_ids,
+        "input_mask": is_piece,
+        "segment_ids": is_piece & (columns >= batch.first_size[:, np.newaxis]),
+        "masked_lm_positions": batch.masked_lm_positions,
+        "masked_lm_ids": batch.masked_lm_ids,
+        "masked_lm_weights": is_masked,
+        "next_sentence_labels": batch.swapped[:, np.newaxis],
     }
 
 
-def count(instance, vocabulary, statistics):
-    """Add what there is to count in a `masking.Instance` to a Counter."""
-    originals = [instance.original_ids[i] for i in instance.masked_lm_positions]
-    inputs = [instance.input_ids[i] for i in instance.masked_lm_positions]
-    num_mask = inputs.count(vocabulary.mask_id)
-    num_kept = sum(original == given for original, given in zip(originals, inputs))
-    statistics.update(
-        instances=1,
-        instances_swapped=int(instance.swapped),
-        instances_without_masks=int(not inputs),
-        positions=len(instance.input_ids),
-        masked=len(inputs),
-        masked_by_mask=num_mask,
-        masked_kept=num_kept,
-        masked_by_random=len(inputs) - num_mask - num_kept,
+def count(batch):
+    """Return a Counter of what there is to count in a `batches.Batch`."""
+    num_masked = int(batch.num_masked.sum())
+    statistics = collections.Counter(
+        instances=len(batch.swapped),
+        instances_swapped=int(batch.swapped.sum()),
+        instances_without_masks=int(np.sum(batch.num_masked == 0)),
+        positions=int(batch.num_pieces.sum()),
+        masked=num_masked,
+        masked_by_mask=batch.num_by_mask,
+        masked_kept=batch.num_kept,
+        masked_by_random=num_masked - batch.num_by_mask - batch.num_kept,
     )
-    statistics.update("grams_of_{}".format(gram.num_words) for gram in instance.grams)
+    for num_words, number in enumerate(np.bincount(batch.gram_words).tolist()):
+        if number:
+            statistics["grams_of_{}".format(num_words)] = number
+    return statistics
 
 
 def summarize(statistics, unknown, max_seq_length):
@@ -162,5 +202,10 @@ def summarize(statistics, unknown, max_seq_length):
         "unknown": share("pieces_unknown", "pieces"),
         "words_per_piece": share("words", "pieces"),
         "grams": {name: round(statistics[name] / grams, 5) for name in names},
-        "commonest_unknown": dict(unknown.most_common(20)),
+        "commonest_unknown": dict(commonest(unknown, 20)),
     }
+
+
+def commonest(counter, number):
+    """Return the most frequent (key, count), equally frequent ones in the order of the keys."""
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:number]

@@ -37,6 +37,7 @@ SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # The shortest sequence: [CLS], three pieces, two [SEP]. With room for two pieces only, a document
 # of three could not be cut into segments without losing one.
 MIN_SEQ_LENGTH = 6
+MAX_SEQ_LENGTH = 1 << 16  # `Draws.order_keys` counts to that
 NUM_SEPARATORS = 3
 
 MASK_SHARE, KEEP_SHARE = 0.8, 0.1  # BERT (arXiv 1810.04805), section 3.1; the rest is random
@@ -231,20 +232,21 @@ def gram_probabilities(ngram, favor="shorter"):
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def find_breaks(text, words, pieces, begins, vocabulary):
+def find_breaks(text, word_ends, pieces, begins, vocabulary):
     """Find what begins at each piece, from its offset in the text.
 
     A piece belongs to the word in which its first character lies; a piece with "##" belongs to
     the word of the piece before, so that a Latin word is one word whatever the segmenter says.
 
-        text      我爱ALBERT，是的。      words 我|爱|ALBERT|，|是的|。
+        text      我爱ALBERT，是的。      words 我|爱|ALBERT|，|是的|。, which end at 1 2 8 9 11 12
         pieces    我    爱   al   ##bert ，   是     的     。
         begins    0     1    2    4      8    9      10     11
         breaks    SENT. WORD WORD INSIDE WORD CLAUSE INSIDE WORD
 
     Args:
         text: str, one sentence a line.
-        words: list of str that make up the text, or None: every piece is a word.
+        word_ends: int array, where the words that make up the text end, or None: every piece is
+            a word.
         pieces: int [n], ids.
         begins: int [n], offset of each piece's first character, not decreasing.
         vocabulary: `Vocabulary`.
@@ -253,10 +255,9 @@ def find_breaks(text, words, pieces, begins, vocabulary):
         int8 [n], INSIDE, WORD, CLAUSE or SENTENCE.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    if words is None:
+    if word_ends is None:
         is_word = np.ones(len(pieces), bool)
     else:
-        word_ends = np.cumsum([len(word) for word in words])
         word = np.searchsorted(word_ends, begins, side="right")
         is_word = (np.diff(word, prepend=-1) > 0) & ~vocabulary.continues[pieces]
     # A mark ends its clause together with the marks after it: 。” or ……

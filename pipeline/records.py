@@ -1,58 +1,39 @@
-"""TFRecords: one schema that writes and reads them, their manifest, and the input functions.
+"""TFRecords as TensorFlow reads them: single records, checks, and the input functions.
 
 S is the sequence length, P the number of predictions per sequence, B the batch size.
 """
 
 import collections
-import json
-from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
+from pipeline import examples
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY_SUFFIX, make_parent, write_text
+from pipeline.examples import Feature, classification_schema, pretraining_schema
+from pipeline.files import WholeFile, find_files
+from pipeline.manifest import check_manifests, read_manifest, remove_manifest, write_manifest
 
-MANIFEST_SUFFIX = ".manifest.json"
+__all__ = [
+    "Feature",
+    "RecordWriter",
+    "check_manifests",
+    "check_records",
+    "classification_schema",
+    "find_files",
+    "make_input_fn",
+    "pretraining_schema",
+    "read_manifest",
+    "remove_manifest",
+    "serialize",
+    "write_manifest",
+]
+
 GZIP_MAGIC = b"\x1f\x8b\x08"
 # Instances held in memory to shuffle. One of 512 pieces is about 3 kB serialized.
 SHUFFLE_BUFFER = 50000
 # Training files read at a time, so that neighbours in a batch come from different files.
 INTERLEAVED_FILES = 16
-
-
-class Feature(NamedTuple):
-    """One named list of numbers in every record.
-
-    `dtype` is "int64" or "float32", the two that tf.train.Example stores; `length` counts numbers.
-    """
-
-    name: str
-    dtype: str
-    length: int
-
-
-def pretraining_schema(max_seq_length, max_predictions_per_seq):
-    """Return the tuple of `Feature` of a pre-training instance, names as published."""
-    return (
-        Feature("input_ids", "int64", max_seq_length),
-        Feature("input_mask", "int64", max_seq_length),
-        Feature("segment_ids", "int64", max_seq_length),
-        Feature("masked_lm_positions", "int64", max_predictions_per_seq),
-        Feature("masked_lm_ids", "int64", max_predictions_per_seq),
-        Feature("masked_lm_weights", "float32", max_predictions_per_seq),
-        Feature("next_sentence_labels", "int64", 1),
-    )
-
-
-def classification_schema(max_seq_length):
-    """Return the tuple of `Feature` of a classification example."""
-    return (
-        Feature("input_ids", "int64", max_seq_length),
-        Feature("input_mask", "int64", max_seq_length),
-        Feature("segment_ids", "int64", max_seq_length),
-        Feature("label_ids", "int64", 1),
-    )
 
 
 def serialize(schema, values):
@@ -84,127 +65,12 @@ def serialize(schema, values):
     return example.SerializeToString(deterministic=True)
 
 
-class RecordWriter:
-    """A context manager that writes a TFRecord file, which appears by rename when complete.
-
-    Until then the bytes are in `path + ".tmp"`; an error inside the context removes that file and
-    leaves an older `path` as it was.
-
-    Args:
-        path: str, local or any other that tf.io.gfile knows.
-        compress: bool, whether to gzip. The readers below recognize it by the first bytes.
-
-    Raises:
-        UserError: where the path cannot be written, or the disk is full.
-    """
-
-    def __init__(self, path, compress=False):
-        self._path = path
-        self._temporary = path + TEMPORARY_SUFFIX
-        self._options = tf.io.TFRecordOptions("GZIP" if compress else "")
-
-    def __enter__(self):
-        try:
-            make_parent(self._path)
-            self._writer = tf.io.TFRecordWriter(self._temporary, options=self._options)
-        except tf.errors.OpError as error:
-            raise self._failure(error) from error
-        return self
+class RecordWriter(WholeFile):
+    """A `WholeFile` of framed records; the readers below see for themselves if gzipped."""
 
     def write(self, record):
         """Append one record, bytes."""
-        try:
-            self._writer.write(record)
-        except tf.errors.OpError as error:
-            raise self._failure(error) from error
-
-    def __exit__(self, error_type, *_):
-        try:
-            self._writer.close()
-            if error_type is None:
-                tf.io.gfile.rename(self._temporary, self._path, overwrite=True)
-        except tf.errors.OpError as error:
-            error_type = type(error)
-            raise self._failure(error) from error
-        finally:
-            if error_type is not None and tf.io.gfile.exists(self._temporary):
-                tf.io.gfile.remove(self._temporary)
-
-    def _failure(self, error):
-        return UserError("cannot write {}: {}".format(self._path, error.message))
-
-
-def find_files(pattern):
-    """Return the sorted list of the files that a flag names.
-
-    Args:
-        pattern: str, paths and globs separated by commas. Manifests and unfinished files that a
-            glob happens to match are left out.
-
-    Raises:
-        UserError: names the path or glob that matches nothing.
-    """
-    files = set()
-    for part in filter(None, (part.strip() for part in pattern.split(","))):
-        found = [part] if tf.io.gfile.exists(part) else _glob(part)
-        if not found:
-            raise UserError(
-                "no file matches {!r}: check the path, or make the file first".format(part)
-            )
-        if tf.io.gfile.isdir(found[0]):
-            raise UserError("{} is a folder: name files, for example {}/*".format(part, found[0]))
-        files.update(found)
-    if not files:
-        raise UserError("no input file is named in {!r}".format(pattern))
-    return sorted(files)
-
-
-def _glob(pattern):
-    try:
-        found = tf.io.gfile.glob(pattern)
-    except tf.errors.OpError:  # the folder does not exist
-        return []
-    return [path for path in found if not path.endswith((MANIFEST_SUFFIX, TEMPORARY_SUFFIX))]
-
-
-def write_manifest(path, manifest):
-    """Write what is to be known about records, as JSON, to `<path>.manifest.json`.
-
-    Args:
-        path: str, the (first) records file.
-        manifest: dict that json can write.
-
-    Raises:
-        UserError: where the file cannot be written.
-    """
-    write_text(path + MANIFEST_SUFFIX, json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
-
-
-def remove_manifest(records_file):
-    """Remove the manifest beside a records file, if any, before the file is made again."""
-    if tf.io.gfile.exists(records_file + MANIFEST_SUFFIX):
-        tf.io.gfile.remove(records_file + MANIFEST_SUFFIX)
-
-
-def read_manifest(records_file):
-    """Return the manifest beside a records file as a dict, or None where there is none.
-
-    Raises:
-        UserError: names a manifest that is not a JSON object.
-    """
-    path = records_file + MANIFEST_SUFFIX
-    if not tf.io.gfile.exists(path):
-        return None
-    try:
-        with tf.io.gfile.GFile(path, "rb") as stream:
-            manifest = json.loads(stream.read().decode("utf-8"))
-    except ValueError as error:
-        raise UserError(
-            "{} is damaged ({}): remove it, or make the records again".format(path, error)
-        ) from error
-    if not isinstance(manifest, dict):
-        raise UserError("{} is not a manifest: remove it, or make the records again".format(path))
-    return manifest
+        super().write(examples.frame(record))
 
 
 def check_records(files, schema):

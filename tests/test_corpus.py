@@ -11,14 +11,14 @@ from pipeline.errors import UserError
 
 
 def blocks_of(data, block_bytes=1):
-    return list(corpus.read_blocks(["a.txt"], lambda path, mode: io.BytesIO(data), block_bytes))
+    return list(corpus.read_blocks(["a.txt"], block_bytes, open_file=lambda _: io.BytesIO(data)))
 
 
 def documents_of(data, block_bytes=1):
     return [
         document
         for block in blocks_of(data, block_bytes)
-        for document in corpus.parse_documents(block)
+        for document in corpus.parse_documents(block).documents
     ]
 
 
@@ -58,7 +58,7 @@ def test_blocks_hold_everything_and_do_not_depend_on_what_is_read_at_a_time(
     whole = io.BytesIO(data)
     slow = io.BytesIO(data)
     slow.read = lambda _: whole.read(read_bytes)
-    assert list(corpus.read_blocks(["a.txt"], lambda *_: slow, block_bytes)) == blocks
+    assert list(corpus.read_blocks(["a.txt"], block_bytes, open_file=lambda _: slow)) == blocks
     assert documents_of(data, block_bytes) == documents_of(data, 10**6)
 
 
@@ -67,7 +67,7 @@ def test_files_end_documents_and_blocks_are_numbered_through(tmp_path):
     for name in "ab":
         paths.append(str(tmp_path / name))
         (tmp_path / name).write_text("一。\n\n二。", encoding="utf-8")
-    blocks = list(corpus.read_blocks(paths, block_bytes=1))
+    blocks = list(corpus.read_blocks(paths, 1))
     assert [(block.index, block.path) for block in blocks] == list(
         zip(range(4), [paths[0]] * 2 + [paths[1]] * 2)
     )

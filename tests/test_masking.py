@@ -221,7 +221,8 @@ def find(text, pieces, words):
     ids = np.array([VOCAB[piece] for piece, _ in pieces])
     begins = np.array([begin for _, begin in pieces])
     assert words is None or "".join(words) == text
-    return masking.find_breaks(text, words, ids, begins, VOCABULARY).tolist()
+    word_ends = None if words is None else np.cumsum([len(word) for word in words])
+    return masking.find_breaks(text, word_ends, ids, begins, VOCABULARY).tolist()
 
 
 A, B, C = CHARACTERS[:3]

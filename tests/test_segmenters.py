@@ -3,6 +3,7 @@
 import builtins
 import sys
 
+import numpy as np
 import pytest
 
 from pipeline import segmenters
@@ -21,6 +22,22 @@ def test_words_make_up_the_text(name):
 @pytest.mark.parametrize("name", ["rjieba", "jieba"])
 def test_idioms_of_four_characters_are_words(name):
     assert "一心一意" in segmenters.load_segmenter(name).segment(TEXT)
+
+
+@pytest.mark.parametrize("name", ["rjieba", "jieba"])
+def test_a_text_of_any_length_has_the_same_words(name):
+    segmenter = segmenters.load_segmenter(name)
+    # Marks at which a stretch may end stand at ever other places.
+    text = "".join("我们在北京大学学习人工智能" * (1 + i % 7) + "，一心一意。\n" for i in range(90))
+    ends = np.cumsum([len(word) for word in segmenter.segment(text)])
+    np.testing.assert_array_equal(segmenter.word_ends(text), ends)
+    unbroken = segmenter.word_ends("我们" * 3000)
+    assert unbroken[-1] == 6000
+    assert len(unbroken) <= 3001
+
+
+def test_an_empty_text_has_no_words():
+    assert segmenters.load_segmenter("rjieba").word_ends("").tolist() == []
 
 
 def test_none_takes_every_character():

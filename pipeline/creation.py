@@ -1,0 +1,261 @@
+"""All of a corpus to shards of records: in several processes, killed and resumed, the same bytes.
+
+The work folder holds what is done so far: the plan (all that the bytes depend on, but for the
+input), what blocks became (`shuffle.Spill`), each with the sha256 of the block, and which shards
+are written. What is there and still holds is not made again.
+"""
+
+import collections
+import functools
+import glob
+import hashlib
+import json
+import os
+import shutil
+from typing import NamedTuple
+
+from pipeline import corpus, files, instances, manifest, shuffle, workers
+from pipeline.errors import UserError
+
+# Kinds of unknown text that are counted; rarer ones may be left out where there are very many.
+MAX_UNKNOWN = 1000
+_PLAN = "plan.json"
+
+
+class Job(NamedTuple):
+    """What is to be made.
+
+    Attributes:
+        maker: `instances.InstanceMaker`.
+        inputs: list of paths.
+        outputs: list of paths, one for each shard.
+        folder: str, the work folder; its name ends with `files.WORK_SUFFIX`.
+        plan: dict for JSON, all that the records depend on but for the inputs.
+        num_workers: int.
+        compress: bool, whether to gzip the shards.
+    """
+
+    maker: instances.InstanceMaker
+    inputs: list
+    outputs: list
+    folder: str
+    plan: dict
+    num_workers: int
+    compress: bool
+
+    @property
+    def spill(self):
+        """The `shuffle.Spill` in the work folder."""
+        return shuffle.Spill(self.folder, len(self.outputs))
+
+
+class Done(NamedTuple):
+    """What is known of a block: `num_bytes` read, `num_instances` made of them, now or before."""
+
+    num_bytes: int
+    num_instances: int
+    is_new: bool
+
+
+
+
+def create(job, observer):
+    """Make the shards and their manifest; go on with what an earlier run left.
+
+    Returns:
+        The manifest, a dict.
+
+    Raises:
+        UserError: for mistakes in the input, a full disk, or a killed worker. The work folder
+            stays if there is something in it to go on with.
+    """
+    _open_folder(job)
+    try:
+        num_blocks, inputs = _make_blocks(job, observer)
+        statistics, unknown = _merge_counts(job.spill, num_blocks)
+        statistics["neighbours_of_one_document"] = _write_shards(
+            job, num_blocks, statistics, observer
+        )
+    except UserError:
+        if not glob.glob(os.path.join(glob.escape(job.folder), "*.done")):
+            shutil.rmtree(job.folder, ignore_errors=True)
+        raise
+    made = dict(
+        job.plan,
+        inputs=inputs,
+        outputs=job.outputs,
+        counts=dict(sorted(statistics.items())),
+        statistics=instances.summarize(statistics, unknown, job.maker.config.max_seq_length),
+    )
+    manifest.write_manifest(job.outputs[0], made)
+    shutil.rmtree(job.folder)
+    return made
+
+
+def check_outputs(job, others, overwrite):
+    """Look at what is there already, before anything is made.
+
+    Args:
+        job: `Job`.
+        others: list of paths that would be taken for shards of this run.
+        overwrite: bool, whether what was made with other flags or of other input may go.
+
+    Returns:
+        The manifest, if all is there already, made of the same with the same flags; else None.
+
+    Raises:
+        UserError: names what is there and, where known, the difference.
+    """
+    unfinished = _read_plan(job.folder)
+    if unfinished not in (None, job.plan):
+        if not overwrite:
+            raise UserError(
+                "{} holds an unfinished run with {}: repeat its flags to go on with it, or give "
+                "--overwrite to start again".format(job.folder, _difference(unfinished, job.plan))
+            )
+        shutil.rmtree(job.folder)
+    existing = [path for path in job.outputs + others if files.exists(path)]
+    if not existing or overwrite or unfinished == job.plan:
+        return None
+    made = manifest.read_manifest(job.outputs[0]) or {}
+    if {name: made.get(name) for name in job.plan} != job.plan:
+        difference = _difference(made, job.plan)
+    elif existing != job.outputs:
+        difference = "other files"
+    elif made["inputs"] != [{"path": path, "sha256": sha256(path)} for path in job.inputs]:
+        difference = "other contents of the input"
+    else:
+        return made
+    raise UserError(
+        "{} is there already, made with {}: give --overwrite to make it again, or another "
+        "--output_file".format(existing[0], difference)
+    )
+
+
+def _read_plan(folder):
+    try:
+        with open(os.path.join(folder, _PLAN), encoding="utf-8") as stream:
+            return json.load(stream)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        return {}
+
+
+def _difference(old, new):
+    """Name the first difference of two plans."""
+    flags = old.get("flags", {}), new["flags"]
+    for old_values, new_values in (flags, (old, new)):
+        for name in sorted(new_values):
+            if name != "flags" and old_values.get(name) != new_values[name]:
+                return "{}={}, here {}".format(name, old_values.get(name), new_values[name])
+    return "other flags"
+
+
+def _open_folder(job):
+    with files.writing(job.folder):
+        os.makedirs(job.folder, exist_ok=True)
+    text = json.dumps(job.plan, ensure_ascii=True, indent=2)
+    files.write_text(os.path.join(job.folder, _PLAN), text)
+
+
+def _make_blocks(job, observer):
+    """Make the runs of all blocks; return how many, and the inputs with their sha256."""
+    digests = {path: hashlib.sha256() for path in job.inputs}
+    size = corpus.block_bytes(sum(map(files.size, job.inputs)))
+    blocks = corpus.read_blocks(job.inputs, size, job.maker.format, digests=digests)
+    num_blocks = 0
+    make = functools.partial(_make_block, job)
+    for done in workers.run_tasks(make, blocks, job.num_workers):
+        num_blocks += 1
+        observer.blocks(done)
+    inputs = [{"path": path, "sha256": digests[path].hexdigest()} for path in job.inputs]
+    return num_blocks, inputs
+
+
+def _make_block(job, block):
+    digest = hashlib.sha256(block.data).hexdigest()
+    before = job.spill.read_done(block.index)
+    if before and before["sha256"] == digest:
+        return Done(len(block.data), before["statistics"].get("instances", 0), False)
+    tokenized = job.maker.tokenize(block)
+    statistics = tokenized.statistics
+
+    def make_and_count():
+        for made in job.maker.make_records(tokenized):
+            statistics.update(made.statistics)
+            yield made
+
+    def done():
+        unknown = dict(instances.commonest(tokenized.unknown, MAX_UNKNOWN))
+        return {"sha256": digest, "statistics": statistics, "unknown": unknown}
+
+    job.spill.write_block(block.index, make_and_count(), done)
+    return Done(len(block.data), statistics["instances"], True)
+
+
+def _merge_counts(spill, num_blocks):
+    """Return the Counters of all blocks: what was counted, and the unknown texts."""
+    statistics, unknown = collections.Counter(), collections.Counter()
+    for index in range(num_blocks):
+        done = spill.read_done(index)
+        statistics.update(done["statistics"])
+        unknown.update(done["unknown"])
+        if len(unknown) > 100 * MAX_UNKNOWN:
+            unknown = collections.Counter(dict(instances.commonest(unknown, 10 * MAX_UNKNOWN)))
+    return statistics, unknown
+
+
+def _write_shards(job, num_blocks, statistics, observer):
+    """Write all shards; return the number of neighbours of one document in them."""
+    spill = job.spill
+    runs = spill.runs(num_blocks)
+    cell_bytes = spill.cell_bytes(runs)
+    _check_enough(job, cell_bytes, statistics)
+    manifest.remove_manifest(job.outputs[0])
+
+    def write(shard):
+        path = os.path.join(job.folder, "shard-{}.done".format(shard))
+        if not os.path.exists(path):
+            neighbours = spill.write_shard(
+                shard, job.outputs[shard], runs, cell_bytes, job.compress
+            )
+            files.write_text(path, str(neighbours))
+        with open(path) as stream:
+            return int(stream.read())
+
+    total = 0
+    shards = range(len(job.outputs))
+    num_workers = min(job.num_workers, len(job.outputs))
+    for number, neighbours in enumerate(workers.run_tasks(write, shards, num_workers), start=1):
+        total += neighbours
+        observer.shards(number)
+    return total
+
+
+def _check_enough(job, cell_bytes, statistics):
+    message = None
+    if not statistics["instances"]:
+        message = (
+            "{}: no instance came out: {} documents, of which {} have fewer than 2 pieces".format(
+                ", ".join(job.inputs),
+                statistics["documents"],
+                statistics["documents_dropped_as_too_short"],
+            )
+        )
+    elif 0 in cell_bytes.reshape(len(job.outputs), -1).sum(axis=1):
+        message = "{} instances are too few for {} output files: name fewer".format(
+            statistics["instances"], len(job.outputs)
+        )
+    if message:
+        shutil.rmtree(job.folder)
+        raise UserError(message)
+
+
+def sha256(path):
+    """Return the sha256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with files.open_file(path) as stream:
+        for chunk in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
