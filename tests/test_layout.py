@@ -1,0 +1,67 @@
+"""The house stays as it is planned: imports go one way, and requirements.txt has what is used."""
+
+import ast
+import re
+import sys
+
+import pytest
+
+# Where a module is not named like the package that brings it.
+PACKAGES = {"absl": "absl-py", "google_crc32c": "google-crc32c", "google": "tensorflow"}
+# Module -> what it must not know, beside the scripts, which nothing but a script imports.
+FORBIDDEN = {
+    "modeling": {"absl", "optimization", "lamb_optimizer"},
+    "lamb_optimizer": {"absl", "modeling", "optimization"},
+    "optimization": {"absl", "modeling"},
+    "tokenization": {"tensorflow", "modeling"},
+    "pipeline.masking": {"tensorflow", "jieba", "rjieba", "pipeline.corpus", "pipeline.segmenters"},
+    "pipeline.batches": {"tensorflow", "jieba", "rjieba", "pipeline.corpus", "pipeline.segmenters"},
+    "pipeline.records": {"pipeline.tasks", "pipeline.estimator"},
+    "pipeline.tasks": {"pipeline.estimator", "pipeline.checkpoint"},
+    "pipeline.checkpoint": {"absl", "pipeline.estimator"},
+    "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},
+    "pipeline.hooks": {"absl", "pipeline.estimator"},
+}
+
+
+def imports_of(path):
+    """Return the set of modules that a file imports anywhere, `pipeline.x` for those of ours."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "pipeline":
+            found.update("pipeline." + alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            ours = node.module.startswith("pipeline.")
+            found.add(node.module if ours else node.module.split(".")[0])
+    return found
+
+
+def modules(root):
+    """Return a dict of module name to path for the root and pipeline/."""
+    found = {path.stem: path for path in root.glob("*.py")}
+    found.update(("pipeline." + path.stem, path) for path in root.glob("pipeline/*.py"))
+    return found
+
+
+def test_pipeline_imports_no_script_of_the_root(root):
+    scripts = {name for name in modules(root) if not name.startswith("pipeline.")}
+    for name, path in modules(root).items():
+        if name.startswith("pipeline."):
+            assert not imports_of(path) & scripts, name
+
+
+@pytest.mark.parametrize("name", sorted(FORBIDDEN))
+def test_modules_know_only_what_they_may(root, name):
+    assert not imports_of(modules(root)[name]) & FORBIDDEN[name]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 does not list its own modules")
+def test_requirements_have_what_is_imported(root):
+    text = (root / "requirements.txt").read_text(encoding="utf-8")
+    required = {re.split(r"[=<>]", line)[0] for line in text.split("\n") if line[:1] not in "#"}
+    standard_and_ours = set(sys.stdlib_module_names) | set(modules(root))
+    for name, path in modules(root).items():
+        for module in imports_of(path) - standard_and_ours:
+            assert PACKAGES.get(module, module) in required, name
