@@ -1,12 +1,17 @@
-"""What all tests share: quiet TensorFlow logs and the paths of the repository."""
+"""What all tests share: quiet TensorFlow logs, equal random examples, paths of the repository."""
 
 import os
 import pathlib
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+# Every run draws the same examples; HYPOTHESIS_PROFILE=default draws new ones.
+hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
