@@ -19,7 +19,7 @@ import time
 import numpy as np
 from absl import flags, logging
 
-from pipeline import cli, corpus, creation, files, instances, masking, progress, segmenters
+from pipeline import cli, corpus, creation, files, instances, masking, progress, segmenters, show
 from pipeline.errors import UserError
 from tokenization import FullTokenizer
 
@@ -180,6 +180,8 @@ def main(args):
         num_workers=args.num_workers or _num_cores(),
         compress=args.compress,
     )
+    if args.show:
+        _show(job, tokenizer, args.show)
     made = creation.check_outputs(job, _stale_shards(args, outputs), args.overwrite)
     if made:
         logging.info("made already, of this input with these flags: %s", ", ".join(outputs))
@@ -265,6 +267,13 @@ def _instance_maker(args, tokenizer, segmenter):
         random_seed=args.random_seed,
         dupe_factor=args.dupe_factor,
     )
+
+
+def _show(job, tokenizer, number):
+    size = corpus.block_bytes(sum(map(files.size, job.inputs)))
+    block = next(corpus.read_blocks(job.inputs, size, job.maker.format))
+    tokenized = job.maker.tokenize(block)
+    print(show.show_instances(job.maker, tokenized, tokenizer.inv_vocab, number), flush=True)
 
 
 def _work_folder(work_dir, output):

@@ -165,12 +165,21 @@ class _Segments(NamedTuple):
 
 
 class _Grams(NamedTuple):
-    """As `masking.Gram`, arrays [g], in the order of (row, begin); `row` is the instance."""
+    """As `masking.Gram`, arrays [g], in the order of (row, begin).
+
+    Attributes:
+        row: the instance.
+        begin, end, num_words: as there.
+        next_word: index of the gram's second word, or of what follows, among the words of the text.
+        shift: position in the sequence minus index of the piece in the text.
+    """
 
     row: np.ndarray
     begin: np.ndarray
     end: np.ndarray
     num_words: np.ndarray
+    next_word: np.ndarray
+    shift: np.ndarray
 
 
 class BatchMaker:
@@ -197,7 +206,7 @@ class BatchMaker:
         grams = self._make_grams(segments, pairs.draws)
         budget = np.round(self._config.masked_lm_prob * num_pieces).astype(np.int64)
         budget = np.minimum(budget, self._config.max_predictions_per_seq)
-        grams = _choose_grams(grams, budget, pairs.draws)
+        grams = self._choose_grams(grams, budget, pairs.draws)
         return self._mask(input_ids, grams, segments, pairs)._replace(
             num_pieces=num_pieces, first_size=first_size
         )
@@ -235,12 +244,52 @@ class BatchMaker:
         segment, first = segment[is_gram], (last_word - lengths)[is_gram]
         words_left = num_words[segment] - first
         gram_words = np.minimum(lengths[is_gram], words_left)
-        source = self._words.positions[first_word[segment] + first]
-        source = np.where(first == 0, begin[segment], source)
+        word = first_word[segment] + first
+        source = np.where(first == 0, begin[segment], self._words.positions[word])
         is_last = gram_words == words_left
         source_end = np.where(is_last, end[segment], np.append(source[1:], 0))
         shift = segments.shift.ravel()[segment]
-        return _Grams(segment // 2, source + shift, source_end + shift, gram_words)
+        return _Grams(
+            segment // 2, source + shift, source_end + shift, gram_words, word + 1, shift
+        )
+
+    def _choose_grams(self, grams, budget, draws):
+        """Go through the grams of all instances at once, those of a rank in each step."""
+        number = np.bincount(grams.row, minlength=len(budget))
+        first = np.cumsum(number) - number
+        index = np.arange(len(grams.row)) - first[grams.row]
+        keys = np.full((len(budget), number.max()), ~np.uint64(0))
+        keys[grams.row, index] = draws.order_keys(index, grams.row)
+        keys.sort(axis=1)
+        ranked = (keys & np.uint64(0xFFFF)).astype(np.int64) + first[:, np.newaxis]  # [m, ranks]
+        chosen, left = _take_whole(grams, ranked, number, budget)
+        end, num_words = grams.end.copy(), grams.num_words.copy()
+        rows = np.flatnonzero(left)
+        for rank in range(ranked.shape[1]):
+            rows = rows[number[rows] > rank]
+            if not len(rows):
+                break
+            gram = ranked[rows, rank]
+            cut_end, cut_words = self._cut(grams, gram, left[rows])
+            is_found = (cut_words > 0) & ~chosen[gram]
+            found = gram[is_found]
+            chosen[found] = True
+            end[found], num_words[found] = cut_end[is_found], cut_words[is_found]
+            rows = rows[~is_found]
+        chosen_grams = grams._replace(end=end, num_words=num_words)
+        return _Grams(*(field[chosen] for field in chosen_grams))
+
+    def _cut(self, grams, gram, length):
+        """Return (end, number of words) of grams cut to the words that fit into `length`."""
+        begin, most = grams.begin[gram], grams.num_words[gram]
+        end, num_words = begin, np.zeros(len(gram), np.int64)
+        for n in range(1, len(self._config.gram_probabilities) + 1):
+            next_word = np.minimum(grams.next_word[gram] + n - 1, len(self._words.positions) - 1)
+            next_end = self._words.positions[next_word] + grams.shift[gram]
+            next_end = np.where(n == most, grams.end[gram], next_end)
+            fits = (n <= most) & (next_end - begin <= length)
+            end, num_words = np.where(fits, next_end, end), np.where(fits, n, num_words)
+        return end, num_words
 
     def _mask(self, input_ids, grams, segments, pairs):
         """Replace the pieces of the chosen grams in `input_ids`; return the `Batch`."""
@@ -298,20 +347,23 @@ def _segments(pairs):
     return _Segments(begin, end, shift)
 
 
-def _choose_grams(grams, budget, draws):
-    """Go through the grams of all instances at once, those of a rank in each step."""
-    rows = np.arange(len(budget))
-    number = np.bincount(grams.row, minlength=len(budget))
-    first = np.cumsum(number) - number
-    index = np.arange(len(grams.row)) - first[grams.row]
-    keys = np.full((len(budget), number.max()), ~np.uint64(0))
-    keys[grams.row, index] = draws.order_keys(index, grams.row)
-    keys.sort(axis=1)
-    ranked = (keys & np.uint64(0xFFFF)).astype(np.int64) + first[:, np.newaxis]  # [m, grams]
+def _take_whole(grams, ranked, number, budget):
+    """Choose the grams that are not cut.
+
+    Args:
+        grams: `_Grams`.
+        ranked: int [m, ranks], grams of each instance in random order.
+        number: int [m], how many of those there are.
+        budget: int [m].
+
+    Returns:
+        (chosen, left): bool [g], and int [m], what is left of the budget.
+    """
     lengths = grams.end - grams.begin
     chosen = np.zeros(len(lengths), bool)
     left = budget.copy()
     wanted = np.zeros(len(budget), np.int64)  # 0: any number of words
+    rows = np.arange(len(budget))
     for rank in range(ranked.shape[1]):
         rows = rows[(number[rows] > rank) & (left[rows] >= np.maximum(wanted[rows], 1))]
         if not len(rows):
@@ -319,9 +371,8 @@ def _choose_grams(grams, budget, draws):
         gram = ranked[rows, rank]
         words = grams.num_words[gram]
         is_next = (words <= budget[rows]) & ((wanted[rows] == 0) | (wanted[rows] == words))
-        fits = lengths[gram] <= left[rows]
-        taken = is_next & fits
+        taken = is_next & (lengths[gram] <= left[rows])
         chosen[gram[taken]] = True
         left[rows] -= np.where(taken, lengths[gram], 0)
         wanted[rows] = np.where(taken, 0, np.where(is_next, words, wanted[rows]))
-    return _Grams(*(field[chosen] for field in grams))
+    return chosen, left

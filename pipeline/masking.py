@@ -22,6 +22,7 @@ S is the sequence length, P the number of predictions per sequence, V the size o
 """
 
 import bisect
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -383,8 +384,9 @@ def mask(sequence, swapped, config, vocabulary, draws):
     budget = round(config.masked_lm_prob * len(sequence.ids))
     grams = make_grams(sequence.first_words, config.gram_probabilities, draws, FIRST_GRAMS)
     grams += make_grams(sequence.second_words, config.gram_probabilities, draws, SECOND_GRAMS)
-    grams = choose_grams(grams, min(budget, config.max_predictions_per_seq), draws)
-    word_begins = {begin for begin, _ in sequence.first_words + sequence.second_words}
+    words = sequence.first_words + sequence.second_words
+    grams = choose_grams(grams, words, min(budget, config.max_predictions_per_seq), draws)
+    word_begins = {begin for begin, _ in words}
     actions = draws.uniform(ACTION, np.arange(len(sequence.ids)))
     choices = draws.uniform(REPLACEMENT, np.arange(len(sequence.ids)))
     input_ids, positions, labels = list(sequence.ids), [], []
@@ -437,26 +439,27 @@ def make_grams(words, probabilities, draws, stream):
     return grams
 
 
-def choose_grams(grams, budget, draws):
+def choose_grams(grams, words, budget, draws):
     """Go through the grams in random order, taking what fits into the budget.
 
     Every gram has the same chance, and with it every word. A gram that does not fit gives way to
-    the next one that does and has as many words; where there is none, a few pieces of the budget
-    are left. To fill them with whatever fits would make single words much too frequent.
+    the next one that does and has as many words: to take whatever fits would make single words
+    much too frequent. Only in the end, one more gram is cut to the words that still fit.
 
     Args:
         grams: list of `Gram`.
+        words: list of (begin, end), those of the grams.
         budget: int, how many pieces may be masked.
         draws: `Draws`.
 
     Returns:
         List of the chosen `Gram`, sorted by position.
     """
-    order = np.argsort(draws.order_keys(np.arange(len(grams))))
+    order = np.argsort(draws.order_keys(np.arange(len(grams)))).tolist()
     left = budget
     chosen = []
     wanted = None  # number of words of the gram that did not fit
-    for gram in (grams[i] for i in order.tolist()):
+    for gram in (grams[i] for i in order):
         if gram.num_words <= budget and wanted in (None, gram.num_words):
             length = gram.end - gram.begin
             if length <= left:
@@ -465,4 +468,12 @@ def choose_grams(grams, budget, draws):
                 wanted = None
             else:
                 wanted = gram.num_words
-    return sorted(chosen)
+    others = (_cut_gram(grams[i], words, left) for i in order if grams[i] not in chosen)
+    return sorted(chosen + list(itertools.islice(filter(None, others), 1)))
+
+
+def _cut_gram(gram, words, length):
+    """Return a gram cut to its first words that make up no more than `length`, or None."""
+    ends = [end for begin, end in words if gram.begin <= begin and end <= gram.end]
+    num_words = sum(end - gram.begin <= length for end in ends)
+    return Gram(gram.begin, ends[num_words - 1], num_words) if num_words else None

@@ -285,21 +285,41 @@ def test_gram_lengths_are_drawn_with_their_probabilities(favor):
         assert abs(counts[n] / len(grams) - probability) < 0.01
 
 
-def test_choose_keeps_the_number_of_words_of_what_did_not_fit():
-    draws = Draws(2)
-    order = np.argsort(draws.order_keys(np.arange(4))).tolist()
-    # In that order: 2 words of 2 pieces, 2 of 4 (too long now), 1 of 1 (passed over), 2 of 2.
-    shapes = dict(zip(order, [(2, 2), (2, 4), (1, 1), (2, 2)]))
-    grams, begin = [], 1
-    for i in range(4):
-        num_words, length = shapes[i]
+def ranked_grams(draws, shapes):
+    """Grams of (words, pieces), given in the order in which they are gone through, and words."""
+    order = np.argsort(draws.order_keys(np.arange(len(shapes)))).tolist()
+    shape_of = dict(zip(order, shapes))
+    grams, words, begin = [], [], 1
+    for i in range(len(shapes)):
+        num_words, length = shape_of[i]
+        ends = [begin + 1 + n for n in range(num_words - 1)] + [begin + length]
+        words += zip([begin] + ends, ends)
         grams.append(Gram(begin, begin + length, num_words))
         begin += length
-    chosen = masking.choose_grams(grams, 5, draws)
-    assert chosen == sorted([grams[order[0]], grams[order[3]]])
-    assert masking.choose_grams(grams, 1, draws) == [grams[order[2]]]
-    assert masking.choose_grams(grams, 100, draws) == grams
-    assert masking.choose_grams(grams, 0, draws) == []
+    return grams, words, [grams[i] for i in order]
+
+
+def test_choose_keeps_the_number_of_words_of_what_did_not_fit():
+    draws = Draws(2)
+    # The second is too long, the third has another number of words.
+    grams, words, (one, two, three, four) = ranked_grams(draws, [(2, 2), (2, 4), (1, 1), (2, 2)])
+
+    def choose(budget):
+        return masking.choose_grams(grams, words, budget, draws)
+
+    assert choose(4) == sorted([one, four])
+    # What is left takes one more gram, cut to the words that fit.
+    assert choose(5) == sorted([one, four, Gram(two.begin, two.begin + 1, 1)])
+    assert choose(1) == [three]
+    assert choose(100) == grams
+    assert choose(0) == []
+
+
+def test_no_instance_goes_without_masks_if_a_word_fits():
+    draws = Draws(3)
+    grams, words, (one, _) = ranked_grams(draws, [(3, 7), (3, 8)])
+    assert masking.choose_grams(grams, words, 3, draws) == [Gram(one.begin, one.begin + 2, 2)]
+    assert masking.choose_grams(grams, words, 1, draws) == [Gram(one.begin, one.begin + 1, 1)]
 
 
 def many_instances(**changes):
