@@ -19,7 +19,18 @@ import time
 import numpy as np
 from absl import flags, logging
 
-from pipeline import cli, corpus, creation, files, instances, masking, progress, segmenters, show
+from pipeline import (
+    cli,
+    corpus,
+    creation,
+    files,
+    instances,
+    manifest,
+    masking,
+    progress,
+    segmenters,
+    show,
+)
 from pipeline.errors import UserError
 from tokenization import FullTokenizer
 
@@ -190,6 +201,7 @@ def main(args):
         made = creation.create(job, observer)
     for path in _stale_shards(args, outputs):
         files.remove(path)
+        manifest.remove_manifest(path)
     _log_summary(made, time.time() - start)
 
 

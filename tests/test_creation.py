@@ -1,0 +1,241 @@
+"""Whole runs in processes of their own: the same bytes from any number, killed or not."""
+
+import gzip
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SHARDS = ["out-0000{}-of-00003.tfrecord".format(i) for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def text(root, tmp_path_factory):
+    """A text of several blocks."""
+    sample = (root / "data" / "news_zh_1.txt").read_text(encoding="utf-8")
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n\n".join([sample] * 20), encoding="utf-8")
+    return path
+
+
+def command(root, text, folder, *flags):
+    return [
+        sys.executable, str(root / "create_pretraining_data.py"),
+        "--input_file={}".format(text), "--output_file={}/out.tfrecord".format(folder),
+        "--vocab_file={}/albert_config/vocab.txt".format(root), "--max_seq_length=128",
+        "--max_predictions_per_seq=13", "--dupe_factor=2", "--num_output_shards=3",
+    ] + list(flags)  # fmt: skip
+
+
+def run(*args):
+    """Run to the end; return (exit status, last line on stderr)."""
+    done = subprocess.run(
+        command(*args), stderr=subprocess.PIPE, universal_newlines=True, check=False
+    )
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+def digests(folder):
+    names = sorted(os.listdir(str(folder)))
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+@pytest.fixture(scope="module")
+def whole(root, text, tmp_path_factory):
+    """What one process makes without interruption: digests of all files."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(root, text, folder, "--num_workers=1")[0] == 0
+    # The manifest names the outputs: it is compared without their folder.
+    manifest = (folder / (SHARDS[0] + ".manifest.json")).read_text()
+    (folder / (SHARDS[0] + ".manifest.json")).write_text(manifest.replace(str(folder), "."))
+    return digests(folder)
+
+
+def found(folder):
+    path = folder / (SHARDS[0] + ".manifest.json")
+    manifest = path.read_text().replace(str(folder), ".")
+    made = digests(folder)
+    made[path.name] = hashlib.sha256(manifest.encode()).hexdigest()
+    return made
+
+
+@pytest.mark.parametrize("num_workers", [2, 5])
+def test_the_number_of_workers_does_not_matter(root, text, whole, tmp_path, num_workers):
+    assert run(root, text, tmp_path, "--num_workers={}".format(num_workers))[0] == 0
+    assert found(tmp_path) == whole
+    assert set(SHARDS) < set(whole)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(root, text, whole, tmp_path):
+    rng = random.Random(3)
+    start = time.time()
+    assert run(root, text, tmp_path / "timed", "--num_workers=2")[0] == 0
+    seconds = time.time() - start
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    progress = []
+    for _ in range(10):
+        process = subprocess.Popen(
+            command(root, text, folder, "--num_workers=2"), stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(0.2, 1.0) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        # A shard is there as a whole or not at all.
+        made = digests_of_files(folder)
+        assert all(made[name] == whole[name] for name in SHARDS if name in made)
+        progress.append(len(list(folder.glob("*.work/*.done"))))
+    assert run(root, text, folder, "--num_workers=3")[0] == 0
+    assert found(folder) == whole
+    assert any(progress), "no kill came after the first block"
+
+
+def digests_of_files(folder):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir() if path.is_file()
+    }  # fmt: skip
+
+
+@pytest.fixture
+def unfinished(root, text, tmp_path):
+    """A folder in which a run was killed after its first block."""
+    process = subprocess.Popen(
+        command(root, text, tmp_path, "--num_workers=1"), stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 60
+    while not list(tmp_path.glob("*.work/000000.done")):
+        assert time.time() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    return tmp_path
+
+
+def test_other_flags_are_refused_until_overwrite(root, text, whole, unfinished):
+    status, line = run(root, text, unfinished, "--num_workers=1", "--random_seed=7")
+    assert status == 2
+    assert "unfinished run with random_seed=12345, here 7" in line
+    assert run(root, text, unfinished, "--random_seed=7", "--overwrite")[0] == 0
+    other = found(unfinished)
+    assert set(other) == set(whole)
+    assert not set(other.values()) & set(whole.values())
+
+
+def test_what_is_done_is_not_done_again(root, text, whole, unfinished):
+    done = unfinished / (SHARDS[0] + ".work") / "000000.done"
+    before = done.stat().st_mtime_ns
+    # Stop it once more, at the shards: their names are taken by folders.
+    for name in SHARDS:
+        (unfinished / name).mkdir()
+    status, line = run(root, text, unfinished, "--num_workers=2")
+    assert status == 2
+    assert "cannot write" in line
+    assert done.stat().st_mtime_ns == before
+    for name in SHARDS:
+        (unfinished / name).rmdir()
+    assert run(root, text, unfinished, "--num_workers=2")[0] == 0
+    assert found(unfinished) == whole
+
+
+def test_blocks_that_changed_are_made_again(root, text, unfinished, tmp_path):
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    original = text.read_bytes()
+    try:
+        text.write_bytes(original.replace("的".encode(), "之".encode(), 1))
+        assert run(root, text, unfinished)[0] == 0
+        assert run(root, text, changed)[0] == 0
+    finally:
+        text.write_bytes(original)
+    assert digests_of_files(unfinished)[SHARDS[0]] == digests(changed)[SHARDS[0]]
+
+
+def test_finished_records_are_kept_unless_told(root, text, tmp_path):
+    path = tmp_path / "out.tfrecord"
+    base = command(root, text, tmp_path)[:-2] + ["--dupe_factor=1"]
+
+    def last(*more):
+        done = subprocess.run(
+            base + list(more), stderr=subprocess.PIPE, universal_newlines=True, check=False
+        )
+        return done.returncode, done.stderr.splitlines()[-1]
+
+    assert last()[0] == 0
+    before = path.stat().st_mtime_ns
+    assert "made already" in last()[1]
+    status, line = last("--masked_lm_prob=0.2")
+    assert status == 2
+    assert "made with masked_lm_prob=0.1, here 0.2" in line
+    assert path.stat().st_mtime_ns == before
+    assert last("--masked_lm_prob=0.2", "--overwrite")[0] == 0
+    (tmp_path / "out.tfrecord.manifest.json").unlink()
+    status, line = last()
+    assert status == 2
+    assert "out.tfrecord is there already" in line
+
+
+def test_shards_of_another_number_do_not_stay(root, text, tmp_path):
+    assert run(root, text, tmp_path)[0] == 0
+    status, line = run(root, text, tmp_path, "--num_output_shards=2")
+    assert status == 2
+    assert "--overwrite" in line
+    assert run(root, text, tmp_path, "--num_output_shards=2", "--overwrite")[0] == 0
+    assert sorted(os.listdir(str(tmp_path))) == [
+        "out-00000-of-00002.tfrecord",
+        "out-00000-of-00002.tfrecord.manifest.json",
+        "out-00001-of-00002.tfrecord",
+    ]
+
+
+def test_a_full_disk_is_a_clear_error_and_what_is_done_stays(root, text, whole, tmp_path):
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000000, 2000000))\n"
+        "import create_pretraining_data as tool\n"
+        "tool.cli.run(tool.main, tool.define_flags)\n"
+    )
+    line = command(root, text, tmp_path, "--num_workers=2")
+    done = subprocess.run(
+        [sys.executable, "-c", code] + line[2:],
+        cwd=str(root), stderr=subprocess.PIPE, universal_newlines=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert run(root, text, tmp_path, "--num_workers=2")[0] == 0
+    assert found(tmp_path) == whole
+
+
+def test_gzipped_input_holds_the_same_sentences(root, text, tmp_path):
+    packed = tmp_path / "text.txt.gz"
+    packed.write_bytes(gzip.compress(text.read_bytes()))
+    made = []
+    for number, path in enumerate((text, packed)):
+        folder = tmp_path / str(number)
+        assert run(root, path, folder, "--num_workers=2")[0] == 0
+        with open(str(folder / (SHARDS[0] + ".manifest.json"))) as stream:
+            made.append(json.load(stream))
+    assert made[0]["counts"]["sentences"] == made[1]["counts"]["sentences"]
+    assert made[0]["inputs"][0]["sha256"] != made[1]["inputs"][0]["sha256"]
+
+
+def test_tensorflow_is_not_imported(root, text, tmp_path):
+    code = (
+        "import sys\n"
+        "import create_pretraining_data as tool\n"
+        "from pipeline import cli\n"
+        "tool.main(cli.parse(tool.define_flags, sys.argv))\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code] + command(root, text, tmp_path)[2:],
+        cwd=str(root), stderr=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
