@@ -119,7 +119,7 @@ def load_vocab(path):
         UserError: when the file is missing, binary or empty, has an empty row or a piece twice, or
             lacks one of [PAD], [UNK], [CLS], [SEP], [MASK].
     """
-    content = _read(path, "vocabulary").rstrip(b"\n")
+    content = _read(path, "vocabulary").rstrip(b"\r\n")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -325,16 +325,15 @@ class WordpieceEncoder:
         """Return the `Encoding` of a str."""
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         entries = self._look_up(codes)
-        singles = np.flatnonzero(entries >= 0).astype(np.int32)
+        places = np.flatnonzero(entries >= 0).astype(np.int32)
+        singles = np.stack([entries[places], places, places + 1])  # [3, number of singles]
         edges = np.flatnonzero(np.diff(entries == _WORD, prepend=False, append=False))
         begins, ends = edges[::2], edges[1::2]
         words = [self._words[text[b:e]] for b, e in zip(begins.tolist(), ends.tolist())]
         rows = np.concatenate([np.empty((0, 3), np.int32)] + words)
         rows[:, 1:] += np.repeat(begins, [len(word) for word in words])[:, np.newaxis]
-        rows = np.concatenate(
-            [np.stack([entries[singles], singles, singles + 1]), rows.T], axis=1
-        )  # [3, n], the singles first
-        return Encoding(*np.take(rows, np.argsort(rows[1], kind="stable"), axis=1))
+        columns = np.concatenate([singles, rows.T], axis=1)  # [3, n]
+        return Encoding(*np.take(columns, np.argsort(columns[1], kind="stable"), axis=1))
 
     def _look_up(self, codes):
         entries = self._table[codes]
@@ -356,7 +355,8 @@ class WordpieceEncoder:
 class _WordCache(dict):
     """Stretch of text to its rows, made when first asked for."""
 
-    _MAX_SIZE = 1 << 17
+    _MAX_SIZE = 1 << 17  # entries
+    _MAX_LENGTH = 100  # characters; longer ones hardly come again
 
     def __init__(self, spell_out):
         super().__init__()
@@ -365,7 +365,9 @@ class _WordCache(dict):
     def __missing__(self, text):
         if len(self) >= self._MAX_SIZE:
             self.clear()
-        self[text] = rows = self._spell_out(text)
+        rows = self._spell_out(text)
+        if len(text) <= self._MAX_LENGTH:
+            self[text] = rows
         return rows
 
 

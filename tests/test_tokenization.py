@@ -248,7 +248,9 @@ def test_word_cache_is_bounded(monkeypatch):
     tokenizer = FullTokenizer(VOCAB)
     text = " ".join("word{} {}".format(i, i % 7) for i in range(200))
     assert tokenizer.tokenize_with_offsets(text) == ours(text, True)
-    assert len(tokenizer._encoder._words) <= 10
+    assert 0 < len(tokenizer._encoder._words) <= 10
+    tokenizer.tokenize("cached " + "a" * 101)
+    assert max(map(len, tokenizer._encoder._words)) <= 100
 
 
 def test_encoding_agrees_with_pieces_and_ids():
@@ -292,7 +294,7 @@ def test_vocabulary_from_any_editor(tmp_path, newline, prefix):
     "rows, message",
     [
         ([], "is empty"),
-        (["", ""], "is empty"),
+        (["", "\r"], "is empty"),
         ([*MARKERS, "中", "文", "中"], "row 8: '中' stands already in row 6"),
         ([*MARKERS, "", "中"], "row 6: empty"),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "中"], r"has no \[MASK\]:"),
