@@ -1,5 +1,7 @@
 """Blocks of documents: nothing lost, the same ends whatever is read at a time, clear errors."""
 
+import gzip
+import hashlib
 import io
 
 import pytest
@@ -84,3 +86,124 @@ def test_bad_utf8_is_named_with_its_line(block_bytes):
     data = "一。\n\n二。\n".encode("utf-8") + "三。\n".encode("gb18030") + b"\n\nend"
     with pytest.raises(UserError, match="a.txt, line 4: not UTF-8"):
         documents_of(data, block_bytes)
+
+
+def json_block(*lines, first_line=1):
+    return corpus.Block(0, "a.jsonl", first_line, "\n".join(lines).encode("utf-8"))
+
+
+JSONL = corpus.Format("jsonl", ("title", "content"), split_sentences=True)
+
+
+def test_json_lines_are_documents():
+    block = json_block(
+        '{"title": "标题", "content": "一。二？”三\\n四……五", "other": 3}',
+        "",
+        '{"content": "六", "title": null}',
+        '{"title": "", "content": " \\n "}',
+    )
+    documents, dropped = corpus.parse_documents(block, JSONL)
+    assert documents == [["标题", "一。", "二？”", "三", "四……", "五"], ["六"]]
+    assert dropped == {"documents_dropped_as_empty": 1}
+    whole = JSONL._replace(text_fields=("content",), split_sentences=False)
+    documents = corpus.parse_documents(block, whole).documents
+    assert documents == [["一。二？”三", "四……五"], ["六"]]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("{", "a.jsonl, line 8: not JSON"),
+        ("[1]", "a.jsonl, line 8: not a JSON object"),
+        ('{"text": "一"}', "a.jsonl, line 8: has none of the fields title, content: it has text"),
+        ('{"title": 3}', "a.jsonl, line 8: field title is no text but 3"),
+    ],
+)
+def test_bad_json_is_named_or_left_out_and_counted(line, message):
+    block = json_block('{"title": "一"}', line, '{"title": "二"}', first_line=7)
+    with pytest.raises(UserError, match=message):
+        corpus.parse_documents(block, JSONL)
+    documents, dropped = corpus.parse_documents(block, JSONL._replace(skip_bad_lines=True))
+    assert documents == [["一"], ["二"]]
+    assert dropped == {"lines_dropped_as_not_json": 1}
+
+
+def test_blocks_of_json_lines_end_with_lines():
+    lines = ['{{"content": "{}\\n\\n{}"}}\n'.format(i, i) for i in range(50)]
+    data = "".join(lines).encode("utf-8")
+    blocks = list(
+        corpus.read_blocks(["a.jsonl"], 100, JSONL, open_file=lambda _: io.BytesIO(data))
+    )
+    assert len(blocks) > 5
+    assert b"".join(block.data for block in blocks) == data
+    assert sum(len(corpus.parse_documents(block, JSONL).documents) for block in blocks) == 50
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("他说：“好。”然后走了。", ["他说：“好。”", "然后走了。"]),
+        ("真的！？！是；不…", ["真的！？！", "是；", "不…"]),
+        ("3.14不分，Hello. World!", ["3.14不分，Hello. World!"]),
+        ("（一。）二。", ["（一。）", "二。"]),
+        ("。", ["。"]),
+    ],
+)
+def test_sentences_end_with_their_closing_marks(text, expected):
+    block = corpus.Block(0, "a", 1, text.encode("utf-8"))
+    split = corpus.parse_documents(block, corpus.Format(split_sentences=True))
+    assert split.documents == [expected]
+    assert corpus.parse_documents(block, corpus.Format()).documents == [[text]]
+
+
+def test_lines_that_are_not_utf8_can_be_left_out_and_are_counted():
+    data = "一。\n".encode("utf-8") + "二。\n".encode("gb18030") + "三。\n\n四。".encode("utf-8")
+    block = corpus.Block(0, "a", 1, data)
+    documents, dropped = corpus.parse_documents(block, corpus.Format(skip_bad_lines=True))
+    assert documents == [["一。", "三。"], ["四。"]]
+    assert dropped == {"lines_dropped_as_not_utf8": 1}
+
+
+def test_gzipped_files_are_read_and_a_damaged_one_is_named(tmp_path):
+    path = tmp_path / "a.txt.gz"
+    data = "一。\n\n二。\n".encode("utf-8") * 1000
+    path.write_bytes(gzip.compress(data))
+    blocks = list(corpus.read_blocks([str(path)], 1000))
+    assert b"".join(block.data for block in blocks) == data
+    assert len(blocks) > 5
+    path.write_bytes(gzip.compress(data)[:-20])
+    with pytest.raises(UserError, match="a.txt.gz"):
+        list(corpus.read_blocks([str(path)], 1000))
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="a.txt.gz"):
+        list(corpus.read_blocks([str(path)], 1000))
+
+
+@pytest.mark.parametrize("line", ["中文" * 10 + "\n", "中文a"])
+def test_a_document_that_is_too_long_is_cut_and_nothing_lost(monkeypatch, line):
+    monkeypatch.setattr(corpus, "MAX_DOCUMENT_BYTES", 10000)
+    monkeypatch.setattr(corpus, "READ_BYTES", 999)
+    data = (line * 20000).encode("utf-8")
+    blocks = blocks_of(data, 100)
+    assert b"".join(block.data for block in blocks) == data
+    assert [block.is_cut for block in blocks] == [True] * (len(blocks) - 1) + [False]
+    assert max(len(block.data) for block in blocks) <= 11100
+    for block in blocks[:-1]:
+        block.data.decode("utf-8")
+        assert block.data.endswith(b"\n") is line.endswith("\n")
+
+
+def test_the_digest_is_that_of_the_file(tmp_path):
+    path = str(tmp_path / "a.gz")
+    with open(path, "wb") as stream:
+        stream.write(gzip.compress("一。".encode("utf-8")))
+    digests = {path: hashlib.sha256()}
+    list(corpus.read_blocks([path], 100, digests=digests))
+    with open(path, "rb") as stream:
+        assert digests[path].hexdigest() == hashlib.sha256(stream.read()).hexdigest()
+
+
+def test_small_corpora_have_many_blocks():
+    assert corpus.block_bytes(0) == corpus.MIN_BLOCK_BYTES
+    assert corpus.block_bytes(28 << 20) == 28 << 14
+    assert corpus.block_bytes(1 << 40) == corpus.MAX_BLOCK_BYTES
