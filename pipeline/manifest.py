@@ -1,6 +1,7 @@
 """What is to be known about records, in a JSON file beside them."""
 
 import json
+import os
 
 from pipeline import files
 from pipeline.errors import UserError
@@ -69,6 +70,7 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
     }
     warnings = []
     vocabularies = {}
+    names = set(map(os.path.basename, records_files))
     for path in records_files:
         manifest = read_manifest(path)
         if manifest is None:
@@ -77,11 +79,11 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
         stored = dict(manifest.get("flags", {}), vocab_size=manifest.get("vocab_size"))
         for name, value in sorted(wanted.items()):
             warnings += _compare(path, name, stored.get(name), value)
-        missing = len(manifest.get("outputs", [])) - len(records_files)
-        if missing > 0:
+        missing = {os.path.basename(name) for name in manifest.get("outputs", [])} - names
+        if missing:
             warnings.append(
-                "{} is one of {} files that were made together, but {} are read".format(
-                    path, len(manifest["outputs"]), len(records_files)
+                "{} is one of {} files that were made together; {} are not read".format(
+                    path, len(manifest["outputs"]), len(missing)
                 )
             )
     if len(vocabularies) > 1:
