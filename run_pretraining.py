@@ -10,7 +10,7 @@ from absl import flags
 
 import modeling
 import optimization
-from pipeline import cli, estimator, metrics, records
+from pipeline import cli, estimator, manifest, metrics, records
 from pipeline.errors import UserError
 
 RESULTS = "eval_results"
@@ -75,6 +75,7 @@ def main(args):
     optimizer = optimizer_config(args, config.layout)
     schema = records.pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
     train_files, eval_files = input_files(args)
+    check_manifests(args, config.vocab_size, train_files + eval_files)
     estimator.announce(settings)
     model_fn = estimator.make_model_fn(
         make_forward(config, use_one_hot_embeddings=settings.use_tpu),
@@ -83,14 +84,15 @@ def main(args):
         args.num_train_steps,
     )
     runner = estimator.make_estimator(model_fn, settings)
+    # Both before training, so that bad evaluation files are told at once.
+    train_input = args.do_train and records.make_input_fn(
+        train_files, schema, training=True, seed=args.random_seed
+    )
+    eval_input = args.do_eval and records.make_input_fn(eval_files, schema, training=False)
     with estimator.user_errors():
         if args.do_train:
-            train_input = records.make_input_fn(
-                train_files, schema, training=True, seed=args.random_seed
-            )
             estimator.train(runner, train_input, args.num_train_steps)
         if args.do_eval:
-            eval_input = records.make_input_fn(eval_files, schema, training=False)
             results = evaluate(runner, eval_input, args.max_eval_steps)
             estimator.write_results(settings.output_dir, RESULTS, results)
 
@@ -124,6 +126,18 @@ def input_files(args):
             "the accuracies will say nothing about text that the model has not seen"
         )
     return train_files, train_files
+
+
+def check_manifests(args, vocab_size, files):
+    """Hold the manifests beside the records against flags and model; warn of what differs.
+
+    Raises:
+        UserError: names both values where the records cannot be used.
+    """
+    for warning in manifest.check_manifests(
+        files, args.max_seq_length, args.max_predictions_per_seq, vocab_size
+    ):
+        tf.logging.warning(warning)
 
 
 def make_forward(config, use_one_hot_embeddings=False):

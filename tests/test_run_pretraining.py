@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_pretraining
-from pipeline import cli, records
+from pipeline import cli, manifest, records
 from pipeline.errors import UserError
 
 SEQUENCE, PREDICTIONS = 16, 4
@@ -176,6 +176,7 @@ def test_diverging_training_is_stopped(workspace):
         ({"do_train": False, "do_eval": False}, "nothing to do"),
         ({"input_file": None}, "--input_file"),
         ({"input_file": "nowhere/*.tfrecord"}, "nowhere"),
+        ({"eval_input_file": "nowhere.tfrecord"}, "nowhere.tfrecord"),
         ({"output_dir": None}, "--output_dir"),
         ({"bert_config_file": None}, "--bert_config_file"),
         ({"bert_config_file": "nowhere.json"}, "nowhere.json"),
@@ -196,6 +197,14 @@ def test_mistakes_are_named_before_anything_is_written(workspace, changes, words
     with pytest.raises(UserError, match=words) as raised:
         run(workspace, **changes)
     assert "\n" not in str(raised.value)
+    assert not (workspace / "out").exists()
+
+
+def test_manifest_is_held_against_the_flags(workspace):
+    made = {"flags": {"max_seq_length": SEQUENCE}, "vocab_size": 21128}
+    manifest.write_manifest(str(workspace / "train.tfrecord"), made)
+    with pytest.raises(UserError, match="vocab_size=21128, here it is 60"):
+        run(workspace)
     assert not (workspace / "out").exists()
 
 
