@@ -350,6 +350,9 @@ def _segments(pairs):
 def _take_whole(grams, ranked, number, budget):
     """Choose the grams that are not cut.
 
+    Each round takes, of every instance, grams as long as they fit, and for the first that does
+    not the next that fits and has as many words.
+
     Args:
         grams: `_Grams`.
         ranked: int [m, ranks], grams of each instance in random order.
@@ -359,20 +362,32 @@ def _take_whole(grams, ranked, number, budget):
     Returns:
         (chosen, left): bool [g], and int [m], what is left of the budget.
     """
-    lengths = grams.end - grams.begin
-    chosen = np.zeros(len(lengths), bool)
-    left = budget.copy()
-    wanted = np.zeros(len(budget), np.int64)  # 0: any number of words
-    rows = np.arange(len(budget))
-    for rank in range(ranked.shape[1]):
-        rows = rows[(number[rows] > rank) & (left[rows] >= np.maximum(wanted[rows], 1))]
-        if not len(rows):
-            break
-        gram = ranked[rows, rank]
-        words = grams.num_words[gram]
-        is_next = (words <= budget[rows]) & ((wanted[rows] == 0) | (wanted[rows] == words))
-        taken = is_next & (lengths[gram] <= left[rows])
-        chosen[gram[taken]] = True
-        left[rows] -= np.where(taken, lengths[gram], 0)
-        wanted[rows] = np.where(taken, 0, np.where(is_next, words, wanted[rows]))
+    ranks = np.arange(ranked.shape[1], dtype=np.int32)
+    is_gram = ranks < number[:, np.newaxis]
+    ranked = np.where(is_gram, ranked, 0)
+    lengths = (grams.end - grams.begin).astype(np.int32)[ranked]
+    words = grams.num_words.astype(np.int32)[ranked]
+    # Those that may be taken at all, of all instances that still have something left.
+    lengths[~is_gram | (words > budget[:, np.newaxis])] = 0
+    left = budget.astype(np.int32)
+    chosen = np.zeros(len(grams.row), bool)
+    rows, begin = np.arange(len(budget)), np.zeros(len(budget), np.int32)
+    while len(rows):
+        cost = np.where(ranks >= begin[:, np.newaxis], lengths, 0)
+        total = np.cumsum(cost, axis=1, dtype=np.int32)
+        fits = total <= left[rows, np.newaxis]
+        chosen[ranked[fits & (cost > 0)]] = True
+        left[rows] -= np.max(total, axis=1, where=fits, initial=0)
+        miss = np.argmin(fits, axis=1)
+        wanted = words[np.arange(len(rows)), miss]
+        is_next = words == wanted[:, np.newaxis]
+        is_next &= (lengths <= left[rows, np.newaxis]) & (lengths > 0)
+        is_next &= ranks > miss[:, np.newaxis]
+        found = np.argmax(is_next, axis=1)
+        more = np.flatnonzero(is_next[np.arange(len(rows)), found] & ~fits[:, -1])
+        rows, lengths, words, ranked = rows[more], lengths[more], words[more], ranked[more]
+        found = found[more]
+        chosen[ranked[np.arange(len(rows)), found]] = True
+        left[rows] -= lengths[np.arange(len(rows)), found]
+        begin = found + 1
     return chosen, left

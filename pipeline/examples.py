@@ -72,15 +72,14 @@ def serialize_all(schema, values):
     Raises:
         ValueError: where an array has another length than its feature, or a negative number.
     """
-    schema = sorted(schema)
-    payloads = [_payloads(feature, values[feature.name]) for feature in schema]
-    records = []
-    for payloads_of_record in zip(*payloads):
-        parts = []
-        for feature, payload in zip(schema, payloads_of_record):
-            parts += (_head(feature, len(payload)), payload)
-        records.append(_delimited(_FIRST, b"".join(parts)))
-    return records
+    columns = []
+    for feature in sorted(schema):
+        payloads = _payloads(feature, values[feature.name])
+        heads = {size: _head(feature, size) for size in set(map(len, payloads))}
+        columns += [[heads[len(payload)] for payload in payloads], payloads]
+    features = [b"".join(parts) for parts in zip(*columns)]
+    heads = {size: _FIRST + _varint(size) for size in set(map(len, features))}
+    return [heads[len(data)] + data for data in features]
 
 
 def _payloads(feature, array):
@@ -117,23 +116,19 @@ def _varints(array):
         rest >>= 7
         varints[:, i] |= (rest > 0).view(np.uint8) << 7
     ends = np.cumsum(np.count_nonzero(is_used.reshape(len(array), -1), axis=1)).tolist()
-    data = varints[is_used].tobytes()
+    data = np.compress(is_used.ravel(), varints.ravel()).tobytes()
     return [data[begin:end] for begin, end in zip([0] + ends, ends)]
 
 
-@functools.lru_cache(maxsize=1 << 14)
 def _head(feature, size):
     """Return what comes before the packed numbers of a feature, of `size` bytes."""
     kind = _FLOAT_LIST if feature.dtype == "float32" else _INT64_LIST
     packed = _FIRST + _varint(size)
     values = kind + _varint(len(packed) + size) + packed
     value = _SECOND + _varint(len(values) + size) + values
-    entry = _delimited(_FIRST, feature.name.encode("utf-8")) + value
+    name = feature.name.encode("utf-8")
+    entry = _FIRST + _varint(len(name)) + name + value
     return _FIRST + _varint(len(entry) + size) + entry
-
-
-def _delimited(tag, data):
-    return tag + _varint(len(data)) + data
 
 
 def _varint(number):

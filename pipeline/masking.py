@@ -173,16 +173,19 @@ class Draws:
         return self.bits(ORDER, counter, rows) >> np.uint64(16) << np.uint64(16) | counter
 
 
+_GOLDEN = np.array([0x9E3779B97F4A7C15], np.uint64)
+
+
 def _hash_all(state, parts):
     for part in parts:
-        z = np.asarray(part, np.int64).astype(np.uint64) + np.ones(1, np.uint64)
-        z *= np.uint64(0x9E3779B97F4A7C15)
-        z = z + state
+        part = np.atleast_1d(np.asarray(part, np.int64)).view(np.uint64)
+        z = part * _GOLDEN + (state + _GOLDEN)
         z ^= z >> np.uint64(30)
         z *= np.uint64(0xBF58476D1CE4E5B9)
         z ^= z >> np.uint64(27)
         z *= np.uint64(0x94D049BB133111EB)
-        state = z ^ (z >> np.uint64(31))
+        z ^= z >> np.uint64(31)
+        state = z
     return state
 
 
