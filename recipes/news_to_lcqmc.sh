@@ -5,8 +5,13 @@
 #
 #   bash recipes/news_to_lcqmc.sh CORPUS.txt LCQMC_DIR OUTPUT_DIR
 #
+# In half an hour a model that starts at random takes few steps, so the recipe has what learns in
+# them: layers normalized before, not after, each sublayer ("preln"), single pieces masked, AdamW.
+# (With "postln", whole words and LAMB the masked-LM loss stood at the unigram entropy after 1,200
+# steps of 32; those are settings for longer runs.)
+#
 # CORPUS.txt: one sentence a line, a blank line between documents. LCQMC_DIR: train.tsv, dev.tsv.
-# Takes about 40 minutes of pre-training and 10 of each fine-tuning on 2 cores.
+# Takes about 25 minutes of pre-training and 10 of each fine-tuning on 2 cores.
 set -euo pipefail
 
 if [ $# -ne 3 ]; then
@@ -22,9 +27,10 @@ python=python3
 if [ -x .venv/bin/python ]; then
   python=.venv/bin/python
 fi
-config=albert_config/albert_config_tiny.json
 vocab=albert_config/vocab.txt
+config=$out/albert_config_tiny_preln.json
 mkdir -p "$out"
+sed 's/"postln"/"preln"/' albert_config/albert_config_tiny.json > "$config"
 
 if [ ! -e "$out/held_out.txt" ]; then
   "$python" recipes/held_out.py --corpus="$corpus" --megabytes=10 --share=0.05 --output_dir="$out"
@@ -34,22 +40,22 @@ if [ ! -e "$out/entropy.json" ]; then
     > "$out/entropy.json"
 fi
 
-for part in train:3 held_out:1; do
+for part in train:2 held_out:1; do
   name=${part%:*}
   if [ ! -e "$out/$name.tfrecord" ]; then
     "$python" create_pretraining_data.py \
       --input_file="$out/$name.txt" --output_file="$out/$name.tfrecord" --vocab_file=$vocab \
       --max_seq_length=128 --max_predictions_per_seq=20 --masked_lm_prob=0.15 \
-      --dupe_factor="${part#*:}"
+      --do_whole_word_mask=False --ngram=1 --dupe_factor="${part#*:}"
   fi
 done
 
 if [ ! -e "$out/pretrained/eval_results.json" ]; then
   "$python" run_pretraining.py --do_train=True --do_eval=True \
     --input_file="$out/train.tfrecord" --eval_input_file="$out/held_out.tfrecord" \
-    --output_dir="$out/pretrained" --bert_config_file=$config \
-    --max_seq_length=128 --max_predictions_per_seq=20 --train_batch_size=32 \
-    --num_train_steps=2300 --num_warmup_steps=200 --learning_rate=0.006 \
+    --output_dir="$out/pretrained" --bert_config_file="$config" \
+    --max_seq_length=128 --max_predictions_per_seq=20 --train_batch_size=16 \
+    --num_train_steps=2600 --num_warmup_steps=100 --optimizer=adamw --learning_rate=0.001 \
     --save_checkpoints_steps=500
 fi
 
@@ -63,8 +69,8 @@ for start in pretrained random; do
       init=(--init_checkpoint="$out/pretrained")
     fi
     "$python" run_classifier.py --task_name=lcqmc_pair --do_train=True --do_eval=True \
-      --data_dir="$out/lcqmc" --vocab_file=$vocab --bert_config_file=$config \
-      --max_seq_length=48 --train_batch_size=32 --learning_rate=1e-4 --num_train_epochs=3 \
+      --data_dir="$out/lcqmc" --vocab_file=$vocab --bert_config_file="$config" \
+      --max_seq_length=48 --train_batch_size=32 --learning_rate=1e-4 --num_train_epochs=2 \
       --output_dir="$out/lcqmc_$start" "${init[@]}"
   fi
 done
