@@ -93,7 +93,7 @@ print("\nSome predictions of {}/lcqmc/test_results.tsv (1: same meaning)".format
 pairs = rows("data/lcqmc_sample/test.tsv")
 results = rows(os.path.join(out, "lcqmc", "test_results.tsv"))
 columns = {name: place for place, name in enumerate(results[0])}
-for pair, row in itertools.islice(zip(pairs, results[1:]), 0, None, 20):
+for pair, row in itertools.islice(zip(pairs, results[1:]), 0, None, 17):
     print("  predicted {}, probability {:.2f}, label {}  {} | {}".format(
         row[columns["prediction"]],
         float(row[columns["p({})".format(row[columns["prediction"]])]]),
