@@ -117,7 +117,7 @@ def _common_flags():
 
 def _default_and_help(flag):
     default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
-    default = "" if default is None else "`{}`".format(default)
+    default = "" if default in (None, "") else "`{}`".format(default)
     choices = getattr(flag.parser, "enum_values", None)
     if choices:  # absl puts them before the help, as <a|b>
         return "{} of {}".format(default, ", ".join(choices)), flag.help.partition(">: ")[2]
