@@ -10,9 +10,11 @@ again with the same flags.
 """
 
 import hashlib
+import importlib
 import os
 import platform
 import re
+import shlex
 import tempfile
 import time
 
@@ -35,7 +37,7 @@ from pipeline.errors import UserError
 from tokenization import FullTokenizer
 
 # Flags that the records do not depend on.
-RUN_FLAGS = ("num_workers", "overwrite", "work_dir", "show")
+RUN_FLAGS = ("num_workers", "overwrite", "work_dir", "show", "runner", "runner_options")
 
 
 def define_flags(flag_values):
@@ -162,6 +164,16 @@ def _define_run_flags(own):
     flags.DEFINE_integer(
         "num_workers", None, "Number of processes; all cores if left out.", lower_bound=1, **own
     )
+    flags.DEFINE_string(
+        "runner",
+        None,
+        "Runner of Apache Beam for more than one machine, for example DataflowRunner; needs "
+        "requirements-beam.txt.",
+        **own
+    )
+    flags.DEFINE_string(
+        "runner_options", "", "Flags of that runner, in one string: '--a=b --c=d'.", **own
+    )
     flags.DEFINE_bool(
         "overwrite", False, "Replace records, or an unfinished run, of other flags.", **own
     )
@@ -197,12 +209,26 @@ def main(args):
     if made:
         logging.info("made already, of this input with these flags: %s", ", ".join(outputs))
         return
-    with progress.Progress(sum(map(files.size, inputs)), len(outputs)) as observer:
-        made = creation.create(job, observer)
+    made = _create(args, job)
     for path in _stale_shards(args, outputs):
         files.remove(path)
         manifest.remove_manifest(path)
     _log_summary(made, time.time() - start)
+
+
+def _create(args, job):
+    if args.runner:
+        try:
+            beam = importlib.import_module("pipeline.beam")
+        except ImportError as error:
+            raise UserError(
+                "--runner={} needs Apache Beam: pip install -r requirements-beam.txt".format(
+                    args.runner
+                )
+            ) from error
+        return beam.create(job, args.runner, shlex.split(args.runner_options))
+    with progress.Progress(sum(map(files.size, job.inputs)), len(job.outputs)) as observer:
+        return creation.create(job, observer)
 
 
 def _output_files(args, inputs):
@@ -282,8 +308,7 @@ def _instance_maker(args, tokenizer, segmenter):
 
 
 def _show(job, tokenizer, number):
-    size = corpus.block_bytes(sum(map(files.size, job.inputs)))
-    block = next(corpus.read_blocks(job.inputs, size, job.maker.format))
+    block = next(corpus.read_blocks(0, job.inputs[0], job.block_bytes, job.maker.format))
     tokenized = job.maker.tokenize(block)
     print(show.show_instances(job.maker, tokenized, tokenizer.inv_vocab, number), flush=True)
 

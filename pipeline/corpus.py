@@ -20,6 +20,8 @@ from pipeline.errors import UserError
 # Sizes of blocks, in bytes; in between, a corpus has BLOCKS of them.
 MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 1 << 18, 1 << 22
 BLOCKS = 64
+# Blocks are numbered from a multiple of this in each file: what is before it does not matter.
+FILE_BLOCKS = 1 << 20
 # A document of more bytes is cut into several, so that memory has a bound.
 MAX_DOCUMENT_BYTES = 1 << 23
 READ_BYTES = 1 << 20
@@ -46,6 +48,9 @@ class Format(NamedTuple):
     skip_bad_lines: bool = False
 
 
+TEXT = Format()
+
+
 class Block(NamedTuple):
     """Whole documents: `data` begins at line `first_line` (from 1) of the file.
 
@@ -64,35 +69,33 @@ def block_bytes(total_bytes):
     return min(max(total_bytes // BLOCKS, MIN_BLOCK_BYTES), MAX_BLOCK_BYTES)
 
 
-def read_blocks(paths, min_bytes, format_=Format(), open_file=files.open_file, digests=None):  # noqa: B008
-    """Yield the files as blocks.
+def read_blocks(number, path, min_bytes, format_=TEXT, open_file=files.open_file, digest=None):
+    """Yield a file as blocks.
 
     Args:
-        paths: list of str.
+        number: int, of the file.
+        path: str.
         min_bytes: int; a block ends with the first document to end after that many bytes.
         format_: `Format`.
         open_file: function of a path that opens the file.
-        digests: dict from path to an object with `update(bytes)`, which gets all of the file.
+        digest: object with `update(bytes)`, which gets all of the file, or None.
 
     Yields:
-        `Block`, numbered from 0 through all files.
+        `Block`, numbered from `number * FILE_BLOCKS`.
 
     Raises:
         UserError: names a file without text, or that cannot be read.
     """
-    index = 0
     separator = _BLANK_LINE if format_.name == "text" else _LINE_END
-    for path in paths:
-        first_line = 1
-        has_text = False
-        chunks = _read_chunks(path, open_file, digests[path] if digests else None)
-        for data, is_cut in _cut(chunks, separator, min_bytes):
-            has_text = has_text or bool(data.strip())
-            yield Block(index, path, first_line, data, is_cut)
-            first_line += data.count(b"\n")
-            index += 1
-        if not has_text:
-            raise UserError("{} holds no text".format(path))
+    first_line = 1
+    has_text = False
+    pieces = _cut(_read_chunks(path, open_file, digest), separator, min_bytes)
+    for index, (data, is_cut) in enumerate(pieces, start=number * FILE_BLOCKS):
+        has_text = has_text or bool(data.strip())
+        yield Block(index, path, first_line, data, is_cut)
+        first_line += data.count(b"\n")
+    if not has_text:
+        raise UserError("{} holds no text".format(path))
 
 
 def _read_chunks(path, open_file, digest):
@@ -155,7 +158,7 @@ class Documents(NamedTuple):
     dropped: dict
 
 
-def parse_documents(block, format_=Format()):  # noqa: B008
+def parse_documents(block, format_=TEXT):
     """Return the `Documents` of a block.
 
     Raises:

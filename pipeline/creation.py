@@ -44,6 +44,11 @@ class Job(NamedTuple):
     compress: bool
 
     @property
+    def block_bytes(self):
+        """The least size of a block."""
+        return corpus.block_bytes(sum(map(files.size, self.inputs)))
+
+    @property
     def spill(self):
         """The `shuffle.Spill` in the work folder."""
         return shuffle.Spill(self.folder, len(self.outputs))
@@ -52,6 +57,7 @@ class Job(NamedTuple):
 class Done(NamedTuple):
     """What is known of a block: `num_bytes` read, `num_instances` made of them, now or before."""
 
+    index: int
     num_bytes: int
     num_instances: int
     is_new: bool
@@ -71,24 +77,37 @@ def create(job, observer):
     """
     _open_folder(job)
     try:
-        num_blocks, inputs = _make_blocks(job, observer)
-        statistics, unknown = _merge_counts(job.spill, num_blocks)
+        indices, inputs = _make_blocks(job, observer)
+        counts = map(job.spill.read_done, indices)
+        statistics, unknown = merge_counts(counts)
         statistics["neighbours_of_one_document"] = _write_shards(
-            job, num_blocks, statistics, observer
+            job, indices, statistics, observer
         )
     except UserError:
         if not glob.glob(os.path.join(glob.escape(job.folder), "*.done")):
             shutil.rmtree(job.folder, ignore_errors=True)
         raise
+    made = write_manifest(job, inputs, statistics, unknown)
+    shutil.rmtree(job.folder)
+    return made
+
+
+def write_manifest(job, inputs, statistics, unknown):
+    """Write, and return, the manifest of what was made.
+
+    Args:
+        job: `Job`.
+        inputs: dict from path to sha256.
+        statistics, unknown: Counters, from `merge_counts`.
+    """
     made = dict(
         job.plan,
-        inputs=inputs,
+        inputs=[{"path": path, "sha256": inputs[path]} for path in job.inputs],
         outputs=job.outputs,
         counts=dict(sorted(statistics.items())),
         statistics=instances.summarize(statistics, unknown, job.maker.config.max_seq_length),
     )
     manifest.write_manifest(job.outputs[0], made)
-    shutil.rmtree(job.folder)
     return made
 
 
@@ -160,24 +179,28 @@ def _open_folder(job):
 
 
 def _make_blocks(job, observer):
-    """Make the runs of all blocks; return how many, and the inputs with their sha256."""
+    """Make the runs of all blocks; return the indices of those, and the sha256 of the inputs."""
     digests = {path: hashlib.sha256() for path in job.inputs}
-    size = corpus.block_bytes(sum(map(files.size, job.inputs)))
-    blocks = corpus.read_blocks(job.inputs, size, job.maker.format, digests=digests)
-    num_blocks = 0
+    blocks = (
+        block
+        for number, path in enumerate(job.inputs)
+        for block in corpus.read_blocks(
+            number, path, job.block_bytes, job.maker.format, digest=digests[path]
+        )
+    )
+    indices = []
     make = functools.partial(_make_block, job)
     for done in workers.run_tasks(make, blocks, job.num_workers):
-        num_blocks += 1
+        indices.append(done.index)
         observer.blocks(done)
-    inputs = [{"path": path, "sha256": digests[path].hexdigest()} for path in job.inputs]
-    return num_blocks, inputs
+    return sorted(indices), {path: digest.hexdigest() for path, digest in digests.items()}
 
 
 def _make_block(job, block):
     digest = hashlib.sha256(block.data).hexdigest()
     before = job.spill.read_done(block.index)
     if before and before["sha256"] == digest:
-        return Done(len(block.data), before["statistics"].get("instances", 0), False)
+        return Done(block.index, len(block.data), before["statistics"].get("instances", 0), False)
     tokenized = job.maker.tokenize(block)
     statistics = tokenized.statistics
 
@@ -191,27 +214,30 @@ def _make_block(job, block):
         return {"sha256": digest, "statistics": statistics, "unknown": unknown}
 
     job.spill.write_block(block.index, make_and_count(), done)
-    return Done(len(block.data), statistics["instances"], True)
+    return Done(block.index, len(block.data), statistics["instances"], True)
 
 
-def _merge_counts(spill, num_blocks):
-    """Return the Counters of all blocks: what was counted, and the unknown texts."""
+def merge_counts(counts):
+    """Return the Counters (statistics, unknown) of an iterable of dicts with those names."""
     statistics, unknown = collections.Counter(), collections.Counter()
-    for index in range(num_blocks):
-        done = spill.read_done(index)
-        statistics.update(done["statistics"])
-        unknown.update(done["unknown"])
+    for one in counts:
+        statistics.update(one["statistics"])
+        unknown.update(one["unknown"])
         if len(unknown) > 100 * MAX_UNKNOWN:
             unknown = collections.Counter(dict(instances.commonest(unknown, 10 * MAX_UNKNOWN)))
     return statistics, unknown
 
 
-def _write_shards(job, num_blocks, statistics, observer):
+def _write_shards(job, indices, statistics, observer):
     """Write all shards; return the number of neighbours of one document in them."""
     spill = job.spill
-    runs = spill.runs(num_blocks)
+    runs = spill.runs(indices)
     cell_bytes = spill.cell_bytes(runs)
-    _check_enough(job, cell_bytes, statistics)
+    try:
+        check_enough(job, statistics, cell_bytes.reshape(len(job.outputs), -1).sum(axis=1))
+    except UserError:
+        shutil.rmtree(job.folder)
+        raise
     manifest.remove_manifest(job.outputs[0])
 
     def write(shard):
@@ -233,23 +259,22 @@ def _write_shards(job, num_blocks, statistics, observer):
     return total
 
 
-def _check_enough(job, cell_bytes, statistics):
-    message = None
+def check_enough(job, statistics, shard_sizes):
+    """Raise a `UserError` if nothing came out, or nothing for a shard."""
     if not statistics["instances"]:
-        message = (
+        raise UserError(
             "{}: no instance came out: {} documents, of which {} have fewer than 2 pieces".format(
                 ", ".join(job.inputs),
                 statistics["documents"],
                 statistics["documents_dropped_as_too_short"],
             )
         )
-    elif 0 in cell_bytes.reshape(len(job.outputs), -1).sum(axis=1):
-        message = "{} instances are too few for {} output files: name fewer".format(
-            statistics["instances"], len(job.outputs)
+    if not all(shard_sizes):
+        raise UserError(
+            "{} instances are too few for {} output files: name fewer".format(
+                statistics["instances"], len(job.outputs)
+            )
         )
-    if message:
-        shutil.rmtree(job.folder)
-        raise UserError(message)
 
 
 def sha256(path):

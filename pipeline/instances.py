@@ -21,9 +21,9 @@ from pipeline import batches, corpus, examples, masking
 # Children of the `Draws` of a block, beside those of its documents, which count from 0.
 RECORD_KEYS = -1
 # Pieces of the instances of a batch, padding included: arrays of that size stay in the cache.
-BATCH_PIECES = 1 << 19
+BATCH_PIECES = 1 << 18
 # Ids of documents: a block has fewer documents than that.
-MAX_DOCUMENTS = 1 << 24
+MAX_DOCUMENTS = 1 << 22
 
 
 class Tokenized(NamedTuple):

@@ -18,12 +18,19 @@ _STRETCH = re.compile(r"[\s\S]{1,1000}[\n，。！？；：、]|[\s\S]{1,1000}")
 
 
 class Segmenter(NamedTuple):
-    """`segment(text)` returns the list of words; `note` is for the log."""
+    """`segment(text)` returns the list of words; `note` is for the log.
+
+    Pickled by name, so that other machines load their own.
+    """
 
     name: str
     version: str
     segment: Callable
+    user_dict: object = None
     note: str = ""
+
+    def __reduce__(self):
+        return load_segmenter, (self.name, self.user_dict)
 
     def word_ends(self, text):
         """Return where the words of a text of any length end, int [number of words]."""
@@ -83,7 +90,7 @@ def _load_jieba(user_dict):
             tokenizer.load_userdict(user_dict)
         except ValueError as error:
             raise UserError("user dictionary {}: {}".format(user_dict, error)) from error
-    return Segmenter("jieba", _version("jieba"), tokenizer.lcut)
+    return Segmenter("jieba", _version("jieba"), tokenizer.lcut, user_dict)
 
 
 def _load_none(_):

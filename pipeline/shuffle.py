@@ -96,13 +96,13 @@ class Spill(NamedTuple):
                 whole.write(b"".join(parts[begin : begin + _WRITE_RECORDS]))
 
     def _path(self, index, suffix):
-        return os.path.join(self.folder, "{:06d}.{}".format(index, suffix))
+        return os.path.join(self.folder, "{:012d}.{}".format(index, suffix))
 
-    def runs(self, num_blocks):
-        """Return the paths of all runs, in the order of blocks."""
+    def runs(self, indices):
+        """Return the paths of the runs of some blocks, in their order."""
         return [
             self._path(index, "{}.run".format(run))
-            for index in range(num_blocks)
+            for index in indices
             for run in range(self.read_done(index)["runs"])
         ]
 
@@ -135,8 +135,7 @@ class Spill(NamedTuple):
                 next_begin = begin + max(1, int(np.searchsorted(sizes, BUCKET_BYTES, "right")))
                 data = [self._read(run, begin, next_begin) for run in runs]
                 keys, documents, entries = _parse(data)
-                order = np.argsort(keys, kind="stable")
-                order, neighbours = separate(order, documents, last_document)
+                order, neighbours = arrange(keys, documents, last_document)
                 num_neighbours += neighbours
                 for i in range(0, len(order), _WRITE_RECORDS):
                     whole.write(b"".join([entries[j] for j in order[i : i + _WRITE_RECORDS]]))
@@ -170,6 +169,17 @@ def _parse(data):
             entries.append(view[begin:end])
             begin = end
     return np.array(keys), documents, entries
+
+
+def arrange(keys, documents, last_document=-1):
+    """Return the order of records, list of int, and how many neighbours are of one document.
+
+    Args:
+        keys: sequence of float.
+        documents: sequence of int, of each record.
+        last_document: int, that of the record before the first.
+    """
+    return separate(np.argsort(keys, kind="stable"), documents, last_document)
 
 
 def separate(order, documents, last_document):

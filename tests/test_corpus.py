@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 
 
 def blocks_of(data, block_bytes=1):
-    return list(corpus.read_blocks(["a.txt"], block_bytes, open_file=lambda _: io.BytesIO(data)))
+    return list(corpus.read_blocks(0, "a.txt", block_bytes, open_file=lambda _: io.BytesIO(data)))
 
 
 def documents_of(data, block_bytes=1):
@@ -60,19 +60,17 @@ def test_blocks_hold_everything_and_do_not_depend_on_what_is_read_at_a_time(
     whole = io.BytesIO(data)
     slow = io.BytesIO(data)
     slow.read = lambda _: whole.read(read_bytes)
-    assert list(corpus.read_blocks(["a.txt"], block_bytes, open_file=lambda _: slow)) == blocks
+    assert list(corpus.read_blocks(0, "a.txt", block_bytes, open_file=lambda _: slow)) == blocks
     assert documents_of(data, block_bytes) == documents_of(data, 10**6)
 
 
-def test_files_end_documents_and_blocks_are_numbered_through(tmp_path):
-    paths = []
-    for name in "ab":
-        paths.append(str(tmp_path / name))
-        (tmp_path / name).write_text("一。\n\n二。", encoding="utf-8")
-    blocks = list(corpus.read_blocks(paths, 1))
-    assert [(block.index, block.path) for block in blocks] == list(
-        zip(range(4), [paths[0]] * 2 + [paths[1]] * 2)
-    )
+def test_blocks_are_numbered_in_each_file(tmp_path):
+    path = str(tmp_path / "a")
+    (tmp_path / "a").write_text("一。\n\n二。", encoding="utf-8")
+    assert [block.index for block in corpus.read_blocks(0, path, 1)] == [0, 1]
+    blocks = list(corpus.read_blocks(2, path, 1))
+    assert [block.index for block in blocks] == [2 * corpus.FILE_BLOCKS, 2 * corpus.FILE_BLOCKS + 1]
+    assert {block.path for block in blocks} == {path}
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\n \n"])
@@ -132,7 +130,7 @@ def test_blocks_of_json_lines_end_with_lines():
     lines = ['{{"content": "{}\\n\\n{}"}}\n'.format(i, i) for i in range(50)]
     data = "".join(lines).encode("utf-8")
     blocks = list(
-        corpus.read_blocks(["a.jsonl"], 100, JSONL, open_file=lambda _: io.BytesIO(data))
+        corpus.read_blocks(0, "a.jsonl", 100, JSONL, open_file=lambda _: io.BytesIO(data))
     )
     assert len(blocks) > 5
     assert b"".join(block.data for block in blocks) == data
@@ -168,15 +166,15 @@ def test_gzipped_files_are_read_and_a_damaged_one_is_named(tmp_path):
     path = tmp_path / "a.txt.gz"
     data = "一。\n\n二。\n".encode("utf-8") * 1000
     path.write_bytes(gzip.compress(data))
-    blocks = list(corpus.read_blocks([str(path)], 1000))
+    blocks = list(corpus.read_blocks(0, str(path), 1000))
     assert b"".join(block.data for block in blocks) == data
     assert len(blocks) > 5
     path.write_bytes(gzip.compress(data)[:-20])
     with pytest.raises(UserError, match="a.txt.gz"):
-        list(corpus.read_blocks([str(path)], 1000))
+        list(corpus.read_blocks(0, str(path), 1000))
     path.write_bytes(data)
     with pytest.raises(UserError, match="a.txt.gz"):
-        list(corpus.read_blocks([str(path)], 1000))
+        list(corpus.read_blocks(0, str(path), 1000))
 
 
 @pytest.mark.parametrize("line", ["中文" * 10 + "\n", "中文a"])
@@ -197,10 +195,10 @@ def test_the_digest_is_that_of_the_file(tmp_path):
     path = str(tmp_path / "a.gz")
     with open(path, "wb") as stream:
         stream.write(gzip.compress("一。".encode("utf-8")))
-    digests = {path: hashlib.sha256()}
-    list(corpus.read_blocks([path], 100, digests=digests))
+    digest = hashlib.sha256()
+    list(corpus.read_blocks(0, path, 100, digest=digest))
     with open(path, "rb") as stream:
-        assert digests[path].hexdigest() == hashlib.sha256(stream.read()).hexdigest()
+        assert digest.hexdigest() == hashlib.sha256(stream.read()).hexdigest()
 
 
 def test_small_corpora_have_many_blocks():

@@ -110,7 +110,7 @@ def unfinished(root, text, tmp_path):
         command(root, text, tmp_path, "--num_workers=1"), stderr=subprocess.DEVNULL
     )
     deadline = time.time() + 60
-    while not list(tmp_path.glob("*.work/000000.done")):
+    while not list(tmp_path.glob("*.work/000000000000.done")):
         assert time.time() < deadline
         time.sleep(0.01)
     process.kill()
@@ -129,7 +129,7 @@ def test_other_flags_are_refused_until_overwrite(root, text, whole, unfinished):
 
 
 def test_what_is_done_is_not_done_again(root, text, whole, unfinished):
-    done = unfinished / (SHARDS[0] + ".work") / "000000.done"
+    done = unfinished / (SHARDS[0] + ".work") / "000000000000.done"
     before = done.stat().st_mtime_ns
     # Stop it once more, at the shards: their names are taken by folders.
     for name in SHARDS:

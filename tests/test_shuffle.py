@@ -31,7 +31,7 @@ def write_all(folder, blocks, num_shards):
     for index, batches in enumerate(blocks):
         spill.write_block(index, iter(batches), lambda i=index: {"index": i})
         assert spill.read_done(index)["index"] == index
-    runs = spill.runs(len(blocks))
+    runs = spill.runs(range(len(blocks)))
     cell_bytes = spill.cell_bytes(runs)
     paths = [str(folder / str(shard)) for shard in range(num_shards)]
     for shard, path in enumerate(paths):
