@@ -17,7 +17,7 @@ import numpy as np
 
 import modeling
 import tokenization
-from pipeline import corpus, masking
+from pipeline import masking
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VOCAB_SIZE = 30000
@@ -187,18 +187,17 @@ def instances_of_sample():
         short_seq_prob=0.1,
         gram_probabilities=masking.gram_probabilities(3),
     )
-    paths = [os.path.join(ROOT, "data", "news_zh_1.txt")]
-    for block in corpus.read_blocks(paths):
-        for number, sentences in enumerate(corpus.parse_documents(block)):
-            text = "\n".join(sentences)
-            pieces, begins, _ = tokenizer.encode(text)
-            breaks = masking.find_breaks(text, None, pieces, begins, vocabulary)
-            document = masking.Document(pieces, np.append(breaks, np.int8(masking.SENTENCE)))
-            draws = [masking.Draws(1, block.index, number, k) for k in range(DUPLICATES)]
-            yield (
-                pieces.tolist(),
-                [masking.make_instances(document, config, vocabulary, draw) for draw in draws],
-            )
+    with open(os.path.join(ROOT, "data", "news_zh_1.txt"), encoding="utf-8") as stream:
+        documents = stream.read().strip().split("\n\n")
+    for number, text in enumerate(documents):
+        pieces, begins, _ = tokenizer.encode(text)
+        breaks = masking.find_breaks(text, None, pieces, begins, vocabulary)
+        document = masking.Document(pieces, np.append(breaks, np.int8(masking.SENTENCE)))
+        draws = [masking.Draws(1, number, k) for k in range(DUPLICATES)]
+        yield (
+            pieces.tolist(),
+            [masking.make_instances(document, config, vocabulary, draw) for draw in draws],
+        )
 
 
 def segments_of(instance):

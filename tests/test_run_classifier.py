@@ -223,6 +223,7 @@ def test_steps_and_warmup_follow_the_number_of_examples():
         "--task_name=xnli",
         "--data_dir=.",
         "--bert_config_file=c",
+        "--output_dir=out",
         "--warmup_proportion=0.1",
     ]
     argv += ["--train_batch_size=64", "--num_train_epochs=3"]
