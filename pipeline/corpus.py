@@ -18,12 +18,12 @@ from pipeline import files
 from pipeline.errors import UserError
 
 # Sizes of blocks, in bytes; in between, a corpus has BLOCKS of them.
-MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 1 << 18, 1 << 22
+MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 1 << 18, 1 << 21
 BLOCKS = 64
 # Blocks are numbered from a multiple of this in each file: what is before it does not matter.
 FILE_BLOCKS = 1 << 20
-# A document of more bytes is cut into several, so that memory has a bound.
-MAX_DOCUMENT_BYTES = 1 << 23
+# A document of more bytes is cut into several, so that memory has a bound; JSON cannot be cut.
+MAX_DOCUMENT_BYTES = 1 << 22
 READ_BYTES = 1 << 20
 
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
@@ -84,13 +84,20 @@ def read_blocks(number, path, min_bytes, format_=TEXT, open_file=files.open_file
         `Block`, numbered from `number * FILE_BLOCKS`.
 
     Raises:
-        UserError: names a file without text, or that cannot be read.
+        UserError: names a file without text, or that cannot be read, or has too long a line of
+            JSON.
     """
     separator = _BLANK_LINE if format_.name == "text" else _LINE_END
     first_line = 1
     has_text = False
     pieces = _cut(_read_chunks(path, open_file, digest), separator, min_bytes)
     for index, (data, is_cut) in enumerate(pieces, start=number * FILE_BLOCKS):
+        if is_cut and format_.name == "jsonl":
+            raise UserError(
+                "{}, line {}: more than {} MB of JSON: divide the document".format(
+                    path, first_line + data.count(b"\n"), len(data) >> 20
+                )
+            )
         has_text = has_text or bool(data.strip())
         yield Block(index, path, first_line, data, is_cut)
         first_line += data.count(b"\n")

@@ -191,6 +191,14 @@ def test_a_document_that_is_too_long_is_cut_and_nothing_lost(monkeypatch, line):
         assert block.data.endswith(b"\n") is line.endswith("\n")
 
 
+def test_json_that_is_too_long_is_named(monkeypatch):
+    monkeypatch.setattr(corpus, "MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(corpus, "READ_BYTES", 99)
+    data = b'{"content": "a"}\n{"content": "' + b"a" * 3000 + b'"}\n'
+    with pytest.raises(UserError, match="a.jsonl, line 2: more than 0 MB of JSON"):
+        list(corpus.read_blocks(0, "a.jsonl", 10, JSONL, open_file=lambda _: io.BytesIO(data)))
+
+
 def test_the_digest_is_that_of_the_file(tmp_path):
     path = str(tmp_path / "a.gz")
     with open(path, "wb") as stream:
