@@ -16,6 +16,7 @@ import optimization
 import tokenization
 from pipeline import checkpoint, cli, estimator, files, metrics, records, tasks
 from pipeline.errors import UserError
+from pipeline.examples import classification_schema
 
 RESULTS = "eval_results"
 TEST_RESULTS = "test_results"
@@ -191,7 +192,7 @@ def make_input_fn(args, task, tokenizer, split, examples):
     path = tasks.cached_features(
         examples, task, tokenizer, args.max_seq_length, args.output_dir, split, tokenizer_settings
     )
-    schema = records.classification_schema(args.max_seq_length)
+    schema = classification_schema(args.max_seq_length)
     return records.make_input_fn([path], schema, training=split == "train", seed=args.random_seed)
 
 

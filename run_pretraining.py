@@ -12,6 +12,8 @@ import modeling
 import optimization
 from pipeline import cli, estimator, manifest, metrics, records
 from pipeline.errors import UserError
+from pipeline.examples import pretraining_schema
+from pipeline.files import find_files
 
 RESULTS = "eval_results"
 
@@ -73,7 +75,7 @@ def main(args):
     config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
     config.check_sequence_length(args.max_seq_length)
     optimizer = optimizer_config(args, config.layout)
-    schema = records.pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
+    schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
     train_files, eval_files = input_files(args)
     check_manifests(args, config.vocab_size, train_files + eval_files)
     estimator.announce(settings)
@@ -117,9 +119,9 @@ def input_files(args):
     """
     if not args.input_file and (args.do_train or not args.eval_input_file):
         raise UserError("--input_file is needed: TFRecords of create_pretraining_data.py")
-    train_files = records.find_files(args.input_file) if args.input_file else []
+    train_files = find_files(args.input_file) if args.input_file else []
     if args.eval_input_file:
-        return train_files, records.find_files(args.eval_input_file)
+        return train_files, find_files(args.eval_input_file)
     if args.do_eval:
         tf.logging.warning(
             "EVALUATION ON THE TRAINING FILES, since --eval_input_file is not given: "

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 
 from pipeline import records
 from pipeline.errors import UserError
+from pipeline.examples import classification_schema
 
 SPLITS = ("train", "dev", "test")
 # Label id of an example without a label: out of range, so that no loss takes it for a class.
@@ -285,7 +286,7 @@ def label_id(task, label):
 
 
 def write_features(examples, task, tokenizer, max_seq_length, path):
-    """Write examples as TFRecords of `records.classification_schema(max_seq_length)`.
+    """Write examples as TFRecords of `examples.classification_schema(max_seq_length)`.
 
     Args:
         examples: iterable of `Example`; the records have their order.
@@ -294,7 +295,7 @@ def write_features(examples, task, tokenizer, max_seq_length, path):
         max_seq_length: length that every record is cut or padded to.
         path: file that appears when all are written.
     """
-    schema = records.classification_schema(max_seq_length)
+    schema = classification_schema(max_seq_length)
     with records.RecordWriter(path) as writer:
         for example in examples:
             encoded = encode_pair(tokenizer, example.text_a, example.text_b, max_seq_length)

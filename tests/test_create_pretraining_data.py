@@ -11,6 +11,8 @@ import tensorflow.compat.v1 as tf
 import create_pretraining_data
 from pipeline import cli, records
 from pipeline.errors import UserError
+from pipeline.examples import pretraining_schema
+from pipeline.manifest import read_manifest
 from tokenization import FullTokenizer
 
 TEXT = """清晨五点半，菜市场的卷帘门准时升起。
@@ -101,7 +103,7 @@ def test_records_hold_the_documents(root, folder, tokenizer):
             assert len("".join(set(parts))) == len(whole)
             assert len(parts) == 3 * len(set(parts))
     assert len(made) == len(restored)
-    records.check_records([path], records.pretraining_schema(40, 4))
+    records.check_records([path], pretraining_schema(40, 4))
 
 
 def test_records_keep_their_promises(root, folder, tokenizer):
@@ -190,7 +192,7 @@ def test_several_outputs_share_the_records(root, folder):
     parts = [record for path in paths for record in read(path)]
     assert sorted(map(str, parts)) == sorted(map(str, whole))
     assert all(len(read(path)) < len(whole) / 2 for path in paths)
-    manifest = records.read_manifest(paths[0])
+    manifest = read_manifest(paths[0])
     assert manifest["outputs"] == paths
 
 
@@ -203,7 +205,7 @@ def test_instances_of_a_document_are_scattered(root, folder):
 
 def test_the_manifest_tells_what_was_done(root, folder):
     path = run(root, folder)
-    manifest = records.read_manifest(path)
+    manifest = read_manifest(path)
     assert manifest["flags"]["max_seq_length"] == 40
     assert manifest["flags"]["ngram"] == 3
     assert manifest["segmenter"].startswith("rjieba ")
@@ -231,20 +233,20 @@ def test_the_manifest_tells_what_was_done(root, folder):
 
 def test_unknown_characters_are_counted(root, folder):
     (folder / "text.txt").write_text("我爱𠀀𠀀。他说😀。", encoding="utf-8")
-    manifest = records.read_manifest(run(root, folder))
+    manifest = read_manifest(run(root, folder))
     assert manifest["counts"]["pieces_unknown"] == 3
     assert manifest["statistics"]["commonest_unknown"] == {"𠀀": 2, "😀": 1}
 
 
 @pytest.mark.parametrize("name", ["rjieba", "jieba", "none"])
 def test_every_segmenter_works(root, folder, name):
-    manifest = records.read_manifest(run(root, folder, segmenter=name))
+    manifest = read_manifest(run(root, folder, segmenter=name))
     assert manifest["segmenter"].split()[0] == name
 
 
 def test_non_chinese_text_needs_no_segmenter(root, folder):
     (folder / "text.txt").write_text("Unaffable researchers train ALBERT.\nThey wait.\n")
-    manifest = records.read_manifest(run(root, folder, non_chinese=True))
+    manifest = read_manifest(run(root, folder, non_chinese=True))
     assert manifest["segmenter"] == "none"
 
 
@@ -270,7 +272,7 @@ def test_strange_text_is_handled_and_nothing_is_lost(root, folder, tokenizer, da
         len(tokenizer.tokenize(document)) for document in data.decode("utf-8").split("\n\n")
     )
     assert sum(map(len, restored)) == pieces
-    assert records.read_manifest(path)["counts"]["pieces"] == pieces
+    assert read_manifest(path)["counts"]["pieces"] == pieces
 
 
 def missing_input(folder):
@@ -375,7 +377,7 @@ def test_the_command_line(root, folder):
         "--max_seq_length=512", "--max_predictions_per_seq=51", "--masked_lm_prob=0.10",
     ]  # fmt: skip
     assert subprocess.run(command, stderr=subprocess.PIPE, check=False).returncode == 0
-    records.check_records([str(folder / "out")], records.pretraining_schema(512, 51))
+    records.check_records([str(folder / "out")], pretraining_schema(512, 51))
     (folder / "text.txt").unlink()
     done = subprocess.run(
         command, stderr=subprocess.PIPE, universal_newlines=True, check=False
@@ -393,7 +395,7 @@ def test_the_script_runs_from_anywhere(root, folder):
         cwd=str(folder),
         check=True,
     )  # fmt: skip
-    manifest = records.read_manifest(output)
+    manifest = read_manifest(output)
     assert manifest["flags"]["max_seq_length"] == 512
     assert manifest["flags"]["do_whole_word_mask"] is True
     assert manifest["counts"]["instances"] >= 30

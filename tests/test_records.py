@@ -13,8 +13,11 @@ import tensorflow.compat.v1 as tf
 
 from pipeline import records
 from pipeline.errors import UserError
+from pipeline.examples import classification_schema, pretraining_schema
+from pipeline.files import find_files
+from pipeline.manifest import read_manifest, write_manifest
 
-SCHEMA = records.pretraining_schema(8, 3)
+SCHEMA = pretraining_schema(8, 3)
 
 
 def values(number, schema=SCHEMA):
@@ -145,7 +148,7 @@ def test_hosts_of_a_pod_share_the_records(tmp_path, num_files):
 
 def test_shorter_records_are_padded_with_a_warning(tmp_path, caplog):
     path = write(tmp_path / "a", [7])
-    wanted = records.pretraining_schema(10, 5)
+    wanted = pretraining_schema(10, 5)
     with caplog.at_level("WARNING"):
         input_fn = records.make_input_fn([path], wanted, training=False)
     text = caplog.text
@@ -161,7 +164,7 @@ def test_check_returns_the_stored_schema_in_silence_when_it_fits(tmp_path, caplo
     with caplog.at_level("WARNING"):
         assert records.check_records([path], SCHEMA) == SCHEMA
     assert not caplog.records
-    assert records.check_records([path], records.pretraining_schema(9, 3)) == SCHEMA
+    assert records.check_records([path], pretraining_schema(9, 3)) == SCHEMA
 
 
 def damaged(tmp_path):
@@ -231,26 +234,26 @@ def test_unreadable_files_are_named(tmp_path, make, message):
     ],
 )
 def test_longer_records_are_refused_with_both_numbers(tmp_path, stored, wanted, message):
-    path = write(tmp_path / "a", [1], records.pretraining_schema(*stored))
+    path = write(tmp_path / "a", [1], pretraining_schema(*stored))
     with pytest.raises(UserError, match=message):
-        records.check_records([path], records.pretraining_schema(*wanted))
+        records.check_records([path], pretraining_schema(*wanted))
 
 
 def test_a_missing_feature_is_named(tmp_path):
-    path = write(tmp_path / "a", [1], records.classification_schema(8))
+    path = write(tmp_path / "a", [1], classification_schema(8))
     with pytest.raises(UserError, match="no feature masked_lm_positions: it holds input_ids"):
         records.check_records([path], SCHEMA)
 
 
 def test_a_feature_of_the_wrong_kind_is_named(tmp_path):
-    schema = [feature._replace(dtype="float32") for feature in records.classification_schema(8)]
+    schema = [feature._replace(dtype="float32") for feature in classification_schema(8)]
     path = write(tmp_path / "a", [1], schema)
     with pytest.raises(UserError, match="input_ids is a float_list instead of a int64_list"):
-        records.check_records([path], records.classification_schema(8))
+        records.check_records([path], classification_schema(8))
 
 
 def test_files_of_different_lengths_are_refused(tmp_path):
-    shorter = records.pretraining_schema(8, 2)
+    shorter = pretraining_schema(8, 2)
     files = [write(tmp_path / "a", [1]), write(tmp_path / "b", [1], shorter)]
     with pytest.raises(UserError, match="a holds 3 masked_lm_positions .* but .*b holds 2"):
         records.check_records(files, SCHEMA)
@@ -289,7 +292,7 @@ def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         write(tmp_path / "file" / "a", [1])
     with pytest.raises(UserError, match="cannot write"):
-        records.write_manifest(str(tmp_path / "file" / "a"), {})
+        write_manifest(str(tmp_path / "file" / "a"), {})
 
 
 def test_a_full_disk_is_a_user_error(tmp_path):
@@ -320,7 +323,7 @@ def test_a_full_disk_is_a_user_error(tmp_path):
 def test_find_files_takes_commas_globs_and_sorts(tmp_path):
     for name in ("b.rec", "a.rec", "c.txt", "[x]", "a.rec.manifest.json", "d.rec.tmp"):
         (tmp_path / name).write_text("")
-    found = records.find_files("{0}/c.txt, {0}/*rec*,{0}/a.rec,{0}/[x]".format(tmp_path))
+    found = find_files("{0}/c.txt, {0}/*rec*,{0}/a.rec,{0}/[x]".format(tmp_path))
     assert [os.path.basename(path) for path in found] == ["[x]", "a.rec", "b.rec", "c.txt"]
 
 
@@ -328,26 +331,26 @@ def test_find_files_takes_commas_globs_and_sorts(tmp_path):
 def test_find_files_names_what_matches_nothing(tmp_path, part):
     (tmp_path / "a").write_text("")
     with pytest.raises(UserError) as raised:
-        records.find_files("{0}/a,{0}/{1}".format(tmp_path, part))
+        find_files("{0}/a,{0}/{1}".format(tmp_path, part))
     assert "{}/{}".format(tmp_path, part) in str(raised.value)
 
 
 @pytest.mark.parametrize("pattern, message", [("", "no input file"), (",", "no input file")])
 def test_find_files_wants_a_name(pattern, message):
     with pytest.raises(UserError, match=message):
-        records.find_files(pattern)
+        find_files(pattern)
 
 
 def test_find_files_refuses_a_folder(tmp_path):
     with pytest.raises(UserError, match="is a folder"):
-        records.find_files(str(tmp_path))
+        find_files(str(tmp_path))
 
 
 def test_manifest_round_trip(tmp_path):
     path = str(tmp_path / "sub" / "a.tfrecord")
-    assert records.read_manifest(path) is None
-    records.write_manifest(path, {"flags": {"max_seq_length": 128}, "字": "汉"})
-    assert records.read_manifest(path) == {"flags": {"max_seq_length": 128}, "字": "汉"}
+    assert read_manifest(path) is None
+    write_manifest(path, {"flags": {"max_seq_length": 128}, "字": "汉"})
+    assert read_manifest(path) == {"flags": {"max_seq_length": 128}, "字": "汉"}
     assert os.listdir(str(tmp_path / "sub")) == ["a.tfrecord.manifest.json"]
 
 
@@ -355,4 +358,4 @@ def test_manifest_round_trip(tmp_path):
 def test_a_damaged_manifest_is_named(tmp_path, content):
     (tmp_path / "a.manifest.json").write_bytes(content)
     with pytest.raises(UserError, match="a.manifest.json"):
-        records.read_manifest(str(tmp_path / "a"))
+        read_manifest(str(tmp_path / "a"))

@@ -14,6 +14,7 @@ import modeling
 import run_classifier
 from pipeline import cli, records
 from pipeline.errors import UserError
+from pipeline.examples import classification_schema
 
 LENGTH = 16
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
@@ -127,7 +128,7 @@ def expected_outputs(folder, split):
     [path] = (folder / "out" / "features").glob(split + "-*.tfrecord")
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
     with tf.Graph().as_default(), tf.Session() as session:
-        schema = records.classification_schema(LENGTH)
+        schema = classification_schema(LENGTH)
         input_fn = records.make_input_fn([str(path)], schema, training=False)
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": ODD})).get_next()
         model = modeling.AlbertModel(

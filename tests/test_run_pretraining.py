@@ -10,6 +10,7 @@ import modeling
 import run_pretraining
 from pipeline import cli, manifest, records
 from pipeline.errors import UserError
+from pipeline.examples import pretraining_schema
 
 SEQUENCE, PREDICTIONS = 16, 4
 
@@ -45,7 +46,7 @@ def write_records(path, count, sequence=SEQUENCE, predictions=PREDICTIONS, seed=
                 "masked_lm_weights": np.ones(predictions),
                 "next_sentence_labels": [random.randint(2)],
             }
-            schema = records.pretraining_schema(sequence, predictions)
+            schema = pretraining_schema(sequence, predictions)
             writer.write(records.serialize(schema, values))
 
 
@@ -91,7 +92,7 @@ def test_evaluation_equals_a_plain_average_over_all_examples(workspace):
     with tf.Graph().as_default(), tf.Session() as session:
         input_fn = records.make_input_fn(
             [str(workspace / "dev.tfrecord")],
-            records.pretraining_schema(SEQUENCE, PREDICTIONS),
+            pretraining_schema(SEQUENCE, PREDICTIONS),
             training=False,
         )
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": 5})).get_next()

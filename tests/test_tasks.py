@@ -7,6 +7,7 @@ import tensorflow.compat.v1 as tf
 
 from pipeline import records, tasks
 from pipeline.errors import UserError
+from pipeline.examples import classification_schema
 
 LCQMC = tasks.TASKS["lcqmc"]
 XNLI = tasks.TASKS["xnli"]
@@ -67,7 +68,7 @@ def row_of(task, example, names):
 def features_on_disk(path, length):
     """Read records back as dictionaries of lists, in order."""
     with tf.Graph().as_default(), tf.Session() as session:
-        input_fn = records.make_input_fn([path], records.classification_schema(length), False)
+        input_fn = records.make_input_fn([path], classification_schema(length), False)
         batch = tf.data.make_one_shot_iterator(input_fn({"batch_size": 2})).get_next()
         rows = []
         while True:
