@@ -635,7 +635,7 @@ class HeadOutput(NamedTuple):
     logits: tf.Tensor  # float32 [examples, classes]
 
 
-def masked_lm_head(model, positions, label_ids, label_weights):
+def masked_lm_head(model, positions, label_ids, label_weights, total_weight=None):
     """Predict the masked pieces.
 
     Args:
@@ -643,6 +643,8 @@ def masked_lm_head(model, positions, label_ids, label_weights):
         positions: int32 [B, P], places of the masked pieces in the sequence.
         label_ids: int32 [B, P], the pieces that stood there.
         label_weights: float32 [B, P], 0 for the padding of predictions.
+        total_weight: float32 [], sum of the weights over the whole batch where this is a part of
+            it; the loss is then the part's share of the batch's loss. Default: their own sum.
 
     Returns:
         `HeadOutput` over B*P examples and V classes; the loss is the mean over those of weight 1.
@@ -654,7 +656,8 @@ def masked_lm_head(model, positions, label_ids, label_weights):
             labels=tf.reshape(label_ids, [-1]), logits=logits
         )  # [B*P]
         weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
-        loss = tf.reduce_sum(weights * example_loss) / (tf.reduce_sum(weights) + LOSS_EPSILON)
+        total_weight = tf.reduce_sum(weights) if total_weight is None else total_weight
+        loss = tf.reduce_sum(weights * example_loss) / (total_weight + LOSS_EPSILON)
     return HeadOutput(loss, example_loss, logits)
 
 
@@ -681,21 +684,24 @@ def masked_lm_logits(model, hidden):
     return tf.nn.bias_add(logits, bias)
 
 
-def sentence_order_head(model, labels):
+def sentence_order_head(model, labels, total_weight=None):
     """Tell whether two segments stand in their order (0) or swapped (1).
 
     Args:
         model: `AlbertModel`.
         labels: int32 [B] or [B, 1].
+        total_weight: float32 [], examples of the whole batch where this is a part; default: B.
 
     Returns:
         `HeadOutput` over B examples and 2 classes.
     """
     with tf.variable_scope("cls/seq_relationship"):
-        return _linear_head(model.get_pooled_output(), 2, labels, model.config)
+        return _linear_head(model.get_pooled_output(), 2, labels, model.config, total_weight)
 
 
-def classification_head(model, num_labels, labels=None, is_training=False, dropout_prob=0.1):
+def classification_head(
+    model, num_labels, labels=None, is_training=False, dropout_prob=0.1, total_weight=None
+):
     """Classify a sequence by its pooled output.
 
     Args:
@@ -704,16 +710,17 @@ def classification_head(model, num_labels, labels=None, is_training=False, dropo
         labels: int32 [B], or None to predict only (then both losses are None).
         is_training: bool; dropout works only when it is True.
         dropout_prob: float, of the pooled output.
+        total_weight: float32 [], examples of the whole batch where this is a part; default: B.
 
     Returns:
         `HeadOutput` over B examples and `num_labels` classes; the variables `output_weights` and
         `output_bias` stand outside every scope, as in published classifiers.
     """
     pooled = dropout(model.get_pooled_output(), dropout_prob if is_training else 0.0)
-    return _linear_head(pooled, num_labels, labels, model.config)
+    return _linear_head(pooled, num_labels, labels, model.config, total_weight)
 
 
-def _linear_head(pooled, num_classes, labels, config):
+def _linear_head(pooled, num_classes, labels, config, total_weight):
     weights = tf.get_variable(
         "output_weights",
         [num_classes, config.hidden_size],
@@ -726,7 +733,9 @@ def _linear_head(pooled, num_classes, labels, config):
     example_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=tf.reshape(labels, [-1]), logits=logits
     )  # [B]
-    return HeadOutput(tf.reduce_mean(example_loss), example_loss, logits)
+    if total_weight is None:
+        total_weight = tf.cast(tf.size(example_loss), tf.float32)
+    return HeadOutput(tf.reduce_sum(example_loss) / total_weight, example_loss, logits)
 
 
 def gather_positions(sequence, positions):
@@ -834,6 +843,15 @@ def count_parameters(config):
             variable.op.name: int(np.prod(variable.shape.as_list()))
             for variable in tf.trainable_variables()
         }
+
+
+def activation_bytes(config, sequence_length, num_predictions, execution=None):
+    """Estimate the activations of one example that a training step keeps, in bytes."""
+    del execution
+    per_piece = 10 * config.hidden_size + 4 * config.intermediate_size
+    per_piece += 3 * config.num_attention_heads * sequence_length
+    layers = config.num_hidden_layers * config.inner_group_num
+    return 4 * (layers * sequence_length * per_piece + 3 * num_predictions * config.vocab_size)
 
 
 def _normal(deviation):

@@ -35,6 +35,7 @@ class TrainOp(NamedTuple):
     """One training step, and what is worth plotting about it."""
 
     op: tf.Operation
+    sums: Dict[str, tf.Tensor]  # What was added up over this replica's micro-batches, the loss too.
     scalars: Dict[str, tf.Tensor]  # learning_rate, grad_norm (before clipping): float32 scalars.
 
 
@@ -128,15 +129,20 @@ def learning_rate_schedule(config, global_step):
     return tf.where(step < config.num_warmup_steps, warming, decayed)
 
 
-def create_train_op(loss, config, use_tpu=False, variables=None):
+def create_train_op(forward, config, num_micro_batches=1, use_tpu=False, variables=None):
     """Make the operation of one training step.
 
     To be called once in each replica of a tf.distribute strategy, in each TPU shard, or without
-    either. The step taken is that of the mean of the replicas' losses.
+    either. The step taken is that of the sum of the losses of all micro-batches and replicas: each
+    is a share of the whole batch's loss.
 
     Args:
-      loss: float32 scalar Tensor, this replica's loss.
+      forward: function of the index of a micro-batch, int or int32 scalar, that returns a dict of
+        float32 scalars: `loss`, and what else is to be added up over the micro-batches. It is
+        called twice at most, the second time in the body of a loop, where it has to use the
+        variables of the first time.
       config: OptimizerConfig.
+      num_micro_batches: int, parts that this replica computes one after the other.
       use_tpu: bool, whether the graph is built for TPU shards.
       variables: list of variables to train; all trainable ones where absent.
 
@@ -150,24 +156,56 @@ def create_train_op(loss, config, use_tpu=False, variables=None):
     global_step = tf.train.get_or_create_global_step()
     learning_rate = learning_rate_schedule(config, global_step)
     optimizer = create_optimizer(config, learning_rate)
+    first = forward(0)
+    gradients, variables = _dense_gradients(first["loss"], variables or tf.trainable_variables())
 
-    gradients, variables = _dense_gradients(loss, variables or tf.trainable_variables())
+    def compute(index):
+        sums = forward(index)
+        return _dense_gradients(sums["loss"], variables)[0], sums
+
+    gradients, sums = accumulate((gradients, first), compute, num_micro_batches)
     if use_tpu:
-        gradients = _average_over_shards(gradients)
+        gradients = [tf.tpu.cross_replica_sum(gradient) for gradient in gradients]
 
     def update(strategy, gradients):
-        mean = tf.distribute.ReduceOp.MEAN
-        gradients = strategy.extended.batch_reduce_to(mean, list(zip(gradients, variables)))
-        # Every replica holds the same mean: the norm of one copy will do.
+        total = tf.distribute.ReduceOp.SUM
+        gradients = strategy.extended.batch_reduce_to(total, list(zip(gradients, variables)))
+        # Every replica holds the same sum: the norm of one copy will do.
         norm = tf.global_norm([strategy.experimental_local_results(g)[0] for g in gradients])
         op = optimizer.apply_reduced_gradients(
             strategy, list(zip(gradients, variables)), global_step, _scale(norm, config.clip_norm)
         )
         return op, norm
 
-    # Without a strategy this is the default one, of a single replica, where the mean is no work.
+    # Without a strategy this is the default one, of a single replica, where the sum is no work.
     op, grad_norm = tf.distribute.get_replica_context().merge_call(update, args=(gradients,))
-    return TrainOp(op, {"learning_rate": learning_rate, "grad_norm": grad_norm})
+    return TrainOp(op, sums, {"learning_rate": learning_rate, "grad_norm": grad_norm})
+
+
+def accumulate(first, compute, count):
+    """Add up nested structures of tensors, in a graph whose size does not depend on their number.
+
+    Args:
+      first: the structure of index 0, computed outside of the loop: it made the variables.
+      compute: function of an int32 scalar, the index, that returns an equal structure. It is
+        called once, in the body of a loop, with the variable scopes set to reuse.
+      count: int, the number of structures; for 1 there is no loop.
+
+    Returns:
+      The sum of the structures 0 to count - 1.
+    """
+    if count == 1:
+        return first
+    scope = tf.get_variable_scope()
+
+    def add(index, sums):
+        with tf.variable_scope(scope, reuse=True):
+            return index + 1, tf.nest.map_structure(tf.add, sums, compute(index))
+
+    # One at a time: to save memory is what the parts are for.
+    return tf.while_loop(
+        lambda index, sums: index < count, add, (tf.constant(1), first), parallel_iterations=1
+    )[1]
 
 
 def _dense_gradients(loss, variables):
@@ -185,12 +223,6 @@ def _dense_gradients(loss, variables):
         raise ValueError("The loss depends on none of the variables: " + ", ".join(without))
     gradients, variables = zip(*pairs)
     return list(gradients), list(variables)
-
-
-def _average_over_shards(gradients):
-    """Return the mean of the gradients over the TPU shards."""
-    num_shards = tf.tpu.cross_replica_sum(tf.ones([]))
-    return [tf.tpu.cross_replica_sum(gradient) / num_shards for gradient in gradients]
 
 
 def _scale(norm, clip_norm):

@@ -1,6 +1,7 @@
 """Fine-tune ALBERT on a classification task, evaluate it and predict, on TPU, GPU or CPU."""
 
 import collections
+import functools
 import math
 import os
 
@@ -14,7 +15,7 @@ from absl import flags
 import modeling
 import optimization
 import tokenization
-from pipeline import checkpoint, cli, estimator, files, metrics, records, tasks
+from pipeline import checkpoint, cli, devices, estimator, files, metrics, records, tasks
 from pipeline.errors import UserError
 from pipeline.examples import classification_schema
 
@@ -88,15 +89,21 @@ def main(args):
         check_trained(settings)
     examples = {split: tasks.load_examples(task, args.data_dir, split) for split in splits}
     optimizer = optimizer_config(args, config.layout, len(examples.get("train", ())))
-    estimator.announce(settings)
+    placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
     inputs = {
         split: make_input_fn(args, task, tokenizer, split, examples[split]) for split in splits
     }
     model_fn = estimator.make_model_fn(
         make_forward(config, len(task.labels), use_one_hot_embeddings=settings.use_tpu),
         settings,
-        lambda loss: optimization.create_train_op(loss, optimizer, settings.use_tpu),
-        optimizer.num_train_steps,
+        estimator.Training(
+            functools.partial(
+                optimization.create_train_op, config=optimizer, use_tpu=settings.use_tpu
+            ),
+            loss_weights,
+            placement,
+            optimizer.num_train_steps,
+        ),
         new_variables=NEW_VARIABLES if args.do_train else None,
     )
     runner = estimator.make_estimator(model_fn, settings)
@@ -196,8 +203,21 @@ def make_input_fn(args, task, tokenizer, split, examples):
     return records.make_input_fn([path], schema, training=split == "train", seed=args.random_seed)
 
 
+def step_memory(args, config):
+    """Return what a training step needs of a device's memory."""
+    return devices.StepMemory(
+        num_weights=sum(modeling.count_parameters(config).values()),
+        bytes_per_example=modeling.activation_bytes(config, args.max_seq_length, 0),
+    )
+
+
+def loss_weights(features):
+    """Return what the loss is divided by: the number of examples."""
+    return {"examples": tf.reduce_sum(features["is_real_example"])}
+
+
 def make_forward(config, num_labels, use_one_hot_embeddings=False):
-    """Return the forward pass of a classifier, a function of (features, mode).
+    """Return the forward pass of a classifier, a function of (features, mode, share).
 
     Args:
         config: `modeling.AlbertConfig`.
@@ -205,7 +225,7 @@ def make_forward(config, num_labels, use_one_hot_embeddings=False):
         use_one_hot_embeddings: bool; True on TPU.
     """
 
-    def forward(features, mode):
+    def forward(features, mode, share=None):
         is_training = mode == tf.estimator.ModeKeys.TRAIN
         is_predicting = mode == tf.estimator.ModeKeys.PREDICT
         model = modeling.AlbertModel(
@@ -215,9 +235,16 @@ def make_forward(config, num_labels, use_one_hot_embeddings=False):
             features["input_mask"],
             features["segment_ids"],
             use_one_hot_embeddings,
+            scope="bert",  # a default name would be another one for each micro-batch
         )
         labels = None if is_predicting else features["label_ids"]
-        head = modeling.classification_head(model, num_labels, labels, is_training)
+        head = modeling.classification_head(
+            model,
+            num_labels,
+            labels,
+            is_training,
+            total_weight=share.totals["examples"] if share else None,
+        )
         if is_predicting:
             predictions = {
                 "probabilities": tf.nn.softmax(head.logits),  # [B, labels]
@@ -230,7 +257,12 @@ def make_forward(config, num_labels, use_one_hot_embeddings=False):
             labels,
             features["is_real_example"],
         ]
-        return estimator.ModelOutputs(head.loss, None, (metrics.classification_metrics, tensors))
+        return estimator.ModelOutputs(
+            head.loss,
+            None,
+            (metrics.classification_metrics, tensors),
+            tokens=tf.reduce_sum(tf.cast(features["input_mask"], tf.float32)),
+        )
 
     return forward
 

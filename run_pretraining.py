@@ -1,5 +1,6 @@
 """Pre-train ALBERT on masked pieces and sentence order, on TPU, GPU or CPU."""
 
+import functools
 import os
 
 # TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
@@ -10,7 +11,7 @@ from absl import flags
 
 import modeling
 import optimization
-from pipeline import cli, estimator, manifest, metrics, records
+from pipeline import cli, devices, estimator, manifest, metrics, records
 from pipeline.errors import UserError
 from pipeline.examples import pretraining_schema
 from pipeline.files import find_files
@@ -78,12 +79,18 @@ def main(args):
     schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
     train_files, eval_files = input_files(args)
     check_manifests(args, config.vocab_size, train_files + eval_files)
-    estimator.announce(settings)
+    placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
     model_fn = estimator.make_model_fn(
         make_forward(config, use_one_hot_embeddings=settings.use_tpu),
         settings,
-        lambda loss: optimization.create_train_op(loss, optimizer, settings.use_tpu),
-        args.num_train_steps,
+        estimator.Training(
+            functools.partial(
+                optimization.create_train_op, config=optimizer, use_tpu=settings.use_tpu
+            ),
+            loss_weights,
+            placement,
+            args.num_train_steps,
+        ),
     )
     runner = estimator.make_estimator(model_fn, settings)
     # Both before training, so that bad evaluation files are told at once.
@@ -142,15 +149,34 @@ def check_manifests(args, vocab_size, files):
         tf.logging.warning(warning)
 
 
+def step_memory(args, config):
+    """Return what a training step needs of a device's memory."""
+    return devices.StepMemory(
+        num_weights=sum(modeling.count_parameters(config).values()),
+        bytes_per_example=modeling.activation_bytes(
+            config, args.max_seq_length, args.max_predictions_per_seq
+        ),
+    )
+
+
+def loss_weights(features):
+    """Return what each loss is divided by: the number of masked pieces and of examples."""
+    return {
+        "masked_lm": tf.reduce_sum(features["masked_lm_weights"]),
+        "sentence_order": tf.reduce_sum(features["is_real_example"]),
+    }
+
+
 def make_forward(config, use_one_hot_embeddings=False):
-    """Return the forward pass of pre-training, a function of (features, mode).
+    """Return the forward pass of pre-training, a function of (features, mode, share).
 
     Args:
         config: `modeling.AlbertConfig`.
         use_one_hot_embeddings: bool; True on TPU.
     """
 
-    def forward(features, mode):
+    def forward(features, mode, share=None):
+        totals = share.totals if share else {}
         model = modeling.AlbertModel(
             config,
             mode == tf.estimator.ModeKeys.TRAIN,
@@ -158,19 +184,24 @@ def make_forward(config, use_one_hot_embeddings=False):
             features["input_mask"],
             features["segment_ids"],
             use_one_hot_embeddings,
+            scope="bert",  # a default name would be another one for each micro-batch
         )
         masked_lm = modeling.masked_lm_head(
             model,
             features["masked_lm_positions"],
             features["masked_lm_ids"],
             features["masked_lm_weights"],
+            totals.get("masked_lm"),
         )
-        order = modeling.sentence_order_head(model, features["next_sentence_labels"])
+        order = modeling.sentence_order_head(
+            model, features["next_sentence_labels"], totals.get("sentence_order")
+        )
         return estimator.ModelOutputs(
             loss=masked_lm.loss + order.loss,
             predictions=None,
             eval_metrics=(metrics.pretraining_metrics, metric_tensors(features, masked_lm, order)),
             scalars={"masked_lm_loss": masked_lm.loss, "sentence_order_loss": order.loss},
+            tokens=tf.reduce_sum(tf.cast(features["input_mask"], tf.float32)),
         )
 
     return forward

@@ -3,25 +3,46 @@
 import contextlib
 import json
 import sys
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from pipeline import checkpoint, files, hooks
+from pipeline import checkpoint, devices, files, hooks
 from pipeline.errors import UserError
 
 REMOTE_PREFIXES = ("gs://", "/bigstore/", "/cns/")
 
 
 class ModelOutputs(NamedTuple):
-    """What a script's `forward(features, mode)` returns."""
+    """What a script's `forward(features, mode, share)` returns.
+
+    Where there is a share, `loss`, `scalars` and `tokens` are those of a part of the batch and add
+    up to the whole batch's.
+    """
 
     loss: Optional[tf.Tensor]  # float32 []; None when predicting
     predictions: Optional[dict]  # name -> tensor [B, ...]
     eval_metrics: Optional[tuple]  # (metric_fn, list of tensors)
     scalars: dict = {}  # name -> float32 [], shown while training
+    tokens: Optional[tf.Tensor] = None  # float32 [], pieces that are not padding
+
+
+class BatchShare(NamedTuple):
+    """What a part of a training batch must know of the whole: None when it is not training."""
+
+    totals: dict  # name -> float32 [], what a loss is divided by, over all parts
+    dropout_seed: tf.Tensor  # int32 [2], another one for each part and step
+
+
+class Training(NamedTuple):
+    """What `make_model_fn` needs for training."""
+
+    create_train_op: Callable  # of (function of a micro-batch's index, number of micro-batches)
+    loss_weights: Callable  # of features: name -> float32 [], the sums behind BatchShare.totals
+    placement: devices.Placement
+    num_steps: int  # the global step that training ends at, for the ETA
 
 
 class RunSettings(NamedTuple):
@@ -37,6 +58,7 @@ class RunSettings(NamedTuple):
     keep_checkpoint_max: int
     iterations_per_loop: int
     random_seed: int
+    micro_batch_size: int
     use_tpu: bool
     tpu_name: Optional[str]
     tpu_zone: Optional[str]
@@ -100,18 +122,7 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     flags.DEFINE_integer(
         "random_seed", 12345, "Seed of initial weights, dropout and shuffling.", **options
     )
-    _define_tpu_flags(options)
-
-
-def _define_tpu_flags(options):
-    flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.", **options)
-    flags.DEFINE_string(
-        "tpu_name", None, "TPU: its name, or an address such as grpc://10.240.1.66:8470.", **options
-    )
-    flags.DEFINE_string("tpu_zone", None, "TPU: its zone; found by itself if left out.", **options)
-    flags.DEFINE_string("gcp_project", None, "TPU: the Google Cloud project.", **options)
-    flags.DEFINE_string("master", None, "Address of a TensorFlow master, if any.", **options)
-    flags.DEFINE_integer("num_tpu_cores", 8, "TPU: number of cores.", lower_bound=1, **options)
+    devices.define_device_flags(options)
 
 
 def run_settings(args):
@@ -139,20 +150,34 @@ def run_settings(args):
     return settings
 
 
-def announce(settings):
-    """Log versions, devices and batch size: the first line to look for in a log."""
+def start(settings, step_memory=None):
+    """Log versions, devices and batch sizes: the first line to look for in a log.
+
+    Args:
+        settings: `RunSettings`.
+        step_memory: `devices.StepMemory` where there is training.
+
+    Returns:
+        `devices.Placement`, or None where there is no training.
+
+    Raises:
+        UserError: as `devices.place`.
+    """
     tf.logging.set_verbosity(tf.logging.INFO)
-    devices = [device.name for device in tf.config.experimental.list_physical_devices()]
+    found = [device.name for device in tf.config.experimental.list_physical_devices()]
+    placement = devices.place(settings, step_memory) if step_memory else None
+    batches = "batch of {} on {} replicas of {}, micro-batches of {}"
     tf.logging.info(
-        "TensorFlow %s, numpy %s, Python %s; %s; global batch %d",
+        "TensorFlow %s, numpy %s, Python %s; %s; %s",
         tf.version.VERSION,
         np.__version__,
         sys.version.split()[0],
-        "TPU " + str(settings.tpu_name or settings.master) if settings.use_tpu else devices,
-        settings.train_batch_size,
+        "TPU " + str(settings.tpu_name or settings.master) if settings.use_tpu else found,
+        batches.format(settings.train_batch_size, *placement) if placement else "no training",
     )
-    if not settings.use_tpu and not any("GPU" in device for device in devices):
+    if not settings.use_tpu and not any("GPU" in device for device in found):
         tf.logging.warning("No GPU found: running on the CPU")
+    return placement
 
 
 def make_estimator(model_fn, settings):
@@ -190,15 +215,14 @@ def make_estimator(model_fn, settings):
     )
 
 
-def make_model_fn(forward, settings, create_train_op=None, num_train_steps=0, new_variables=None):
+def make_model_fn(forward, settings, training=None, new_variables=None):
     """Wrap a script's forward pass into the `model_fn` that TPUEstimator asks for.
 
     Args:
-        forward: function of (features, mode) that returns `ModelOutputs`.
+        forward: function of (features, mode, share) that returns `ModelOutputs`; share is a
+            `BatchShare` when training, else None.
         settings: `RunSettings`.
-        create_train_op: function of the loss that returns an object with `op` and `scalars`;
-            needed for training only.
-        num_train_steps: int, the step that training ends at, for the ETA.
+        training: `Training`; needed for training only.
         new_variables: str, pattern of the variables that `init_checkpoint` need not have, or None.
 
     Returns:
@@ -207,18 +231,18 @@ def make_model_fn(forward, settings, create_train_op=None, num_train_steps=0, ne
 
     def model_fn(features, labels, mode, params):
         del labels, params
-        outputs = forward(features, mode)
         spec = tf.estimator.tpu.TPUEstimatorSpec
-        scaffold_fn = _restore(settings, new_variables)
         if mode == tf.estimator.ModeKeys.TRAIN:
-            train_op = create_train_op(outputs.loss)
+            train_op, sums = _train_op(features, forward, settings, training)
             return spec(
                 mode,
-                loss=outputs.loss,
+                loss=sums["loss"],
                 train_op=train_op.op,
-                training_hooks=_training_hooks(outputs, train_op, settings, num_train_steps),
-                scaffold_fn=scaffold_fn,
+                training_hooks=_training_hooks(sums, train_op, settings, training.num_steps),
+                scaffold_fn=_restore(settings, new_variables),
             )
+        outputs = forward(features, mode, None)
+        scaffold_fn = _restore(settings, new_variables)
         if mode == tf.estimator.ModeKeys.EVAL:
             return spec(
                 mode,
@@ -229,6 +253,57 @@ def make_model_fn(forward, settings, create_train_op=None, num_train_steps=0, ne
         return spec(mode, predictions=outputs.predictions, scaffold_fn=scaffold_fn)
 
     return model_fn
+
+
+def _train_op(features, forward, settings, training):
+    """Build one training step of a replica.
+
+    Returns:
+        (what `Training.create_train_op` returns, dict of name to float32 []: loss, tokens and the
+        scalars of the forward pass, of the whole batch).
+    """
+    num_parts = training.placement.num_micro_batches
+    totals = devices.sum_over_replicas(training.loss_weights(features), settings.use_tpu)
+
+    def forward_part(index):
+        share = BatchShare(totals, _dropout_seed(index, settings, training.placement))
+        part = micro_batch(features, index, num_parts)
+        outputs = forward(part, tf.estimator.ModeKeys.TRAIN, share)
+        return dict(outputs.scalars, loss=outputs.loss, tokens=outputs.tokens)
+
+    train_op = training.create_train_op(forward_part, num_micro_batches=num_parts)
+    return train_op, devices.sum_over_replicas(train_op.sums, settings.use_tpu)
+
+
+def micro_batch(features, index, count):
+    """Return one of the `count` equal parts of a batch.
+
+    Args:
+        features: dict of name to tensor [B, ...], B static.
+        index: int or int32 [], the part.
+        count: int that divides B.
+
+    Returns:
+        Dict of name to tensor [B / count, ...].
+    """
+    if count == 1:
+        return features
+    parts = {}
+    for name, value in features.items():
+        shape = value.shape.as_list()
+        parts[name] = tf.reshape(value, [count, shape[0] // count] + shape[1:])[index]
+    return parts
+
+
+def _dropout_seed(micro_batch_index, settings, placement):
+    """Return int32 [2], a pure function of seed, step, replica and micro-batch."""
+    part = devices.replica_index(settings.use_tpu) * placement.num_micro_batches + micro_batch_index
+    parts = placement.num_replicas * placement.num_micro_batches
+    step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
+    # Drawn, not counted: what adds small numbers to it, layer by layer, meets no other part's.
+    return tf.random.stateless_uniform(
+        [2], [settings.random_seed, step * parts + part], 0, tf.int32.max, tf.int32
+    )
 
 
 def _restore(settings, new_variables):
@@ -253,13 +328,12 @@ def _restore(settings, new_variables):
     return None
 
 
-def _training_hooks(outputs, train_op, settings, num_train_steps):
+def _training_hooks(sums, train_op, settings, num_train_steps):
     """Show and watch the scalars; a TPU cannot fetch tensors of its graph."""
     if settings.use_tpu:
         return []
-    hooks.watch(dict(train_op.scalars, loss=outputs.loss))
-    shown = {"loss": outputs.loss}
-    shown.update(outputs.scalars)
+    hooks.watch(dict(train_op.scalars, loss=sums["loss"]))
+    shown = {name: sums[name] for name in sorted(sums) if name != "tokens"}
     shown.update(train_op.scalars)
     for name, scalar in shown.items():
         tf.summary.scalar(name, scalar)
@@ -284,7 +358,7 @@ def user_errors():
         ) from error
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(
-            "out of memory ({}): lower --train_batch_size or --max_seq_length".format(
+            "out of memory ({}): lower --micro_batch_size, or --max_seq_length".format(
                 _first_line(error)
             )
         ) from error

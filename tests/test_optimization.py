@@ -36,18 +36,27 @@ def model_loss(features):
     return tf.reduce_mean(tf.square(tf.matmul(hidden, kernel) + bias - 1.0))
 
 
+def forward_of(*micro_batches):
+    """Return the function that `create_train_op` asks for: of parts [4, 3], equal in weight."""
+
+    def forward(index):
+        return {"loss": model_loss(tf.stack(micro_batches)[index]) / len(micro_batches)}
+
+    return forward
+
+
 def train(config, steps, features=BATCH[0], directory=None, **options):
     """Run `steps` steps in a new graph; return the variables by name and the scalars of each step.
 
     With a directory: continue from the checkpoint that lies there, and leave one.
     """
     with tf.Graph().as_default(), tf.Session() as session:
-        train_op = create_train_op(model_loss(tf.constant(features)), config, **options)
+        train_op = create_train_op(forward_of(tf.constant(features)), config, **options)
         session.run(tf.global_variables_initializer())
         saver = tf.train.Saver()
         if directory and tf.train.latest_checkpoint(directory):
             saver.restore(session, tf.train.latest_checkpoint(directory))
-        scalars = [session.run(train_op)[1] for _ in range(steps)]
+        scalars = [session.run(train_op).scalars for _ in range(steps)]
         if directory:
             saver.save(session, directory + "/model.ckpt", tf.train.get_global_step())
         return {v.op.name: session.run(v) for v in tf.global_variables()}, scalars
@@ -169,7 +178,7 @@ def test_variables_without_gradient_are_left_out_and_named(monkeypatch):
     monkeypatch.setattr(tf.logging, "info", lambda text, *args: lines.append(text % args))
     with tf.Graph().as_default():
         tf.get_variable("idle/kernel", [2])
-        create_train_op(model_loss(tf.constant(BATCH[0])), CONFIG)
+        create_train_op(forward_of(tf.constant(BATCH[0])), CONFIG)
         names = {v.op.name for v in tf.global_variables()}
     assert "dense/kernel/lamb_m" in names and "idle/kernel/lamb_m" not in names
     assert len(lines) == 1 and "idle/kernel" in lines[0] and "dense" not in lines[0]
@@ -177,9 +186,11 @@ def test_variables_without_gradient_are_left_out_and_named(monkeypatch):
 
 def test_only_given_variables_are_trained():
     with tf.Graph().as_default(), tf.Session() as session:
-        loss = model_loss(tf.constant(BATCH[0]))
+        forward = forward_of(tf.constant(BATCH[0]))
+        forward(0)
         kernel, bias = [v for v in tf.trainable_variables() if v.op.name.startswith("dense")]
-        train_op = create_train_op(loss, CONFIG, variables=[bias])
+        with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+            train_op = create_train_op(forward, CONFIG, variables=[bias])
         session.run(tf.global_variables_initializer())
         before = session.run([kernel, bias])
         session.run(train_op.op)
@@ -191,7 +202,7 @@ def test_only_given_variables_are_trained():
 def test_loss_of_no_variable_is_refused():
     with tf.Graph().as_default(), pytest.raises(ValueError, match="idle"):
         tf.get_variable("idle", [2])
-        create_train_op(tf.constant(1.0), CONFIG)
+        create_train_op(lambda index: {"loss": tf.constant(1.0)}, CONFIG)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -206,14 +217,14 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_mirrored_replicas_equal_one_device_on_the_mean_gradient(config):
+def test_mirrored_replicas_equal_one_device_on_the_sum_of_gradients(config):
     config = config._replace(clip_norm=0.3, exclude_from_weight_decay=("bias$",), weight_decay=0.5)
     with tf.Graph().as_default():
         strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
 
         def step():
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            return create_train_op(model_loss(tf.gather(tf.constant(BATCH), replica)), config)
+            return create_train_op(forward_of(tf.gather(tf.constant(BATCH), replica)), config)
 
         with strategy.scope():
             train_op = strategy.extended.call_for_each_replica(step)
@@ -228,9 +239,9 @@ def test_mirrored_replicas_equal_one_device_on_the_mean_gradient(config):
     with tf.Graph().as_default(), tf.Session() as session:
         with tf.variable_scope("", reuse=tf.AUTO_REUSE):
             losses = [model_loss(tf.constant(features)) for features in BATCH]
-        train_op = create_train_op(tf.add_n(losses) / 2.0, config)
+        train_op = create_train_op(lambda index: {"loss": tf.add_n(losses)}, config)
         session.run(tf.global_variables_initializer())
-        single_norms = [session.run(train_op)[1]["grad_norm"] for _ in range(3)]
+        single_norms = [session.run(train_op).scalars["grad_norm"] for _ in range(3)]
         single = {v.op.name: session.run(v) for v in tf.global_variables()}
 
     assert min(single_norms) > config.clip_norm
@@ -240,11 +251,11 @@ def test_mirrored_replicas_equal_one_device_on_the_mean_gradient(config):
         assert_same(of_replica, single, rtol=1e-5, atol=1e-6)
 
 
-def test_tpu_shards_are_averaged_before_clipping(monkeypatch):
-    """A simulated sum over two shards, the other of which has three times our gradients."""
-    monkeypatch.setattr(tf.tpu, "cross_replica_sum", lambda x: (4.0 if x.shape.rank else 2.0) * x)
+def test_tpu_shards_are_added_up_before_clipping(monkeypatch):
+    """A simulated sum over two shards, the other of which has our gradients too."""
+    monkeypatch.setattr(tf.tpu, "cross_replica_sum", lambda x: 2.0 * x)
     _, norm = gradients_and_norm(BATCH[0])
-    config = CONFIG._replace(clip_norm=1.5 * float(norm))  # Above ours, below the mean's 2 norm.
+    config = CONFIG._replace(clip_norm=1.5 * float(norm))  # Above ours, below the sum's 2 norm.
     sharded, (scalars,) = train(config, 1, use_tpu=True)
     np.testing.assert_allclose(scalars["grad_norm"], 2 * norm, rtol=1e-5)
     moments = [v for name, v in sharded.items() if name.endswith("lamb_m")]
@@ -252,17 +263,56 @@ def test_tpu_shards_are_averaged_before_clipping(monkeypatch):
     np.testing.assert_allclose(clipped, config.clip_norm, rtol=1e-4)
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("num_micro_batches", [2, 8])
+def test_micro_batches_equal_one_batch_clipped_once(config, num_micro_batches):
+    config = config._replace(clip_norm=0.3)
+    parts = np.random.RandomState(2).normal(size=(8, 4, 3)).astype(np.float32)
+
+    def trained(count):
+        def forward(index):
+            part = tf.reshape(tf.constant(parts), [count, -1, 3])[index]
+            hidden = tf.reshape(part, [-1, 4, 3])
+            losses = [model_loss(features) for features in tf.unstack(hidden)]
+            return {"loss": tf.add_n(losses) / 8.0, "ones": tf.ones([])}
+
+        with tf.Graph().as_default() as graph, tf.Session() as session:
+            with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+                train_op = create_train_op(forward, config, count)
+            session.run(tf.global_variables_initializer())
+            steps = [session.run(train_op) for _ in range(3)]
+            variables = session.run({v.op.name: v for v in tf.global_variables()})
+            return steps, variables, len(graph.get_operations())
+
+    whole_steps, whole, _ = trained(1)
+    steps, variables, size = trained(num_micro_batches)
+    assert_same(variables, whole, rtol=1e-4, atol=1e-6)
+    for step, whole_step in zip(steps, whole_steps):
+        assert step.sums["ones"] == num_micro_batches
+        assert whole_step.scalars["grad_norm"] > config.clip_norm
+        np.testing.assert_allclose(step.sums["loss"], whole_step.sums["loss"], rtol=1e-5)
+        np.testing.assert_allclose(
+            step.scalars["grad_norm"], whole_step.scalars["grad_norm"], rtol=1e-5
+        )
+
+
+def test_size_of_the_graph_does_not_depend_on_the_number_of_micro_batches():
+    sizes = []
+    for count in (2, 64):
+        with tf.Graph().as_default() as graph:
+            create_train_op(lambda index: {"loss": model_loss(tf.ones([4, 3]))}, CONFIG, count)
+            sizes.append(len(graph.as_graph_def().SerializeToString()))
+    assert abs(sizes[0] - sizes[1]) < 100
+
+
 @pytest.mark.parametrize("optimizer", sorted(optimization.OPTIMIZERS))
 def test_every_optimizer_lowers_the_loss(optimizer):
     config = CONFIG._replace(optimizer=optimizer, learning_rate=0.05, num_train_steps=60)
     with tf.Graph().as_default(), tf.Session() as session:
-        loss = model_loss(tf.constant(BATCH[0]))
-        train_op = create_train_op(loss, config)
+        train_op = create_train_op(forward_of(tf.constant(BATCH[0])), config)
         session.run(tf.global_variables_initializer())
-        first = session.run(loss)
-        for _ in range(60):
-            session.run(train_op.op)
-        assert session.run(loss) < 0.5 * first
+        losses = [session.run(train_op).sums["loss"] for _ in range(60)]
+        assert losses[-1] < 0.5 * losses[0]
 
 
 def test_gradients_that_are_not_finite_do_not_pass_unseen():

@@ -1,0 +1,229 @@
+"""Devices: what is there, how much of a batch fits, and sums over replicas."""
+
+import os
+import re
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+from absl import flags
+from tensorflow.python.client import device_lib
+
+from pipeline.errors import UserError
+
+# What activations may take of a device's free memory: the rest is for the allocator's gaps, the
+# input pipeline and the temporary copies of weights and gradients.
+USABLE_SHARE = 0.6
+# Bytes a weight takes: itself, its gradient, the sum of gradients, and two moments, all float32.
+BYTES_PER_WEIGHT = 20
+# Of a TPU v2 core; those of v3 have twice as much.
+TPU_CORE_BYTES = 8 << 30
+# Activations beyond which a larger micro-batch makes a CPU no faster, only the process larger.
+CPU_ACTIVATION_BYTES = 2 << 30
+
+
+class StepMemory(NamedTuple):
+    """What a training step needs of a device's memory."""
+
+    num_weights: int  # of the model
+    bytes_per_example: int  # of activations
+
+
+class Placement(NamedTuple):
+    """How the examples of one training step are spread."""
+
+    num_replicas: int
+    replica_batch: int  # examples that one replica computes in a step
+    micro_batch: int  # of these, the examples that it computes at a time
+
+    @property
+    def num_micro_batches(self):
+        return self.replica_batch // self.micro_batch
+
+
+def define_device_flags(options):
+    """Define the flags of devices; `options` are keyword arguments of absl's DEFINE functions."""
+    flags.DEFINE_integer(
+        "micro_batch_size",
+        0,
+        "Examples that a device computes at a time; the gradients of a step are added up. "
+        "0: as many as fit its memory, by estimate.",
+        lower_bound=0,
+        **options,
+    )
+    flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.", **options)
+    flags.DEFINE_string(
+        "tpu_name", None, "TPU: its name, or an address such as grpc://10.240.1.66:8470.", **options
+    )
+    flags.DEFINE_string("tpu_zone", None, "TPU: its zone; found by itself if left out.", **options)
+    flags.DEFINE_string("gcp_project", None, "TPU: the Google Cloud project.", **options)
+    flags.DEFINE_string("master", None, "Address of a TensorFlow master, if any.", **options)
+    flags.DEFINE_integer("num_tpu_cores", 8, "TPU: number of cores.", lower_bound=1, **options)
+
+
+# ------------------------------------------------------------------------------- memory
+
+
+def place(settings, step_memory):
+    """Decide how the examples of a training step are spread over replicas and micro-batches.
+
+    Args:
+        settings: `estimator.RunSettings`.
+        step_memory: `StepMemory`.
+
+    Returns:
+        `Placement`.
+
+    Raises:
+        UserError: where a batch cannot be divided as the flags say.
+    """
+    num_replicas = settings.num_tpu_cores if settings.use_tpu else 1
+    replica_batch, rest = divmod(settings.train_batch_size, num_replicas)
+    if rest:
+        raise UserError(
+            "--train_batch_size={} cannot be divided among {} replicas: use a multiple of "
+            "{}".format(settings.train_batch_size, num_replicas, num_replicas)
+        )
+    micro_batch = settings.micro_batch_size
+    if not micro_batch:
+        memory = free_memory(settings.use_tpu)
+        micro_batch = largest_micro_batch(replica_batch, step_memory, memory)
+    elif replica_batch % micro_batch:
+        raise UserError(
+            "--micro_batch_size={} does not divide the {} examples of a replica "
+            "(--train_batch_size={}, {} replicas)".format(
+                micro_batch, replica_batch, settings.train_batch_size, num_replicas
+            )
+        )
+    return Placement(num_replicas, replica_batch, micro_batch)
+
+
+class Memory(NamedTuple):
+    """Free memory of the devices that train."""
+
+    device: str  # CPU, GPU or TPU
+    free: int  # bytes, of the device that has the least
+
+
+def largest_micro_batch(replica_batch, step_memory, memory):
+    """Return the largest part of a batch that fits: all of it, or a power of two that divides it.
+
+    Args:
+        replica_batch: int, examples.
+        step_memory: `StepMemory`.
+        memory: `Memory`.
+    """
+    weights = BYTES_PER_WEIGHT * step_memory.num_weights
+    usable = max(0, int(USABLE_SHARE * memory.free) - weights)
+    if memory.device == "CPU":
+        usable = min(usable, CPU_ACTIVATION_BYTES)
+    powers = [2**n for n in range(replica_batch.bit_length()) if replica_batch % 2**n == 0]
+    fitting = [
+        size
+        for size in sorted(set(powers + [replica_batch]))
+        if size * step_memory.bytes_per_example <= usable
+    ]
+    size = fitting[-1] if fitting else 1
+    tf.logging.info(
+        "Micro-batch of %d: about %s of activations an example; of the %s that are free on the "
+        "%s, weights and slots take %s and activations may take %s%s",
+        size,
+        _gigabytes(step_memory.bytes_per_example),
+        _gigabytes(memory.free),
+        memory.device,
+        _gigabytes(weights),
+        _gigabytes(usable),
+        " (more makes a CPU no faster)" if usable == CPU_ACTIVATION_BYTES else "",
+    )
+    if not fitting:
+        tf.logging.warning(
+            "By this estimate not even one example fits: try --recompute_activations=True, "
+            "or a smaller --max_seq_length"
+        )
+    return size
+
+
+def _gigabytes(count):
+    return "{:.3g} GB".format(count / 1e9)
+
+
+def free_memory(use_tpu=False):
+    """Return the `Memory` that training can use here."""
+    if use_tpu:
+        return Memory("TPU", TPU_CORE_BYTES)
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True  # without it the look alone would take all memory
+    limits = [d.memory_limit for d in device_lib.list_local_devices(config) if "GPU" in d.name]
+    if limits:
+        return Memory("GPU", min(limits))
+    return Memory("CPU", free_host_memory())
+
+
+# (limit, usage, statistics) of the memory controller, for cgroup versions 2 and 1.
+CGROUP_FILES = tuple(
+    tuple(folder + "{}/" + name for name in names)
+    for folder, names in (
+        ("/sys/fs/cgroup", ("memory.max", "memory.current", "memory.stat")),
+        (
+            "/sys/fs/cgroup/memory",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"),
+        ),
+    )
+)
+
+
+def free_host_memory(read=None):
+    """Return the bytes of memory that this process can still get: of the machine or its cgroup.
+
+    Args:
+        read: function of a path that returns its text, or None where there is no such file.
+    """
+    read = read or _read
+    found = re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo") or "")
+    free = [1024 * int(found.group(1))] if found else [os.sysconf("SC_PHYS_PAGES") * 4096]
+    paths = re.findall(r"^\d+:(?:memory)?:(.*)$", read("/proc/self/cgroup") or "", re.MULTILINE)
+    for names in CGROUP_FILES:
+        for path in [""] + paths:
+            limit, used, statistics = [read(name.format(path.rstrip("/"))) or "" for name in names]
+            if limit.strip().isdigit() and used.strip().isdigit():
+                # The cache of files counts as used, but is given back.
+                cache = re.search(r"^(?:total_)?inactive_file (\d+)", statistics, re.MULTILINE)
+                free.append(int(limit) - int(used) + (int(cache.group(1)) if cache else 0))
+    return max(0, min(free))
+
+
+def _read(path):
+    try:
+        with open(path) as stream:
+            return stream.read()
+    except OSError:
+        return None
+
+
+# ------------------------------------------------------------------------------- replicas
+
+
+def sum_over_replicas(values, use_tpu=False):
+    """Add scalars up over the replicas; to be called in each of them.
+
+    Args:
+        values: dict of name to float32 [].
+        use_tpu: bool.
+
+    Returns:
+        Dict of the same names to float32 [].
+    """
+    names = sorted(values)
+    stacked = tf.stack([values[name] for name in names])  # one exchange for all of them
+    if use_tpu:
+        stacked = tf.tpu.cross_replica_sum(stacked)
+    elif tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        context = tf.distribute.get_replica_context()
+        stacked = context.all_reduce(tf.distribute.ReduceOp.SUM, stacked)
+    return dict(zip(names, tf.unstack(stacked, num=len(names))))
+
+
+def replica_index(use_tpu=False):
+    """Return the index of the replica that is being built or run: int or int32 []."""
+    if use_tpu:
+        return tf.raw_ops.XlaReplicaId()
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
