@@ -79,6 +79,13 @@ def check_config(config):
             raise UserError("%s is %r; it must be %s" % (field, getattr(config, field), wanted))
 
 
+def checked_config(**fields):
+    """Return an `OptimizerConfig`; raises UserError for a field that cannot be meant."""
+    config = OptimizerConfig(**fields)
+    check_config(config)
+    return config
+
+
 def create_optimizer(config, learning_rate):
     """Make the optimizer that the config names.
 

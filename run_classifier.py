@@ -54,16 +54,9 @@ def define_flags(flag_values):
     flags.DEFINE_bool("do_train", False, "Train on the train file.", **options)
     flags.DEFINE_bool("do_eval", False, "Evaluate on the dev file.", **options)
     flags.DEFINE_bool("do_predict", False, "Predict the labels of the test file.", **options)
-    _define_optimizer_flags(options)
-    estimator.define_run_flags(
-        flag_values, train_batch_size=32, eval_batch_size=64, predict_batch_size=64
+    estimator.define_optimizer_flags(
+        flag_values, optimization.OPTIMIZERS, optimizer="adamw", learning_rate=5e-5
     )
-
-
-def _define_optimizer_flags(options):
-    flags.DEFINE_enum("optimizer", "adamw", optimization.OPTIMIZERS, "Optimizer.", **options)
-    flags.DEFINE_float("learning_rate", 5e-5, "Highest learning rate.", lower_bound=0.0, **options)
-    flags.DEFINE_float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0, **options)
     flags.DEFINE_float(
         "num_train_epochs", 3.0, "Passes over the train file.", lower_bound=0.0, **options
     )
@@ -74,6 +67,9 @@ def _define_optimizer_flags(options):
         lower_bound=0.0,
         upper_bound=1.0,
         **options,
+    )
+    estimator.define_run_flags(
+        flag_values, train_batch_size=32, eval_batch_size=64, predict_batch_size=64
     )
 
 
@@ -177,16 +173,12 @@ def check_trained(settings):
 def optimizer_config(args, layout, num_examples):
     """Return the `OptimizerConfig` of the flags for a train file of so many examples."""
     num_steps = max(1, int(num_examples * args.num_train_epochs / args.train_batch_size))
-    config = optimization.OptimizerConfig(
-        optimizer=args.optimizer,
-        learning_rate=args.learning_rate,
+    return optimization.checked_config(
         num_train_steps=num_steps,
         num_warmup_steps=int(num_steps * args.warmup_proportion),
-        weight_decay=args.weight_decay,
         slots=layout,
+        **estimator.optimizer_fields(args),
     )
-    optimization.check_config(config)
-    return config
 
 
 def make_input_fn(args, task, tokenizer, split, examples):

@@ -49,9 +49,9 @@ def define_flags(flag_values):
     )
     flags.DEFINE_bool("do_train", False, "Train.", **options)
     flags.DEFINE_bool("do_eval", False, "Evaluate the latest checkpoint.", **options)
-    flags.DEFINE_enum("optimizer", "lamb", optimization.OPTIMIZERS, "Optimizer.", **options)
-    flags.DEFINE_float("learning_rate", 0.00176, "Highest learning rate.", **options)
-    flags.DEFINE_float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0, **options)
+    estimator.define_optimizer_flags(
+        flag_values, optimization.OPTIMIZERS, optimizer="lamb", learning_rate=0.00176
+    )
     flags.DEFINE_integer(
         "num_train_steps", 125000, "Steps to train, warm-up included.", lower_bound=1, **options
     )
@@ -108,13 +108,11 @@ def main(args):
 
 def optimizer_config(args, layout):
     """Return the `OptimizerConfig` of the flags; LAMB's slots follow the layout."""
-    return optimization.OptimizerConfig(
-        optimizer=args.optimizer,
-        learning_rate=args.learning_rate,
+    return optimization.checked_config(
         num_train_steps=args.num_train_steps,
         num_warmup_steps=args.num_warmup_steps,
-        weight_decay=args.weight_decay,
         slots=layout,
+        **estimator.optimizer_fields(args),
     )
 
 

@@ -125,6 +125,30 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     devices.define_device_flags(options)
 
 
+OPTIMIZER_FLAGS = ("optimizer", "learning_rate", "weight_decay")
+
+
+def define_optimizer_flags(flag_values, optimizers, optimizer, learning_rate):
+    """Define `OPTIMIZER_FLAGS`.
+
+    Args:
+        flag_values: absl's `FlagValues`.
+        optimizers: names of all optimizers.
+        optimizer: str, the default one; learning_rate: float, its default.
+    """
+    options = {"flag_values": flag_values}
+    flags.DEFINE_enum("optimizer", optimizer, sorted(optimizers), "Optimizer.", **options)
+    flags.DEFINE_float(
+        "learning_rate", learning_rate, "Highest learning rate.", lower_bound=0.0, **options
+    )
+    flags.DEFINE_float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0, **options)
+
+
+def optimizer_fields(args):
+    """Return the values of `OPTIMIZER_FLAGS`, by name."""
+    return {name: getattr(args, name) for name in OPTIMIZER_FLAGS}
+
+
 def run_settings(args):
     """Return the `RunSettings` that parsed flags ask for.
 
