@@ -15,7 +15,18 @@ from absl import flags
 import modeling
 import optimization
 import tokenization
-from pipeline import checkpoint, cli, devices, estimator, files, metrics, records, tasks
+from pipeline import (
+    checkpoint,
+    cli,
+    devices,
+    estimator,
+    files,
+    metrics,
+    records,
+    signals,
+    tasks,
+    training,
+)
 from pipeline.errors import UserError
 from pipeline.examples import classification_schema
 
@@ -86,6 +97,8 @@ def main(args):
     examples = {split: tasks.load_examples(task, args.data_dir, split) for split in splits}
     optimizer = optimizer_config(args, config.layout, len(examples.get("train", ())))
     placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
+    if args.do_train:
+        checkpoint.find_start(settings.output_dir, settings.init_checkpoint)
     inputs = {
         split: make_input_fn(args, task, tokenizer, split, examples[split]) for split in splits
     }
@@ -103,9 +116,10 @@ def main(args):
         new_variables=NEW_VARIABLES if args.do_train else None,
     )
     runner = estimator.make_estimator(model_fn, settings)
-    with estimator.user_errors():
+    with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
-            estimator.train(runner, inputs["train"], optimizer.num_train_steps)
+            steps = (optimizer.num_train_steps, settings.save_checkpoints_steps)
+            training.train_and_evaluate(runner, inputs["train"], *steps, end)
         if args.do_eval:
             results = evaluate(runner, inputs["dev"], examples["dev"])
             estimator.write_results(settings.output_dir, RESULTS, results)
@@ -152,17 +166,10 @@ def load_tokenizer(args, vocab_size):
 def check_trained(settings):
     """Hold the checkpoint that is to be evaluated against what evaluation needs.
 
-    It is the latest of output_dir, or else init_checkpoint.
-
     Raises:
         UserError: if there is none, or if it holds no classifier.
     """
-    found = tf.train.latest_checkpoint(settings.output_dir) or settings.init_checkpoint
-    if not found:
-        raise UserError(
-            "--output_dir={} holds no checkpoint: train with --do_train=True, or name a fine-tuned "
-            "one with --init_checkpoint".format(settings.output_dir)
-        )
+    found = checkpoint.find_trained(settings.output_dir, settings.init_checkpoint)
     if "output_weights" not in checkpoint.read_shapes(found):
         raise UserError(
             "{} holds no classifier (no variable output_weights): fine-tune it first with "

@@ -11,7 +11,17 @@ from absl import flags
 
 import modeling
 import optimization
-from pipeline import cli, devices, estimator, manifest, metrics, records
+from pipeline import (
+    checkpoint,
+    cli,
+    devices,
+    estimator,
+    manifest,
+    metrics,
+    records,
+    signals,
+    training,
+)
 from pipeline.errors import UserError
 from pipeline.examples import pretraining_schema
 from pipeline.files import find_files
@@ -48,7 +58,18 @@ def define_flags(flag_values):
         **options,
     )
     flags.DEFINE_bool("do_train", False, "Train.", **options)
-    flags.DEFINE_bool("do_eval", False, "Evaluate the latest checkpoint.", **options)
+    flags.DEFINE_bool("do_eval", False, "Evaluate, after training if there is any.", **options)
+    flags.DEFINE_integer(
+        "eval_every_steps",
+        0,
+        "With do_train and do_eval: evaluate every so many steps as well, and keep the checkpoint "
+        "of the lowest loss in output_dir/best; 0: only at the end.",
+        lower_bound=0,
+        **options,
+    )
+    flags.DEFINE_integer(
+        "eval_steps", None, "Batches of an evaluation; all of them if left out.", **options
+    )
     estimator.define_optimizer_flags(
         flag_values, optimization.OPTIMIZERS, optimizer="lamb", learning_rate=0.00176
     )
@@ -62,16 +83,12 @@ def define_flags(flag_values):
         lower_bound=0,
         **options,
     )
-    flags.DEFINE_integer(
-        "max_eval_steps", None, "Batches of an evaluation; all of them if left out.", **options
-    )
     estimator.define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
 
 
 def main(args):
     """Train, evaluate, or both."""
-    if not (args.do_train or args.do_eval):
-        raise UserError("nothing to do: give --do_train=True or --do_eval=True")
+    check_what_to_do(args)
     settings = estimator.run_settings(args)
     config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
     config.check_sequence_length(args.max_seq_length)
@@ -80,6 +97,8 @@ def main(args):
     train_files, eval_files = input_files(args)
     check_manifests(args, config.vocab_size, train_files + eval_files)
     placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
+    find = checkpoint.find_start if args.do_train else checkpoint.find_trained
+    find(settings.output_dir, settings.init_checkpoint)
     model_fn = estimator.make_model_fn(
         make_forward(config, use_one_hot_embeddings=settings.use_tpu),
         settings,
@@ -98,12 +117,29 @@ def main(args):
         train_files, schema, training=True, seed=args.random_seed
     )
     eval_input = args.do_eval and records.make_input_fn(eval_files, schema, training=False)
-    with estimator.user_errors():
+    evaluation = args.do_eval and training.Evaluation(
+        lambda: evaluate(runner, eval_input, args.eval_steps), args.eval_every_steps, "loss"
+    )
+    with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
-            estimator.train(runner, train_input, args.num_train_steps)
-        if args.do_eval:
-            results = evaluate(runner, eval_input, args.max_eval_steps)
+            steps = (args.num_train_steps, settings.save_checkpoints_steps)
+            results = training.train_and_evaluate(runner, train_input, *steps, end, evaluation)
+        else:
+            results = evaluation.run()
+        if results:
             estimator.write_results(settings.output_dir, RESULTS, results)
+
+
+def check_what_to_do(args):
+    """Raise UserError for a choice of parts that does not make sense."""
+    if not (args.do_train or args.do_eval):
+        raise UserError("nothing to do: give --do_train=True or --do_eval=True")
+    if args.eval_every_steps and not (args.do_train and args.do_eval):
+        raise UserError(
+            "--eval_every_steps={} needs --do_train=True and --do_eval=True".format(
+                args.eval_every_steps
+            )
+        )
 
 
 def optimizer_config(args, layout):

@@ -1,10 +1,15 @@
-"""Checkpoints of either layout: find them, name their layout, restore with a full report."""
+"""Checkpoints of either layout: find them, name their layout, restore with a full report.
 
+And those of a run's own folder: which one it goes on from, whatever a kill has left there.
+"""
+
+import os
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
+from pipeline import files
 from pipeline.errors import UserError
 
 # What a name has in one published layout and in no other. The first that is found counts.
@@ -22,6 +27,9 @@ RENAMES = ((r"^module/", ""),)
 NOT_WEIGHTS = re.compile(r"(^|/)(global_step|adam_[mv]|lamb_[mv]|beta[12]_power|Adam(_1)?)$")
 
 FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".zip", ".tar.gz")
+BASENAME = "model.ckpt"
+# What TensorFlow calls the file that names a folder's checkpoints.
+STATE = "checkpoint"
 PART_SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 
 
@@ -172,23 +180,36 @@ def _check_layouts(variables, prefix):
         )
 
 
-def check_same_model(variables, prefix, output_dir):
-    """Hold a run's own checkpoint against the model that is to go on from it.
+def check_same_run(variables, prefix, output_dir):
+    """Hold a run's own checkpoint against the model and optimizer that are to go on from it.
+
+    Args:
+        variables: list of tf.Variable, all that a checkpoint saves.
+        prefix: str, of the checkpoint.
+        output_dir: str, its folder, for messages.
+
+    Returns:
+        `RestorePlan`.
 
     Raises:
-        UserError: if the checkpoint is of another model.
+        UserError: if the checkpoint is of another model or optimizer.
     """
     plan = plan_restore(variables, prefix)
-    if plan.missing or plan.unequal:
-        odd = (
-            plan.missing[0]
-            if plan.missing
-            else "{} (shape {} instead of {})".format(*plan.unequal[0])
-        )
+    weights = [name for name in plan.missing if not NOT_WEIGHTS.search(name)]
+    if weights or plan.unequal:
+        odd = weights[0] if weights else "{} (shape {} instead of {})".format(*plan.unequal[0])
         raise UserError(
             "{} holds a checkpoint of another model, {} does not fit: give another --output_dir "
             "or the config that it was made with".format(output_dir, odd)
         )
+    if plan.missing:
+        raise UserError(
+            "{} holds a checkpoint of another optimizer, without {}: give the --optimizer that it "
+            "was made with, or another --output_dir and --init_checkpoint={}".format(
+                output_dir, plan.missing[0], prefix
+            )
+        )
+    return plan
 
 
 def log_restore(plan, prefix):
@@ -210,3 +231,204 @@ def _rename(name):
     for pattern, replacement in RENAMES:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+class Start(NamedTuple):
+    """Where a run starts from."""
+
+    mode: str  # A key of START_LINES.
+    checkpoint: Optional[str]  # prefix
+    step: int
+
+
+START_LINES = {
+    "resume": "RESUME at step {0.step} from {0.checkpoint}: weights, optimizer, place in the data",
+    "warm start": "WARM START at step 0 from {0.checkpoint}: its weights alone",
+    "fresh": "FRESH START at step 0 from random weights",
+}
+
+
+def find_start(output_dir, init_checkpoint):
+    """Decide which of the three modes a run is in, and say so in one line of the log.
+
+    Args:
+        output_dir: str, the run's folder; `recover` mends it first.
+        init_checkpoint: str, prefix of the checkpoint to warm-start from, or None.
+
+    Returns:
+        `Start`.
+
+    Raises:
+        UserError: as `recover`.
+    """
+    own = recover(output_dir)
+    if own:
+        start = Start("resume", own, step_of(own))
+    elif init_checkpoint:
+        start = Start("warm start", init_checkpoint, 0)
+    else:
+        start = Start("fresh", None, 0)
+    line = START_LINES[start.mode].format(start)
+    if own and init_checkpoint:
+        line += "; --init_checkpoint={} is ignored, for --output_dir has checkpoints".format(
+            init_checkpoint
+        )
+    tf.logging.info(line)
+    return start
+
+
+def find_trained(output_dir, init_checkpoint):
+    """Return the prefix of the checkpoint to evaluate: the folder's latest, or init_checkpoint.
+
+    Raises:
+        UserError: if there is neither; and as `recover`.
+    """
+    found = recover(output_dir) or init_checkpoint
+    if not found:
+        raise UserError(
+            "--output_dir={} holds no checkpoint: train with --do_train=True, or name one with "
+            "--init_checkpoint".format(output_dir)
+        )
+    tf.logging.info("NO TRAINING: %s as it is", found)
+    return found
+
+
+def step_of(prefix):
+    """Return the global step that a run's own checkpoint was saved at.
+
+    Raises:
+        UserError: if it was not saved by a run.
+    """
+    reader = tf.train.load_checkpoint(prefix)
+    if not reader.has_tensor(tf.GraphKeys.GLOBAL_STEP):
+        raise UserError(
+            "{} has no global_step, so no run goes on from it: give it to --init_checkpoint, and "
+            "another --output_dir".format(prefix)
+        )
+    return int(reader.get_tensor(tf.GraphKeys.GLOBAL_STEP))
+
+
+def latest_step(output_dir):
+    """Return the global step of the latest checkpoint in a folder, 0 where there is none."""
+    latest = tf.train.latest_checkpoint(output_dir)
+    return step_of(latest) if latest else 0
+
+
+def recover(output_dir):
+    """Find the checkpoint to go on from, and mend what a killed run has left of its last one.
+
+    TensorFlow keeps the names of a folder's checkpoints in the file `checkpoint` there and starts
+    anew, over the old ones, where that file is of no use. Here the newest whole checkpoint takes
+    its place, with a warning: a run that is killed while it saves needs nobody's help.
+
+    Args:
+        output_dir: str, the run's folder; it need not exist.
+
+    Returns:
+        str, the prefix of the latest whole checkpoint, or None where no save was ever completed.
+
+    Raises:
+        UserError: if a save was completed once but no checkpoint is whole.
+    """
+    for left in tf.io.gfile.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
+        tf.io.gfile.rmtree(left)
+    state = os.path.join(output_dir, STATE)
+    named = _named_checkpoint(output_dir)
+    prefixes = _prefixes(output_dir)
+    damages = []
+    for prefix in ([named] if named else []) + [p for p in prefixes if p != named]:
+        damage = find_damage(prefix)
+        if not damage:
+            break
+        damages.append("{} ({})".format(prefix, damage))
+    else:
+        if not tf.io.gfile.exists(state):  # It is written after the first checkpoint.
+            return None
+        raise UserError(
+            "{} holds no whole checkpoint{}: restore one from a copy, or remove {} to start "
+            "again".format(output_dir, "".join("; damaged: " + text for text in damages), state)
+        )
+    if prefix != named:
+        kept = [other for other in reversed(prefixes) if _step(other) <= _step(prefix)]
+        _write_state(state, prefix, kept)
+        tf.logging.warning(
+            "%s is not usable%s: going on from the last whole checkpoint, %s",
+            state,
+            "".join("; damaged: " + text for text in damages),
+            prefix,
+        )
+    return prefix
+
+
+def go_back(output_dir, last_step):
+    """Make the newest checkpoint up to a step the one that a run goes on from; removes nothing.
+
+    Returns:
+        str, its prefix; where there is none, that of the latest checkpoint, or None.
+    """
+    older = [prefix for prefix in _prefixes(output_dir) if _step(prefix) <= last_step]
+    if not older:
+        return tf.train.latest_checkpoint(output_dir)
+    _write_state(os.path.join(output_dir, STATE), older[0], older[::-1])
+    return older[0]
+
+
+def find_damage(prefix):
+    """Read a whole checkpoint; returns what is wrong with it in one line, or None."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)  # checks length and checksum
+    except (tf.errors.OpError, RuntimeError, ValueError, LookupError) as error:
+        return str(error).strip().split("\n")[0]
+    return None
+
+
+def _named_checkpoint(output_dir):
+    """Return the prefix that the folder's state file names as the latest one, or None."""
+    try:
+        state = tf.train.get_checkpoint_state(output_dir)
+    except (tf.errors.OpError, ValueError):  # not text
+        return None
+    return state.model_checkpoint_path if state and state.model_checkpoint_path else None
+
+
+def _prefixes(output_dir):
+    """Return the prefixes of a run's own checkpoints, the latest first."""
+    found = tf.io.gfile.glob(os.path.join(output_dir, BASENAME + "-*.index"))
+    prefixes = [path[: -len(".index")] for path in found]
+    return sorted((path for path in prefixes if _step(path) is not None), key=_step, reverse=True)
+
+
+def _step(prefix):
+    match = re.search(r"-(\d+)$", prefix)
+    return int(match.group(1)) if match else None
+
+
+def _write_state(path, latest, kept):
+    """Write the file that names a folder's checkpoints; `kept` has the oldest first."""
+    names = [("model_checkpoint_path", latest)]
+    names += [("all_model_checkpoint_paths", prefix) for prefix in kept]
+    lines = ['{}: "{}"\n'.format(key, os.path.basename(prefix)) for key, prefix in names]
+    files.write_text(path, "".join(lines))
+
+
+def copy(prefix, folder):
+    """Copy a checkpoint into a folder of its own, in place of the one there.
+
+    The folder names the former one until the new one is whole, and keeps it as long.
+
+    Args:
+        prefix: str.
+        folder: str; made where it does not exist.
+    """
+    tf.io.gfile.makedirs(folder)
+    target = os.path.join(folder, os.path.basename(prefix))
+    parts = [path[len(prefix) :] for path in tf.io.gfile.glob(prefix + ".data-*")]
+    for part in parts + [".index"]:
+        tf.io.gfile.copy(prefix + part, target + part + files.TEMPORARY_SUFFIX, overwrite=True)
+        files.rename(target + part + files.TEMPORARY_SUFFIX, target + part)
+    _write_state(os.path.join(folder, STATE), target, [target])
+    for path in tf.io.gfile.glob(os.path.join(folder, BASENAME + "-*")):
+        if not path.startswith(target + "."):
+            tf.io.gfile.remove(path)

@@ -12,6 +12,8 @@ from absl import flags
 from pipeline import checkpoint, devices, files, hooks
 from pipeline.errors import UserError
 
+# Steps from one point of TensorBoard's curves to the next.
+SUMMARY_STEPS = 10
 REMOTE_PREFIXES = ("gs://", "/bigstore/", "/cns/")
 
 
@@ -218,7 +220,9 @@ def make_estimator(model_fn, settings):
         cluster=cluster,
         master=settings.master,
         model_dir=settings.output_dir,
-        save_checkpoints_steps=settings.save_checkpoints_steps,
+        save_checkpoints_steps=None,  # hooks.CheckpointHook saves
+        save_checkpoints_secs=None,
+        save_summary_steps=SUMMARY_STEPS,
         keep_checkpoint_max=settings.keep_checkpoint_max,
         tf_random_seed=settings.random_seed,
         log_step_count_steps=None,  # hooks.ProgressHook tells more
@@ -263,10 +267,10 @@ def make_model_fn(forward, settings, training=None, new_variables=None):
                 loss=sums["loss"],
                 train_op=train_op.op,
                 training_hooks=_training_hooks(sums, train_op, settings, training.num_steps),
-                scaffold_fn=_restore(settings, new_variables),
+                scaffold_fn=_restore(settings, new_variables, is_training=True),
             )
         outputs = forward(features, mode, None)
-        scaffold_fn = _restore(settings, new_variables)
+        scaffold_fn = _restore(settings, new_variables, is_training=False)
         if mode == tf.estimator.ModeKeys.EVAL:
             return spec(
                 mode,
@@ -330,12 +334,14 @@ def _dropout_seed(micro_batch_index, settings, placement):
     )
 
 
-def _restore(settings, new_variables):
+def _restore(settings, new_variables, is_training):
     """Start from `init_checkpoint` where output_dir has no checkpoint; returns a scaffold_fn."""
     variables = tf.trainable_variables()
     own = tf.train.latest_checkpoint(settings.output_dir)
     if own:
-        checkpoint.check_same_model(variables, own, settings.output_dir)
+        plan = checkpoint.check_same_run(tf.global_variables(), own, settings.output_dir)
+        if is_training:
+            checkpoint.log_restore(plan, own)
         return None
     if not settings.init_checkpoint:
         return None
@@ -361,12 +367,9 @@ def _training_hooks(sums, train_op, settings, num_train_steps):
     shown.update(train_op.scalars)
     for name, scalar in shown.items():
         tf.summary.scalar(name, scalar)
-    return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size)]
-
-
-def train(runner, input_fn, max_steps):
-    """Train an Estimator up to a global step and stop at once where the loss is no number."""
-    runner.train(input_fn, max_steps=max_steps, hooks=[hooks.NanGuardHook(runner.model_dir)])
+    return [
+        hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, sums["tokens"])
+    ]
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ FORBIDDEN = {
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
     "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.hooks": {"absl", "pipeline.estimator"},
+    "pipeline.training": {"absl", "pipeline.estimator", "pipeline.tasks"},
+    "pipeline.signals": {"tensorflow", "absl"},
 }
 
 

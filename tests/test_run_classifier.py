@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -24,18 +25,8 @@ ODD = 5  # examples of dev and of test: no multiple of the batch size 4
 
 def write_workspace(folder):
     """Write config, vocabulary and a task whose label is told by the second text."""
-    config = modeling.AlbertConfig(
-        vocab_size=len(PIECES),
-        embedding_size=8,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        max_position_embeddings=LENGTH,
-    )
-    (folder / "config.json").write_text(config.to_json_string())
+    without_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    helpers.write_config(folder, len(PIECES), LENGTH, **without_dropout)
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
     (folder / "data").mkdir()
     rng = random.Random(1)
@@ -66,9 +57,7 @@ def run(folder, **changes):
         "num_train_epochs": 0.4,
     }
     values.update(changes)
-    argv = ["run_classifier.py"]
-    argv += ["--{}={}".format(key, value) for key, value in values.items() if value is not None]
-    run_classifier.main(cli.parse(run_classifier.define_flags, argv))
+    helpers.run(run_classifier, values)
 
 
 def read_json(path):

@@ -1,36 +1,49 @@
 """run_pretraining.py from the command line's flags to files, on tiny random records."""
 
 import json
+import pathlib
+import re
+import shutil
 
+import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
 import run_pretraining
-from pipeline import cli, manifest, records
+from pipeline import manifest, records, training
 from pipeline.errors import UserError
 from pipeline.examples import pretraining_schema
 
 SEQUENCE, PREDICTIONS = 16, 4
 
 
+def write_workspace(folder):
+    """Write a model config and twelve records to train on, five to evaluate with."""
+    helpers.write_config(folder, 60, SEQUENCE)
+    write_records(str(folder / "train.tfrecord"), count=12)
+    write_records(str(folder / "dev.tfrecord"), count=5, seed=1)
+    return folder
+
+
 @pytest.fixture
 def workspace(tmp_path):
-    """A folder with a model config and twelve records."""
-    config = modeling.AlbertConfig(
-        vocab_size=60,
-        embedding_size=8,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=SEQUENCE,
-    )
-    (tmp_path / "config.json").write_text(config.to_json_string())
-    write_records(str(tmp_path / "train.tfrecord"), count=12)
-    write_records(str(tmp_path / "dev.tfrecord"), count=5, seed=1)
-    return tmp_path
+    return write_workspace(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace whose folder `out` holds a run of four steps; not to be written to."""
+    folder = write_workspace(tmp_path_factory.mktemp("trained"))
+    run(folder, eval_every_steps=2)
+    return folder
+
+
+@pytest.fixture
+def continued(trained, tmp_path):
+    """A copy of `trained`, to go on with."""
+    return pathlib.Path(shutil.copytree(str(trained), str(tmp_path / "copy")))
 
 
 def write_records(path, count, sequence=SEQUENCE, predictions=PREDICTIONS, seed=0):
@@ -66,43 +79,49 @@ def run(workspace, **changes):
         "do_eval": True,
     }
     values.update(changes)
-    argv = ["run_pretraining.py"]
-    argv += ["--{}={}".format(key, value) for key, value in values.items() if value is not None]
-    run_pretraining.main(cli.parse(run_pretraining.define_flags, argv))
+    helpers.run(run_pretraining, values)
 
 
 def results(workspace, folder="out"):
     return json.loads((workspace / folder / "eval_results.json").read_text())
 
 
-@pytest.mark.parametrize("optimizer", ["lamb", "adamw"])
-def test_trains_evaluates_and_goes_on(workspace, optimizer):
-    run(workspace, optimizer=optimizer)
-    found = results(workspace)
+def test_evaluates_on_the_way_and_at_the_end(trained):
+    out = trained / "out"
+    found = results(trained)
     assert found["global_step"] == 4
     assert found["loss"] == pytest.approx(found["masked_lm_loss"] + found["sentence_order_loss"])
     assert 0 <= found["masked_lm_accuracy"] <= 1 and 0 <= found["sentence_order_accuracy"] <= 1
-    run(workspace, optimizer=optimizer, num_train_steps=6)
-    assert results(workspace)["global_step"] == 6
+    history = training.read_history(str(out))
+    assert sorted(history) == [2, 4] and history[4] == found
+    best = json.loads((out / "best" / "best.json").read_text())
+    assert best["loss"] == min(results["loss"] for results in history.values())
 
 
-def test_evaluation_equals_a_plain_average_over_all_examples(workspace):
+def test_goes_on(continued, caplog):
+    with caplog.at_level("INFO", logger="tensorflow"):
+        run(continued, num_train_steps=6, init_checkpoint=continued / "out" / "best")
+    assert results(continued)["global_step"] == 6
+    assert re.search(r"RESUME at step 4 .*--init_checkpoint=\S*best\S* is ignored", caplog.text)
+    assert re.search(r"Restoring .*-4: \d+ variables loaded, 0 missing, 0 unused", caplog.text)
+
+
+def test_evaluation_equals_a_plain_average_over_all_examples(trained):
     """Five examples in batches of four: none is lost, none counts twice."""
-    run(workspace)
     with tf.Graph().as_default(), tf.Session() as session:
         input_fn = records.make_input_fn(
-            [str(workspace / "dev.tfrecord")],
+            [str(trained / "dev.tfrecord")],
             pretraining_schema(SEQUENCE, PREDICTIONS),
             training=False,
         )
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": 5})).get_next()
-        config = modeling.AlbertConfig.from_json_file(str(workspace / "config.json"))
+        config = modeling.AlbertConfig.from_json_file(str(trained / "config.json"))
         outputs = run_pretraining.make_forward(config)(features, tf.estimator.ModeKeys.EVAL)
-        checkpoint = tf.train.latest_checkpoint(str(workspace / "out"))
+        checkpoint = tf.train.latest_checkpoint(str(trained / "out"))
         tf.train.Saver(tf.trainable_variables()).restore(session, checkpoint)
         expected = session.run(outputs.scalars)
     for name, value in expected.items():
-        assert results(workspace)[name] == pytest.approx(value, rel=1e-4)
+        assert results(trained)[name] == pytest.approx(value, rel=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["lamb", "adamw"])
@@ -123,10 +142,18 @@ def test_same_seed_same_weights(workspace):
         np.testing.assert_array_equal(one.get_tensor(name), two.get_tensor(name), name)
 
 
-def test_warm_start_takes_weights_and_starts_at_step_0(workspace):
-    run(workspace, output_dir=workspace / "first", do_eval=False)
-    first = tf.train.latest_checkpoint(str(workspace / "first"))
-    run(workspace, init_checkpoint=first, learning_rate=1e-9, num_train_steps=1)
+def test_warm_start_takes_weights_and_starts_at_step_0(trained, workspace, caplog):
+    first = tf.train.latest_checkpoint(str(trained / "out" / "best"))
+    with caplog.at_level("INFO", logger="tensorflow"):
+        run(
+            workspace,
+            init_checkpoint=trained / "out" / "best",
+            learning_rate=1e-9,
+            num_train_steps=1,
+            do_eval=False,
+        )
+    assert "WARM START at step 0 from " + first in caplog.text
+    assert "variables loaded, 0 missing, 0 unused" in caplog.text
     second = tf.train.latest_checkpoint(str(workspace / "out"))
     assert second.endswith("-1")
     name = "bert/encoder/layer_shared/intermediate/dense/kernel"
@@ -135,18 +162,18 @@ def test_warm_start_takes_weights_and_starts_at_step_0(workspace):
     )
 
 
-def test_slots_follow_the_layout(workspace):
-    run(workspace, do_eval=False)
-    names = tf.train.load_checkpoint(
-        tf.train.latest_checkpoint(str(workspace / "out"))
-    ).get_variable_to_shape_map()
+def test_slots_follow_the_layout(trained):
+    names = tf.train.load_checkpoint(str(trained / "out")).get_variable_to_shape_map()
     assert "bert/pooler/dense/kernel/lamb_m" in names
     assert not any("adam_m" in name for name in names)
 
 
-def test_evaluation_on_training_files_is_told(workspace, caplog):
-    with caplog.at_level("WARNING", logger="tensorflow"):
-        run(workspace, eval_input_file=None)
+def test_evaluation_alone_and_on_training_files_is_told(continued, caplog):
+    (continued / "out" / "eval_results.json").unlink()
+    with caplog.at_level("INFO", logger="tensorflow"):
+        run(continued, eval_input_file=None, do_train=False)
+    assert results(continued)["global_step"] == 4
+    assert re.search(r"NO TRAINING: .*model.ckpt-4 as it is", caplog.text)
     assert "EVALUATION ON THE TRAINING FILES" in caplog.text
 
 
@@ -167,14 +194,27 @@ def test_a_record_damaged_in_the_middle_is_one_clear_line(workspace):
 
 
 def test_diverging_training_is_stopped(workspace):
-    with pytest.raises(UserError, match="diverged at step .*learning_rate"):
-        run(workspace, learning_rate=1e38, num_train_steps=20, do_eval=False)
+    message = "diverged at step .*grad_norm.*learning_rate.*last good checkpoint, .*model.ckpt-"
+    with pytest.raises(UserError, match=message):
+        run(
+            workspace,
+            learning_rate=1e38,
+            num_train_steps=20,
+            save_checkpoints_steps=1,
+            do_eval=False,
+        )
+    for index in (workspace / "out").glob("*.index"):
+        reader = tf.train.load_checkpoint(str(index)[: -len(".index")])
+        for name in reader.get_variable_to_shape_map():
+            assert np.all(np.isfinite(reader.get_tensor(name))), name
 
 
 @pytest.mark.parametrize(
     "changes,words",
     [
         ({"do_train": False, "do_eval": False}, "nothing to do"),
+        ({"do_train": False}, "holds no checkpoint"),
+        ({"do_eval": False, "eval_every_steps": 2}, "eval_every_steps=2 needs"),
         ({"input_file": None}, "--input_file"),
         ({"input_file": "nowhere/*.tfrecord"}, "nowhere"),
         ({"eval_input_file": "nowhere.tfrecord"}, "nowhere.tfrecord"),
@@ -209,10 +249,15 @@ def test_manifest_is_held_against_the_flags(workspace):
     assert not (workspace / "out").exists()
 
 
-def test_output_dir_of_another_model_is_refused(workspace):
-    run(workspace, do_eval=False)
-    config = json.loads((workspace / "config.json").read_text())
-    config["hidden_size"] = 32
-    (workspace / "config.json").write_text(json.dumps(config))
+@pytest.mark.parametrize("field, value", [("hidden_size", 32), ("num_hidden_layers", 3)])
+def test_output_dir_of_another_model_is_refused(continued, field, value):
+    config = json.loads((continued / "config.json").read_text())
+    config.update({field: value, "parameter_sharing": "none"})
+    (continued / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="another model"):
-        run(workspace, num_train_steps=6)
+        run(continued, num_train_steps=6)
+
+
+def test_output_dir_of_another_optimizer_is_refused(continued):
+    with pytest.raises(UserError, match="another optimizer, without .*adam_m"):
+        run(continued, num_train_steps=6, optimizer="adamw")

@@ -1,0 +1,122 @@
+"""Train an Estimator, evaluate it on the way, keep its best checkpoint; whatever the task."""
+
+import json
+import math
+import os
+from typing import Callable, NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from pipeline import checkpoint, files, hooks
+from pipeline.errors import UserError
+
+BEST = "best"  # Folder in output_dir; also the name of the JSON file in it.
+HISTORY = "eval_history.jsonl"
+
+
+class Evaluation(NamedTuple):
+    """How a model is evaluated while it trains."""
+
+    run: Callable[[], dict]  # Evaluates the latest checkpoint: results with their global_step.
+    every_steps: int  # 0: at the end only.
+    metric: str  # Key of the results that says which checkpoint is best.
+    higher_is_better: bool = False
+
+
+def train(runner, input_fn, max_steps, save_steps, signals):
+    """Train up to a global step, save on the way and at the end, stop where it diverges.
+
+    Args:
+        runner: Estimator.
+        input_fn: its input function.
+        max_steps: int, the global step to stop at.
+        save_steps: int, steps from one checkpoint to the next.
+        signals: `signals.OrderlyEnd`.
+
+    Raises:
+        UserError: where the loss or a weight is no finite number.
+        SystemExit: after a signal, with everything saved.
+    """
+    guard = hooks.DivergenceGuard(runner.model_dir)
+    session_hooks = [guard, hooks.SignalHook(signals)]
+    if runner.config.is_chief:
+        session_hooks.append(
+            hooks.CheckpointHook(runner.model_dir, save_steps, guard.check_weights)
+        )
+    try:
+        runner.train(input_fn, max_steps=max_steps, hooks=session_hooks)
+    except tf.train.NanLossDuringTrainingError as error:  # on a TPU, where nothing is watched
+        raise UserError(
+            "training diverged, the loss is no number: lower --learning_rate or raise "
+            "--num_warmup_steps; the last good checkpoint is {}".format(
+                tf.train.latest_checkpoint(runner.model_dir)
+            )
+        ) from error
+    finally:
+        signals.deferred = False
+    if signals.received:
+        latest = tf.train.latest_checkpoint(runner.model_dir)
+        tf.logging.warning("Ended by a signal; %s is saved, the same command goes on", latest)
+    signals.end_if_received()
+
+
+def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluation=None):
+    """Train up to a global step with an evaluation every so many steps and at the end.
+
+    The results of each evaluation are a line of `eval_history.jsonl` in the Estimator's folder, and
+    the checkpoint of the best one is copied to the folder `best` there. The steps taken are those
+    of a training without evaluations. After a kill, an evaluation that was not finished is made up.
+
+    Args:
+        runner, input_fn, max_steps, save_steps, signals: as `train`.
+        evaluation: `Evaluation`, or None for none.
+
+    Returns:
+        dict, the results of the last evaluation; None without one.
+    """
+    folder = runner.model_dir
+    step = checkpoint.latest_step(folder)
+    every = evaluation.every_steps if evaluation else 0
+    seen = read_history(folder, step)
+    while step < max_steps:
+        if every and step and step % every == 0 and step not in seen:
+            _evaluate(folder, evaluation)
+        step = min(max_steps, (step // every + 1) * every) if every else max_steps
+        train(runner, input_fn, step, save_steps, signals)
+    return _evaluate(folder, evaluation) if evaluation else None
+
+
+def read_history(folder, last_step=math.inf):
+    """Return the evaluations of a run up to a step: dict of global step to results, ascending."""
+    path = os.path.join(folder, HISTORY)
+    if not files.exists(path):
+        return {}
+    with files.open_file(path) as stream:
+        found = [json.loads(line) for line in stream.read().decode("utf-8").splitlines()]
+    by_step = {results["global_step"]: results for results in found}
+    return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
+
+
+def _evaluate(folder, evaluation):
+    results = evaluation.run()
+    step, value = results["global_step"], results[evaluation.metric]
+    sign = 1 if evaluation.higher_is_better else -1
+    best = _read_best(folder)
+    if math.isfinite(value) and (not best or sign * value > sign * best[evaluation.metric]):
+        checkpoint.copy(tf.train.latest_checkpoint(folder), os.path.join(folder, BEST))
+        text = json.dumps({"global_step": step, evaluation.metric: value}, indent=2) + "\n"
+        files.write_text(os.path.join(folder, BEST, BEST + ".json"), text)
+        tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
+    lines = list(read_history(folder, step - 1).values()) + [results]
+    # Last of all: an evaluation that is not in the history is made again.
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    files.write_text(os.path.join(folder, HISTORY), text)
+    return results
+
+
+def _read_best(folder):
+    path = os.path.join(folder, BEST, BEST + ".json")
+    if not files.exists(path):
+        return None
+    with files.open_file(path) as stream:
+        return json.loads(stream.read().decode("utf-8"))

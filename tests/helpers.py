@@ -1,0 +1,29 @@
+"""What the tests of both run scripts share: a model small enough to train in seconds."""
+
+import modeling
+from pipeline import cli
+
+
+def write_config(folder, vocab_size, length, **fields):
+    """Write the config of the small model to `config.json`."""
+    config = modeling.AlbertConfig(
+        vocab_size=vocab_size,
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=length,
+        **fields
+    )
+    (folder / "config.json").write_text(config.to_json_string())
+
+
+def arguments(values):
+    """Return the words of a command line for a dict of flags; None leaves a flag out."""
+    return ["--{}={}".format(key, value) for key, value in values.items() if value is not None]
+
+
+def run(script, values):
+    """Run a script in this process with a dict of flags."""
+    script.main(cli.parse(script.define_flags, [script.__name__ + ".py"] + arguments(values)))
