@@ -21,9 +21,10 @@ from typing import NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import layers
+from layers import ACTIVATIONS
 from pipeline.errors import UserError
 
-LAYER_NORM_EPSILON = 1e-12
 # Added to the attention scores of padding: after the softmax nothing is left of them.
 MASKED_SCORE = -10000.0
 # Keeps the MLM loss finite for a batch without predictions; as published.
@@ -201,6 +202,18 @@ def _is_number(value):
 # ------------------------------------------------------------------------------------ model
 
 
+class Execution(NamedTuple):
+    """How a model is computed. What it computes stays the same, but for rounding."""
+
+    dtype: str = "float32"  # of activations; weights, LayerNorm, softmax, losses stay float32
+    recompute: bool = False  # keep only each layer's input, compute the rest again backwards
+    fused: bool = False  # compile what lies between matrix products by XLA; pays on a CPU
+    one_hot_embeddings: bool = False  # look words up by a matrix product; pays on a TPU
+
+
+PLAIN = Execution()
+
+
 class AlbertModel(object):
     """The encoder: ids in, one vector a position and one vector a sequence out.
 
@@ -210,7 +223,10 @@ class AlbertModel(object):
         input_ids: int32 [B, S].
         input_mask: int32 [B, S], 1 for real pieces and 0 for padding; default all 1.
         token_type_ids: int32 [B, S], 0 for segment A and 1 for segment B; default all 0.
-        use_one_hot_embeddings: bool; look words up by a matrix product, faster on TPU.
+        execution: `Execution`.
+        dropout_seed: int32 [2], fixes what is dropped out; default another one in every run.
+        output_positions: int32 [B, P]; the last layer is computed only at [CLS] and there, which
+            is exact since no position of it depends on another. Default everywhere.
         scope: str, the variable scope; default `bert`, as in the published checkpoints.
 
     Raises:
@@ -225,7 +241,9 @@ class AlbertModel(object):
         input_ids,
         input_mask=None,
         token_type_ids=None,
-        use_one_hot_embeddings=False,
+        execution=PLAIN,
+        dropout_seed=None,
+        output_positions=None,
         scope=None,
     ):
         config = copy.copy(config)
@@ -239,13 +257,24 @@ class AlbertModel(object):
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)
 
+        self.execution = execution
+        self.output_positions = output_positions
+        self.dropout_seeds = dropout_seeds(config, dropout_seed)
+
         with tf.variable_scope(scope, default_name="bert"):
             with tf.variable_scope("embeddings"):
-                words = self._embed_words(input_ids, use_one_hot_embeddings)
-                self.embedding_output = embedding_postprocessor(words, token_type_ids, config)
+                words = tf.cast(self._embed_words(input_ids), execution.dtype)
+                self.embedding_output = embedding_postprocessor(
+                    words, token_type_ids, config, execution, self.dropout_seeds.embedding
+                )
             with tf.variable_scope("encoder"):
                 self.all_encoder_layers = transformer_model(
-                    self._project_embeddings(), attention_mask(input_mask), config
+                    self._project_embeddings(),
+                    attention_mask(input_mask),
+                    config,
+                    execution,
+                    self.dropout_seeds.layers,
+                    output_positions,
                 )
             self.sequence_output = self.all_encoder_layers[-1]  # [B, S, H]
             with tf.variable_scope("pooler"):
@@ -253,7 +282,7 @@ class AlbertModel(object):
                     self.sequence_output[:, 0], config.hidden_size, "dense", config, tf.tanh
                 )  # [B, H]
 
-    def _embed_words(self, input_ids, use_one_hot):
+    def _embed_words(self, input_ids):
         """Return word embeddings [B, S, H] for albert_zh or [B, S, E] for google."""
         config = self.config
         self.embedding_projection = None
@@ -264,7 +293,7 @@ class AlbertModel(object):
                 config.hidden_size,
                 config.embedding_size,
                 config.initializer_range,
-                use_one_hot_embeddings=use_one_hot,
+                use_one_hot_embeddings=self.execution.one_hot_embeddings,
             )
         else:
             words, self.embedding_table = embedding_lookup(
@@ -272,7 +301,7 @@ class AlbertModel(object):
                 config.vocab_size,
                 config.embedding_width,
                 config.initializer_range,
-                use_one_hot_embeddings=use_one_hot,
+                use_one_hot_embeddings=self.execution.one_hot_embeddings,
             )
         return words
 
@@ -287,20 +316,32 @@ class AlbertModel(object):
             self.config,
         )
 
+    def outputs_at(self, positions):
+        """Return the last layer at `positions`, int32 [B, P]: [B*P, H].
+
+        Raises:
+            ValueError: if the model was made for other `output_positions`.
+        """
+        if self.output_positions is None:
+            return gather_positions(self.sequence_output, positions)
+        if positions is not self.output_positions:
+            raise ValueError("the last layer was computed at other positions than are asked for")
+        return tf.reshape(self.sequence_output[:, 1:], [-1, self.config.hidden_size])
+
     def get_pooled_output(self):
-        """Return float32 [B, H]: [CLS] of the last layer through a tanh layer."""
+        """Return [B, H]: [CLS] of the last layer through a tanh layer."""
         return self.pooled_output
 
     def get_sequence_output(self):
-        """Return float32 [B, S, H]: the last layer."""
+        """Return the last layer, [B, S, H]; [B, 1 + P, H] where there are output_positions."""
         return self.sequence_output
 
     def get_all_encoder_layers(self):
-        """Return a list of L float32 tensors [B, S, H], the first layer's first."""
+        """Return a list of L tensors [B, S, H], the first layer's first, `sequence_output` last."""
         return self.all_encoder_layers
 
     def get_embedding_output(self):
-        """Return float32 [B, S, H] (albert_zh) or [B, S, E] (google): what enters the encoder."""
+        """Return [B, S, H] (albert_zh) or [B, S, E] (google): what enters the encoder."""
         return self.embedding_output
 
     def get_embedding_table(self):
@@ -385,21 +426,24 @@ def embedding_lookup_factorized(
     return _matmul_last(words, projection), table, projection
 
 
-def embedding_postprocessor(words, token_type_ids, config):
+def embedding_postprocessor(words, token_type_ids, config, execution=PLAIN, seed=None):
     """Add type and position embeddings, normalize, drop out.
 
     Args:
-        words: float32 [B, S, W], W being H (albert_zh) or E (google).
+        words: float [B, S, W], W being H (albert_zh) or E (google).
         token_type_ids: int32 [B, S].
         config: `AlbertConfig`.
+        execution: `Execution`.
+        seed: int32 [2], of dropout.
 
     Returns:
-        float32 [B, S, W].
+        Tensor like `words`.
 
     Raises:
         UserError: if S is larger than the position table.
     """
-    sequence_length, width = _shape(words)[1:]
+    shape = _shape(words)
+    sequence_length, width = shape[1:]
     if isinstance(sequence_length, int):
         config.check_sequence_length(sequence_length)
     initializer = _normal(config.initializer_range)
@@ -410,9 +454,11 @@ def embedding_postprocessor(words, token_type_ids, config):
         "position_embeddings", [config.max_position_embeddings, width], initializer=initializer
     )
     # The table of types is so small that a product is faster than a gather on every device.
-    words += _matmul_last(tf.one_hot(token_type_ids, config.type_vocab_size), types)
-    words += positions[:sequence_length]  # broadcast over B
-    return dropout(layer_norm(words, "LayerNorm"), config.hidden_dropout_prob)
+    one_hot_types = tf.one_hot(token_type_ids, config.type_vocab_size, dtype=words.dtype)
+    words += _matmul_last(one_hot_types, types)
+    words += tf.cast(positions[:sequence_length], words.dtype)  # broadcast over B
+    words = layer_norm(tf.reshape(words, [-1, width]), "LayerNorm", execution.fused)
+    return tf.reshape(dropout(words, config.hidden_dropout_prob, seed), shape)
 
 
 # ---------------------------------------------------------------------------------- encoder
@@ -471,39 +517,63 @@ class FeedForwardWeights(NamedTuple):
     beta: tf.Tensor  # [H]
 
 
-def transformer_model(input_tensor, mask, config):
+class LayerContext(NamedTuple):
+    """What a layer gets beside its input and its weights."""
+
+    config: AlbertConfig
+    execution: Execution
+    batch_size: object  # B, int or int32 []
+    mask: tf.Tensor  # float32 [B, 1, 1, S], added to the attention scores
+    seeds: list  # of dropout, three int32 [2]: probabilities, attention output, layer output
+    places: Optional[tf.Tensor]  # int32 [B*Q], rows of [B*S, H] to compute; None for all
+
+
+def transformer_model(
+    input_tensor, mask, config, execution=PLAIN, seeds=None, output_positions=None
+):
     """Run the layers, each with its own or with shared weights (section 3.1 of the paper).
 
     Args:
-        input_tensor: float32 [B, S, H].
+        input_tensor: float [B, S, H].
         mask: float32 [B, 1, 1, S], what is added to the attention scores.
         config: `AlbertConfig`.
+        execution: `Execution`.
+        seeds: list of the `LayerContext.seeds` of each layer; needed where there is dropout.
+        output_positions: int32 [B, P]; the last layer is computed only at position 0 and there.
 
     Returns:
-        list of float32 [B, S, H], one a layer (`inner_group_num` layers count one each).
+        List of tensors [B, S, H], one a layer (`inner_group_num` layers count one each); the last
+        one is [B, 1 + P, H] where there are output_positions.
     """
-    attention_weights, feed_forward_weights = {}, {}  # by scope: what is shared is built once
-    shape = _shape(input_tensor)
-    hidden = tf.reshape(input_tensor, [-1, config.hidden_size])  # [B*S, H]
+    batch_size, length, width = _shape(input_tensor)
+    attention_weights, feed_forward_weights = {}, {}  # by scope: what is shared is read once
+    hidden = tf.reshape(input_tensor, [-1, width])  # [B*S, H]
+    places = None
     outputs = []
-    for layer in range(config.num_hidden_layers):
-        for inner in range(config.inner_group_num):
-            attention_scope = layer_scope(config, layer, inner, "attention")
-            if attention_scope not in attention_weights:
-                with tf.variable_scope(attention_scope, reuse=tf.AUTO_REUSE):
-                    attention_weights[attention_scope] = get_attention_weights(config)
-            feed_forward_scope = layer_scope(config, layer, inner, "ffn")
-            if feed_forward_scope not in feed_forward_weights:
-                with tf.variable_scope(feed_forward_scope, reuse=tf.AUTO_REUSE):
-                    feed_forward_weights[feed_forward_scope] = get_feed_forward_weights(config)
-            with tf.name_scope("layer_{}_{}".format(layer, inner)):
-                hidden = attention_sublayer(
-                    hidden, mask, attention_weights[attention_scope], config, shape[:2]
-                )
-                hidden = feed_forward_sublayer(
-                    hidden, feed_forward_weights[feed_forward_scope], config
-                )
-            outputs.append(tf.reshape(hidden, shape))
+    depth = config.num_hidden_layers * config.inner_group_num
+    for index in range(depth):
+        layer, inner = divmod(index, config.inner_group_num)
+        attention_scope = layer_scope(config, layer, inner, "attention")
+        if attention_scope not in attention_weights:
+            with tf.variable_scope(attention_scope, reuse=tf.AUTO_REUSE):
+                attention_weights[attention_scope] = get_attention_weights(config)
+        feed_forward_scope = layer_scope(config, layer, inner, "ffn")
+        if feed_forward_scope not in feed_forward_weights:
+            with tf.variable_scope(feed_forward_scope, reuse=tf.AUTO_REUSE):
+                feed_forward_weights[feed_forward_scope] = get_feed_forward_weights(config)
+        if index == depth - 1 and output_positions is not None:
+            with_first = tf.pad(output_positions, [[0, 0], [1, 0]])  # [B, 1 + P]
+            places, length = flat_places(with_first, length), _shape(with_first)[1]
+        layer_seeds = seeds[index] if seeds else NO_SEEDS
+        context = LayerContext(config, execution, batch_size, mask, layer_seeds, places)
+        with tf.name_scope("layer_{}_{}".format(layer, inner)):
+            hidden = transformer_layer(
+                hidden,
+                attention_weights[attention_scope],
+                feed_forward_weights[feed_forward_scope],
+                context,
+            )
+        outputs.append(tf.reshape(hidden, [batch_size, length, width]))
     return outputs
 
 
@@ -556,67 +626,96 @@ def get_feed_forward_weights(config):
     )
 
 
-def attention_sublayer(hidden, mask, weights, config, batch_shape):
-    """Attention, residual and LayerNorm.
+def transformer_layer(hidden, attention_weights, feed_forward_weights, context):
+    """One layer: attention and feed-forward, float [B*S, H] to [B*S, H] or [B*Q, H].
 
     Args:
-        hidden: float32 [B*S, H].
-        mask: float32 [B, 1, 1, S].
+        hidden: float [B*S, H].
+        attention_weights: `AttentionWeights`.
+        feed_forward_weights: `FeedForwardWeights`.
+        context: `LayerContext`.
+    """
+
+    def layer(hidden, *weights):
+        split = len(attention_weights)
+        hidden = attention_sublayer(hidden, AttentionWeights(*weights[:split]), context)
+        return feed_forward_sublayer(hidden, FeedForwardWeights(*weights[split:]), context)
+
+    if context.execution.recompute:
+        layer = layers.recomputed(layer)
+    return layer(hidden, *attention_weights + feed_forward_weights)
+
+
+def attention_sublayer(hidden, weights, context):
+    """Attention of N heads, residual and LayerNorm.
+
+    Args:
+        hidden: float [B*S, H].
         weights: `AttentionWeights`.
-        config: `AlbertConfig`.
-        batch_shape: [B, S].
+        context: `LayerContext`.
 
     Returns:
-        float32 [B*S, H].
+        Tensor like `hidden`, with the rows `context.places` only where there are some.
     """
-    pre_norm = config.ln_type == "preln"
-    source = normalize(hidden, weights.gamma, weights.beta) if pre_norm else hidden
-    qkv = tf.nn.bias_add(tf.matmul(source, weights.qkv_kernel), weights.qkv_bias)  # [B*S, 3H]
-    context = self_attention(qkv, mask, config, batch_shape)
-    context = tf.nn.bias_add(tf.matmul(context, weights.output_kernel), weights.output_bias)
-    hidden += dropout(context, config.hidden_dropout_prob)
-    return hidden if pre_norm else normalize(hidden, weights.gamma, weights.beta)
+    config, width = context.config, context.config.hidden_size
+    source = _norm_before(hidden, weights, context)
+    kernel, bias = weights.qkv_kernel, weights.qkv_bias
+    if context.places is None:
+        query, key, value = _split_heads(linear(source, kernel, bias), 3, context)
+    else:
+        key, value = _split_heads(linear(source, kernel[:, width:], bias[width:]), 2, context)
+        hidden, source = [tf.gather(rows, context.places) for rows in (hidden, source)]
+        (query,) = _split_heads(linear(source, kernel[:, :width], bias[:width]), 1, context)
+    rate = config.attention_probs_dropout_prob
+    kept = None
+    if rate:
+        scores_shape = _shape(query)[:3] + [_shape(key)[2]]  # [B, N, S or Q, S]
+        kept = layers.dropout_mask(scores_shape, rate, context.seeds[0], query.dtype)
+    output = layers.attention(query, key, value, context.mask, kept, context.execution.fused)
+    output = tf.reshape(tf.transpose(output, [0, 2, 1, 3]), [-1, width])
+    output = linear(output, weights.output_kernel, weights.output_bias)
+    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[1])
+    return _norm_after(hidden, weights, context)
 
 
-def self_attention(qkv, mask, config, batch_shape):
-    """Scaled dot-product attention of N heads (arXiv 1706.03762, equation 1).
-
-    Args:
-        qkv: float32 [B*S, 3H]: queries (already scaled), keys and values.
-        mask: float32 [B, 1, 1, S], added to the scores.
-        config: `AlbertConfig`.
-        batch_shape: [B, S].
-
-    Returns:
-        float32 [B*S, H].
-    """
-    heads = config.num_attention_heads
-    qkv = tf.reshape(qkv, batch_shape + [3, heads, config.hidden_size // heads])  # [B, S, 3, N, D]
-    query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [B, N, S, D]
-    scores = tf.matmul(query, key, transpose_b=True) + mask  # [B, N, S, S]
-    probabilities = dropout(tf.nn.softmax(scores), config.attention_probs_dropout_prob)
-    context = tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3])  # [B, S, N, D]
-    return tf.reshape(context, [-1, config.hidden_size])
+def _split_heads(rows, parts, context):
+    """Split [B*S, parts*H] into as many tensors [B, N, S, D]."""
+    heads = context.config.num_attention_heads
+    size = context.config.hidden_size // heads
+    split = tf.reshape(rows, [context.batch_size, -1, parts, heads, size])
+    return tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]), num=parts)
 
 
-def feed_forward_sublayer(hidden, weights, config):
+def feed_forward_sublayer(hidden, weights, context):
     """Two dense layers, residual and LayerNorm.
 
     Args:
-        hidden: float32 [B*S, H].
+        hidden: float [B*S, H].
         weights: `FeedForwardWeights`.
-        config: `AlbertConfig`.
+        context: `LayerContext`.
 
     Returns:
-        float32 [B*S, H].
+        Tensor like `hidden`.
     """
-    pre_norm = config.ln_type == "preln"
-    source = normalize(hidden, weights.gamma, weights.beta) if pre_norm else hidden
-    inner = tf.matmul(source, weights.intermediate_kernel)  # [B*S, I]
-    inner = ACTIVATIONS[config.hidden_act](tf.nn.bias_add(inner, weights.intermediate_bias))
-    output = tf.nn.bias_add(tf.matmul(inner, weights.output_kernel), weights.output_bias)
-    hidden += dropout(output, config.hidden_dropout_prob)  # [B*S, H]
-    return hidden if pre_norm else normalize(hidden, weights.gamma, weights.beta)
+    config = context.config
+    source = _norm_before(hidden, weights, context)
+    inner = linear(source, weights.intermediate_kernel, weights.intermediate_bias)  # [B*S, I]
+    inner = ACTIVATIONS[config.hidden_act](inner, context.execution.fused)
+    output = linear(inner, weights.output_kernel, weights.output_bias)
+    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[2])
+    return _norm_after(hidden, weights, context)
+
+
+def _norm_before(hidden, weights, context):
+    if context.config.ln_type == "postln":
+        return hidden
+    return layers.normalize(hidden, weights.gamma, weights.beta, context.execution.fused)
+
+
+def _norm_after(hidden, weights, context):
+    if context.config.ln_type == "preln":
+        return hidden
+    return layers.normalize(hidden, weights.gamma, weights.beta, context.execution.fused)
 
 
 def attention_mask(input_mask):
@@ -643,21 +742,21 @@ def masked_lm_head(model, positions, label_ids, label_weights, total_weight=None
         positions: int32 [B, P], places of the masked pieces in the sequence.
         label_ids: int32 [B, P], the pieces that stood there.
         label_weights: float32 [B, P], 0 for the padding of predictions.
-        total_weight: float32 [], sum of the weights over the whole batch where this is a part of
-            it; the loss is then the part's share of the batch's loss. Default: their own sum.
+        total_weight: float32 [], what the summed loss is divided by where these examples are a
+            part of a larger batch; default the sum of the weights.
 
     Returns:
         `HeadOutput` over B*P examples and V classes; the loss is the mean over those of weight 1.
     """
     with tf.variable_scope("cls/predictions"):
-        logits = masked_lm_logits(model, gather_positions(model.get_sequence_output(), positions))
+        logits = masked_lm_logits(model, model.outputs_at(positions))
         # Sparse: a one-hot [B*P, V] would be the largest tensor of the whole model.
         example_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=tf.reshape(label_ids, [-1]), logits=logits
         )  # [B*P]
         weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
-        total_weight = tf.reduce_sum(weights) if total_weight is None else total_weight
-        loss = tf.reduce_sum(weights * example_loss) / (total_weight + LOSS_EPSILON)
+        total = tf.reduce_sum(weights) if total_weight is None else total_weight
+        loss = tf.reduce_sum(weights * example_loss) / (total + LOSS_EPSILON)
     return HeadOutput(loss, example_loss, logits)
 
 
@@ -671,17 +770,17 @@ def masked_lm_logits(model, hidden):
     Returns:
         float32 [M, V].
     """
-    config = model.config
+    config, fused = model.config, model.execution.fused
     width = config.hidden_size if config.layout == "albert_zh" else config.embedding_width
     with tf.variable_scope("transform"):
-        hidden = dense(hidden, width, "dense", config, ACTIVATIONS[config.hidden_act])
-        hidden = layer_norm(hidden, "LayerNorm")  # [M, H] or, google, [M, E]
+        hidden = ACTIVATIONS[config.hidden_act](dense(hidden, width, "dense", config), fused)
+        hidden = layer_norm(hidden, "LayerNorm", fused)  # [M, H] or, google, [M, E]
     projection = model.get_embedding_projection()
     if projection is not None:
-        hidden = tf.matmul(hidden, projection, transpose_b=True)  # [M, E]
+        hidden = _matmul_transposed(hidden, projection)  # [M, E]
     bias = tf.get_variable("output_bias", [config.vocab_size], initializer=tf.zeros_initializer())
-    logits = tf.matmul(hidden, model.get_embedding_table(), transpose_b=True)
-    return tf.nn.bias_add(logits, bias)
+    logits = _matmul_transposed(hidden, model.get_embedding_table())
+    return tf.nn.bias_add(tf.cast(logits, tf.float32), bias)
 
 
 def sentence_order_head(model, labels, total_weight=None):
@@ -690,7 +789,7 @@ def sentence_order_head(model, labels, total_weight=None):
     Args:
         model: `AlbertModel`.
         labels: int32 [B] or [B, 1].
-        total_weight: float32 [], examples of the whole batch where this is a part; default: B.
+        total_weight: float32 [], what the summed loss is divided by; default B.
 
     Returns:
         `HeadOutput` over B examples and 2 classes.
@@ -710,13 +809,14 @@ def classification_head(
         labels: int32 [B], or None to predict only (then both losses are None).
         is_training: bool; dropout works only when it is True.
         dropout_prob: float, of the pooled output.
-        total_weight: float32 [], examples of the whole batch where this is a part; default: B.
+        total_weight: float32 [], what the summed loss is divided by; default B.
 
     Returns:
         `HeadOutput` over B examples and `num_labels` classes; the variables `output_weights` and
         `output_bias` stand outside every scope, as in published classifiers.
     """
-    pooled = dropout(model.get_pooled_output(), dropout_prob if is_training else 0.0)
+    rate = dropout_prob if is_training else 0.0
+    pooled = dropout(model.get_pooled_output(), rate, model.dropout_seeds.classifier)
     return _linear_head(pooled, num_labels, labels, model.config, total_weight)
 
 
@@ -727,42 +827,54 @@ def _linear_head(pooled, num_classes, labels, config, total_weight):
         initializer=_normal(config.initializer_range),
     )
     bias = tf.get_variable("output_bias", [num_classes], initializer=tf.zeros_initializer())
-    logits = tf.nn.bias_add(tf.matmul(pooled, weights, transpose_b=True), bias)
+    logits = tf.matmul(tf.cast(pooled, tf.float32), weights, transpose_b=True)
+    logits = tf.nn.bias_add(logits, bias)
     if labels is None:
         return HeadOutput(None, None, logits)
     example_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=tf.reshape(labels, [-1]), logits=logits
     )  # [B]
-    if total_weight is None:
-        total_weight = tf.cast(tf.size(example_loss), tf.float32)
-    return HeadOutput(tf.reduce_sum(example_loss) / total_weight, example_loss, logits)
+    total = tf.cast(tf.size(example_loss), tf.float32) if total_weight is None else total_weight
+    return HeadOutput(tf.reduce_sum(example_loss) / total, example_loss, logits)
 
 
 def gather_positions(sequence, positions):
-    """Take the vectors at `positions` int32 [B, P] of `sequence` [B, S, H]: float32 [B*P, H]."""
-    batch_size, sequence_length, width = _shape(sequence)
-    offsets = tf.range(batch_size)[:, tf.newaxis] * sequence_length  # [B, 1]
-    flat_positions = tf.reshape(positions + offsets, [-1])  # [B*P]
-    return tf.gather(tf.reshape(sequence, [-1, width]), flat_positions)
+    """Take the vectors at `positions` int32 [B, P] of `sequence` [B, S, H]: [B*P, H]."""
+    _, length, width = _shape(sequence)
+    return tf.gather(tf.reshape(sequence, [-1, width]), flat_places(positions, length))
+
+
+def flat_places(positions, sequence_length):
+    """Turn `positions` int32 [B, P] of each sequence into rows of [B*S, H]: int32 [B*P]."""
+    offsets = tf.range(_shape(positions)[0])[:, tf.newaxis] * sequence_length  # [B, 1]
+    return tf.reshape(positions + offsets, [-1])
 
 
 # --------------------------------------------------------------------------- building blocks
 
 
 def dense(tensor, width, scope, config, activation=None):
-    """Dense layer over the last axis: `activation(tensor * kernel + bias)`.
+    """Dense layer: `activation(tensor * kernel + bias)`.
 
     Args:
-        tensor: float32 [..., K]; width: int, W; scope: str, holds `kernel` [K, W] and `bias` [W].
+        tensor: float [..., K]; width: int, W; scope: str, holds `kernel` [K, W] and `bias` [W].
         config: `AlbertConfig`, for the initializer.
         activation: function, or None for a linear layer.
 
     Returns:
-        float32 [..., W].
+        Tensor [..., W] of the same dtype.
     """
-    kernel, bias = get_dense_weights(scope, _shape(tensor)[-1], width, config)
-    output = _matmul_last(tensor, kernel) + bias
+    shape = _shape(tensor)
+    kernel, bias = get_dense_weights(scope, shape[-1], width, config)
+    output = linear(tf.reshape(tensor, [-1, shape[-1]]), kernel, bias)
+    output = tf.reshape(output, shape[:-1] + [width])
     return output if activation is None else activation(output)
+
+
+def linear(rows, kernel, bias):
+    """Return `rows * kernel + bias`, [M, W], in the dtype of `rows`, float [M, K]."""
+    product = tf.matmul(rows, tf.cast(kernel, rows.dtype))
+    return tf.nn.bias_add(product, tf.cast(bias, rows.dtype))
 
 
 def get_dense_weights(scope, input_width, output_width, config):
@@ -775,9 +887,9 @@ def get_dense_weights(scope, input_width, output_width, config):
     return tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias)
 
 
-def layer_norm(tensor, scope):
-    """LayerNorm over the last axis [..., K] with the variables `gamma` and `beta` in `scope`."""
-    return normalize(tensor, *get_norm_weights(scope, _shape(tensor)[-1]))
+def layer_norm(rows, scope, fused=False):
+    """LayerNorm of [M, K] with the variables `gamma` and `beta` in `scope`."""
+    return layers.normalize(rows, *get_norm_weights(scope, _shape(rows)[-1]), fused=fused)
 
 
 def get_norm_weights(scope, width):
@@ -788,41 +900,38 @@ def get_norm_weights(scope, width):
     return tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta)
 
 
-def normalize(tensor, gamma, beta):
-    """LayerNorm (arXiv 1607.06450, equation 4) of [..., K] over its last axis."""
-    mean, variance = tf.nn.moments(tensor, axes=[-1], keep_dims=True)
-    scale = tf.rsqrt(variance + LAYER_NORM_EPSILON)
-    return (tensor - mean) * scale * gamma + beta
+class DropoutSeeds(NamedTuple):
+    """A seed, int32 [2], for each place where a model drops out."""
+
+    embedding: tf.Tensor
+    layers: list  # of `LayerContext.seeds`
+    classifier: tf.Tensor
 
 
-def dropout(tensor, rate):
-    """Drop out with probability `rate`; at 0 the graph gets no op at all."""
-    return tensor if rate == 0.0 else tf.nn.dropout(tensor, rate=rate)
+NO_SEEDS = [None] * 3
 
 
-@tf.custom_gradient
-def gelu(x):
-    """Gaussian error linear unit in its tanh form (arXiv 1606.08415, section 2).
-
-    The gradient is written out: TensorFlow's own chain keeps and reads five tensors of this,
-    the widest, activation instead of two.
+def dropout_seeds(config, seed=None):
+    """Derive the seeds of all places from one.
 
     Args:
-        x: float tensor of any shape.
+        config: `AlbertConfig`.
+        seed: int32 [2], or None for another one in every run.
     """
-    slope = math.sqrt(2.0 / math.pi)
-    cubic = 0.044715
-    squared = tf.square(x)
-    tanh = tf.tanh(slope * x * (1.0 + cubic * squared))
-
-    def gradient(upstream):
-        inner_slope = slope * (1.0 + 3.0 * cubic * squared)
-        return upstream * 0.5 * ((1.0 + tanh) + x * (1.0 - tf.square(tanh)) * inner_slope)
-
-    return 0.5 * x * (1.0 + tanh), gradient
+    depth = config.num_hidden_layers * config.inner_group_num
+    bounds = {"minval": tf.int32.min, "maxval": tf.int32.max, "dtype": tf.int32}
+    if seed is None:
+        seed = tf.random.uniform([2], **bounds)
+    seeds = tf.unstack(tf.random.stateless_uniform([3 * depth + 2, 2], seed, **bounds))
+    layer_seeds = [seeds[2 + 3 * index : 5 + 3 * index] for index in range(depth)]
+    return DropoutSeeds(embedding=seeds[0], layers=layer_seeds, classifier=seeds[1])
 
 
-ACTIVATIONS = {"gelu": gelu, "relu": tf.nn.relu, "tanh": tf.tanh, "linear": tf.identity}
+def dropout(tensor, rate, seed):
+    """Drop out with probability `rate`, the same for the same `seed`; at 0 there is no op."""
+    if not rate:
+        return tensor
+    return tensor * layers.dropout_mask(_shape(tensor), rate, seed, tensor.dtype)
 
 
 def count_parameters(config):
@@ -845,13 +954,29 @@ def count_parameters(config):
         }
 
 
-def activation_bytes(config, sequence_length, num_predictions, execution=None):
-    """Estimate the activations of one example that a training step keeps, in bytes."""
-    del execution
-    per_piece = 10 * config.hidden_size + 4 * config.intermediate_size
-    per_piece += 3 * config.num_attention_heads * sequence_length
-    layers = config.num_hidden_layers * config.inner_group_num
-    return 4 * (layers * sequence_length * per_piece + 3 * num_predictions * config.vocab_size)
+def activation_bytes(config, sequence_length, num_predictions=0, execution=PLAIN):
+    """Estimate the memory that one example of a pre-training step takes, in bytes.
+
+    Counted is what the forward pass keeps for the backward pass, and twice the largest tensor, of
+    a value and its gradient at a time. With recomputation only one layer is kept at a time.
+
+    Args:
+        config: `AlbertConfig`.
+        sequence_length: int, S.
+        num_predictions: int, P; 0 for a model without the head for masked pieces.
+        execution: `Execution`.
+    """
+    width, inner = config.hidden_size, config.intermediate_size
+    scores = config.num_attention_heads * sequence_length
+    # A piece keeps in a layer: input, QKV as product and as heads, context, two residual sums
+    # with their LayerNorms' normal forms, the inner activation before and after gelu, scores.
+    layer = sequence_length * (14 * width + 2 * inner + 2 * scores)
+    passing = sequence_length * 2 * max(inner, scores)
+    depth = config.num_hidden_layers * config.inner_group_num
+    kept = layer + depth * sequence_length * width if execution.recompute else depth * layer
+    # Logits, their softmax and their gradient, in float32 always.
+    logits = 3 * num_predictions * config.vocab_size * 4
+    return (kept + passing) * tf.as_dtype(execution.dtype).size + logits
 
 
 def _normal(deviation):
@@ -862,8 +987,14 @@ def _normal(deviation):
 def _matmul_last(tensor, kernel):
     """Multiply [..., K] by [K, W], as one product of matrices."""
     shape = _shape(tensor)
+    kernel = tf.cast(kernel, tensor.dtype)
     flat = tf.matmul(tf.reshape(tensor, [-1, shape[-1]]), kernel)
     return tf.reshape(flat, shape[:-1] + [_shape(kernel)[-1]])
+
+
+def _matmul_transposed(rows, kernel):
+    """Multiply [M, K] by the transpose of [W, K]."""
+    return tf.matmul(rows, tf.cast(kernel, rows.dtype), transpose_b=True)
 
 
 def _shape(tensor):

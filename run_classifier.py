@@ -99,11 +99,12 @@ def main(args):
     placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
     if args.do_train:
         checkpoint.find_start(settings.output_dir, settings.init_checkpoint)
+    execution = modeling.Execution(one_hot_embeddings=settings.use_tpu)
     inputs = {
         split: make_input_fn(args, task, tokenizer, split, examples[split]) for split in splits
     }
     model_fn = estimator.make_model_fn(
-        make_forward(config, len(task.labels), use_one_hot_embeddings=settings.use_tpu),
+        make_forward(config, len(task.labels), execution),
         settings,
         estimator.Training(
             functools.partial(
@@ -215,13 +216,13 @@ def loss_weights(features):
     return {"examples": tf.reduce_sum(features["is_real_example"])}
 
 
-def make_forward(config, num_labels, use_one_hot_embeddings=False):
+def make_forward(config, num_labels, execution=modeling.PLAIN):
     """Return the forward pass of a classifier, a function of (features, mode, share).
 
     Args:
         config: `modeling.AlbertConfig`.
         num_labels: int.
-        use_one_hot_embeddings: bool; True on TPU.
+        execution: `modeling.Execution`.
     """
 
     def forward(features, mode, share=None):
@@ -233,7 +234,8 @@ def make_forward(config, num_labels, use_one_hot_embeddings=False):
             features["input_ids"],
             features["input_mask"],
             features["segment_ids"],
-            use_one_hot_embeddings,
+            execution,
+            dropout_seed=share.dropout_seed if share else None,
             scope="bert",  # a default name would be another one for each micro-batch
         )
         labels = None if is_predicting else features["label_ids"]

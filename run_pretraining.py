@@ -100,7 +100,7 @@ def main(args):
     find = checkpoint.find_start if args.do_train else checkpoint.find_trained
     find(settings.output_dir, settings.init_checkpoint)
     model_fn = estimator.make_model_fn(
-        make_forward(config, use_one_hot_embeddings=settings.use_tpu),
+        make_forward(config, modeling.Execution(one_hot_embeddings=settings.use_tpu)),
         settings,
         estimator.Training(
             functools.partial(
@@ -201,12 +201,12 @@ def loss_weights(features):
     }
 
 
-def make_forward(config, use_one_hot_embeddings=False):
+def make_forward(config, execution=modeling.PLAIN):
     """Return the forward pass of pre-training, a function of (features, mode, share).
 
     Args:
         config: `modeling.AlbertConfig`.
-        use_one_hot_embeddings: bool; True on TPU.
+        execution: `modeling.Execution`.
     """
 
     def forward(features, mode, share=None):
@@ -217,7 +217,9 @@ def make_forward(config, use_one_hot_embeddings=False):
             features["input_ids"],
             features["input_mask"],
             features["segment_ids"],
-            use_one_hot_embeddings,
+            execution,
+            dropout_seed=share.dropout_seed if share else None,
+            output_positions=features["masked_lm_positions"],
             scope="bert",  # a default name would be another one for each micro-batch
         )
         masked_lm = modeling.masked_lm_head(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import layers
 import modeling
 from pipeline.errors import UserError
 
@@ -24,7 +25,7 @@ def build(config, inputs, is_training=False, **options):
     )
     masked_lm = modeling.masked_lm_head(
         model,
-        tf.constant(inputs["masked_lm_positions"], tf.int32),
+        tf.convert_to_tensor(inputs["masked_lm_positions"], tf.int32),
         tf.constant(inputs["masked_lm_ids"], tf.int32),
         tf.constant(inputs["masked_lm_weights"], tf.float32),
     )
@@ -54,27 +55,78 @@ def all_outputs(model, masked_lm, order):
     return outputs
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_agrees_with_recorded_outputs_and_gradients(fixtures, name, one_hot):
+EXECUTIONS = {
+    "plain": modeling.PLAIN,
+    "one_hot": modeling.Execution(one_hot_embeddings=True),
+    "fused": modeling.Execution(fused=True),
+    "recompute": modeling.Execution(recompute=True),
+}
+
+
+def recorded(fixtures, name):
+    """Return a fixture's config, inputs, expected outputs and the prefix of its checkpoint."""
     folder = fixtures / name
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
-    expected = np.load(str(folder / "expected.npz"))
-    with tf.Graph().as_default(), tf.Session() as session:
-        outputs = all_outputs(
-            *build(config, np.load(str(folder / "inputs.npz")), use_one_hot_embeddings=one_hot)
-        )
-        tf.train.Saver().restore(session, str(folder / "model.ckpt"))
-        found = session.run(outputs)
-    assert sorted(found) == sorted(expected.files)
+    inputs, expected = [dict(np.load(str(folder / (x + ".npz")))) for x in ("inputs", "expected")]
+    return config, inputs, expected, str(folder / "model.ckpt")
+
+
+def assert_as_recorded(found, expected):
     largest = max(np.abs(expected[key]).max() for key in found if key.startswith("grad/"))
-    for key in expected.files:
+    for key in found:
         if key.startswith("grad/"):
             # The gradient of a key's bias is zero but for rounding, hence the floor.
             scale = max(np.abs(expected[key]).max(), 1e-4 * largest)
             np.testing.assert_allclose(found[key] / scale, expected[key] / scale, 0, 1e-4, key)
         else:
             np.testing.assert_allclose(found[key], expected[key], 0, 1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=list(EXECUTIONS))
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_agrees_with_recorded_outputs_and_gradients(fixtures, name, execution):
+    config, inputs, expected, checkpoint = recorded(fixtures, name)
+    with tf.Graph().as_default(), tf.Session() as session:
+        outputs = all_outputs(*build(config, inputs, execution=execution))
+        tf.train.Saver().restore(session, checkpoint)
+        found = session.run(outputs)
+    assert sorted(found) == sorted(expected)
+    assert_as_recorded(found, expected)
+
+
+@pytest.mark.parametrize("execution", ["plain", "fused", "recompute"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_last_layer_at_output_positions_only_changes_no_loss_and_no_gradient(
+    fixtures, name, execution
+):
+    config, inputs, expected, checkpoint = recorded(fixtures, name)
+    with tf.Graph().as_default(), tf.Session() as session:
+        positions = tf.constant(inputs["masked_lm_positions"], tf.int32)
+        outputs = all_outputs(
+            *build(
+                config,
+                dict(inputs, masked_lm_positions=positions),
+                execution=EXECUTIONS[execution],
+                output_positions=positions,
+            )
+        )
+        tf.train.Saver().restore(session, checkpoint)
+        found = session.run(outputs)
+    batch, predictions = inputs["masked_lm_positions"].shape
+    last = "layer_{}".format(sum(key.startswith("layer_") for key in found) - 1)
+    for key in (last, "sequence_output"):
+        assert found[key].shape == (batch, 1 + predictions, config.hidden_size)
+        places = np.pad(inputs["masked_lm_positions"], [[0, 0], [1, 0]])
+        expected[key] = np.take_along_axis(expected[key], places[:, :, None], axis=1)
+    assert_as_recorded(found, expected)
+
+
+def test_outputs_at_other_positions_than_computed_are_refused():
+    with tf.Graph().as_default():
+        ids = tf.zeros([1, 4], tf.int32)
+        model = modeling.AlbertModel(small_config(), False, ids, output_positions=ids[:, :2])
+        with pytest.raises(ValueError, match="other positions"):
+            model.outputs_at(ids[:, 2:])
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -173,7 +225,7 @@ def test_gelu_and_its_gradient_against_numpy():
     slope = (reference(x + 1e-5) - reference(x - 1e-5)) / 2e-5
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = tf.constant(x, tf.float32)
-        outputs = modeling.gelu(inputs)
+        outputs = layers.gelu(inputs)
         found = session.run([outputs, tf.gradients(outputs, inputs)[0]])
     np.testing.assert_allclose(found[0], reference(x), atol=1e-6)
     np.testing.assert_allclose(found[1], slope, atol=1e-5)
@@ -227,3 +279,71 @@ def test_unreadable_config_files(tmp_path, content):
 def test_sequence_longer_than_the_position_table():
     with tf.Graph().as_default(), pytest.raises(UserError, match="max_position_embeddings=20"):
         modeling.AlbertModel(small_config(), False, tf.zeros([1, 21], tf.int32))
+
+
+def trained_outputs(execution=modeling.PLAIN, seeds=((1, 2),), **changes):
+    """Return, for each seed, a loss over all outputs and its gradients, with dropout."""
+    config = small_config(**changes)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        seed = tf.placeholder(tf.int32, [2])
+        ids = tf.constant(np.arange(40).reshape(4, 10), tf.int32)
+        model = modeling.AlbertModel(config, True, ids, execution=execution, dropout_seed=seed)
+        weights = tf.constant(np.random.RandomState(0).normal(size=[4, 10, 16]), tf.float32)
+        loss = tf.reduce_sum(weights * tf.cast(model.get_sequence_output(), tf.float32))
+        gradients = tf.gradients(loss, tf.trainable_variables("bert/e"))
+        session.run(tf.global_variables_initializer())
+        fetched = [loss] + [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return [session.run(fetched, {seed: value}) for value in seeds]
+
+
+def test_dropout_is_a_function_of_its_seed():
+    first, again, other = trained_outputs(seeds=[(1, 2), (1, 2), (1, 3)])
+    for a, b in zip(first, again):
+        np.testing.assert_array_equal(a, b)
+    assert first[0] != other[0]
+
+
+def test_every_place_drops_out_on_its_own():
+    with tf.Graph().as_default(), tf.Session() as session:
+        seeds = modeling.dropout_seeds(small_config(), tf.constant([5, 6]))
+        flat = [seeds.embedding, seeds.classifier] + sum(seeds.layers, [])
+        assert len({tuple(seed) for seed in session.run(flat)}) == 2 + 3 * 3
+
+
+def test_dropout_keeps_the_share_and_the_mean():
+    with tf.Graph().as_default(), tf.Session() as session:
+        dropped = session.run(modeling.dropout(tf.ones([1000, 100]), 0.3, [3, 4]))
+    assert set(np.unique(dropped)) == {np.float32(0.0), np.float32(1.0 / 0.7)}
+    assert np.mean(dropped == 0.0) == pytest.approx(0.3, abs=0.005)
+    assert np.mean(dropped) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("layout", ["albert_zh", "google"])
+@pytest.mark.parametrize("name", ["fused", "recompute"])
+def test_execution_does_not_change_a_step_with_dropout(layout, name):
+    (plain,) = trained_outputs(layout=layout)
+    (other,) = trained_outputs(EXECUTIONS[name], layout=layout)
+    largest = max(np.abs(a).max() for a in plain[1:])
+    for a, b in zip(plain, other):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("dtype,error", [("bfloat16", 0.06), ("float16", 0.01)])
+def test_other_precisions_stay_near_float32(dtype, error):
+    without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (exact,) = trained_outputs(**without)
+    (rounded,) = trained_outputs(modeling.Execution(dtype=dtype), **without)
+    largest = 0.01 * max(np.linalg.norm(a) for a in exact[1:])
+    for a, b in zip(exact, rounded):
+        assert b.dtype == np.float32
+        assert np.linalg.norm(a - b) <= error * max(np.linalg.norm(a), largest)
+
+
+def test_recomputation_needs_less_memory_and_predictions_more():
+    config = small_config(num_hidden_layers=12)
+    plain = modeling.activation_bytes(config, 20)
+    assert modeling.activation_bytes(config, 20, execution=EXECUTIONS["recompute"]) < plain / 4
+    assert modeling.activation_bytes(config, 20, 5) == plain + 3 * 5 * 50 * 4
+    half = modeling.activation_bytes(config, 20, execution=modeling.Execution(dtype="bfloat16"))
+    assert half == plain / 2

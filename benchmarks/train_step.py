@@ -1,0 +1,273 @@
+"""How fast a pre-training step is, against what the hardware's matrix products allow.
+
+    python benchmarks/train_step.py --config=albert_config/albert_config_tiny.json \
+        --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--peer=hf]
+
+Takes whole steps (forward, backward, clipping, LAMB) on random full-length sequences in a process
+of its own. With --peer=hf a second process takes the same steps with AlbertForPreTraining of
+Hugging Face and AdamW under PyTorch, in turns with ours. The last line is a JSON object:
+
+    step_seconds           median over --steps, after --warm_up
+    examples_per_second
+    matmul_flop_per_step   see `matmul_flop`
+    matmul_peak_gflops     the best of many float32 products of 2048 x 2048 matrices, in our process
+    mfu                    matmul_flop_per_step / step_seconds / peak
+    peak_rss_mb            of the process
+    peer                   the same for the peer, its mfu against our process's peak
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+PEAK_SIZE = 2048
+PRODUCTS_A_TURN = 3
+LEARNING_RATE = 1e-4
+
+
+def main():
+    """Run the contestants in turns and print the result."""
+    args = parse_arguments()
+    if args.contestant:
+        serve(CONTESTANTS[args.contestant](args))
+        return
+    names = ["ours"] + ([args.peer] if args.peer else [])
+    processes = {name: start(name) for name in names}
+    for process in processes.values():
+        for _ in range(args.warm_up):
+            ask(process, "step")
+    seconds = {name: [] for name in names}
+    peaks = []
+    for _ in range(args.steps):
+        peaks += [ask(processes["ours"], "peak") for _ in range(PRODUCTS_A_TURN)]
+        for name, process in processes.items():
+            seconds[name].append(ask(process, "step"))
+    results = {
+        name: summary(args, seconds[name], min(peaks), ask(process, "memory"))
+        for name, process in processes.items()
+    }
+    for process in processes.values():
+        process.communicate("quit\n")
+    result = results["ours"]
+    if args.peer:
+        result["peer"] = dict(results[args.peer], name=args.peer)
+    print(json.dumps(result))
+
+
+def parse_arguments():
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", required=True, help="JSON file of the model")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--max_seq_length", type=int, default=128)
+    parser.add_argument("--max_predictions_per_seq", type=int, help="default: 15%% of the length")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--recompute_activations", action="store_true")
+    parser.add_argument("--peer", choices=["hf", "hf_compiled"])
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--warm_up", type=int, default=3)
+    parser.add_argument("--contestant", choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.max_predictions_per_seq is None:
+        args.max_predictions_per_seq = max(1, round(0.15 * args.max_seq_length))
+    return args
+
+
+def matmul_flop(config, batch_size, sequence_length, num_predictions):
+    """Count the floating-point operations of the matrix products of a training step.
+
+    Two operations a multiply-add; the backward pass takes two products for each of the forward
+    pass, hence three times (arXiv 2001.08361, section 2.1). Every layer counts in full.
+
+    Args:
+        config: `AlbertConfig`.
+        batch_size, sequence_length, num_predictions: int, B, S and P.
+    """
+    hidden, embedding = config.hidden_size, config.embedding_width
+    pieces = batch_size * sequence_length
+    predictions = batch_size * num_predictions
+    layer = 4 * hidden * hidden + 2 * hidden * config.intermediate_size
+    scores = 2 * sequence_length * hidden
+    head = hidden * hidden + hidden * embedding + embedding * config.vocab_size
+    multiply_adds = pieces * (embedding * hidden + config.num_hidden_layers * (layer + scores))
+    multiply_adds += predictions * head + batch_size * hidden * (hidden + 2)
+    return 3 * 2 * multiply_adds
+
+
+def summary(args, seconds, peak_seconds, peak_rss_mb):
+    """Return the figures of one contestant as a dict."""
+    import modeling
+
+    config = modeling.AlbertConfig.from_json_file(args.config)
+    step = statistics.median(seconds)
+    flop = matmul_flop(config, args.batch_size, args.max_seq_length, args.max_predictions_per_seq)
+    peak = 2 * PEAK_SIZE**3 / peak_seconds
+    return {
+        "step_seconds": round(step, 4),
+        "examples_per_second": round(args.batch_size / step, 2),
+        "matmul_flop_per_step": flop,
+        "matmul_peak_gflops": round(peak / 1e9, 1),
+        "mfu": round(flop / step / peak, 3),
+        "peak_rss_mb": round(peak_rss_mb, 1),
+    }
+
+
+# ------------------------------------------------------------------------ processes in turns
+
+
+def start(name):
+    """Start a contestant; it waits for commands on its standard input."""
+    command = [sys.executable, os.path.abspath(__file__)] + sys.argv[1:] + ["--contestant", name]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
+    )
+
+
+def ask(process, command):
+    """Send a command and return the number that comes back."""
+    process.stdin.write(command + "\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith("answer "):
+            return float(line.split()[1])
+    raise SystemExit("a contestant ended with status {}".format(process.wait()))
+
+
+def serve(actions):
+    """Answer commands: seconds of a `step` or of a `peak` product, or the `memory` in MB."""
+    for line in sys.stdin:
+        command = line.strip()
+        if command == "quit":
+            return
+        if command == "memory":
+            answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        else:
+            begin = time.perf_counter()
+            actions[command]()
+            answer = time.perf_counter() - begin
+        print("answer", answer, flush=True)
+
+
+# ------------------------------------------------------------------------------- contestants
+
+
+def random_batch(args, vocab_size):
+    """Return one batch as run_pretraining.py gets it, a dict of numpy arrays; no padding."""
+    import numpy as np
+
+    rng = np.random.RandomState(0)
+    batch, length, predictions = (
+        args.batch_size,
+        args.max_seq_length,
+        args.max_predictions_per_seq,
+    )
+    return {
+        "input_ids": rng.randint(vocab_size, size=[batch, length]).astype(np.int32),
+        "input_mask": np.ones([batch, length], np.int32),
+        "segment_ids": np.tile(np.arange(length) * 2 // length, [batch, 1]).astype(np.int32),
+        "masked_lm_positions": np.stack(
+            [np.sort(rng.permutation(length)[:predictions]) for _ in range(batch)]
+        ).astype(np.int32),
+        "masked_lm_ids": rng.randint(vocab_size, size=[batch, predictions]).astype(np.int32),
+        "masked_lm_weights": np.ones([batch, predictions], np.float32),
+        "next_sentence_labels": rng.randint(2, size=[batch, 1]).astype(np.int32),
+        "is_real_example": np.ones([batch], np.float32),
+    }
+
+
+def ours(args):
+    """Return the actions of this code base."""
+    import tensorflow.compat.v1 as tf
+
+    import modeling
+    import optimization
+    import run_pretraining
+
+    tf.disable_eager_execution()
+    config = modeling.AlbertConfig.from_json_file(args.config)
+    execution = modeling.Execution(
+        dtype=args.precision, recompute=args.recompute_activations, fused=True
+    )
+    batch = random_batch(args, config.vocab_size)
+    features = {name: tf.placeholder(values.dtype, values.shape) for name, values in batch.items()}
+    forward = run_pretraining.make_forward(config, execution)
+    outputs = forward(features, tf.estimator.ModeKeys.TRAIN)
+    optimizer = optimization.OptimizerConfig("lamb", LEARNING_RATE, num_train_steps=1000)
+    train_op = optimization.create_train_op(outputs.loss, optimizer)
+    matrix = tf.get_variable("matrix", [PEAK_SIZE, PEAK_SIZE], trainable=False)
+    product = tf.matmul(matrix, matrix).op
+    session = tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=1))
+    session.run(tf.global_variables_initializer())
+    feed = {features[name]: values for name, values in batch.items()}
+    return {
+        "step": lambda: session.run([train_op.op, outputs.loss], feed),
+        "peak": lambda: session.run(product),
+    }
+
+
+def hugging_face(args, compiled=False):
+    """Return the actions of the peer, transformers.AlbertForPreTraining with AdamW."""
+    import torch
+    import transformers
+
+    import modeling
+
+    config = modeling.AlbertConfig.from_json_file(args.config)
+    model = transformers.AlbertForPreTraining(
+        transformers.AlbertConfig(
+            vocab_size=config.vocab_size,
+            embedding_size=config.embedding_width,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            hidden_dropout_prob=config.hidden_dropout_prob,
+            attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+            max_position_embeddings=config.max_position_embeddings,
+        )
+    )
+    model.train()
+    batch = {
+        name: torch.from_numpy(values).long()
+        for name, values in random_batch(args, config.vocab_size).items()
+    }
+    labels = torch.full_like(batch["input_ids"], -100)
+    labels.scatter_(1, batch["masked_lm_positions"], batch["masked_lm_ids"])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    run = torch.compile(model) if compiled else model
+
+    def step():
+        optimizer.zero_grad()
+        outputs = run(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["input_mask"],
+            token_type_ids=batch["segment_ids"],
+            labels=labels,
+            sentence_order_label=batch["next_sentence_labels"][:, 0],
+        )
+        outputs.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return outputs.loss.item()
+
+    return {"step": step}
+
+
+CONTESTANTS = {
+    "ours": ours,
+    "hf": hugging_face,
+    "hf_compiled": lambda args: hugging_face(args, compiled=True),
+}
+
+
+if __name__ == "__main__":
+    main()
