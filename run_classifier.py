@@ -79,6 +79,7 @@ def define_flags(flag_values):
         upper_bound=1.0,
         **options,
     )
+    records.define_input_flags(flag_values)
     estimator.define_run_flags(
         flag_values, train_batch_size=32, eval_batch_size=64, predict_batch_size=64
     )
@@ -200,7 +201,15 @@ def make_input_fn(args, task, tokenizer, split, examples):
         examples, task, tokenizer, args.max_seq_length, args.output_dir, split, tokenizer_settings
     )
     schema = classification_schema(args.max_seq_length)
-    return records.make_input_fn([path], schema, training=split == "train", seed=args.random_seed)
+    return records.make_input_fn(
+        [path],
+        schema,
+        training=split == "train",
+        seed=args.random_seed,
+        first_example=lambda: checkpoint.latest_step(args.output_dir) * args.train_batch_size,
+        folder=args.output_dir,
+        settings=records.input_settings(args),
+    )
 
 
 def step_memory(args, config):

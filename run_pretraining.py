@@ -83,6 +83,7 @@ def define_flags(flag_values):
         lower_bound=0,
         **options,
     )
+    records.define_input_flags(flag_values)
     estimator.define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
 
 
@@ -95,7 +96,7 @@ def main(args):
     optimizer = optimizer_config(args, config.layout)
     schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
     train_files, eval_files = input_files(args)
-    check_manifests(args, config.vocab_size, train_files + eval_files)
+    check_manifests(args, config.vocab_size, sorted({*train_files, *eval_files}))
     placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
     find = checkpoint.find_start if args.do_train else checkpoint.find_trained
     find(settings.output_dir, settings.init_checkpoint)
@@ -113,10 +114,14 @@ def main(args):
     )
     runner = estimator.make_estimator(model_fn, settings)
     # Both before training, so that bad evaluation files are told at once.
-    train_input = args.do_train and records.make_input_fn(
-        train_files, schema, training=True, seed=args.random_seed
+    train_input = args.do_train and make_train_input_fn(args, train_files, schema)
+    eval_input = args.do_eval and records.make_input_fn(
+        eval_files,
+        schema,
+        training=False,
+        folder=args.output_dir,
+        settings=records.input_settings(args),
     )
-    eval_input = args.do_eval and records.make_input_fn(eval_files, schema, training=False)
     evaluation = args.do_eval and training.Evaluation(
         lambda: evaluate(runner, eval_input, args.eval_steps), args.eval_every_steps, "loss"
     )
@@ -169,6 +174,19 @@ def input_files(args):
             "the accuracies will say nothing about text that the model has not seen"
         )
     return train_files, train_files
+
+
+def make_train_input_fn(args, train_files, schema):
+    """Return the input function of training; it goes on where the latest checkpoint stopped."""
+    return records.make_input_fn(
+        train_files,
+        schema,
+        training=True,
+        seed=args.random_seed,
+        first_example=lambda: checkpoint.latest_step(args.output_dir) * args.train_batch_size,
+        folder=args.output_dir,
+        settings=records.input_settings(args),
+    )
 
 
 def check_manifests(args, vocab_size, files):

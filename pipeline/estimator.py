@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from absl import flags
+from absl import flags, logging
 
 from pipeline import checkpoint, devices, files, hooks
 from pipeline.errors import UserError
@@ -190,6 +190,7 @@ def start(settings, step_memory=None):
         UserError: as `devices.place`.
     """
     tf.logging.set_verbosity(tf.logging.INFO)
+    logging.set_verbosity(logging.INFO)  # of what knows no TensorFlow
     found = [device.name for device in tf.config.experimental.list_physical_devices()]
     placement = devices.place(settings, step_memory) if step_memory else None
     batches = "batch of {} on {} replicas of {}, micro-batches of {}"

@@ -14,7 +14,8 @@ is the masked CRC-32C (tensorflow/core/lib/io/record_writer.h); all little-endia
 
 import functools
 import struct
-from typing import NamedTuple
+import zlib
+from typing import NamedTuple, Optional
 
 import google_crc32c
 import numpy as np
@@ -150,9 +151,67 @@ def frame_size(data, offset):
     return _LENGTH.unpack_from(data, offset)[0] + _FRAME_BYTES
 
 
+class Frame(NamedTuple):
+    """A record where it stands in a file, framed: bytes [begin, end)."""
+
+    begin: int
+    end: int
+    record: Optional[bytes]  # None where its checksum tells that it is damaged
+
+
+class LostRecords(ValueError):
+    """From a byte on nothing can be read, since it is unknown where the next record begins."""
+
+    def __init__(self, begin, reason):
+        super().__init__(reason)
+        self.begin = begin
+        self.reason = reason
+
+
+def read_frames(stream):
+    """Yield a `Frame` for every record of a stream.
+
+    Args:
+        stream: binary file, from the start of the records.
+
+    Raises:
+        LostRecords: names the byte where the first of the records begins that are lost.
+    """
+    data, offset, begin = b"", 0, 0  # a part of the file, where it starts, the next frame in it
+    is_end = False
+    sizes = {}  # by head, since lengths repeat: bytes of the frame
+    while True:
+        head = data[begin : begin + _HEAD_BYTES]
+        end = begin + sizes.get(head, _FRAME_BYTES)
+        if end > len(data):
+            if is_end and not head:
+                return
+            if is_end:
+                raise LostRecords(offset + begin, "the file ends inside it")
+            try:
+                more = stream.read(max(_READ_BYTES, end - begin))
+            except (OSError, EOFError, zlib.error) as error:
+                if getattr(error, "errno", None):  # of the disk, not of gzip
+                    raise
+                raise LostRecords(offset + begin, str(error)) from error
+            data, offset, begin, is_end = data[begin:] + more, offset + begin, 0, not more
+        elif head not in sizes:
+            length = _LENGTH.unpack_from(head)[0]
+            if _frame_head(length) != head:
+                raise LostRecords(offset + begin, "its length is damaged")
+            sizes[head] = length + _FRAME_BYTES
+        else:
+            record = data[begin + _HEAD_BYTES : end - _CHECKSUM.size]
+            is_sound = data[end - _CHECKSUM.size : end] == _checksum(record)
+            yield Frame(offset + begin, offset + end, record if is_sound else None)
+            begin = end
+
+
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
-_FRAME_BYTES = _LENGTH.size + 2 * _CHECKSUM.size
+_HEAD_BYTES = _LENGTH.size + _CHECKSUM.size
+_FRAME_BYTES = _HEAD_BYTES + _CHECKSUM.size
+_READ_BYTES = 1 << 18
 
 
 @functools.lru_cache(maxsize=1 << 14)

@@ -47,6 +47,11 @@ def size(path):
     return os.path.getsize(path) if is_local(path) else _gfile().stat(path).length
 
 
+def modified(path):
+    """Return when a file was last written: nanoseconds since 1970."""
+    return os.stat(path).st_mtime_ns if is_local(path) else _gfile().stat(path).mtime_nsec
+
+
 def remove(path):
     """Remove a file, if there is one."""
     if exists(path):

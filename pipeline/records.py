@@ -4,36 +4,55 @@ S is the sequence length, P the number of predictions per sequence, B the batch 
 """
 
 import collections
+from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
+from absl import flags
 from google.protobuf.message import DecodeError
 
-from pipeline import examples
+from pipeline import examples, record_index, record_order
 from pipeline.errors import UserError
-from pipeline.examples import Feature, classification_schema, pretraining_schema
-from pipeline.files import WholeFile, find_files
-from pipeline.manifest import check_manifests, read_manifest, remove_manifest, write_manifest
+from pipeline.files import WholeFile
 
-__all__ = [
-    "Feature",
-    "RecordWriter",
-    "check_manifests",
-    "check_records",
-    "classification_schema",
-    "find_files",
-    "make_input_fn",
-    "pretraining_schema",
-    "read_manifest",
-    "remove_manifest",
-    "serialize",
-    "write_manifest",
-]
 
-GZIP_MAGIC = b"\x1f\x8b\x08"
-# Instances held in memory to shuffle. One of 512 pieces is about 3 kB serialized.
-SHUFFLE_BUFFER = 50000
-# Training files read at a time, so that neighbours in a batch come from different files.
-INTERLEAVED_FILES = 16
+class InputSettings(NamedTuple):
+    """How records are read; the values of the flags below."""
+
+    shuffle_buffer: int = 32768
+    prefetch_batches: Optional[int] = None
+    skip_damaged: bool = False
+
+
+DEFAULT_SETTINGS = InputSettings()
+
+
+def define_input_flags(flag_values):
+    """Define the flags behind `InputSettings`."""
+    flags.DEFINE_integer(
+        "shuffle_buffer",
+        DEFAULT_SETTINGS.shuffle_buffer,
+        "Records that are shuffled among each other in memory, from 256 at a time of all files.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "prefetch_batches",
+        DEFAULT_SETTINGS.prefetch_batches,
+        "Batches made ahead of the model; TensorFlow finds the number if left out.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_bool(
+        "skip_damaged",
+        DEFAULT_SETTINGS.skip_damaged,
+        "Leave out, and count, damaged records instead of stopping.",
+        flag_values=flag_values,
+    )
+
+
+def input_settings(args):
+    """Return the `InputSettings` that parsed flags ask for."""
+    return InputSettings(*(getattr(args, name) for name in InputSettings._fields))
 
 
 def serialize(schema, values):
@@ -144,103 +163,127 @@ def _warn_of_padding(path, stored, schema):
 
 
 def _first_example(path):
-    verbosity = tf.logging.get_verbosity()
-    tf.logging.set_verbosity(tf.logging.ERROR)  # tf_record_iterator calls itself deprecated
     try:
-        options = tf.io.TFRecordOptions(_compression(path))
-        record = next(tf.io.tf_record_iterator(path, options=options), None)
+        record = record_index.first_record(path)
         example = None if record is None else tf.train.Example.FromString(record)
-    except tf.errors.NotFoundError as error:
+    except (FileNotFoundError, tf.errors.NotFoundError) as error:
         raise UserError("{} does not exist".format(path)) from error
-    except (tf.errors.OpError, DecodeError) as error:
+    except (examples.LostRecords, DecodeError) as error:
         raise UserError(
             "{} is not a TFRecord file of examples, or is damaged: make it again".format(path)
         ) from error
-    finally:
-        tf.logging.set_verbosity(verbosity)
     if example is None:
         raise UserError("{} holds no record: make it again".format(path))
     return example
 
 
-def _compression(path):
-    with tf.io.gfile.GFile(path, "rb") as stream:
-        return "GZIP" if stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC else ""
-
-
-def _common_compression(files):
-    of_file = {path: _compression(path) for path in files}
-    if len(set(of_file.values())) > 1:
-        plain = next(path for path in files if not of_file[path])
-        raise UserError("{} is not gzipped but other files are: use one kind".format(plain))
-    return of_file[files[0]]
-
-
 def make_input_fn(
-    files, schema, training, seed=None, batch_size=None, shuffle_buffer=SHUFFLE_BUFFER
+    files,
+    schema,
+    training,
+    seed=0,
+    batch_size=None,
+    first_example=lambda: 0,
+    folder=None,
+    settings=DEFAULT_SETTINGS,
 ):
     """Check the files and return the input function that an Estimator asks for.
 
-    Training repeats for ever; within one pass every record comes once, in an order that `seed`
-    fixes. Otherwise there is one pass in order, and the last batch is filled up with examples of
-    zeros, so that shapes are static and no record is lost.
+    Training goes on for ever, in an order that files, seed and shuffle_buffer alone decide: step t
+    takes the records at positions t * B to (t + 1) * B of it, B being the size of the batch over
+    all hosts and replicas. Within one pass every record comes once. Otherwise there is one pass
+    in the order of the files, and the last batch is filled up with examples of zeros, so that
+    shapes are static and no record is lost.
 
     Args:
         files: list of paths of TFRecords, gzipped or not.
         schema: tuple of `Feature`; shorter stored lists are padded with zeros to its lengths.
         training: bool.
-        seed: int, or None for another order in every process.
+        seed: int, of the order.
         batch_size: int, used where the `params` of the Estimator have no "batch_size".
-        shuffle_buffer: int, number of records held in memory to shuffle when training.
+        first_example: function that returns an int, the position to start training at; called
+            whenever the input function is.
+        folder: str, the output folder, where the index of the files is kept; None for nowhere.
+        settings: `InputSettings`.
 
     Returns:
-        Function of `params` (dict or None) that returns a tf.data.Dataset of dicts: every feature
-        [B, length], int32 or float32, and `is_real_example`, float32 [B], which is 0 for
-        what fills up the last batch.
+        Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
+        None) that returns a tf.data.Dataset of dicts: every feature [b, length], int32 or float32,
+        and `is_real_example`, float32 [b], which is 0 for what fills up the last batch; b
+        is the batch of a replica, and the replicas of a host take the elements in turns.
 
     Raises:
-        UserError: as `check_records`, before anything is built.
+        UserError: as `check_records` and `record_index.load_index`, before anything is built.
     """
     stored = check_records(files, schema)
-    compression = _common_compression(files)
+    index = record_index.load_index(files, folder, settings.skip_damaged)
+    if training:
+        order = record_index.training_order(index, seed, settings.shuffle_buffer)
+        record_index.remember_order(folder, order, is_resumed=first_example() > 0)
 
-    def input_fn(params=None):
-        params = params or {}
-        size = params.get("batch_size", batch_size)
+    def input_fn(params=None, input_context=None):
+        part = _part(params or {}, batch_size, input_context)
         if training:
-            dataset = _shuffled_records(files, compression, _host(params), seed, shuffle_buffer)
+            pool_size = settings.shuffle_buffer
+            records = record_order.shuffled(index, seed, pool_size, first_example())
+            batches = records.batch(part.batch_size, drop_remainder=True)
         else:
-            dataset = tf.data.TFRecordDataset(files, compression_type=compression)
-        dataset = dataset.batch(size, drop_remainder=training)
-        dataset = dataset.map(
-            lambda batch: _parse(batch, stored, schema, size),
+            batches = _filled_up(record_order.in_order(index), index.num_records, part)
+        batches = _of_host(batches, part).map(
+            lambda batch: _parse(batch, stored, schema, part.batch_size),
             num_parallel_calls=tf.data.experimental.AUTOTUNE,
         )
-        return dataset.prefetch(tf.data.experimental.AUTOTUNE)
+        return batches.prefetch(settings.prefetch_batches or tf.data.experimental.AUTOTUNE)
 
     return input_fn
 
 
-def _host(params):
-    """Return (number of hosts, this host's index): each host of a TPU pod reads its own share."""
+class Part(NamedTuple):
+    """What of the batch of a step a host reads."""
+
+    num_hosts: int
+    host: int
+    num_replicas: int  # of each host
+    batch_size: int  # of each replica
+
+
+def _part(params, batch_size, input_context):
+    """Return the `Part` of this call of an input function.
+
+    TPUEstimator gives the batch of a replica and its own context on a TPU, but elsewhere the batch
+    of a step, and the context of the tf.distribute strategy if there is one.
+    """
+    size = params.get("batch_size", batch_size)
     context = params.get("context")
-    return (context.num_hosts, context.current_host) if context else (1, 0)
+    if context:
+        replicas = context.num_of_replicas_per_host
+        return Part(context.num_hosts, context.current_host, replicas, size)
+    if not input_context:
+        return Part(1, 0, 1, size)
+    hosts, replicas = input_context.num_input_pipelines, input_context.num_replicas_in_sync
+    if size % replicas:
+        raise UserError(
+            "a batch of {} cannot be shared by {} devices: use a multiple".format(size, replicas)
+        )
+    return Part(hosts, input_context.input_pipeline_id, replicas // hosts, size // replicas)
 
 
-def _shuffled_records(files, compression, host, seed, shuffle_buffer):
-    dataset = tf.data.Dataset.from_tensor_slices(list(files))
-    shard_files = len(files) >= host[0]
-    if shard_files:
-        dataset = dataset.shard(*host)
-    dataset = dataset.shuffle(len(files), seed=seed)
-    dataset = dataset.interleave(
-        lambda path: tf.data.TFRecordDataset(path, compression_type=compression),
-        cycle_length=min(len(files), INTERLEAVED_FILES),
-        num_parallel_calls=tf.data.experimental.AUTOTUNE,
+def _filled_up(records, num_records, part):
+    """Return batches, string [at most b], in a number that all hosts and replicas share."""
+    batches = records.batch(part.batch_size)
+    missing = (-num_records // part.batch_size) % (part.num_hosts * part.num_replicas)
+    nothing = tf.data.Dataset.from_tensors(tf.constant([], tf.string))
+    return batches.concatenate(nothing.repeat(missing))
+
+
+def _of_host(batches, part):
+    """Return those of the batches of all replicas that this host's replicas take."""
+    if part.num_hosts == 1:
+        return batches
+    mine = batches.enumerate().filter(
+        lambda number, _: tf.equal(number // part.num_replicas % part.num_hosts, part.host)
     )
-    if not shard_files:
-        dataset = dataset.shard(*host)
-    return dataset.shuffle(shuffle_buffer, seed=seed).repeat()
+    return mine.map(lambda _, batch: batch)
 
 
 def _parse(batch, stored, schema, batch_size):

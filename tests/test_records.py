@@ -1,17 +1,18 @@
 """Records: what is written is what is read, and what does not fit is said in one line."""
 
-import collections
+import functools
 import gzip
 import os
 import resource
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from pipeline import records
+from pipeline import record_index, records
 from pipeline.errors import UserError
 from pipeline.examples import classification_schema, pretraining_schema
 from pipeline.files import find_files
@@ -132,18 +133,123 @@ def test_batch_size_argument_serves_without_params(tmp_path):
     assert numbers_of(read(input_fn, None)) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("num_files", [1, 5])
-def test_hosts_of_a_pod_share_the_records(tmp_path, num_files):
-    context = collections.namedtuple("Context", "num_hosts current_host")
-    files = [write(tmp_path / str(n), range(n * 4, n * 4 + 4)) for n in range(num_files)]
-    input_fn = records.make_input_fn(files, SCHEMA, training=True, seed=7)
-    seen = []
-    for host in (0, 1):
-        numbers = len([n for n in range(num_files) if num_files == 1 or n % 2 == host]) * 4
-        batch_size = numbers // 2 if num_files == 1 else numbers
-        params = {"batch_size": batch_size, "context": context(2, host)}
-        seen += numbers_of(read(input_fn, params, batches=1))
-    assert sorted(seen) == list(range(num_files * 4))
+def test_training_starts_where_it_is_told_to_each_time(tmp_path):
+    files = [write(tmp_path / name, range(n, n + 30)) for n, name in ((0, "a"), (30, "b"))]
+    step = [0]
+    input_fn = records.make_input_fn(
+        files, SCHEMA, training=True, seed=3, first_example=lambda: step[0] * 8
+    )
+    whole = numbers_of(read(input_fn, {"batch_size": 8}, batches=20))
+    for step[0] in (1, 7, 8, 15):
+        found = numbers_of(read(input_fn, {"batch_size": 8}, batches=5))
+        assert found == whole[step[0] * 8 :][:40]
+
+
+class TPUContext(NamedTuple):
+    """What TPUEstimator tells the input function of a host of a pod."""
+
+    num_hosts: int
+    current_host: int
+    num_of_replicas_per_host: int
+
+
+GLOBAL_BATCH = 8
+
+
+def read_by_hosts(input_fn, hosts, replicas, on_tpu, steps=None):
+    """Batches of every host as its replicas take them: list [step][host][replica]."""
+    of_hosts = []
+    size = replicas // hosts
+    for host in range(hosts):
+        if on_tpu:
+            context = None
+            params = {"batch_size": GLOBAL_BATCH // replicas}
+            params["context"] = TPUContext(hosts, host, size)
+        else:
+            context = tf.distribute.InputContext(hosts, host, replicas)
+            params = {"batch_size": GLOBAL_BATCH}
+        function = functools.partial(input_fn, input_context=context)
+        batches = read(function, params, steps and steps * size)
+        of_hosts.append([batches[i : i + size] for i in range(0, len(batches), size)])
+    return list(zip(*of_hosts))
+
+
+@pytest.mark.parametrize("on_tpu", [False, True])
+@pytest.mark.parametrize("hosts, replicas", [(1, 1), (1, 2), (1, 4), (2, 2), (2, 4)])
+def test_a_step_takes_the_same_records_whatever_the_devices(tmp_path, hosts, replicas, on_tpu):
+    input_fn = records.make_input_fn(
+        [write(tmp_path / "a", range(21))], SCHEMA, training=True, first_example=lambda: 16
+    )
+    expected = read(input_fn, {"batch_size": GLOBAL_BATCH}, 4)
+    found = read_by_hosts(input_fn, hosts, replicas, on_tpu, steps=4)
+    assert len(found) == 4
+    for step, batch in zip(found, expected):
+        parts = [part for host in step for part in host]
+        assert len(parts) == replicas
+        assert {len(part["input_ids"]) for part in parts} == {GLOBAL_BATCH // replicas}
+        assert numbers_of(parts) == numbers_of([batch])
+
+
+@pytest.mark.parametrize("on_tpu", [False, True])
+@pytest.mark.parametrize("count", [1, 8, 13])
+@pytest.mark.parametrize("hosts, replicas", [(1, 4), (2, 2), (2, 4)])
+def test_evaluation_loses_no_record_on_any_device(tmp_path, hosts, replicas, count, on_tpu):
+    """The replicas have equally many batches; those without records are zeros."""
+    path = write(tmp_path / "a", range(1, count + 1))
+    input_fn = records.make_input_fn([path], SCHEMA, training=False)
+    found = read_by_hosts(input_fn, hosts, replicas, on_tpu)
+    parts = [part for step in found for host in step for part in host]
+    assert len(parts) == -(-count // GLOBAL_BATCH) * replicas
+    numbers = numbers_of(parts)
+    assert numbers[:count] == list(range(1, count + 1)) and not any(numbers[count:])
+    real = np.concatenate([part["is_real_example"] for part in parts])
+    assert real.tolist() == [1] * count + [0] * (len(numbers) - count)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
+    input_fn = records.make_input_fn([write(tmp_path / "a", [1])], SCHEMA, training=True)
+    with pytest.raises(UserError, match="a batch of 8 cannot be shared by 3 devices"):
+        input_fn({"batch_size": 8}, tf.distribute.InputContext(1, 0, 3))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_damaged_records_are_left_out_where_asked(tmp_path, training):
+    path = write(tmp_path / "a", range(9))
+    size = os.path.getsize(path) // 9
+    with open(path, "r+b") as stream:
+        for number in (0, 4):
+            stream.seek(number * size + 12)
+            stream.write(b"\xff\xff")
+    with pytest.raises(UserError, match="record 0 at byte 0 is damaged.* 2 damaged records"):
+        records.make_input_fn([path], SCHEMA, training)
+    settings = records.InputSettings(skip_damaged=True)
+    input_fn = records.make_input_fn([path], SCHEMA, training, settings=settings)
+    found = numbers_of(read(input_fn, {"batch_size": 7}, batches=1))
+    assert sorted(found) == [1, 2, 3, 5, 6, 7, 8]
+
+
+def test_gzipped_and_plain_files_mix(tmp_path):
+    files = [write(tmp_path / "a", [0, 1], compress=True), write(tmp_path / "b", [2])]
+    for training in (False, True):
+        input_fn = records.make_input_fn(files, SCHEMA, training)
+        assert sorted(numbers_of(read(input_fn, {"batch_size": 3}, batches=1))) == [0, 1, 2]
+
+
+def test_the_index_is_kept_and_another_order_is_told(tmp_path, caplog):
+    files = [write(tmp_path / name, range(9)) for name in "ab"]
+    folder = str(tmp_path / "out")
+
+    def make(files, step):
+        return records.make_input_fn(
+            files, SCHEMA, True, first_example=lambda: step, folder=folder
+        )
+
+    make(files, 0)
+    assert os.listdir(folder) == [record_index.CACHE_NAME]
+    make(files, 5)
+    assert not caplog.records
+    make(files[:1], 5)
+    assert "(without b)" in caplog.text
 
 
 def test_shorter_records_are_padded_with_a_warning(tmp_path, caplog):
@@ -175,7 +281,7 @@ def damaged(tmp_path):
 
 
 def not_gzip(tmp_path):
-    (tmp_path / "bad").write_bytes(records.GZIP_MAGIC + b"rest" * 20)
+    (tmp_path / "bad").write_bytes(record_index.GZIP_MAGIC + b"rest" * 20)
     return str(tmp_path / "bad")
 
 
@@ -257,12 +363,6 @@ def test_files_of_different_lengths_are_refused(tmp_path):
     files = [write(tmp_path / "a", [1]), write(tmp_path / "b", [1], shorter)]
     with pytest.raises(UserError, match="a holds 3 masked_lm_positions .* but .*b holds 2"):
         records.check_records(files, SCHEMA)
-
-
-def test_gzipped_and_plain_files_do_not_mix(tmp_path):
-    files = [write(tmp_path / "a", [1], compress=True), write(tmp_path / "b", [1])]
-    with pytest.raises(UserError, match="b is not gzipped"):
-        records.make_input_fn(files, SCHEMA, training=True)
 
 
 def test_a_writer_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path):

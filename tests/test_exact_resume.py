@@ -1,0 +1,121 @@
+"""A run that was killed, or stops and goes on, ends with the bits of one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+import run_pretraining
+from pipeline import checkpoint, cli, examples, records
+
+SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with a model config, and with 300 records in two files."""
+    folder = tmp_path_factory.mktemp("resume")
+    config = modeling.AlbertConfig(
+        vocab_size=60,
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=SEQUENCE,
+    )
+    (folder / "config.json").write_text(config.to_json_string())
+    draws = np.random.RandomState(0)
+    schema = examples.pretraining_schema(SEQUENCE, PREDICTIONS)
+    for name in ("a", "b"):
+        with records.RecordWriter(str(folder / (name + ".tfrecord"))) as writer:
+            for _ in range(150):
+                values = {
+                    feature.name: draws.randint(2, size=feature.length) for feature in schema
+                }
+                values["input_ids"] = draws.randint(60, size=SEQUENCE)
+                values["masked_lm_positions"] = np.arange(1, PREDICTIONS + 1)
+                values["masked_lm_ids"] = draws.randint(60, size=PREDICTIONS)
+                writer.write(records.serialize(schema, values))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workspace):
+    """The output folder of a run from its first step to its last."""
+    run_pretraining.main(cli.parse(run_pretraining.define_flags, command(workspace, "whole")))
+    return workspace / "whole"
+
+
+def command(workspace, output, **changes):
+    values = {
+        "input_file": workspace / "*.tfrecord",
+        "bert_config_file": workspace / "config.json",
+        "output_dir": workspace / output,
+        "do_train": True,
+        "max_seq_length": SEQUENCE,
+        "max_predictions_per_seq": PREDICTIONS,
+        "train_batch_size": 7,
+        "shuffle_buffer": 64,
+        "num_train_steps": STEPS,
+        "num_warmup_steps": 5,
+    }
+    values.update(changes)
+    return ["run_pretraining.py"] + ["--{}={}".format(*item) for item in values.items()]
+
+
+def assert_same_bits(folder, expected):
+    found, wanted = (
+        tf.train.load_checkpoint(tf.train.latest_checkpoint(str(path)))
+        for path in (folder, expected)
+    )
+    names = wanted.get_variable_to_shape_map()
+    assert found.get_variable_to_shape_map() == names and any("lamb_m" in name for name in names)
+    for name in names:
+        assert found.get_tensor(name).tobytes() == wanted.get_tensor(name).tobytes(), name
+    assert found.get_tensor("global_step") == STEPS
+
+
+def test_training_with_evaluations_goes_on_at_the_right_record(workspace, uninterrupted):
+    """Each evaluation ends the input of training, which then starts anew."""
+    argv = command(workspace, "parts", do_eval=True, eval_every_steps=43)
+    run_pretraining.main(cli.parse(run_pretraining.define_flags, argv))
+    assert_same_bits(workspace / "parts", uninterrupted)
+
+
+def test_another_order_gives_other_weights(workspace, uninterrupted):
+    """What the other tests compare depends on the order of the records."""
+    argv = command(workspace, "other", shuffle_buffer=300)
+    run_pretraining.main(cli.parse(run_pretraining.define_flags, argv))
+    with pytest.raises(AssertionError):
+        assert_same_bits(workspace / "other", uninterrupted)
+
+
+def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
+    """SIGKILL at random moments; with a checkpoint every step most are while one is written."""
+    argv = [sys.executable] + command(workspace, "killed", save_checkpoints_steps=1)
+    output = workspace / "killed"
+    moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
+    for _ in range(int(os.environ.get("KILLS", "3"))):
+        before = checkpoint.latest_step(str(output))
+        process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
+        try:
+            while checkpoint.latest_step(str(output)) == before and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(moments.random() * 0.5)
+            assert process.poll() is None, "the run ended before it was killed"
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert 0 < checkpoint.latest_step(str(output)) < STEPS
+    subprocess.run(argv, cwd=str(root), stderr=subprocess.DEVNULL, check=True)
+    assert_same_bits(output, uninterrupted)
