@@ -117,7 +117,7 @@ def main(args):
         ),
         new_variables=NEW_VARIABLES if args.do_train else None,
     )
-    runner = estimator.make_estimator(model_fn, settings)
+    runner = estimator.make_estimator(model_fn, settings, placement)
     with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (optimizer.num_train_steps, settings.save_checkpoints_steps)

@@ -112,7 +112,7 @@ def main(args):
             args.num_train_steps,
         ),
     )
-    runner = estimator.make_estimator(model_fn, settings)
+    runner = estimator.make_estimator(model_fn, settings, placement)
     # Both before training, so that bad evaluation files are told at once.
     train_input = args.do_train and make_train_input_fn(args, train_files, schema)
     eval_input = args.do_eval and records.make_input_fn(

@@ -60,6 +60,8 @@ class RunSettings(NamedTuple):
     keep_checkpoint_max: int
     iterations_per_loop: int
     random_seed: int
+    strategy: str
+    require_accelerator: bool
     micro_batch_size: int
     use_tpu: bool
     tpu_name: Optional[str]
@@ -193,30 +195,33 @@ def start(settings, step_memory=None):
     logging.set_verbosity(logging.INFO)  # of what knows no TensorFlow
     found = [device.name for device in tf.config.experimental.list_physical_devices()]
     placement = devices.place(settings, step_memory) if step_memory else None
-    batches = "batch of {} on {} replicas of {}, micro-batches of {}"
     tf.logging.info(
         "TensorFlow %s, numpy %s, Python %s; %s; %s",
         tf.version.VERSION,
         np.__version__,
         sys.version.split()[0],
         "TPU " + str(settings.tpu_name or settings.master) if settings.use_tpu else found,
-        batches.format(settings.train_batch_size, *placement) if placement else "no training",
+        placement.describe() if placement else "no training",
     )
     if not settings.use_tpu and not any("GPU" in device for device in found):
         tf.logging.warning("No GPU found: running on the CPU")
     return placement
 
 
-def make_estimator(model_fn, settings):
-    """Return the TPUEstimator that runs `model_fn` on TPU, GPU or CPU."""
+def make_estimator(model_fn, settings, placement=None):
+    """Return the TPUEstimator that runs `model_fn` on TPU, GPU or CPU.
+
+    Args:
+        model_fn: as `make_model_fn` makes it.
+        settings: `RunSettings`.
+        placement: `devices.Placement` where there is training.
+    """
     cluster = None
     if settings.use_tpu and settings.tpu_name:
         cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
             settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project
         )
     tpu = tf.estimator.tpu
-    session_config = tf.ConfigProto(allow_soft_placement=True)
-    session_config.gpu_options.allow_growth = True
     config = tpu.RunConfig(
         cluster=cluster,
         master=settings.master,
@@ -227,7 +232,8 @@ def make_estimator(model_fn, settings):
         keep_checkpoint_max=settings.keep_checkpoint_max,
         tf_random_seed=settings.random_seed,
         log_step_count_steps=None,  # hooks.ProgressHook tells more
-        session_config=None if settings.use_tpu else session_config,
+        session_config=None if settings.use_tpu else devices.session_config(settings),
+        train_distribute=placement.strategy if placement else None,
         tpu_config=tpu.TPUConfig(
             iterations_per_loop=settings.iterations_per_loop,
             num_shards=settings.num_tpu_cores,
@@ -265,7 +271,8 @@ def make_model_fn(forward, settings, training=None, new_variables=None):
             train_op, sums = _train_op(features, forward, settings, training)
             return spec(
                 mode,
-                loss=sums["loss"],
+                # Estimator adds the replicas' losses of a strategy up by itself.
+                loss=sums["loss"] if settings.use_tpu else train_op.sums["loss"],
                 train_op=train_op.op,
                 training_hooks=_training_hooks(sums, train_op, settings, training.num_steps),
                 scaffold_fn=_restore(settings, new_variables, is_training=True),
