@@ -117,15 +117,15 @@ def main(args):
         ),
         new_variables=NEW_VARIABLES if args.do_train else None,
     )
-    runner = estimator.make_estimator(model_fn, settings, placement)
+    runner = estimator.make_runner(model_fn, settings, placement)
     with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (optimizer.num_train_steps, settings.save_checkpoints_steps)
             training.train_and_evaluate(runner, inputs["train"], *steps, end)
-        if args.do_eval:
+        if args.do_eval and runner.is_chief:
             results = evaluate(runner, inputs["dev"], examples["dev"])
             estimator.write_results(settings.output_dir, RESULTS, results)
-        if args.do_predict:
+        if args.do_predict and runner.is_chief:
             probabilities = predict(runner, inputs["test"], len(examples["test"]))
             write_test_results(settings.output_dir, task, examples["test"], probabilities)
 

@@ -112,7 +112,7 @@ def main(args):
             args.num_train_steps,
         ),
     )
-    runner = estimator.make_estimator(model_fn, settings, placement)
+    runner = estimator.make_runner(model_fn, settings, placement)
     # Both before training, so that bad evaluation files are told at once.
     train_input = args.do_train and make_train_input_fn(args, train_files, schema)
     eval_input = args.do_eval and records.make_input_fn(
@@ -130,7 +130,7 @@ def main(args):
             steps = (args.num_train_steps, settings.save_checkpoints_steps)
             results = training.train_and_evaluate(runner, train_input, *steps, end, evaluation)
         else:
-            results = evaluation.run()
+            results = evaluation.run() if runner.is_chief else None
         if results:
             estimator.write_results(settings.output_dir, RESULTS, results)
 

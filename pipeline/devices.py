@@ -1,6 +1,5 @@
 """Devices: what is there, strategies to use several, how much of a batch fits, and sums."""
 
-import json
 import os
 import re
 from typing import NamedTuple, Optional
@@ -9,6 +8,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from tensorflow.python.client import device_lib
 
+from pipeline import cluster
 from pipeline.errors import UserError
 
 # What activations may take of a device's free memory: the rest is for the allocator's gaps, the
@@ -95,7 +95,7 @@ def _mirrored():
 
 
 def _multi_worker():
-    read_cluster()
+    cluster.read_task()
     tf.disable_eager_execution()  # or else the strategy starts a server that Estimator cannot use
     return tf.distribute.experimental.MultiWorkerMirroredStrategy()
 
@@ -103,59 +103,46 @@ def _multi_worker():
 STRATEGIES = {"none": lambda: None, "mirrored": _mirrored, "multi_worker": _multi_worker}
 
 
-class Task(NamedTuple):
-    """Which of the processes of a cluster this one is."""
-
-    workers: list  # addresses, the chief's first
-    index: int
-
-    @property
-    def is_chief(self):
-        return self.index == 0
-
-
-CLUSTER_EXAMPLE = (
-    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-)
-
-
-def read_cluster(text=None):
-    """Return the `Task` that TF_CONFIG describes.
+def check(settings):
+    """Hold the flags of devices against each other and against what is there.
 
     Args:
-        text: str, JSON; that of the environment if left out.
+        settings: `estimator.RunSettings`.
 
     Raises:
-        UserError: if it is missing, or does not describe a cluster of workers and this process.
+        UserError: where they contradict, or an accelerator is required and not found.
     """
-    text = os.environ.get("TF_CONFIG") if text is None else text
-    if not text:
+    if settings.use_tpu and settings.strategy != "none":
         raise UserError(
-            "--strategy=multi_worker needs the environment variable TF_CONFIG, on each machine "
-            "with its own index: " + CLUSTER_EXAMPLE
+            "--strategy={} and --use_tpu=True contradict: a TPU spreads the work over its cores by "
+            "itself".format(settings.strategy)
         )
-    try:
-        described = json.loads(text)
-        jobs, task = described["cluster"], described["task"]
-        unknown = set(jobs) - {"chief", "worker"}
-        workers = jobs.get("chief", []) + jobs.get("worker", [])
-        index = int(task["index"])
-        valid = not unknown and 0 <= index < len(jobs[task["type"]])
-        if task["type"] == "worker":
-            index += len(jobs.get("chief", []))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        valid = False
-    if not valid:
+    if settings.strategy == "multi_worker":
+        cluster.read_task()
+    if settings.require_accelerator and not accelerator(settings):
         raise UserError(
-            "TF_CONFIG is {!r}, which is not like {}; chief and worker are the only types of "
-            "task".format(text, CLUSTER_EXAMPLE)
+            "--require_accelerator=True, but TensorFlow {} finds no GPU here: look at nvidia-smi, "
+            "and install CUDA with pip install 'tensorflow[and-cuda]'".format(tf.version.VERSION)
         )
-    return Task(workers, index)
 
 
-def is_chief(settings):
-    """Tell whether this process evaluates and writes the results."""
-    return settings.strategy != "multi_worker" or read_cluster().is_chief
+def accelerator(settings):
+    """Return the kind of accelerator that training uses, GPU or TPU, or None for a CPU."""
+    if settings.use_tpu:
+        return "TPU"
+    return "GPU" if tf.config.experimental.list_physical_devices("GPU") else None
+
+
+def describe(settings):
+    """Return the devices of this machine in words, with their memory."""
+    if settings.use_tpu:
+        return "TPU {}, {} cores".format(
+            settings.tpu_name or settings.master, settings.num_tpu_cores
+        )
+    gpus = ["{} ({})".format(d.name, _gigabytes(d.memory_limit)) for d in local_gpus()]
+    return ", ".join(gpus) or "CPU with {} cores, {} free".format(
+        os.cpu_count(), _gigabytes(free_host_memory())
+    )
 
 
 # ------------------------------------------------------------------------------- placement
