@@ -330,8 +330,8 @@ def _plan(args, tokenizer, segmenter):
         "flags": {name: args[name].value for name in names},
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "segmenter": "{} {}".format(segmenter.name, segmenter.version).strip(),
-        "user_dict_sha256": creation.sha256(args.user_dict) if args.user_dict else None,
-        "vocab_sha256": creation.sha256(args.vocab_file),
+        "user_dict_sha256": files.sha256(args.user_dict) if args.user_dict else None,
+        "vocab_sha256": files.sha256(args.vocab_file),
         "vocab_size": len(tokenizer.vocab),
     }
 

@@ -934,24 +934,26 @@ def dropout(tensor, rate, seed):
     return tensor * layers.dropout_mask(_shape(tensor), rate, seed, tensor.dtype)
 
 
-def count_parameters(config):
-    """Count the trainable weights of a model with all its pre-training heads.
+def parameter_shapes(config):
+    """Return the shapes of the trainable weights of a model with all its pre-training heads.
 
     Args:
         config: `AlbertConfig`.
 
     Returns:
-        dict of variable name to number of weights, in the order of creation.
+        dict of variable name to list of int, in the order of creation.
     """
     with tf.Graph().as_default():
         ids = tf.zeros([1, 2], tf.int32)
         model = AlbertModel(config, is_training=False, input_ids=ids)
         masked_lm_head(model, ids, ids, tf.ones([1, 2]))
         sentence_order_head(model, ids[:, 0])
-        return {
-            variable.op.name: int(np.prod(variable.shape.as_list()))
-            for variable in tf.trainable_variables()
-        }
+        return {variable.op.name: variable.shape.as_list() for variable in tf.trainable_variables()}
+
+
+def count_parameters(config):
+    """Return a dict of name to number of weights; names as in `parameter_shapes`."""
+    return {name: int(np.prod(shape)) for name, shape in parameter_shapes(config).items()}
 
 
 def activation_bytes(config, sequence_length, num_predictions=0, execution=PLAIN):

@@ -23,6 +23,7 @@ from pipeline import (
     files,
     metrics,
     records,
+    results,
     signals,
     tasks,
     training,
@@ -93,41 +94,30 @@ def main(args):
     config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
     config.check_sequence_length(args.max_seq_length)
     tokenizer = load_tokenizer(args, config.vocab_size)
-    if not args.do_train:
-        check_trained(settings)
+    placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
+    start = find_start(args, settings)
+    settings = settings._replace(init_checkpoint=start.checkpoint)
     examples = {split: tasks.load_examples(task, args.data_dir, split) for split in splits}
     optimizer = optimizer_config(args, config.layout, len(examples.get("train", ())))
-    placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
-    if args.do_train:
-        checkpoint.find_start(settings.output_dir, settings.init_checkpoint)
-    execution = modeling.Execution(one_hot_embeddings=settings.use_tpu)
     inputs = {
         split: make_input_fn(args, task, tokenizer, split, examples[split]) for split in splits
     }
-    model_fn = estimator.make_model_fn(
-        make_forward(config, len(task.labels), execution),
-        settings,
-        estimator.Training(
-            functools.partial(
-                optimization.create_train_op, config=optimizer, use_tpu=settings.use_tpu
-            ),
-            loss_weights,
-            placement,
-            optimizer.num_train_steps,
-        ),
-        new_variables=NEW_VARIABLES if args.do_train else None,
-    )
-    runner = estimator.make_runner(model_fn, settings, placement)
+    model_fn = make_model_fn(args, settings, config, task, optimizer, placement)
+    runner = estimator.make_estimator(model_fn, settings)
+    run = describe_run(args, start, [tasks.find_file(task, args.data_dir, s) for s in splits])
+    results.write(settings.output_dir, run)
     with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (optimizer.num_train_steps, settings.save_checkpoints_steps)
             training.train_and_evaluate(runner, inputs["train"], *steps, end)
-        if args.do_eval and runner.is_chief:
-            results = evaluate(runner, inputs["dev"], examples["dev"])
-            estimator.write_results(settings.output_dir, RESULTS, results)
-        if args.do_predict and runner.is_chief:
+            results.write(settings.output_dir, run)
+        if args.do_eval:
+            scores = evaluate(runner, inputs["dev"], examples["dev"])
+            results.write(settings.output_dir, run, RESULTS, scores)
+        if args.do_predict:
             probabilities = predict(runner, inputs["test"], len(examples["test"]))
-            write_test_results(settings.output_dir, task, examples["test"], probabilities)
+            scores = write_predictions(settings.output_dir, task, examples["test"], probabilities)
+            results.write(settings.output_dir, run, TEST_RESULTS, scores)
 
 
 def wanted_splits(args):
@@ -165,18 +155,28 @@ def load_tokenizer(args, vocab_size):
     return tokenizer
 
 
-def check_trained(settings):
-    """Hold the checkpoint that is to be evaluated against what evaluation needs.
+def find_start(args, settings):
+    """Return the `checkpoint.Start` of the run: what is to be fine-tuned or evaluated.
 
     Raises:
-        UserError: if there is none, or if it holds no classifier.
+        UserError: if there is none to evaluate, or if it holds no classifier.
     """
-    found = checkpoint.find_trained(settings.output_dir, settings.init_checkpoint)
-    if "output_weights" not in checkpoint.read_shapes(found):
+    start = checkpoint.find_start(settings.output_dir, settings.init_checkpoint, args.do_train)
+    if not args.do_train and "output_weights" not in checkpoint.read_shapes(start.checkpoint):
         raise UserError(
             "{} holds no classifier (no variable output_weights): fine-tune it first with "
-            "--do_train=True, or give the --output_dir of a fine-tuned one".format(found)
+            "--do_train=True, or give the --output_dir of a fine-tuned one".format(start.checkpoint)
         )
+    return start
+
+
+def describe_run(args, start, data):
+    """Return what `results.describe` says of a run that reads the files `data`."""
+    vocabulary = args.vocab_file or args.spm_model_file
+    config = args.bert_config_file
+    return results.describe(
+        "run_classifier.py", args, start, config=[config], vocabulary=[vocabulary], data=data
+    )
 
 
 def optimizer_config(args, layout, num_examples):
@@ -193,7 +193,7 @@ def optimizer_config(args, layout, num_examples):
 def make_input_fn(args, task, tokenizer, split, examples):
     """Write the features of a split, if need be, and return the input function that reads them."""
     tokenizer_settings = {
-        name: path and tasks.file_sha256(path)
+        name: path and files.sha256(path)
         for name, path in (("vocab", args.vocab_file), ("spm_model", args.spm_model_file))
     }
     tokenizer_settings["do_lower_case"] = args.do_lower_case
@@ -223,6 +223,24 @@ def step_memory(args, config):
 def loss_weights(features):
     """Return what the loss is divided by: the number of examples."""
     return {"examples": tf.reduce_sum(features["is_real_example"])}
+
+
+def make_model_fn(args, settings, config, task, optimizer, placement):
+    """Return what `estimator.make_model_fn` makes of this script's model."""
+    execution = modeling.Execution(one_hot_embeddings=settings.use_tpu)
+    return estimator.make_model_fn(
+        make_forward(config, len(task.labels), execution),
+        settings,
+        estimator.Training(
+            functools.partial(
+                optimization.create_train_op, config=optimizer, use_tpu=settings.use_tpu
+            ),
+            loss_weights,
+            placement,
+            optimizer.num_train_steps,
+        ),
+        new_variables=NEW_VARIABLES if args.do_train else None,
+    )
 
 
 def make_forward(config, num_labels, execution=modeling.PLAIN):
@@ -280,11 +298,11 @@ def make_forward(config, num_labels, execution=modeling.PLAIN):
 def evaluate(runner, input_fn, examples):
     """Evaluate the latest checkpoint; returns a dict of metrics and warns at chance level."""
     found = runner.evaluate(input_fn)
-    results = {"global_step": int(found["global_step"])}
-    results.update((name, float(found[name])) for name in ("eval_accuracy", "eval_loss"))
-    results["eval_examples"] = len(examples)
-    warn_at_chance_level(results["eval_accuracy"], [example.label for example in examples])
-    return results
+    scores = {"global_step": int(found["global_step"])}
+    scores.update((name, float(found[name])) for name in ("eval_accuracy", "eval_loss"))
+    scores["eval_examples"] = len(examples)
+    warn_at_chance_level(scores["eval_accuracy"], [example.label for example in examples])
+    return scores
 
 
 def warn_at_chance_level(accuracy, labels):
@@ -325,8 +343,8 @@ def predict(runner, input_fn, num_examples):
     return np.stack(rows)
 
 
-def write_test_results(output_dir, task, examples, probabilities):
-    """Write the predictions, and the accuracy over those examples whose label is known.
+def write_predictions(output_dir, task, examples, probabilities):
+    """Write the predictions; returns the accuracy over those examples whose label is known.
 
     `test_results.tsv` has one row an example, in the order of the file: its id, its label if
     known, the predicted label, the probability of every label.
@@ -336,6 +354,9 @@ def write_test_results(output_dir, task, examples, probabilities):
         task: `tasks.Task`.
         examples: list of `tasks.Example`.
         probabilities: float [examples, labels].
+
+    Returns:
+        dict with `test_examples` and, where labels are known, `test_accuracy`.
     """
     predictions = [task.labels[i] for i in np.argmax(probabilities, axis=1)]
     rows = [["id", "label", "prediction"] + ["p({})".format(label) for label in task.labels]]
@@ -345,11 +366,11 @@ def write_test_results(output_dir, task, examples, probabilities):
     path = os.path.join(output_dir, TEST_RESULTS + ".tsv")
     files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))
     tf.logging.info("%d predictions in %s", len(examples), path)
-    results = {"test_examples": len(examples)}
+    scores = {"test_examples": len(examples)}
     right = [e.label == found for e, found in zip(examples, predictions) if e.label is not None]
     if right:
-        results["test_accuracy"] = sum(right) / len(right)
-    estimator.write_results(output_dir, TEST_RESULTS, results)
+        scores["test_accuracy"] = sum(right) / len(right)
+    return scores
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 # TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
@@ -18,7 +19,9 @@ from pipeline import (
     estimator,
     manifest,
     metrics,
+    preflight,
     records,
+    results,
     signals,
     training,
 )
@@ -59,17 +62,7 @@ def define_flags(flag_values):
     )
     flags.DEFINE_bool("do_train", False, "Train.", **options)
     flags.DEFINE_bool("do_eval", False, "Evaluate, after training if there is any.", **options)
-    flags.DEFINE_integer(
-        "eval_every_steps",
-        0,
-        "With do_train and do_eval: evaluate every so many steps as well, and keep the checkpoint "
-        "of the lowest loss in output_dir/best; 0: only at the end.",
-        lower_bound=0,
-        **options,
-    )
-    flags.DEFINE_integer(
-        "eval_steps", None, "Batches of an evaluation; all of them if left out.", **options
-    )
+    training.define_evaluation_flags(flag_values, "lowest loss")
     estimator.define_optimizer_flags(
         flag_values, optimization.OPTIMIZERS, optimizer="lamb", learning_rate=0.00176
     )
@@ -85,58 +78,51 @@ def define_flags(flag_values):
     )
     records.define_input_flags(flag_values)
     estimator.define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
+    preflight.define_flags(flag_values)
 
 
 def main(args):
     """Train, evaluate, or both."""
-    check_what_to_do(args)
-    settings = estimator.run_settings(args)
-    config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
-    config.check_sequence_length(args.max_seq_length)
-    optimizer = optimizer_config(args, config.layout)
-    schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
-    train_files, eval_files = input_files(args)
-    check_manifests(args, config.vocab_size, sorted({*train_files, *eval_files}))
-    placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
-    find = checkpoint.find_start if args.do_train else checkpoint.find_trained
-    find(settings.output_dir, settings.init_checkpoint)
+    plan = preflight.run(CHECKS, args)
+    settings = plan.settings
     model_fn = estimator.make_model_fn(
-        make_forward(config, modeling.Execution(one_hot_embeddings=settings.use_tpu)),
+        make_forward(plan.config, modeling.Execution(one_hot_embeddings=settings.use_tpu)),
         settings,
         estimator.Training(
             functools.partial(
-                optimization.create_train_op, config=optimizer, use_tpu=settings.use_tpu
+                optimization.create_train_op, config=plan.optimizer, use_tpu=settings.use_tpu
             ),
             loss_weights,
-            placement,
+            plan.placement,
             args.num_train_steps,
         ),
     )
-    runner = estimator.make_runner(model_fn, settings, placement)
+    runner = estimator.make_estimator(model_fn, settings)
     # Both before training, so that bad evaluation files are told at once.
-    train_input = args.do_train and make_train_input_fn(args, train_files, schema)
-    eval_input = args.do_eval and records.make_input_fn(
-        eval_files,
-        schema,
-        training=False,
-        folder=args.output_dir,
-        settings=records.input_settings(args),
-    )
+    train_input = args.do_train and make_input_fn(args, plan.train_files, training=True)
+    eval_input = args.do_eval and make_input_fn(args, plan.eval_files, training=False)
     evaluation = args.do_eval and training.Evaluation(
         lambda: evaluate(runner, eval_input, args.eval_steps), args.eval_every_steps, "loss"
     )
+    run = results.describe(
+        "run_pretraining.py", args, plan.start, config=[args.bert_config_file], records=plan.files
+    )
+    results.write(settings.output_dir, run)
     with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (args.num_train_steps, settings.save_checkpoints_steps)
-            results = training.train_and_evaluate(runner, train_input, *steps, end, evaluation)
+            found = training.train_and_evaluate(runner, train_input, *steps, end, evaluation)
         else:
-            results = evaluation.run() if runner.is_chief else None
-        if results:
-            estimator.write_results(settings.output_dir, RESULTS, results)
+            found = evaluation.run()
+        results.write(settings.output_dir, run, RESULTS, found)
 
 
-def check_what_to_do(args):
-    """Raise UserError for a choice of parts that does not make sense."""
+# ------------------------------------------------------------------------------- checks
+
+
+def look_at_flags(plan):
+    """See that there is something to do; sets `settings`."""
+    args = plan.args
     if not (args.do_train or args.do_eval):
         raise UserError("nothing to do: give --do_train=True or --do_eval=True")
     if args.eval_every_steps and not (args.do_train and args.do_eval):
@@ -145,15 +131,69 @@ def check_what_to_do(args):
                 args.eval_every_steps
             )
         )
+    plan.settings = estimator.run_settings(args)
+    return " and ".join(name for name in ("do_train", "do_eval") if args[name].value)
 
 
-def optimizer_config(args, layout):
-    """Return the `OptimizerConfig` of the flags; LAMB's slots follow the layout."""
-    return optimization.checked_config(
+def look_at_config(plan):
+    """Read the model's config; sets `config`, `shapes` and `num_weights`."""
+    plan.config = config = modeling.AlbertConfig.from_json_file(plan.args.bert_config_file)
+    config.check_sequence_length(plan.args.max_seq_length)
+    plan.shapes = modeling.parameter_shapes(config)
+    plan.num_weights = sum(int(np.prod(shape)) for shape in plan.shapes.values())
+    return "{}: layout {}, L = {}, H = {}, {:,} weights".format(
+        plan.args.bert_config_file,
+        config.layout,
+        config.num_hidden_layers,
+        config.hidden_size,
+        plan.num_weights,
+    )
+
+
+def look_at_optimizer(plan):
+    """Hold the optimizer's flags against each other and the batch; sets `optimizer`, `slot_names`.
+
+    LAMB's slots follow the layout.
+    """
+    args = plan.args
+    plan.optimizer = optimizer = optimization.checked_config(
         num_train_steps=args.num_train_steps,
         num_warmup_steps=args.num_warmup_steps,
-        slots=layout,
+        slots=plan.config.layout,
         **estimator.optimizer_fields(args),
+    )
+    plan.slot_names = optimization.create_optimizer(optimizer, 0.0).slot_names
+    if args.do_train:
+        preflight.warn_of_learning_rate(
+            args.optimizer, args.learning_rate, args.train_batch_size, plan.config.hidden_size
+        )
+    return "{}, learning rate {:g} after {} of {} steps".format(
+        args.optimizer, args.learning_rate, args.num_warmup_steps, args.num_train_steps
+    )
+
+
+def look_at_records(plan):
+    """Hold the records against the flags; sets `train_files`, `eval_files` and `files`, both.
+
+    Raises:
+        UserError: where a file is needed and not found, or cannot be used.
+    """
+    args = plan.args
+    plan.train_files, plan.eval_files = input_files(args)
+    plan.files = sorted(set(plan.train_files + plan.eval_files))
+    for warning in manifest.check_manifests(
+        plan.files, args.max_seq_length, args.max_predictions_per_seq, plan.config.vocab_size
+    ):
+        tf.logging.warning(warning)
+    if args.check_only:  # else the input functions do so
+        schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
+        for files in filter(None, (plan.train_files, plan.eval_files)):
+            records.check_records(files, schema)
+    return "sequences of {}, {} predictions; files to train on: {}, to evaluate with: {}".format(
+        args.max_seq_length,
+        args.max_predictions_per_seq,
+        len(plan.train_files) if args.do_train else 0,
+        len(plan.eval_files) if args.do_eval else 0,
     )
 
 
@@ -166,48 +206,64 @@ def input_files(args):
     if not args.input_file and (args.do_train or not args.eval_input_file):
         raise UserError("--input_file is needed: TFRecords of create_pretraining_data.py")
     train_files = find_files(args.input_file) if args.input_file else []
-    if args.eval_input_file:
-        return train_files, find_files(args.eval_input_file)
-    if args.do_eval:
+    eval_files = find_files(args.eval_input_file) if args.eval_input_file else train_files
+    seen = [path for path in eval_files if path in set(train_files)]
+    if args.do_eval and seen:
         tf.logging.warning(
-            "EVALUATION ON THE TRAINING FILES, since --eval_input_file is not given: "
-            "the accuracies will say nothing about text that the model has not seen"
+            "EVALUATION ON THE TRAINING FILES, %d of %d: the accuracies will say little about text "
+            "that the model has not seen; name other files with --eval_input_file",
+            len(seen),
+            len(eval_files),
         )
-    return train_files, train_files
+    return train_files, eval_files
 
 
-def make_train_input_fn(args, train_files, schema):
-    """Return the input function of training; it goes on where the latest checkpoint stopped."""
+def look_at_devices(plan):
+    """Decide how a batch is spread over the devices; sets `step_memory` and `placement`."""
+    args = plan.args
+    plan.step_memory = devices.StepMemory(
+        num_weights=plan.num_weights,
+        bytes_per_example=modeling.activation_bytes(
+            plan.config, args.max_seq_length, args.max_predictions_per_seq
+        ),
+    )
+    plan.placement = estimator.start(plan.settings, plan.step_memory if args.do_train else None)
+    if not plan.placement:
+        return "no training"
+    return "batch {} = {} replicas x {} micro-batches of {}".format(
+        args.train_batch_size,
+        plan.placement.num_replicas,
+        plan.placement.num_micro_batches,
+        plan.placement.micro_batch,
+    )
+
+
+CHECKS = (
+    ("flags", look_at_flags),
+    ("config", look_at_config),
+    ("optimizer", look_at_optimizer),
+    ("records", look_at_records),
+    ("vocabulary", preflight.look_at_vocabulary),
+    ("devices", look_at_devices),
+    ("memory", preflight.look_at_memory),
+    ("output_dir", preflight.look_at_disk),
+    ("start", preflight.look_at_start),
+)
+
+
+# ------------------------------------------------------------------------------- model
+
+
+def make_input_fn(args, files, training):
+    """Return an input function; that of training goes on where the latest checkpoint stopped."""
     return records.make_input_fn(
-        train_files,
-        schema,
-        training=True,
+        files,
+        pretraining_schema(args.max_seq_length, args.max_predictions_per_seq),
+        training,
         seed=args.random_seed,
         first_example=lambda: checkpoint.latest_step(args.output_dir) * args.train_batch_size,
         folder=args.output_dir,
         settings=records.input_settings(args),
-    )
-
-
-def check_manifests(args, vocab_size, files):
-    """Hold the manifests beside the records against flags and model; warn of what differs.
-
-    Raises:
-        UserError: names both values where the records cannot be used.
-    """
-    for warning in manifest.check_manifests(
-        files, args.max_seq_length, args.max_predictions_per_seq, vocab_size
-    ):
-        tf.logging.warning(warning)
-
-
-def step_memory(args, config):
-    """Return what a training step needs of a device's memory."""
-    return devices.StepMemory(
-        num_weights=sum(modeling.count_parameters(config).values()),
-        bytes_per_example=modeling.activation_bytes(
-            config, args.max_seq_length, args.max_predictions_per_seq
-        ),
     )
 
 
@@ -278,13 +334,13 @@ def metric_tensors(features, masked_lm, order):
 def evaluate(runner, input_fn, max_steps):
     """Evaluate the latest checkpoint; returns a dict of metrics over real examples only."""
     found = runner.evaluate(input_fn, steps=max_steps)
-    results = {"global_step": int(found["global_step"])}
+    scores = {"global_step": int(found["global_step"])}
     # The Estimator's own loss counts the examples that fill up the last batch; this does not.
-    results["loss"] = float(found["masked_lm_loss"] + found["sentence_order_loss"])
+    scores["loss"] = float(found["masked_lm_loss"] + found["sentence_order_loss"])
     for name in sorted(found):
         if name.startswith(("masked_lm", "sentence_order")):
-            results[name] = float(found[name])
-    return results
+            scores[name] = float(found[name])
+    return scores
 
 
 if __name__ == "__main__":

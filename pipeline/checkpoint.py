@@ -7,6 +7,7 @@ import os
 import re
 from typing import NamedTuple, Optional
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from pipeline import files
@@ -36,7 +37,7 @@ PART_SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 class RestorePlan(NamedTuple):
     """Which variables a checkpoint gives: names of the model unless said otherwise."""
 
-    assignment: dict  # name in the checkpoint -> variable of the model
+    assignment: dict  # name in the checkpoint -> name in the model
     missing: list  # of the model, not in the checkpoint
     unused: list  # names in the checkpoint, not in the model
     unequal: list  # (name, shape in the checkpoint, shape in the model)
@@ -108,30 +109,33 @@ def detect_layout(names):
     return "unknown"
 
 
-def plan_restore(variables, prefix):
+def shapes_of(variables):
+    """Return a dict of name to shape (list of int) of a list of tf.Variable."""
+    return {variable.op.name: variable.shape.as_list() for variable in variables}
+
+
+def plan_restore(shapes, prefix):
     """Match the model's variables with those of a checkpoint, by name and shape.
 
     Args:
-        variables: list of tf.Variable.
+        shapes: dict of name to shape (list of int) of the model's variables.
         prefix: str, of the checkpoint.
 
     Returns:
         `RestorePlan`.
     """
-    model = {variable.op.name: variable for variable in variables}
     assignment, unused, unequal = {}, [], []
     for stored_name, shape in sorted(read_shapes(prefix).items()):
         name = _rename(stored_name)
-        if name not in model:
+        if name not in shapes:
             if not NOT_WEIGHTS.search(stored_name):
                 unused.append(stored_name)
-        elif list(shape) != model[name].shape.as_list():
-            unequal.append((name, list(shape), model[name].shape.as_list()))
+        elif list(shape) != shapes[name]:
+            unequal.append((name, list(shape), shapes[name]))
         else:
-            assignment[stored_name] = model[name]
-    given = {variable.op.name for variable in assignment.values()}
-    given.update(name for name, _, _ in unequal)
-    return RestorePlan(assignment, sorted(set(model) - given), unused, unequal)
+            assignment[stored_name] = name
+    given = set(assignment.values()).union(name for name, _, _ in unequal)
+    return RestorePlan(assignment, sorted(set(shapes) - given), unused, unequal)
 
 
 def warm_start(variables, prefix, new_variables=None, allow_missing=False):
@@ -139,18 +143,39 @@ def warm_start(variables, prefix, new_variables=None, allow_missing=False):
 
     Args:
         variables: list of tf.Variable, the trainable ones.
-        prefix: str, of the checkpoint.
-        new_variables: str, pattern of names that a checkpoint need not have (a new head), or None.
-        allow_missing: bool; variables that the checkpoint lacks keep their random start.
+        prefix, new_variables, allow_missing: as `check_warm_start`.
 
     Returns:
         `RestorePlan`, which is also logged.
 
     Raises:
+        UserError: as `check_warm_start`.
+    """
+    plan = check_warm_start(shapes_of(variables), prefix, new_variables, allow_missing)
+    log_restore(plan, prefix)
+    by_name = {variable.op.name: variable for variable in variables}
+    assignment = {stored: by_name[name] for stored, name in plan.assignment.items()}
+    tf.train.init_from_checkpoint(prefix, assignment)
+    return plan
+
+
+def check_warm_start(shapes, prefix, new_variables=None, allow_missing=False):
+    """Hold a checkpoint against the model that is to start from its weights.
+
+    Args:
+        shapes: dict of name to shape (list of int) of the model's weights.
+        prefix: str, of the checkpoint.
+        new_variables: str, pattern of names that a checkpoint need not have (a new head), or None.
+        allow_missing: bool; variables that the checkpoint lacks keep their random start.
+
+    Returns:
+        `RestorePlan`.
+
+    Raises:
         UserError: for a checkpoint of another layout, other shapes or missing variables.
     """
-    plan = plan_restore(variables, prefix)
-    _check_layouts(variables, prefix)
+    plan = plan_restore(shapes, prefix)
+    _check_layouts(shapes, prefix)
     if plan.unequal:
         name, stored, wanted = plan.unequal[0]
         raise UserError(
@@ -160,19 +185,17 @@ def warm_start(variables, prefix, new_variables=None, allow_missing=False):
     absent = [
         name for name in plan.missing if not (new_variables and re.search(new_variables, name))
     ]
-    log_restore(plan, prefix)
     if absent and not allow_missing:
         raise UserError(
             "{} lacks {} of the model's variables, {} first: use the config that belongs to it, "
             "or --allow_missing=True to start them at random".format(prefix, len(absent), absent[0])
         )
-    tf.train.init_from_checkpoint(prefix, plan.assignment)
     return plan
 
 
-def _check_layouts(variables, prefix):
+def _check_layouts(shapes, prefix):
     stored = detect_layout(read_shapes(prefix))
-    model = detect_layout([variable.op.name for variable in variables])
+    model = detect_layout(shapes)
     if stored != model:
         raise UserError(
             "{} is a checkpoint of layout {!r} but --bert_config_file describes a model of layout "
@@ -180,11 +203,11 @@ def _check_layouts(variables, prefix):
         )
 
 
-def check_same_run(variables, prefix, output_dir):
+def check_same_run(shapes, prefix, output_dir):
     """Hold a run's own checkpoint against the model and optimizer that are to go on from it.
 
     Args:
-        variables: list of tf.Variable, all that a checkpoint saves.
+        shapes: dict of name to shape (list of int), of all that the checkpoint should hold.
         prefix: str, of the checkpoint.
         output_dir: str, its folder, for messages.
 
@@ -194,7 +217,7 @@ def check_same_run(variables, prefix, output_dir):
     Raises:
         UserError: if the checkpoint is of another model or optimizer.
     """
-    plan = plan_restore(variables, prefix)
+    plan = plan_restore(shapes, prefix)
     weights = [name for name in plan.missing if not NOT_WEIGHTS.search(name)]
     if weights or plan.unequal:
         odd = weights[0] if weights else "{} (shape {} instead of {})".format(*plan.unequal[0])
@@ -239,35 +262,47 @@ class Start(NamedTuple):
     mode: str  # A key of START_LINES.
     checkpoint: Optional[str]  # prefix
     step: int
+    is_own: bool = False  # Whether the checkpoint is one of the run's folder.
 
 
 START_LINES = {
     "resume": "RESUME at step {0.step} from {0.checkpoint}: weights, optimizer, place in the data",
     "warm start": "WARM START at step 0 from {0.checkpoint}: its weights alone",
     "fresh": "FRESH START at step 0 from random weights",
+    "evaluation": "NO TRAINING: {0.checkpoint} as it is",
 }
 
 
-def find_start(output_dir, init_checkpoint):
-    """Decide which of the three modes a run is in, and say so in one line of the log.
+def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
+    """Decide which mode a run is in, and say so in one line of the log.
 
     Args:
-        output_dir: str, the run's folder; `recover` mends it first.
-        init_checkpoint: str, prefix of the checkpoint to warm-start from, or None.
+        output_dir: str, the run's folder.
+        init_checkpoint: str, a checkpoint or a folder with one, for a warm start; or None. It
+            counts only where output_dir holds no checkpoint.
+        do_train: bool; without training there is only the mode "evaluation".
+        mend: bool, as `recover`.
 
     Returns:
         `Start`.
 
     Raises:
-        UserError: as `recover`.
+        UserError: as `recover` and `find_checkpoint`; if there is nothing to evaluate.
     """
-    own = recover(output_dir)
+    own = recover(output_dir, mend)
     if own:
-        start = Start("resume", own, step_of(own))
+        start = Start("resume", own, step_of(own), is_own=True)
     elif init_checkpoint:
-        start = Start("warm start", init_checkpoint, 0)
-    else:
+        start = Start("warm start", find_checkpoint(init_checkpoint), 0)
+    elif do_train:
         start = Start("fresh", None, 0)
+    else:
+        raise UserError(
+            "--output_dir={} holds no checkpoint: train with --do_train=True, or name one with "
+            "--init_checkpoint".format(output_dir)
+        )
+    if not do_train:
+        start = start._replace(mode="evaluation")
     line = START_LINES[start.mode].format(start)
     if own and init_checkpoint:
         line += "; --init_checkpoint={} is ignored, for --output_dir has checkpoints".format(
@@ -275,22 +310,6 @@ def find_start(output_dir, init_checkpoint):
         )
     tf.logging.info(line)
     return start
-
-
-def find_trained(output_dir, init_checkpoint):
-    """Return the prefix of the checkpoint to evaluate: the folder's latest, or init_checkpoint.
-
-    Raises:
-        UserError: if there is neither; and as `recover`.
-    """
-    found = recover(output_dir) or init_checkpoint
-    if not found:
-        raise UserError(
-            "--output_dir={} holds no checkpoint: train with --do_train=True, or name one with "
-            "--init_checkpoint".format(output_dir)
-        )
-    tf.logging.info("NO TRAINING: %s as it is", found)
-    return found
 
 
 def step_of(prefix):
@@ -308,14 +327,20 @@ def step_of(prefix):
     return int(reader.get_tensor(tf.GraphKeys.GLOBAL_STEP))
 
 
+def count_weights(prefix):
+    """Return the number of a checkpoint's weights, those of the optimizer left out."""
+    shapes = read_shapes(prefix).items()
+    return sum(int(np.prod(shape)) for name, shape in shapes if not NOT_WEIGHTS.search(name))
+
+
 def latest_step(output_dir):
     """Return the global step of the latest checkpoint in a folder, 0 where there is none."""
     latest = tf.train.latest_checkpoint(output_dir)
     return step_of(latest) if latest else 0
 
 
-def recover(output_dir):
-    """Find the checkpoint to go on from, and mend what a killed run has left of its last one.
+def recover(output_dir, mend=True):
+    """Find the checkpoint to go on from, whatever a kill or a full disk has left of the last one.
 
     TensorFlow keeps the names of a folder's checkpoints in the file `checkpoint` there and starts
     anew, over the old ones, where that file is of no use. Here the newest whole checkpoint takes
@@ -323,6 +348,7 @@ def recover(output_dir):
 
     Args:
         output_dir: str, the run's folder; it need not exist.
+        mend: bool, whether to write that file anew where it is of no use.
 
     Returns:
         str, the prefix of the latest whole checkpoint, or None where no save was ever completed.
@@ -330,8 +356,6 @@ def recover(output_dir):
     Raises:
         UserError: if a save was completed once but no checkpoint is whole.
     """
-    for left in tf.io.gfile.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
-        tf.io.gfile.rmtree(left)
     state = os.path.join(output_dir, STATE)
     named = _named_checkpoint(output_dir)
     prefixes = _prefixes(output_dir)
@@ -340,24 +364,30 @@ def recover(output_dir):
         damage = find_damage(prefix)
         if not damage:
             break
-        damages.append("{} ({})".format(prefix, damage))
+        damages.append("; {} is damaged ({})".format(prefix, damage))
     else:
         if not tf.io.gfile.exists(state):  # It is written after the first checkpoint.
             return None
         raise UserError(
             "{} holds no whole checkpoint{}: restore one from a copy, or remove {} to start "
-            "again".format(output_dir, "".join("; damaged: " + text for text in damages), state)
+            "again".format(output_dir, "".join(damages), state)
         )
     if prefix != named:
-        kept = [other for other in reversed(prefixes) if _step(other) <= _step(prefix)]
-        _write_state(state, prefix, kept)
+        if mend:
+            _make_latest(output_dir, prefix)
         tf.logging.warning(
-            "%s is not usable%s: going on from the last whole checkpoint, %s",
+            "%s is of no use%s: the run goes on from the last whole checkpoint, %s",
             state,
-            "".join("; damaged: " + text for text in damages),
+            "".join(damages),
             prefix,
         )
     return prefix
+
+
+def remove_unfinished(output_dir):
+    """Remove what a save that was killed has left; not while another process saves there."""
+    for left in tf.io.gfile.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
+        tf.io.gfile.rmtree(left)
 
 
 def go_back(output_dir, last_step):
@@ -369,7 +399,7 @@ def go_back(output_dir, last_step):
     older = [prefix for prefix in _prefixes(output_dir) if _step(prefix) <= last_step]
     if not older:
         return tf.train.latest_checkpoint(output_dir)
-    _write_state(os.path.join(output_dir, STATE), older[0], older[::-1])
+    _make_latest(output_dir, older[0])
     return older[0]
 
 
@@ -405,12 +435,18 @@ def _step(prefix):
     return int(match.group(1)) if match else None
 
 
-def _write_state(path, latest, kept):
-    """Write the file that names a folder's checkpoints; `kept` has the oldest first."""
-    names = [("model_checkpoint_path", latest)]
-    names += [("all_model_checkpoint_paths", prefix) for prefix in kept]
+def _make_latest(folder, prefix):
+    """Make a run's checkpoint the latest one; later ones are passed over."""
+    prefixes = [other for other in _prefixes(folder)[::-1] if _step(other) <= _step(prefix)]
+    _write_state(folder, prefixes)
+
+
+def _write_state(folder, prefixes):
+    """Write the file that names a folder's checkpoints, the latest one last."""
+    names = [("model_checkpoint_path", prefixes[-1])]
+    names += [("all_model_checkpoint_paths", prefix) for prefix in prefixes]
     lines = ['{}: "{}"\n'.format(key, os.path.basename(prefix)) for key, prefix in names]
-    files.write_text(path, "".join(lines))
+    files.write_text(os.path.join(folder, STATE), "".join(lines))
 
 
 def copy(prefix, folder):
@@ -428,7 +464,7 @@ def copy(prefix, folder):
     for part in parts + [".index"]:
         tf.io.gfile.copy(prefix + part, target + part + files.TEMPORARY_SUFFIX, overwrite=True)
         files.rename(target + part + files.TEMPORARY_SUFFIX, target + part)
-    _write_state(os.path.join(folder, STATE), target, [target])
+    _write_state(folder, [target])
     for path in tf.io.gfile.glob(os.path.join(folder, BASENAME + "-*")):
         if not path.startswith(target + "."):
             tf.io.gfile.remove(path)

@@ -141,7 +141,7 @@ def check_outputs(job, others, overwrite):
         difference = _difference(made, job.plan)
     elif existing != job.outputs:
         difference = "other files"
-    elif made["inputs"] != [{"path": path, "sha256": sha256(path)} for path in job.inputs]:
+    elif made["inputs"] != [{"path": path, "sha256": files.sha256(path)} for path in job.inputs]:
         difference = "other contents of the input"
     else:
         return made
@@ -275,12 +275,3 @@ def check_enough(job, statistics, shard_sizes):
                 statistics["instances"], len(job.outputs)
             )
         )
-
-
-def sha256(path):
-    """Return the sha256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with files.open_file(path) as stream:
-        for chunk in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,7 +1,6 @@
 """What the run scripts share: flags, devices, the TPUEstimator and the one `model_fn`."""
 
 import contextlib
-import json
 import sys
 from typing import Callable, NamedTuple, Optional
 
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
-from pipeline import checkpoint, cluster, devices, files, hooks
+from pipeline import checkpoint, devices, hooks
 from pipeline.errors import UserError
 
 # Steps from one point of TensorBoard's curves to the next.
@@ -60,8 +59,6 @@ class RunSettings(NamedTuple):
     keep_checkpoint_max: int
     iterations_per_loop: int
     random_seed: int
-    strategy: str
-    require_accelerator: bool
     micro_batch_size: int
     use_tpu: bool
     tpu_name: Optional[str]
@@ -157,10 +154,9 @@ def run_settings(args):
     """Return the `RunSettings` that parsed flags ask for.
 
     Raises:
-        UserError: for devices that are not there, a TPU without a name or with local paths.
+        UserError: for a TPU without a name or with local paths.
     """
     settings = RunSettings(**{name: getattr(args, name) for name in RunSettings._fields})
-    devices.check(settings)
     if settings.use_tpu:
         if not (settings.tpu_name or settings.master):
             raise UserError("--use_tpu=True needs --tpu_name=NAME or grpc://ADDRESS:8470")
@@ -172,10 +168,6 @@ def run_settings(args):
                         name, path
                     )
                 )
-    if settings.init_checkpoint:
-        settings = settings._replace(
-            init_checkpoint=checkpoint.find_checkpoint(settings.init_checkpoint)
-        )
     return settings
 
 
@@ -194,48 +186,34 @@ def start(settings, step_memory=None):
     """
     tf.logging.set_verbosity(tf.logging.INFO)
     logging.set_verbosity(logging.INFO)  # of what knows no TensorFlow
+    found = [device.name for device in tf.config.experimental.list_physical_devices()]
     placement = devices.place(settings, step_memory) if step_memory else None
+    batches = "batch of {} on {} replicas of {}, micro-batches of {}"
     tf.logging.info(
         "TensorFlow %s, numpy %s, Python %s; %s; %s",
         tf.version.VERSION,
         np.__version__,
         sys.version.split()[0],
-        devices.describe(settings),
-        placement.describe() if placement else "no training",
+        "TPU " + str(settings.tpu_name or settings.master) if settings.use_tpu else found,
+        batches.format(settings.train_batch_size, *placement) if placement else "no training",
     )
-    if devices.accelerator(settings) is None:
+    if not settings.use_tpu and not any("GPU" in device for device in found):
         tf.logging.warning("No GPU found: running on the CPU")
     return placement
 
 
-def make_runner(model_fn, settings, placement=None):
-    """Return the `cluster.Runner` that trains and evaluates `model_fn`.
-
-    Args:
-        model_fn: as `make_model_fn` makes it.
-        settings: `RunSettings`.
-        placement: `devices.Placement` where there is training.
-    """
-    task = cluster.read_task() if settings.strategy == "multi_worker" else None
-    with cluster.alone():
-        local = _make_estimator(model_fn, settings)
-    if not (placement and placement.strategy):
-        return cluster.Runner(local, local, task)
-    with contextlib.nullcontext() if task else cluster.alone():
-        trainer = _make_estimator(model_fn, settings, placement.strategy)
-    return cluster.Runner(local, trainer, task)
-
-
-def _make_estimator(model_fn, settings, strategy=None):
+def make_estimator(model_fn, settings):
     """Return the TPUEstimator that runs `model_fn` on TPU, GPU or CPU."""
-    resolver = None
+    cluster = None
     if settings.use_tpu and settings.tpu_name:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+        cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
             settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project
         )
     tpu = tf.estimator.tpu
+    session_config = tf.ConfigProto(allow_soft_placement=True)
+    session_config.gpu_options.allow_growth = True
     config = tpu.RunConfig(
-        cluster=resolver,
+        cluster=cluster,
         master=settings.master,
         model_dir=settings.output_dir,
         save_checkpoints_steps=None,  # hooks.CheckpointHook saves
@@ -244,8 +222,7 @@ def _make_estimator(model_fn, settings, strategy=None):
         keep_checkpoint_max=settings.keep_checkpoint_max,
         tf_random_seed=settings.random_seed,
         log_step_count_steps=None,  # hooks.ProgressHook tells more
-        session_config=None if settings.use_tpu else devices.session_config(settings),
-        train_distribute=strategy,
+        session_config=None if settings.use_tpu else session_config,
         tpu_config=tpu.TPUConfig(
             iterations_per_loop=settings.iterations_per_loop,
             num_shards=settings.num_tpu_cores,
@@ -283,8 +260,7 @@ def make_model_fn(forward, settings, training=None, new_variables=None):
             train_op, sums = _train_op(features, forward, settings, training)
             return spec(
                 mode,
-                # Estimator adds the replicas' losses of a strategy up by itself.
-                loss=sums["loss"] if settings.use_tpu else train_op.sums["loss"],
+                loss=sums["loss"],
                 train_op=train_op.op,
                 training_hooks=_training_hooks(sums, train_op, settings, training.num_steps),
                 scaffold_fn=_restore(settings, new_variables, is_training=True),
@@ -359,7 +335,9 @@ def _restore(settings, new_variables, is_training):
     variables = tf.trainable_variables()
     own = tf.train.latest_checkpoint(settings.output_dir)
     if own:
-        plan = checkpoint.check_same_run(tf.global_variables(), own, settings.output_dir)
+        plan = checkpoint.check_same_run(
+            checkpoint.shapes_of(tf.global_variables()), own, settings.output_dir
+        )
         if is_training:
             checkpoint.log_restore(plan, own)
         return None
@@ -387,7 +365,9 @@ def _training_hooks(sums, train_op, settings, num_train_steps):
     shown.update(train_op.scalars)
     for name, scalar in shown.items():
         tf.summary.scalar(name, scalar)
-    return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, sums["tokens"])]
+    return [
+        hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, sums["tokens"])
+    ]
 
 
 @contextlib.contextmanager
@@ -411,22 +391,3 @@ def user_errors():
 
 def _first_line(error):
     return str(error.message).strip().split("\n")[0]
-
-
-def write_results(output_dir, name, results):
-    """Write `NAME.json` for programs and `NAME.txt`, a table, for people; both by rename.
-
-    Args:
-        output_dir: str, the folder.
-        name: str, such as `eval_results`.
-        results: dict of str to number or str.
-    """
-    width = max(len(key) for key in results)
-    table = "".join("{:<{}}  {}\n".format(key, width, _cell(results[key])) for key in results)
-    files.write_text("{}/{}.txt".format(output_dir, name), table)
-    files.write_text("{}/{}.json".format(output_dir, name), json.dumps(results, indent=2) + "\n")
-    tf.logging.info("Results in %s/%s.json:\n%s", output_dir, name, table)
-
-
-def _cell(value):
-    return "{:.6g}".format(value) if isinstance(value, float) else value

@@ -7,6 +7,7 @@ alone: what works on local files starts without it.
 import contextlib
 import glob as local_glob
 import gzip
+import hashlib
 import importlib
 import os
 import sys
@@ -50,6 +51,15 @@ def size(path):
 def modified(path):
     """Return when a file was last written: nanoseconds since 1970."""
     return os.stat(path).st_mtime_ns if is_local(path) else _gfile().stat(path).mtime_nsec
+
+
+def sha256(path):
+    """Return the sha256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        for chunk in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def remove(path):

@@ -125,7 +125,7 @@ def load_examples(task, data_dir, split):
         UserError: for a missing or empty file, and for the first row that does not parse or has a
             label that the task does not know.
     """
-    path = _find_file(task, data_dir, split)
+    path = find_file(task, data_dir, split)
     examples = [
         _example(task, row, split, path, number)
         for number, row in _named_rows(task, split, path)
@@ -138,7 +138,8 @@ def load_examples(task, data_dir, split):
     return examples
 
 
-def _find_file(task, data_dir, split):
+def find_file(task, data_dir, split):
+    """Return the path of a split's file; raises UserError where there is none."""
     candidates = [os.path.join(data_dir, name) for name in task.files[split]]
     for path in candidates:
         if tf.io.gfile.exists(path):
@@ -315,7 +316,7 @@ def cached_features(
         output_dir: folder of the run; the file goes into its subfolder `features`.
         split: the file's name begins with it.
         tokenizer_settings: dictionary of JSON values that tells one tokenizer from another, such as
-            `file_sha256` of its vocabulary.
+            `files.sha256` of its vocabulary.
 
     Returns:
         Path of the TFRecord file; its name holds the fingerprint of all of this.
@@ -336,9 +337,3 @@ def fingerprint(examples, task, max_seq_length, tokenizer_settings):
     for example in examples:
         digest.update(json.dumps(example[1:]).encode())
     return digest.hexdigest()[:16]
-
-
-def file_sha256(path):
-    """Digest the content of a file into hexadecimal digits."""
-    with tf.io.gfile.GFile(path, "rb") as stream:
-        return hashlib.sha256(stream.read()).hexdigest()

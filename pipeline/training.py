@@ -6,6 +6,7 @@ import os
 from typing import Callable, NamedTuple
 
 import tensorflow.compat.v1 as tf
+from absl import flags
 
 from pipeline import checkpoint, files, hooks
 from pipeline.errors import UserError
@@ -23,11 +24,31 @@ class Evaluation(NamedTuple):
     higher_is_better: bool = False
 
 
+def define_evaluation_flags(flag_values, what):
+    """Define how a model is evaluated while it trains; `what` names the metric that counts."""
+    options = {"flag_values": flag_values}
+    flags.DEFINE_integer(
+        "eval_every_steps",
+        0,
+        "With do_train and do_eval: evaluate every so many steps as well, and keep the checkpoint "
+        "of the {} in output_dir/best; 0: only at the end.".format(what),
+        lower_bound=0,
+        **options,
+    )
+    flags.DEFINE_integer(
+        "eval_steps",
+        None,
+        "Batches of an evaluation; all of them if left out.",
+        lower_bound=1,
+        **options,
+    )
+
+
 def train(runner, input_fn, max_steps, save_steps, signals):
     """Train up to a global step, save on the way and at the end, stop where it diverges.
 
     Args:
-        runner: `cluster.Runner`.
+        runner: Estimator.
         input_fn: its input function.
         max_steps: int, the global step to stop at.
         save_steps: int, steps from one checkpoint to the next.
@@ -39,7 +60,7 @@ def train(runner, input_fn, max_steps, save_steps, signals):
     """
     guard = hooks.DivergenceGuard(runner.model_dir)
     session_hooks = [guard, hooks.SignalHook(signals)]
-    if runner.is_chief:
+    if runner.config.is_chief:
         session_hooks.append(
             hooks.CheckpointHook(runner.model_dir, save_steps, guard.check_weights)
         )
@@ -72,18 +93,19 @@ def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluat
         evaluation: `Evaluation`, or None for none.
 
     Returns:
-        dict, the results of the last evaluation; None without one, or if another machine made it.
+        dict, the results of the last evaluation; None without one.
     """
     folder = runner.model_dir
+    checkpoint.remove_unfinished(folder)
     step = checkpoint.latest_step(folder)
     every = evaluation.every_steps if evaluation else 0
     seen = read_history(folder, step)
     while step < max_steps:
         if every and step and step % every == 0 and step not in seen:
-            _evaluate(runner, evaluation)
+            _evaluate(folder, evaluation)
         step = min(max_steps, (step // every + 1) * every) if every else max_steps
         train(runner, input_fn, step, save_steps, signals)
-    return _evaluate(runner, evaluation) if evaluation else None
+    return _evaluate(folder, evaluation) if evaluation else None
 
 
 def read_history(folder, last_step=math.inf):
@@ -97,10 +119,7 @@ def read_history(folder, last_step=math.inf):
     return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
 
 
-def _evaluate(runner, evaluation):
-    if not runner.is_chief:  # which evaluates meanwhile
-        return None
-    folder = runner.model_dir
+def _evaluate(folder, evaluation):
     results = evaluation.run()
     step, value = results["global_step"], results[evaluation.metric]
     sign = 1 if evaluation.higher_is_better else -1

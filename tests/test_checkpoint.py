@@ -85,7 +85,7 @@ def test_slots_and_step_are_no_unused_weights(tmp_path):
         tf.train.create_global_step()
         session.run(tf.global_variables_initializer())
         prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
-        plan = checkpoint.plan_restore([kernel], prefix)
+        plan = checkpoint.plan_restore(checkpoint.shapes_of([kernel]), prefix)
     assert plan.unused == ["other"] and list(plan.assignment) == ["dense/kernel"]
 
 
@@ -181,8 +181,8 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(folder, name, caplog):
     damage(folder)
     with caplog.at_level("WARNING", logger="tensorflow"):
         start = checkpoint.find_start(str(folder), None)
-    assert start == ("resume", str(folder / "model.ckpt-{}".format(step)), step)
-    assert "going on from the last whole checkpoint" in caplog.text
+    assert start == ("resume", str(folder / "model.ckpt-{}".format(step)), step, True)
+    assert "goes on from the last whole checkpoint" in caplog.text
     # TensorFlow itself now sees the same, and goes on deleting the oldest.
     state = tf.train.get_checkpoint_state(str(folder))
     assert state.model_checkpoint_path == start.checkpoint
@@ -195,18 +195,33 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(folder, name, caplog):
 def test_a_whole_checkpoint_is_left_alone(folder, caplog):
     """Also one that somebody went back to, by hand."""
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"\n')
-    (folder / "model.ckpt-3_temp").mkdir()  # what a kill leaves
     with caplog.at_level("INFO", logger="tensorflow"):
         assert checkpoint.find_start(str(folder), None).step == 2
     assert (folder / "checkpoint").read_text() == 'model_checkpoint_path: "model.ckpt-2"\n'
-    assert not (folder / "model.ckpt-3_temp").exists()
-    assert "not usable" not in caplog.text
+    assert "of no use" not in caplog.text
+
+
+def test_a_look_changes_nothing(folder, caplog):
+    cut(data(folder, 3))
+    before = (folder / "checkpoint").read_text()
+    with caplog.at_level("INFO", logger="tensorflow"):
+        assert checkpoint.find_start(str(folder), None, mend=False).step == 2
+    assert (folder / "checkpoint").read_text() == before
+    assert "goes on from the last whole checkpoint" in caplog.text
+
+
+def test_what_an_unfinished_save_left_is_removed(folder):
+    before = sorted(folder.iterdir())
+    (folder / "model.ckpt-4_temp").mkdir()
+    (folder / "model.ckpt-4_temp" / "part-00000-of-00001.data-00000-of-00001").write_text("")
+    checkpoint.remove_unfinished(str(folder))
+    assert sorted(folder.iterdir()) == before
 
 
 def test_a_run_is_never_started_over_damaged_checkpoints(folder):
     for step in (1, 2, 3):
         cut(data(folder, step))
-    with pytest.raises(UserError, match="no whole checkpoint; damaged: .*ckpt-3.*ckpt-1"):
+    with pytest.raises(UserError, match="no whole checkpoint; .*ckpt-3 is damaged.*ckpt-1 is"):
         checkpoint.find_start(str(folder), None)
 
 
@@ -218,16 +233,21 @@ def test_a_kill_during_the_very_first_save_starts_again(folder):
 
 
 def test_three_modes_are_told_apart(folder, tmp_path, caplog):
-    empty = str(tmp_path / "empty")
+    empty, prefix = str(tmp_path / "empty"), str(folder / "model.ckpt-3")
     with caplog.at_level("INFO", logger="tensorflow"):
-        assert checkpoint.find_start(empty, None) == ("fresh", None, 0)
-        assert checkpoint.find_start(empty, "a/b.ckpt") == ("warm start", "a/b.ckpt", 0)
-        assert checkpoint.find_start(str(folder), "a/b.ckpt").mode == "resume"
-    fresh, warm, resume = caplog.messages
+        assert checkpoint.find_start(empty, None) == ("fresh", None, 0, False)
+        assert checkpoint.find_start(empty, str(folder)) == ("warm start", prefix, 0, False)
+        assert checkpoint.find_start(str(folder), "gone.ckpt") == ("resume", prefix, 3, True)
+        start = checkpoint.find_start(str(folder), None, do_train=False)
+    assert start == ("evaluation", prefix, 3, True)
+    fresh, warm, resume, evaluation = caplog.messages
     assert fresh.startswith("FRESH START at step 0")
-    assert warm.startswith("WARM START at step 0 from a/b.ckpt")
-    assert resume.startswith("RESUME at step 3 from " + str(folder / "model.ckpt-3"))
-    assert "--init_checkpoint=a/b.ckpt is ignored" in resume
+    assert warm.startswith("WARM START at step 0 from " + prefix)
+    assert resume.startswith("RESUME at step 3 from " + prefix)
+    assert "--init_checkpoint=gone.ckpt is ignored" in resume
+    assert evaluation == "NO TRAINING: {} as it is".format(prefix)
+    with pytest.raises(UserError, match="holds no checkpoint: train"):
+        checkpoint.find_start(empty, None, do_train=False)
 
 
 def test_a_published_checkpoint_is_no_run_to_go_on_with(fixtures, tmp_path):
@@ -269,7 +289,6 @@ def test_a_copy_that_is_cut_short_leaves_the_former_one(folder, tmp_path, rename
 
 
 def test_resuming_with_another_optimizer_is_refused(folder):
-    with tf.Graph().as_default():
-        variables = [tf.get_variable("kernel", [64]), tf.get_variable("kernel/adam_m", [64])]
-        with pytest.raises(UserError, match="another optimizer, without kernel/adam_m"):
-            checkpoint.check_same_run(variables, str(folder / "model.ckpt-3"), str(folder))
+    shapes = {"kernel": [64], "kernel/adam_m": [64]}
+    with pytest.raises(UserError, match="another optimizer, without kernel/adam_m"):
+        checkpoint.check_same_run(shapes, str(folder / "model.ckpt-3"), str(folder))

@@ -26,8 +26,10 @@ FORBIDDEN = {
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
     "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.hooks": {"absl", "pipeline.estimator"},
-    "pipeline.training": {"absl", "pipeline.estimator", "pipeline.tasks"},
+    "pipeline.training": {"pipeline.estimator", "pipeline.tasks"},
     "pipeline.signals": {"tensorflow", "absl"},
+    "pipeline.preflight": {"pipeline.tasks", "pipeline.training"},
+    "pipeline.results": {"absl", "pipeline.estimator"},
 }
 
 

@@ -4,6 +4,9 @@ import json
 import pathlib
 import re
 import shutil
+import signal
+import subprocess
+import sys
 
 import helpers
 import numpy as np
@@ -12,7 +15,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_pretraining
-from pipeline import manifest, records, training
+from pipeline import checkpoint, manifest, records, training
 from pipeline.errors import UserError
 from pipeline.examples import pretraining_schema
 
@@ -63,7 +66,7 @@ def write_records(path, count, sequence=SEQUENCE, predictions=PREDICTIONS, seed=
             writer.write(records.serialize(schema, values))
 
 
-def run(workspace, **changes):
+def flags_of(workspace, **changes):
     values = {
         "input_file": workspace / "train.tf*",
         "eval_input_file": workspace / "dev.tfrecord",
@@ -79,7 +82,11 @@ def run(workspace, **changes):
         "do_eval": True,
     }
     values.update(changes)
-    helpers.run(run_pretraining, values)
+    return values
+
+
+def run(workspace, **changes):
+    helpers.run(run_pretraining, flags_of(workspace, **changes))
 
 
 def results(workspace, folder="out"):
@@ -96,6 +103,15 @@ def test_evaluates_on_the_way_and_at_the_end(trained):
     assert sorted(history) == [2, 4] and history[4] == found
     best = json.loads((out / "best" / "best.json").read_text())
     assert best["loss"] == min(results["loss"] for results in history.values())
+
+
+def test_tells_what_the_run_was(trained):
+    found = json.loads((trained / "out" / "results.json").read_text())
+    config = modeling.AlbertConfig.from_json_file(str(trained / "config.json"))
+    assert found["parameters"] == sum(modeling.count_parameters(config).values())
+    assert found["metrics"] == results(trained)
+    assert "--eval_every_steps=2" in found["command"] and "--seed" not in found["command"]
+    assert [len(found["inputs"][name]) for name in ("config", "records")] == [1, 2]
 
 
 def test_goes_on(continued, caplog):
@@ -117,8 +133,8 @@ def test_evaluation_equals_a_plain_average_over_all_examples(trained):
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": 5})).get_next()
         config = modeling.AlbertConfig.from_json_file(str(trained / "config.json"))
         outputs = run_pretraining.make_forward(config)(features, tf.estimator.ModeKeys.EVAL)
-        checkpoint = tf.train.latest_checkpoint(str(trained / "out"))
-        tf.train.Saver(tf.trainable_variables()).restore(session, checkpoint)
+        latest = tf.train.latest_checkpoint(str(trained / "out"))
+        tf.train.Saver(tf.trainable_variables()).restore(session, latest)
         expected = session.run(outputs.scalars)
     for name, value in expected.items():
         assert results(trained)[name] == pytest.approx(value, rel=1e-4)
@@ -131,15 +147,39 @@ def test_learns_what_can_be_learned(workspace, optimizer):
     assert results(workspace)["masked_lm_loss"] < np.log(4) + 0.2
 
 
-def test_same_seed_same_weights(workspace):
-    for folder in ("one", "two"):
-        run(workspace, output_dir=workspace / folder, do_eval=False)
-    one, two = (
-        tf.train.load_checkpoint(tf.train.latest_checkpoint(str(workspace / folder)))
-        for folder in ("one", "two")
-    )
+def assert_equal_weights(one, two):
+    one, two = tf.train.load_checkpoint(str(one)), tf.train.load_checkpoint(str(two))
+    assert one.get_variable_to_shape_map() == two.get_variable_to_shape_map()
     for name in one.get_variable_to_shape_map():
         np.testing.assert_array_equal(one.get_tensor(name), two.get_tensor(name), name)
+
+
+def test_same_seed_same_weights_whether_evaluated_on_the_way_or_not(trained, workspace):
+    run(workspace, do_eval=False)
+    assert_equal_weights(workspace / "out", trained / "out")
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root):
+    """The four steps of `trained`, interrupted in the first."""
+    flags = helpers.arguments(flags_of(workspace))
+    process = subprocess.Popen(
+        [sys.executable, str(root / "run_pretraining.py")] + flags,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    with process:
+        log = []
+        while not any("Saved" in line for line in log):  # the checkpoint of step 0
+            log.append(process.stderr.readline())
+            assert log[-1], "".join(log)
+        process.send_signal(signal.SIGTERM)
+        log += process.stderr.readlines()
+    assert process.returncode == 143, "".join(log)
+    assert "Traceback" not in "".join(log)
+    assert re.search(r"model.ckpt-\d is saved, the same command goes on", "".join(log))
+    assert checkpoint.latest_step(str(workspace / "out")) < 4
+    run(workspace)
+    assert_equal_weights(workspace / "out", trained / "out")
 
 
 def test_warm_start_takes_weights_and_starts_at_step_0(trained, workspace, caplog):
@@ -239,6 +279,47 @@ def test_mistakes_are_named_before_anything_is_written(workspace, changes, words
         run(workspace, **changes)
     assert "\n" not in str(raised.value)
     assert not (workspace / "out").exists()
+
+
+def test_check_only_looks_at_everything_and_writes_nothing(workspace, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, check_only=True)
+    assert ended.value.code == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    passed = [line.split()[1] for line in lines if line.startswith("ok ")]
+    assert passed == [name for name, _ in run_pretraining.CHECKS]
+    assert "checks passed" in last and not (workspace / "out").exists()
+
+
+def test_check_only_tells_all_mistakes_at_once(workspace, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(
+            workspace,
+            check_only=True,
+            max_seq_length=12,
+            num_warmup_steps=5,
+            init_checkpoint="nowhere/bert_model.ckpt",
+        )
+    assert ended.value.code == 2
+    lines = capsys.readouterr().out.splitlines()
+    failed = {line.split()[1]: line for line in lines if line.startswith("FAIL ")}
+    assert sorted(failed) == ["optimizer", "output_dir", "records", "start"]
+    assert "num_warmup_steps" in failed["optimizer"] and "allow 12" in failed["records"]
+    assert "nowhere/bert_model.ckpt" in failed["start"]
+
+
+def test_check_only_holds_checkpoint_against_model(continued, capsys):
+    config = json.loads((continued / "config.json").read_text())
+    (continued / "config.json").write_text(json.dumps(dict(config, intermediate_size=48)))
+    for changes, words in (
+        ({}, "another model"),
+        ({"output_dir": continued / "new", "init_checkpoint": continued / "out"}, "has shape"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(continued, check_only=True, **changes)
+        assert ended.value.code == 2
+        [line] = [x for x in capsys.readouterr().out.splitlines() if x.startswith("FAIL ")]
+        assert line.startswith("FAIL  start") and words in line
 
 
 def test_manifest_is_held_against_the_flags(workspace):

@@ -5,7 +5,7 @@ import os
 import pytest
 import tensorflow.compat.v1 as tf
 
-from pipeline import records, tasks
+from pipeline import files, records, tasks
 from pipeline.errors import UserError
 from pipeline.examples import classification_schema
 
@@ -307,8 +307,8 @@ def test_file_digest_follows_the_content(tmp_path):
     first, second, third = (tmp_path / name for name in "abc")
     for path, content in ((first, "天"), (second, "天"), (third, "地")):
         path.write_text(content, encoding="utf-8")
-    assert tasks.file_sha256(str(first)) == tasks.file_sha256(str(second))
-    assert tasks.file_sha256(str(first)) != tasks.file_sha256(str(third))
+    assert files.sha256(str(first)) == files.sha256(str(second))
+    assert files.sha256(str(first)) != files.sha256(str(third))
 
 
 @pytest.mark.parametrize("split, least", [("train", 200), ("dev", 60), ("test", 60)])
