@@ -658,23 +658,24 @@ def attention_sublayer(hidden, weights, context):
         Tensor like `hidden`, with the rows `context.places` only where there are some.
     """
     config, width = context.config, context.config.hidden_size
+    fused = context.execution.fused
     source = _norm_before(hidden, weights, context)
     kernel, bias = weights.qkv_kernel, weights.qkv_bias
     if context.places is None:
-        query, key, value = _split_heads(linear(source, kernel, bias), 3, context)
+        query, key, value = _split_heads(layers.linear(source, kernel, bias, fused), 3, context)
     else:
-        key, value = _split_heads(linear(source, kernel[:, width:], bias[width:]), 2, context)
+        both = layers.linear(source, kernel[:, width:], bias[width:], fused)
+        key, value = _split_heads(both, 2, context)
         hidden, source = [tf.gather(rows, context.places) for rows in (hidden, source)]
-        (query,) = _split_heads(linear(source, kernel[:, :width], bias[:width]), 1, context)
+        query = layers.linear(source, kernel[:, :width], bias[:width], fused)
+        (query,) = _split_heads(query, 1, context)
     rate = config.attention_probs_dropout_prob
-    kept = None
-    if rate:
-        scores_shape = _shape(query)[:3] + [_shape(key)[2]]  # [B, N, S or Q, S]
-        kept = layers.dropout_mask(scores_shape, rate, context.seeds[0], query.dtype)
-    output = layers.attention(query, key, value, context.mask, kept, context.execution.fused)
+    scores_shape = _shape(query)[:3] + [_shape(key)[2]]  # [B, N, S or Q, S]
+    dropping = layers.draw_dropping(scores_shape, rate, context.seeds[0]) if rate else None
+    output = layers.attention(query, key, value, context.mask, dropping, fused)
     output = tf.reshape(tf.transpose(output, [0, 2, 1, 3]), [-1, width])
-    output = linear(output, weights.output_kernel, weights.output_bias)
-    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[1])
+    output = layers.linear(output, weights.output_kernel, weights.output_bias, fused)
+    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[1], fused)
     return _norm_after(hidden, weights, context)
 
 
@@ -697,12 +698,12 @@ def feed_forward_sublayer(hidden, weights, context):
     Returns:
         Tensor like `hidden`.
     """
-    config = context.config
+    config, fused = context.config, context.execution.fused
     source = _norm_before(hidden, weights, context)
-    inner = linear(source, weights.intermediate_kernel, weights.intermediate_bias)  # [B*S, I]
-    inner = ACTIVATIONS[config.hidden_act](inner, context.execution.fused)
-    output = linear(inner, weights.output_kernel, weights.output_bias)
-    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[2])
+    inner = layers.linear(source, weights.intermediate_kernel, weights.intermediate_bias, fused)
+    inner = ACTIVATIONS[config.hidden_act](inner, fused)  # [B*S, I]
+    output = layers.linear(inner, weights.output_kernel, weights.output_bias, fused)
+    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[2], fused)
     return _norm_after(hidden, weights, context)
 
 
@@ -751,9 +752,8 @@ def masked_lm_head(model, positions, label_ids, label_weights, total_weight=None
     with tf.variable_scope("cls/predictions"):
         logits = masked_lm_logits(model, model.outputs_at(positions))
         # Sparse: a one-hot [B*P, V] would be the largest tensor of the whole model.
-        example_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=tf.reshape(label_ids, [-1]), logits=logits
-        )  # [B*P]
+        labels = tf.reshape(label_ids, [-1])
+        example_loss = layers.cross_entropy(logits, labels, model.execution.fused)  # [B*P]
         weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
         total = tf.reduce_sum(weights) if total_weight is None else total_weight
         loss = tf.reduce_sum(weights * example_loss) / (total + LOSS_EPSILON)
@@ -866,15 +866,9 @@ def dense(tensor, width, scope, config, activation=None):
     """
     shape = _shape(tensor)
     kernel, bias = get_dense_weights(scope, shape[-1], width, config)
-    output = linear(tf.reshape(tensor, [-1, shape[-1]]), kernel, bias)
+    output = layers.linear(tf.reshape(tensor, [-1, shape[-1]]), kernel, bias)
     output = tf.reshape(output, shape[:-1] + [width])
     return output if activation is None else activation(output)
-
-
-def linear(rows, kernel, bias):
-    """Return `rows * kernel + bias`, [M, W], in the dtype of `rows`, float [M, K]."""
-    product = tf.matmul(rows, tf.cast(kernel, rows.dtype))
-    return tf.nn.bias_add(product, tf.cast(bias, rows.dtype))
 
 
 def get_dense_weights(scope, input_width, output_width, config):
@@ -920,18 +914,18 @@ def dropout_seeds(config, seed=None):
     """
     depth = config.num_hidden_layers * config.inner_group_num
     bounds = {"minval": tf.int32.min, "maxval": tf.int32.max, "dtype": tf.int32}
-    if seed is None:
-        seed = tf.random.uniform([2], **bounds)
-    seeds = tf.unstack(tf.random.stateless_uniform([3 * depth + 2, 2], seed, **bounds))
+    with tf.name_scope("dropout_seeds"):
+        if seed is None:
+            seed = tf.random.uniform([2], **bounds)
+        seeds = tf.unstack(tf.random.stateless_uniform([3 * depth + 2, 2], seed, **bounds))
     layer_seeds = [seeds[2 + 3 * index : 5 + 3 * index] for index in range(depth)]
     return DropoutSeeds(embedding=seeds[0], layers=layer_seeds, classifier=seeds[1])
 
 
-def dropout(tensor, rate, seed):
+def dropout(tensor, rate, seed, fused=False):
     """Drop out with probability `rate`, the same for the same `seed`; at 0 there is no op."""
-    if not rate:
-        return tensor
-    return tensor * layers.dropout_mask(_shape(tensor), rate, seed, tensor.dtype)
+    dropping = layers.draw_dropping(_shape(tensor), rate, seed) if rate else None
+    return layers.drop(tensor, dropping, fused)
 
 
 def parameter_shapes(config):
