@@ -27,7 +27,6 @@ from pipeline import (
     creation,
     files,
     instances,
-    manifest,
     masking,
     progress,
     segmenters,
@@ -36,8 +35,10 @@ from pipeline import (
 from pipeline.errors import UserError
 from tokenization import FullTokenizer
 
-# Flags that the records do not depend on.
-RUN_FLAGS = ("num_workers", "overwrite", "work_dir", "show", "runner", "runner_options")
+# Flags that the records do not depend on: where there are any, bad lines are left out.
+RUN_FLAGS = (
+    "num_workers", "overwrite", "work_dir", "show", "runner", "runner_options", "skip_bad_lines"
+)  # fmt: skip
 
 
 def define_flags(flag_values):
@@ -69,7 +70,14 @@ def define_flags(flag_values):
     flags.DEFINE_integer(
         "max_predictions_per_seq", 51, "Most masked pieces in a sequence.", lower_bound=1, **own
     )
-    flags.DEFINE_integer("random_seed", 12345, "Equal seeds give equal bytes.", **own)
+    flags.DEFINE_integer(
+        "random_seed",
+        12345,
+        "Equal seeds give equal bytes.",
+        lower_bound=-(2**63),
+        upper_bound=2**63 - 1,
+        **own
+    )
     flags.DEFINE_integer(
         "dupe_factor", 10, "Number of differently masked duplicates.", lower_bound=1, **own
     )
@@ -95,6 +103,8 @@ def define_flags(flag_values):
     _define_masking_flags(own)
     _define_format_flags(own)
     _define_run_flags(own)
+    for name in ("masked_lm_prob", "short_seq_prob"):  # the bounds let "nan" pass
+        flags.register_validator(name, lambda p: p == p, "no number", flag_values)
     for name in ("input_file", "output_file", "vocab_file"):
         flags.mark_flag_as_required(name, flag_values)
 
@@ -198,6 +208,7 @@ def main(args):
         maker=_instance_maker(args, tokenizer, segmenter),
         inputs=inputs,
         outputs=outputs,
+        others=_stale_shards(args, outputs),
         folder=_work_folder(args.work_dir, outputs[0]),
         plan=_plan(args, tokenizer, segmenter),
         num_workers=args.num_workers or _num_cores(),
@@ -205,14 +216,11 @@ def main(args):
     )
     if args.show:
         _show(job, tokenizer, args.show)
-    made = creation.check_outputs(job, _stale_shards(args, outputs), args.overwrite)
-    if made:
-        logging.info("made already, of this input with these flags: %s", ", ".join(outputs))
-        return
-    made = _create(args, job)
-    for path in _stale_shards(args, outputs):
-        files.remove(path)
-        manifest.remove_manifest(path)
+    with creation.work_folder(job.folder):
+        if creation.check_outputs(job, args.overwrite):
+            logging.info("made already, of this input with these flags: %s", ", ".join(outputs))
+            return
+        made = _create(args, job)
     _log_summary(made, time.time() - start)
 
 
@@ -226,9 +234,16 @@ def _create(args, job):
                     args.runner
                 )
             ) from error
-        return beam.create(job, args.runner, shlex.split(args.runner_options))
+        return beam.create(job, args.runner, _split_options(args.runner_options))
     with progress.Progress(sum(map(files.size, job.inputs)), len(job.outputs)) as observer:
         return creation.create(job, observer)
+
+
+def _split_options(options):
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise UserError("--runner_options={}: {}".format(options, error)) from error
 
 
 def _output_files(args, inputs):
@@ -244,9 +259,13 @@ def _output_files(args, inputs):
             )
         number = args.num_output_shards
         outputs = [_shard_name(outputs[0], i, number) for i in range(number)]
+    taken = set(map(os.path.realpath, inputs))
     for path in outputs:
-        if path in inputs or outputs.count(path) > 1:
+        if os.path.realpath(path) in taken:
             raise UserError("--output_file: {} is an input too, or named twice".format(path))
+        if path.endswith("/") or files.is_folder(path):
+            raise UserError("--output_file: {} is a folder: name a file in it".format(path))
+        taken.add(os.path.realpath(path))
     return outputs
 
 
@@ -259,14 +278,15 @@ def _stale_shards(args, outputs):
     """Return files with names of shards of another number of them."""
     if not args.num_output_shards:
         return []
-    base, extension = os.path.splitext(args.output_file.strip())
-    name = re.compile(re.escape(base) + r"-\d{5}-of-\d{5}" + re.escape(extension) + "$")
-    found = files.list_files(os.path.dirname(base) or ".")
+    base, extension = map(re.escape, os.path.splitext(args.output_file.strip()))
+    unfinished = re.escape(files.TEMPORARY_SUFFIX)
+    name = re.compile("{}-[0-9]{{5,}}-of-[0-9]{{5,}}{}({})?$".format(base, extension, unfinished))
+    found = files.list_files(os.path.dirname(outputs[0]) or ".")
     return sorted(path for path in found if name.match(path) and path not in outputs)
 
 
 def _warn_of_lengths(args):
-    masked = round(args.masked_lm_prob * args.max_seq_length)
+    masked = int(args.masked_lm_prob * args.max_seq_length)
     if masked > args.max_predictions_per_seq:
         logging.warning(
             "--masked_lm_prob would mask %d pieces of a full sequence but "
@@ -315,6 +335,8 @@ def _show(job, tokenizer, number):
 
 def _work_folder(work_dir, output):
     if work_dir:
+        if not files.is_local(work_dir):
+            raise UserError("--work_dir: {} is not local: name a local folder".format(work_dir))
         return os.path.join(work_dir, os.path.basename(output) + files.WORK_SUFFIX)
     if files.is_local(output):
         return output + files.WORK_SUFFIX
@@ -352,7 +374,7 @@ def _log_summary(made, seconds):
         seconds,
     )
     for name, number in counts.items():
-        if "_dropped_" in name or "_cut_" in name or name.startswith("neighbours"):
+        if re.search("_dropped_|_cut_|_without_|^neighbours", name):
             (logging.warning if number else logging.info)("%s: %d", name, number)
     for name, value in made["statistics"].items():
         logging.info("%s: %s", name, value)

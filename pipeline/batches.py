@@ -204,8 +204,7 @@ class BatchMaker:
         first_size = segments.end[:, 0] - segments.begin[:, 0] + 2
         input_ids = self._assemble(segments, first_size, num_pieces)
         grams = self._make_grams(segments, pairs.draws)
-        budget = np.round(self._config.masked_lm_prob * num_pieces).astype(np.int64)
-        budget = np.minimum(budget, self._config.max_predictions_per_seq)
+        budget = masking.mask_budget(num_pieces, self._config)
         grams = self._choose_grams(grams, budget, pairs.draws)
         return self._mask(input_ids, grams, segments, pairs)._replace(
             num_pieces=num_pieces, first_size=first_size

@@ -9,11 +9,13 @@ import collections
 import hashlib
 import json
 import os
+import uuid
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline import corpus, creation, examples, files, instances, shuffle
+from pipeline.errors import UserError
 
 
 def create(job, runner, options):
@@ -28,13 +30,18 @@ def create(job, runner, options):
         The manifest, a dict.
 
     Raises:
-        UserError: where nothing came out, or nothing for a shard.
+        UserError: where the runner does not take the options, or nothing came out for a shard.
     """
     _let_workers_import()
+    creation.remove_outputs(job)
     pipeline_options = PipelineOptions(list(options), runner=runner)
     size = job.block_bytes
     counts_path = job.outputs[0] + ".counts" + files.TEMPORARY_SUFFIX
-    with beam.Pipeline(options=pipeline_options) as pipeline:
+    try:
+        pipeline = beam.Pipeline(options=pipeline_options)
+    except ValueError as error:
+        raise UserError("--runner={}: {}".format(runner, error)) from error
+    with pipeline:
         read = (
             pipeline
             | "Files" >> beam.Create(list(enumerate(job.inputs)))
@@ -57,7 +64,11 @@ def create(job, runner, options):
         counts = json.loads(stream.read().decode("utf-8"))
     files.remove(counts_path)
     statistics = collections.Counter(counts["statistics"])
-    creation.check_enough(job, statistics, [counts["shards"] == len(job.outputs)])
+    try:
+        creation.check_enough(job, statistics, [counts["shards"] == len(job.outputs)])
+    except UserError:
+        creation.remove_outputs(job)
+        raise
     return creation.write_manifest(
         job, counts["inputs"], statistics, collections.Counter(counts["unknown"])
     )
@@ -117,7 +128,8 @@ def _write(shard_entries, job):
     entries = sorted(entry for entries in lists for entry in entries)
     keys, documents, framed = zip(*entries)
     order, neighbours = shuffle.arrange(keys, documents)
-    with files.WholeFile(job.outputs[shard], job.compress) as whole:
+    # A runner may try the same shard twice at a time: each has a temporary file of its own.
+    with files.WholeFile(job.outputs[shard], job.compress, uuid.uuid4().hex) as whole:
         for i in order:
             whole.write(framed[i])
     return _counts(statistics={"neighbours_of_one_document": neighbours}, shards=1)

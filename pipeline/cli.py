@@ -9,7 +9,7 @@ from absl import app, flags
 
 from pipeline.errors import UserError
 
-USER_ERROR_STATUS = 2
+USER_ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
 
 
 def parse(define_flags, argv):
@@ -55,10 +55,12 @@ def _ended_on_mistake(function, *arguments):
     try:
         return function(*arguments)
     except UserError as error:
-        program = os.path.basename(sys.argv[0])
-        sys.stderr.write("{}: error: {}\n".format(program, " ".join(str(error).split("\n"))))
-        sys.stderr.flush()
-        sys.exit(USER_ERROR_STATUS)
+        message, status = "error: " + " ".join(str(error).split("\n")), USER_ERROR_STATUS
+    except KeyboardInterrupt:
+        message, status = "interrupted", INTERRUPTED_STATUS
+    sys.stderr.write("{}: {}\n".format(os.path.basename(sys.argv[0]), message))
+    sys.stderr.flush()
+    sys.exit(status)
 
 
 def _help(define_flags):

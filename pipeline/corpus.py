@@ -9,9 +9,11 @@ alone. Two formats, gzipped (`.gz`) or not, UTF-8:
             text, whose lines are its sentences
 """
 
+import codecs
 import gzip
 import json
 import re
+import zlib
 from typing import NamedTuple
 
 from pipeline import files
@@ -26,7 +28,9 @@ FILE_BLOCKS = 1 << 20
 MAX_DOCUMENT_BYTES = 1 << 22
 READ_BYTES = 1 << 20
 
-_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
+_GZIP_MAGIC = b"\x1f\x8b"  # no text in UTF-8 begins so
+# The last is U+3000, the full-width blank.
+_BLANK_LINE = re.compile(rb"\n(?:[ \t\r]|\xe3\x80\x80)*\n")
 _LINE_END = re.compile(rb"\n")
 # A sentence ends with these marks and the closing marks after them.
 _SENTENCE_END = re.compile("([。！？；…!?;]+[”’」』】》〉）)\"']*)(?=.)")
@@ -108,25 +112,29 @@ def read_blocks(number, path, min_bytes, format_=TEXT, open_file=files.open_file
 def _read_chunks(path, open_file, digest):
     try:
         with open_file(path) as stored:
-            stream = _Digesting(stored, digest) if digest else stored
-            if path.endswith(".gz"):
+            stream = _Source(stored, digest)
+            if path.endswith(".gz") or stream.head == _GZIP_MAGIC:
                 stream = gzip.GzipFile(fileobj=stream)
             for chunk in iter(lambda: stream.read(READ_BYTES), b""):
                 yield chunk
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError("cannot read {}: {}".format(path, error)) from error
 
 
-class _Digesting:
-    """A stream that hands on to a digest what is read from it."""
+class _Source:
+    """A stream whose first bytes are known before they are read; a digest gets what is read."""
 
     def __init__(self, stream, digest):
         self._stream = stream
         self._digest = digest
+        self.head = self._rest = stream.read(len(_GZIP_MAGIC))
 
     def read(self, size=-1):
-        data = self._stream.read(size)
-        self._digest.update(data)
+        data, self._rest = self._rest, b""
+        if size < 0 or size > len(data):
+            data += self._stream.read(size - len(data) if size > 0 else size)
+        if self._digest:
+            self._digest.update(data)
         return data
 
 
@@ -194,8 +202,11 @@ def _decode(block, format_, dropped):
                 "{}, line {}: not UTF-8 ({}): convert the file, for example with iconv, or leave "
                 "such lines out with --skip_bad_lines".format(block.path, line, error.reason)
             ) from error
+    data = block.data
+    if block.first_line == 1 and data.startswith(codecs.BOM_UTF8):
+        data = data[len(codecs.BOM_UTF8) :]
     lines = []
-    for line in block.data.split(b"\n"):
+    for line in data.split(b"\n"):
         try:
             lines.append(line.decode("utf-8"))
         except UnicodeDecodeError:
@@ -239,7 +250,7 @@ def _field_values(line, format_):
     """Return the text fields of a line of JSON; a field that is missing or null has no text."""
     try:
         stored = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("not JSON ({}): --skip_bad_lines leaves it out".format(error)) from error
     if not isinstance(stored, dict):
         raise ValueError("not a JSON object: --skip_bad_lines leaves it out")
@@ -249,11 +260,22 @@ def _field_values(line, format_):
                 ", ".join(format_.text_fields), ", ".join(sorted(stored)) or "none"
             )
         )
-    values = [stored.get(name) or "" for name in format_.text_fields]
-    for name, value in zip(format_.text_fields, values):
-        if not isinstance(value, str):
+    values = []
+    for name in format_.text_fields:
+        value = stored.get(name)
+        if not isinstance(value, (str, type(None))):
             raise ValueError("field {} is no text but {!r}".format(name, value))
+        values.append(_without_surrogates(value or ""))
     return values
+
+
+def _without_surrogates(text):
+    """Return a text in which halves of characters, such as JSON's "\\ud83d", are U+FFFD."""
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _sentences(line, format_):

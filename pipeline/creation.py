@@ -2,16 +2,16 @@
 
 The work folder holds what is done so far: the plan (all that the bytes depend on, but for the
 input), what blocks became (`shuffle.Spill`), each with the sha256 of the block, and which shards
-are written. What is there and still holds is not made again.
+are written, each with the sha256 of all blocks. What is there and still holds is not made again.
 """
 
 import collections
+import contextlib
 import functools
 import glob
 import hashlib
 import json
 import os
-import shutil
 from typing import NamedTuple
 
 from pipeline import corpus, files, instances, manifest, shuffle, workers
@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 # Kinds of unknown text that are counted; rarer ones may be left out where there are very many.
 MAX_UNKNOWN = 1000
 _PLAN = "plan.json"
+_WORK_FILES = (".json", ".run", ".done", files.TEMPORARY_SUFFIX)
 
 
 class Job(NamedTuple):
@@ -29,6 +30,7 @@ class Job(NamedTuple):
         maker: `instances.InstanceMaker`.
         inputs: list of paths.
         outputs: list of paths, one for each shard.
+        others: list of paths, files that would be taken for shards of this run, and go.
         folder: str, the work folder; its name ends with `files.WORK_SUFFIX`.
         plan: dict for JSON, all that the records depend on but for the inputs.
         num_workers: int.
@@ -38,6 +40,7 @@ class Job(NamedTuple):
     maker: instances.InstanceMaker
     inputs: list
     outputs: list
+    others: list
     folder: str
     plan: dict
     num_workers: int
@@ -63,32 +66,58 @@ class Done(NamedTuple):
     is_new: bool
 
 
+@contextlib.contextmanager
+def work_folder(folder):
+    """A context in which the work folder is there, for this run alone.
+
+    Workers of a run that was killed live on for a moment: the folder is theirs until they end.
+    It stays where there is something in it to go on with.
+
+    Raises:
+        UserError: where it cannot be made, or another run goes on in it.
+    """
+    with files.locked_folder(folder):
+        if _read_plan(folder) is None:
+            _clear(folder)
+        try:
+            yield
+        finally:
+            if not glob.glob(os.path.join(glob.escape(folder), "*.done")):
+                _clear(folder)
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(folder)
+
+
+def _clear(folder):
+    """Remove all of a run from its work folder, the plan first: no rest is taken for a run."""
+    files.remove(os.path.join(folder, _PLAN))
+    for name in os.listdir(folder):
+        if name.endswith(_WORK_FILES):
+            files.remove(os.path.join(folder, name))
 
 
 def create(job, observer):
     """Make the shards and their manifest; go on with what an earlier run left.
 
+    Args:
+        job: `Job`.
+        observer: has `blocks(done)` and `shards(number)`, which are told of what is done.
+
     Returns:
         The manifest, a dict.
 
     Raises:
-        UserError: for mistakes in the input, a full disk, or a killed worker. The work folder
-            stays if there is something in it to go on with.
+        UserError: for mistakes in the input, a full disk, or a killed worker.
     """
-    _open_folder(job)
-    try:
-        indices, inputs = _make_blocks(job, observer)
-        counts = map(job.spill.read_done, indices)
-        statistics, unknown = merge_counts(counts)
-        statistics["neighbours_of_one_document"] = _write_shards(
-            job, indices, statistics, observer
-        )
-    except UserError:
-        if not glob.glob(os.path.join(glob.escape(job.folder), "*.done")):
-            shutil.rmtree(job.folder, ignore_errors=True)
-        raise
+    for path in {os.path.dirname(path): path for path in job.outputs}.values():
+        files.check_writable(path)
+    plan = json.dumps(job.plan, ensure_ascii=True, indent=2)
+    files.write_text(os.path.join(job.folder, _PLAN), plan)
+    indices, inputs = _make_blocks(job, observer)
+    statistics, unknown = merge_counts(map(job.spill.read_done, indices))
+    statistics["neighbours_of_one_document"] = _write_shards(job, indices, statistics, observer)
     made = write_manifest(job, inputs, statistics, unknown)
-    shutil.rmtree(job.folder)
+    _clear(job.folder)
     return made
 
 
@@ -111,12 +140,11 @@ def write_manifest(job, inputs, statistics, unknown):
     return made
 
 
-def check_outputs(job, others, overwrite):
+def check_outputs(job, overwrite):
     """Look at what is there already, before anything is made.
 
     Args:
         job: `Job`.
-        others: list of paths that would be taken for shards of this run.
         overwrite: bool, whether what was made with other flags or of other input may go.
 
     Returns:
@@ -132,12 +160,18 @@ def check_outputs(job, others, overwrite):
                 "{} holds an unfinished run with {}: repeat its flags to go on with it, or give "
                 "--overwrite to start again".format(job.folder, _difference(unfinished, job.plan))
             )
-        shutil.rmtree(job.folder)
-    existing = [path for path in job.outputs + others if files.exists(path)]
+        _clear(job.folder)
+    existing = [
+        path
+        for path in job.outputs + job.others
+        if files.exists(path) and not path.endswith(files.TEMPORARY_SUFFIX)
+    ]
     if not existing or overwrite or unfinished == job.plan:
         return None
-    made = manifest.read_manifest(job.outputs[0]) or {}
-    if {name: made.get(name) for name in job.plan} != job.plan:
+    made = manifest.read_manifest(job.outputs[0])
+    if made is None:
+        difference = "flags that no manifest tells"
+    elif {name: made.get(name) for name in job.plan} != job.plan:
         difference = _difference(made, job.plan)
     elif existing != job.outputs:
         difference = "other files"
@@ -169,13 +203,6 @@ def _difference(old, new):
             if name != "flags" and old_values.get(name) != new_values[name]:
                 return "{}={}, here {}".format(name, old_values.get(name), new_values[name])
     return "other flags"
-
-
-def _open_folder(job):
-    with files.writing(job.folder):
-        os.makedirs(job.folder, exist_ok=True)
-    text = json.dumps(job.plan, ensure_ascii=True, indent=2)
-    files.write_text(os.path.join(job.folder, _PLAN), text)
 
 
 def _make_blocks(job, observer):
@@ -236,27 +263,54 @@ def _write_shards(job, indices, statistics, observer):
     try:
         check_enough(job, statistics, cell_bytes.reshape(len(job.outputs), -1).sum(axis=1))
     except UserError:
-        shutil.rmtree(job.folder)
+        _clear(job.folder)
         raise
-    manifest.remove_manifest(job.outputs[0])
+    blocks = [(index, spill.read_done(index)["sha256"]) for index in indices]
+    blocks = hashlib.sha256(json.dumps(blocks).encode("ascii")).hexdigest()
+    done = [_read_shard(job, shard, blocks) for shard in range(len(job.outputs))]
+    remove_outputs(job, {path for path, known in zip(job.outputs, done) if known})
 
     def write(shard):
-        path = os.path.join(job.folder, "shard-{}.done".format(shard))
-        if not os.path.exists(path):
-            neighbours = spill.write_shard(
-                shard, job.outputs[shard], runs, cell_bytes, job.compress
-            )
-            files.write_text(path, str(neighbours))
-        with open(path) as stream:
-            return int(stream.read())
+        neighbours = spill.write_shard(
+            shard, job.outputs[shard], runs, cell_bytes, job.compress
+        )
+        known = {"blocks": blocks, "neighbours": neighbours}
+        files.write_text(_shard_file(job, shard), json.dumps(known))
+        return neighbours
 
-    total = 0
-    shards = range(len(job.outputs))
-    num_workers = min(job.num_workers, len(job.outputs))
-    for number, neighbours in enumerate(workers.run_tasks(write, shards, num_workers), start=1):
+    total = sum(known["neighbours"] for known in done if known)
+    missing = [shard for shard, known in enumerate(done) if not known]
+    num_done = len(done) - len(missing)
+    num_workers = min(job.num_workers, max(len(missing), 1))
+    for neighbours in workers.run_tasks(write, missing, num_workers):
         total += neighbours
-        observer.shards(number)
+        num_done += 1
+        observer.shards(num_done)
     return total
+
+
+def _shard_file(job, shard):
+    return os.path.join(job.folder, "shard-{}.done".format(shard))
+
+
+def _read_shard(job, shard, blocks):
+    """Return what is known of a shard that is there already and made of these blocks, or None."""
+    try:
+        with open(_shard_file(job, shard)) as stream:
+            known = json.load(stream)
+    except FileNotFoundError:
+        return None
+    return known if known["blocks"] == blocks and files.exists(job.outputs[shard]) else None
+
+
+def remove_outputs(job, kept=()):
+    """Remove the manifest and shards of an earlier run: never do those of two stand together."""
+    for path in job.outputs + job.others:
+        if path not in kept:
+            with files.writing(path):
+                manifest.remove_manifest(path)
+                files.remove(path)
+    manifest.remove_manifest(job.outputs[0])
 
 
 def check_enough(job, statistics, shard_sizes):

@@ -5,18 +5,24 @@ alone: what works on local files starts without it.
 """
 
 import contextlib
+import errno
+import fcntl
+import functools
 import glob as local_glob
 import gzip
 import hashlib
 import importlib
 import os
 import sys
+import time
 
 from pipeline.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 MANIFEST_SUFFIX = ".manifest.json"
 WORK_SUFFIX = ".work"
+# How long to wait for a folder that another process holds.
+LOCK_SECONDS = 5
 
 
 def is_local(path):
@@ -24,7 +30,11 @@ def is_local(path):
     return "://" not in path
 
 
+@functools.lru_cache(maxsize=None)
 def _gfile():
+    # What hdfs:// and s3:// need since TensorFlow 2.6, where it is installed.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("tensorflow_io")
     return importlib.import_module("tensorflow").io.gfile
 
 
@@ -35,17 +45,20 @@ def open_file(path, mode="rb"):
 
 def exists(path):
     """Return whether there is a file or folder."""
-    return os.path.exists(path) if is_local(path) else _gfile().exists(path)
+    with _told("look for", path):
+        return os.path.exists(path) if is_local(path) else _gfile().exists(path)
 
 
 def is_folder(path):
     """Return whether there is a folder."""
-    return os.path.isdir(path) if is_local(path) else _gfile().isdir(path)
+    with _told("look for", path):
+        return os.path.isdir(path) if is_local(path) else _gfile().isdir(path)
 
 
 def size(path):
     """Return the number of bytes of a file."""
-    return os.path.getsize(path) if is_local(path) else _gfile().stat(path).length
+    with _told("look for", path):
+        return os.path.getsize(path) if is_local(path) else _gfile().stat(path).length
 
 
 def modified(path):
@@ -136,33 +149,94 @@ def _errors():
     return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
 
 
-@contextlib.contextmanager
 def writing(path):
     """A context in which what the file system raises becomes a `UserError` that names `path`."""
+    return _told("write", path)
+
+
+@contextlib.contextmanager
+def _told(what, path):
     try:
         yield
     except _errors() as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        raise UserError("cannot write {}: {}".format(path, reason)) from error
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            reason = "{}: make room, then start again".format(reason)
+        raise UserError("cannot {} {}: {}".format(what, path, reason)) from error
+
+
+@contextlib.contextmanager
+def locked_folder(folder):
+    """A context in which a local folder is there and belongs to this process.
+
+    It belongs to processes that are forked meanwhile, too, until the last of them has ended.
+
+    Args:
+        folder: str; made where it is missing.
+
+    Raises:
+        UserError: where it cannot be made, or belongs to another process.
+    """
+    handle = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(folder):
+    deadline = time.time() + LOCK_SECONDS
+    while time.time() < deadline:
+        with writing(folder):
+            os.makedirs(folder, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:  # a file system without locks
+            return handle
+        else:
+            if _is_at(folder, handle):
+                return handle
+        os.close(handle)
+    raise UserError("{} is in use: wait until the other process has ended".format(folder))
+
+
+def _is_at(path, handle):
+    """Return whether an open file is still there: who held the lock may have removed it."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def check_writable(path):
+    """Raise a `UserError` where `path` could not be written; leaves an older file as it is."""
+    with writing(path):
+        make_parent(path)
+        open_file(path + TEMPORARY_SUFFIX, "wb").close()
+        remove(path + TEMPORARY_SUFFIX)
 
 
 class WholeFile:
     """A context manager that writes a file, which appears by rename when complete.
 
-    Until then the bytes are in `path + ".tmp"`; an error inside the context removes that file and
-    leaves an older `path` as it was.
+    Until then the bytes are in `path + tag + ".tmp"`; an error inside the context removes that file
+    and leaves an older `path` as it was.
 
     Args:
         path: str, local or any other that tf.io.gfile knows.
         compress: bool, whether to gzip.
+        tag: str, not empty where others may write the same file at the same time.
 
     Raises:
         UserError: where the path cannot be written, or the disk is full.
     """
 
-    def __init__(self, path, compress=False):
+    def __init__(self, path, compress=False, tag=""):
         self._path = path
-        self._temporary = path + TEMPORARY_SUFFIX
+        self._temporary = path + tag + TEMPORARY_SUFFIX
         self._compress = compress
 
     def __enter__(self):

@@ -24,6 +24,8 @@ RECORD_KEYS = -1
 BATCH_PIECES = 1 << 18
 # Ids of documents: a block has fewer documents than that.
 MAX_DOCUMENTS = 1 << 22
+# Unknown words, such as too long ones, are told by so many of their characters.
+MAX_UNKNOWN_LENGTH = 20
 
 
 class Tokenized(NamedTuple):
@@ -33,7 +35,7 @@ class Tokenized(NamedTuple):
         index: int, that of the block.
         text: `batches.Text`.
         statistics: Counter of what was counted.
-        unknown: Counter of the stretches of text that became [UNK].
+        unknown: Counter of the characters that made words [UNK].
     """
 
     index: int
@@ -108,6 +110,8 @@ class InstanceMaker(NamedTuple):
             pieces=len(pieces),
             pieces_unknown=len(unknowns),
             words=int(np.sum(breaks >= masking.WORD)),
+            characters_dropped_as_nul=text.count("\0"),
+            characters_dropped_as_replacement=text.count("\ufffd"),
         )
         return Tokenized(
             block.index,
@@ -115,8 +119,21 @@ class InstanceMaker(NamedTuple):
                 pieces, np.append(breaks, masking.SENTENCE), bounds[kept], bounds[kept + 1], kept
             ),
             statistics,
-            collections.Counter(text[begins[i] : ends[i]] for i in unknowns),
+            self._unknown_characters(
+                collections.Counter(text[begins[i] : ends[i]] for i in unknowns)
+            ),
         )
+
+    def _unknown_characters(self, words):
+        """Return a Counter of the characters that make words unknown; else of the words, cut."""
+        characters = sorted(set("".join(words)))
+        pieces, begins, _ = self.tokenizer.encode("\n".join(characters))
+        unknown = {characters[i // 2] for i in begins[pieces == self.vocabulary.unk_id]}
+        counts = collections.Counter()
+        for word, number in words.items():
+            for part in [c for c in word if c in unknown] or [word[:MAX_UNKNOWN_LENGTH]]:
+                counts[part] += number
+        return counts
 
     def make_batches(self, tokenized):
         """Yield `batches.Batch` after `batches.Batch` of all duplicates of a block."""

@@ -33,7 +33,6 @@ INSIDE, WORD, CLAUSE, SENTENCE = range(4)
 # A clause ends with one of these, and with the closing marks that follow it.
 CLAUSE_MARKS = [ord(mark) for mark in "，。！？；：、…—,.!?;:"]
 CLOSING_MARKS = [ord(mark) for mark in "”’」』】》〉）)]}\"'"]
-SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # The shortest sequence: [CLS], three pieces, two [SEP]. With room for two pieces only, a document
 # of three could not be cut into segments without losing one.
@@ -216,7 +215,8 @@ def describe_vocabulary(vocab, published_labels=False):
 
 
 def _is_reserved(piece):
-    return piece in SPECIAL_PIECES or (piece.startswith("[unused") and piece.endswith("]"))
+    """Return whether no text becomes that piece: [PAD], [unused1], <S> and their like."""
+    return len(piece) > 2 and piece[0] + piece[-1] in ("[]", "<>")
 
 
 # Weight of a gram of n words, of at most `longest`.
@@ -376,19 +376,18 @@ def mask(sequence, swapped, config, vocabulary, draws):
     Args:
         sequence: `Sequence` of T pieces, separators included.
         swapped: bool, whether its segments are.
-        config: `MaskingConfig`; at most `max_predictions_per_seq` and at most
-            round(masked_lm_prob * T) pieces are masked.
+        config: `MaskingConfig`.
         vocabulary: `Vocabulary`.
         draws: `Draws` of this chunk.
 
     Returns:
         `Instance`; its positions are sorted and unique, never those of separators.
     """
-    budget = round(config.masked_lm_prob * len(sequence.ids))
     grams = make_grams(sequence.first_words, config.gram_probabilities, draws, FIRST_GRAMS)
     grams += make_grams(sequence.second_words, config.gram_probabilities, draws, SECOND_GRAMS)
     words = sequence.first_words + sequence.second_words
-    grams = choose_grams(grams, words, min(budget, config.max_predictions_per_seq), draws)
+    budget = int(mask_budget(len(sequence.ids), config))
+    grams = choose_grams(grams, words, budget, draws)
     word_begins = {begin for begin, _ in words}
     actions = draws.uniform(ACTION, np.arange(len(sequence.ids)))
     choices = draws.uniform(REPLACEMENT, np.arange(len(sequence.ids)))
@@ -404,6 +403,16 @@ def mask(sequence, swapped, config, vocabulary, draws):
     return Instance(
         input_ids, sequence.segment_ids, positions, labels, swapped, sequence.ids, grams
     )
+
+
+def mask_budget(num_pieces, config):
+    """Return the most pieces to mask of so many, separators included; int or int array.
+
+    Neither `masked_lm_prob` nor `max_predictions_per_seq` is exceeded.
+    """
+    # 0.29 * 100 is a little less than 29 in binary.
+    budget = np.floor(config.masked_lm_prob * np.asarray(num_pieces) + 1e-9).astype(np.int64)
+    return np.minimum(budget, config.max_predictions_per_seq)
 
 
 def _replace(piece, action, choice, vocabulary):

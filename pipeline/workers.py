@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -48,23 +49,28 @@ def _run_in_pool(pool, tasks, num_workers):
     """Keep every worker busy, and one task waiting for each."""
     running = collections.deque()
     has_more = True
-    while has_more or running:
-        while has_more and len(running) < 2 * num_workers:
-            try:
-                running.append(pool.submit(_run, next(tasks)))
-            except StopIteration:
-                has_more = False
-        if running:
-            done, _ = concurrent.futures.wait(
-                running, return_when=concurrent.futures.FIRST_COMPLETED
-            )
-            for future in done:
-                running.remove(future)
-                yield future.result()
+    try:
+        while has_more or running:
+            while has_more and len(running) < 2 * num_workers:
+                try:
+                    running.append(pool.submit(_run, next(tasks)))
+                except StopIteration:
+                    has_more = False
+            if running:
+                done, _ = concurrent.futures.wait(
+                    running, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    running.remove(future)
+                    yield future.result()
+    finally:
+        for future in running:
+            future.cancel()
 
 
 def _start_worker(function, parent):
     _state["function"] = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which tells the rest
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -1,6 +1,8 @@
 """The run on Apache Beam makes what the local run makes."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -8,6 +10,12 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 pytest.importorskip("apache_beam")
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+import create_pretraining_data
+from pipeline import cli
+from pipeline.errors import UserError
 
 
 def test_beam_in_several_processes_makes_the_same_records(root, tmp_path):
@@ -47,3 +55,41 @@ def test_beam_in_several_processes_makes_the_same_records(root, tmp_path):
     assert list(map(sorted, records["local"])) == list(map(sorted, records["beam"]))
     for key in ("counts", "statistics", "inputs", "vocab_sha256"):
         assert manifests["local"][key] == manifests["beam"][key]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"runner": "NoRunner"}, "--runner=NoRunner: Unexpected pipeline runner"),
+        ({"runner": "DataflowRunner"}, "Missing required option: project"),
+        ({"runner_options": "'"}, "--runner_options=': No closing quotation"),
+        ({"runner": "FnApiRunner", "num_output_shards": 300}, "too few for 300 output files"),
+    ],
+)
+def test_mistakes_are_named_and_leave_nothing(root, tmp_path, changes, message):
+    (tmp_path / "text").write_text("一二三。\n四五六。\n" * 3, encoding="utf-8")
+    values = {
+        "input_file": tmp_path / "text",
+        "output_file": tmp_path / "out",
+        "vocab_file": root / "albert_config" / "vocab.txt",
+        "runner": "DirectRunner",
+    }
+    values.update(changes)
+    argv = ["create"] + ["--{}={}".format(*item) for item in values.items()]
+    with pytest.raises(UserError) as raised:
+        create_pretraining_data.main(cli.parse(create_pretraining_data.define_flags, argv))
+    assert message in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_runners_know_the_options_that_the_readme_shows(root):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"--runner=(\w+) *\\?\n? *--runner_options=[\"']([^\"']*)", text)
+    assert {"DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner"} == {
+        runner for runner, _ in shown
+    }
+    for runner, options in shown:
+        known = PipelineOptions(shlex.split(options), runner=runner).get_all_options(
+            drop_default=True
+        )
+        assert {word.partition("=")[0][2:] for word in options.split()} < set(known), runner

@@ -16,6 +16,8 @@ def define_flags(flag_values):
 def main(args):
     if args.count < 0:
         raise UserError("--count=-1 is negative:\\nuse 0 or more")
+    if args.count > 9:
+        raise KeyboardInterrupt
     print("count", args.count)
 
 cli.run(main, define_flags)
@@ -44,6 +46,11 @@ def test_mistakes_end_in_one_line_and_status_2(root, argument):
     assert ended.returncode == 2
     assert ended.stdout == "" and len(ended.stderr.splitlines()) == 1
     assert "error: " in ended.stderr
+
+
+def test_ctrl_c_ends_in_one_line(root):
+    ended = run(root, "--count=10")
+    assert (ended.returncode, ended.stderr) == (130, "-c: interrupted\n")
 
 
 def test_help_lists_the_flags(root):

@@ -32,6 +32,7 @@ def documents_of(data, block_bytes=1):
         ("\n\n \n一。\n \t\n\n\n二。\n\n", [["一。"], ["二。"]]),
         ("  一。　\n　\n二。", [["一。"], ["二。"]]),
         ("\ufeff一。\n\n二。", [["一。"], ["二。"]]),
+        ("一。\n　　\n二。\n\n　\n三。", [["一。"], ["二。"], ["三。"]]),
         ("一\u2028二\x0c三\x85四\n\n五", [["一\u2028二\x0c三\x85四"], ["五"]]),
     ],
 )
@@ -115,6 +116,9 @@ def test_json_lines_are_documents():
         ("[1]", "a.jsonl, line 8: not a JSON object"),
         ('{"text": "一"}', "a.jsonl, line 8: has none of the fields title, content: it has text"),
         ('{"title": 3}', "a.jsonl, line 8: field title is no text but 3"),
+        ('{"title": 0}', "a.jsonl, line 8: field title is no text but 0"),
+        ('{"title": []}', "a.jsonl, line 8: field title is no text but \\[\\]"),
+        ("[" * 100000, "a.jsonl, line 8: not JSON .*recursion"),
     ],
 )
 def test_bad_json_is_named_or_left_out_and_counted(line, message):
@@ -124,6 +128,24 @@ def test_bad_json_is_named_or_left_out_and_counted(line, message):
     documents, dropped = corpus.parse_documents(block, JSONL._replace(skip_bad_lines=True))
     assert documents == [["一"], ["二"]]
     assert dropped == {"lines_dropped_as_not_json": 1}
+
+
+def test_halves_of_characters_in_json_are_replaced():
+    block = json_block('{"title": "一\\ud83d二", "content": "\\ud83d\\ude00三\\ude00"}')
+    assert corpus.parse_documents(block, JSONL).documents == [["一\ufffd二", "😀三\ufffd"]]
+
+
+def test_a_byte_order_mark_is_no_part_of_json():
+    lines = '\ufeff{"title": "一"}\n'.encode("utf-8")
+    for data in (lines, lines + b"\xff\n"):
+        block = corpus.Block(0, "a.jsonl", 1, data)
+        made = corpus.parse_documents(block, JSONL._replace(skip_bad_lines=True))
+        assert made.documents == [["一"]]
+
+
+def test_a_full_width_blank_line_ends_a_block():
+    data = "一。\n　\n二。\n".encode("utf-8")
+    assert [block.data.decode("utf-8") for block in blocks_of(data)] == ["一。\n　\n", "二。\n"]
 
 
 def test_blocks_of_json_lines_end_with_lines():
@@ -169,12 +191,22 @@ def test_gzipped_files_are_read_and_a_damaged_one_is_named(tmp_path):
     blocks = list(corpus.read_blocks(0, str(path), 1000))
     assert b"".join(block.data for block in blocks) == data
     assert len(blocks) > 5
-    path.write_bytes(gzip.compress(data)[:-20])
-    with pytest.raises(UserError, match="a.txt.gz"):
-        list(corpus.read_blocks(0, str(path), 1000))
-    path.write_bytes(data)
-    with pytest.raises(UserError, match="a.txt.gz"):
-        list(corpus.read_blocks(0, str(path), 1000))
+    packed = gzip.compress(data)
+    for damaged in (packed[:-20], data, packed[:30] + b"\0\0" + packed[32:], packed + b"more"):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="cannot read .*a.txt.gz"):
+            list(corpus.read_blocks(0, str(path), 1000))
+
+
+def test_gzipped_files_are_known_by_their_contents(tmp_path):
+    path = tmp_path / "a.txt"
+    data = "一。\n\n二。\n".encode("utf-8") * 1000
+    packed = gzip.compress(data[:500]) + gzip.compress(data[500:])
+    path.write_bytes(packed)
+    digest = hashlib.sha256()
+    blocks = corpus.read_blocks(0, str(path), 1000, digest=digest)
+    assert b"".join(block.data for block in blocks) == data
+    assert digest.digest() == hashlib.sha256(packed).digest()
 
 
 @pytest.mark.parametrize("line", ["中文" * 10 + "\n", "中文a"])

@@ -121,7 +121,7 @@ def test_records_keep_their_promises(root, folder, tokenizer):
             record["segment_ids"].index(1) - 1, size - 1
         ]  # fmt: skip
         num_masked = int(sum(record["masked_lm_weights"]))
-        assert num_masked <= min(4, round(0.1 * size))
+        assert num_masked <= min(4, size // 10)
         assert record["masked_lm_weights"] == [1.0] * num_masked + [0.0] * (4 - num_masked)
         positions = record["masked_lm_positions"][:num_masked]
         assert positions == sorted(set(positions))
@@ -238,6 +238,50 @@ def test_unknown_characters_are_counted(root, folder):
     assert manifest["statistics"]["commonest_unknown"] == {"𠀀": 2, "😀": 1}
 
 
+def test_unknown_words_are_told_by_their_unknown_characters(root, folder):
+    (folder / "text.txt").write_text("价¥99😀😀。" + "a" * 300 + "。", encoding="utf-8")
+    manifest = read_manifest(run(root, folder))
+    assert manifest["counts"]["pieces_unknown"] == 2
+    assert manifest["statistics"]["commonest_unknown"] == {"😀": 2, "a" * 20: 1}
+
+
+def test_characters_that_no_piece_stands_for_are_counted(root, folder):
+    (folder / "text.txt").write_text("一\0二\0\n\ufffd三四\n", encoding="utf-8")
+    counts = read_manifest(run(root, folder))["counts"]
+    assert counts["pieces"] == 4
+    assert counts["characters_dropped_as_nul"] == 2
+    assert counts["characters_dropped_as_replacement"] == 1
+
+
+@pytest.mark.parametrize("compress, shards", [(False, 1), (True, 3)])
+def test_the_manifest_tells_the_records_that_are_there(root, folder, compress, shards):
+    """Read all of them back and count again."""
+    run(root, folder, compress=compress, num_output_shards=shards, dupe_factor=9)
+    paths = sorted(map(str, folder.glob("out-*.tfrecord")))
+    options = tf.io.TFRecordOptions("GZIP" if compress else "")
+    made = [
+        tf.train.Example.FromString(record).features.feature
+        for path in paths
+        for record in tf.io.tf_record_iterator(path, options)
+    ]
+    manifest = read_manifest(paths[0])
+    counts, flags = manifest["counts"], manifest["flags"]
+    assert manifest["outputs"] == paths
+    assert len(made) == counts["instances"]
+    values = {}
+    schema = pretraining_schema(flags["max_seq_length"], flags["max_predictions_per_seq"])
+    for feature in schema:
+        kind = "float_list" if feature.dtype == "float32" else "int64_list"
+        lists = [getattr(one[feature.name], kind).value for one in made]
+        assert set(map(len, lists)) == {feature.length}
+        values[feature.name] = sum(map(sum, lists))
+    assert values["input_mask"] == counts["positions"]
+    assert values["masked_lm_weights"] == counts["masked"]
+    assert values["next_sentence_labels"] == counts["instances_swapped"]
+    fill = counts["positions"] / (len(made) * flags["max_seq_length"])
+    assert manifest["statistics"]["fill"] == pytest.approx(fill, abs=1e-5)
+
+
 @pytest.mark.parametrize("name", ["rjieba", "jieba", "none"])
 def test_every_segmenter_works(root, folder, name):
     manifest = read_manifest(run(root, folder, segmenter=name))
@@ -303,6 +347,31 @@ def vocabulary_without_mask(folder):
     return {"vocab_file": str(folder / "vocab.txt")}, "[MASK]"
 
 
+def no_number(folder):
+    return {"masked_lm_prob": "nan"}, "masked_lm_prob"
+
+
+def enormous_seed(folder):
+    return {"random_seed": 2**63}, "random_seed"
+
+
+def output_is_a_folder(folder):
+    return {"output_file": str(folder)}, "is a folder"
+
+
+def output_is_input_by_another_name(folder):
+    (folder / "link").symlink_to(folder / "text.txt")
+    return {"output_file": str(folder / "link")}, "link is an input too"
+
+
+def remote_work_folder(folder):
+    return {"work_dir": "gs://bucket/work"}, "gs://bucket/work is not local"
+
+
+def output_that_cannot_be_written(folder):
+    return {"output_file": "/proc/none/out", "work_dir": str(folder)}, "cannot write /proc/none"
+
+
 def missing_vocabulary(folder):
     return {"vocab_file": str(folder / "none.txt")}, "none.txt"
 
@@ -343,7 +412,9 @@ def dictionary_for_rjieba(folder):
 MISTAKES = [
     missing_input, glob_without_match, empty_input, one_piece, bad_utf8, vocabulary_without_mask,
     missing_vocabulary, output_is_input, output_twice, output_in_a_file, too_many_outputs,
-    sequences_too_short, wrong_segmenter, wrong_probability, dictionary_for_rjieba,
+    sequences_too_short, wrong_segmenter, wrong_probability, dictionary_for_rjieba, no_number,
+    enormous_seed, output_is_a_folder, output_is_input_by_another_name, remote_work_folder,
+    output_that_cannot_be_written,
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Whole runs in processes of their own: the same bytes from any number, killed or not."""
 
+import collections
 import gzip
 import hashlib
 import json
@@ -11,6 +12,10 @@ import sys
 import time
 
 import pytest
+
+import create_pretraining_data
+from pipeline import cli, files, shuffle
+from pipeline.errors import UserError
 
 SHARDS = ["out-0000{}-of-00003.tfrecord".format(i) for i in range(3)]
 
@@ -73,27 +78,109 @@ def test_the_number_of_workers_does_not_matter(root, text, whole, tmp_path, num_
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(root, text, whole, tmp_path):
+    """Only the first process is killed, and the next starts while its workers still live."""
     rng = random.Random(3)
-    start = time.time()
-    assert run(root, text, tmp_path / "timed", "--num_workers=2")[0] == 0
-    seconds = time.time() - start
-    folder = tmp_path / "killed"
-    folder.mkdir()
-    progress = []
+    killed_at = collections.Counter()
     for _ in range(10):
         process = subprocess.Popen(
-            command(root, text, folder, "--num_workers=2"), stderr=subprocess.DEVNULL
+            command(root, text, tmp_path, "--num_workers=2"), stderr=subprocess.DEVNULL
         )
-        time.sleep(rng.uniform(0.2, 1.0) * seconds)
+        # In the beginning, after some more of the 5 blocks and 3 shards, or at the end.
+        enough = len(list(tmp_path.glob("*.work/*.done"))) + rng.randint(0, 4)
+        while process.poll() is None and len(list(tmp_path.glob("*.work/*.done"))) < enough:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed_at[process.wait() and len(list(tmp_path.glob("*.work/*.done")))] += 1
         # A shard is there as a whole or not at all.
-        made = digests_of_files(folder)
+        made = digests_of_files(tmp_path)
         assert all(made[name] == whole[name] for name in SHARDS if name in made)
-        progress.append(len(list(folder.glob("*.work/*.done"))))
-    assert run(root, text, folder, "--num_workers=3")[0] == 0
-    assert found(folder) == whole
-    assert any(progress), "no kill came after the first block"
+    assert run(root, text, tmp_path, "--num_workers=3")[0] == 0
+    assert found(tmp_path) == whole
+    assert len(killed_at) >= 3, killed_at
+
+
+def stopped_at(monkeypatch, name, number):
+    """Let the call of that number of a method of `shuffle.Spill` end as if the run was killed."""
+    method = getattr(shuffle.Spill, name)
+    calls = []
+
+    def stop(*args):
+        calls.append(args)
+        if len(calls) == number:
+            raise SystemExit
+        return method(*args)
+
+    monkeypatch.setattr(shuffle.Spill, name, stop)
+
+
+def run_here(root, text, folder, *flags):
+    argv = command(root, text, folder, "--num_workers=1", *flags)[1:]
+    create_pretraining_data.main(cli.parse(create_pretraining_data.define_flags, argv))
+
+
+@pytest.mark.parametrize("change", ["nothing", "the input", "a lost shard"])
+def test_shards_are_kept_only_if_they_are_of_this_input(
+    root, text, tmp_path, monkeypatch, change
+):
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes(text.read_bytes())
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        stopped_at(patch, "write_shard", 3)
+        run_here(root, copy, tmp_path / "made")
+    first = tmp_path / "made" / SHARDS[0]
+    assert (tmp_path / "made" / SHARDS[1]).exists()
+    before = first.stat().st_mtime_ns
+    if change == "the input":
+        copy.write_text("\n\n一二三四。\n五六七八。" * 30 + text.read_text())
+    if change == "a lost shard":
+        (tmp_path / "made" / SHARDS[1]).unlink()
+    run_here(root, copy, tmp_path / "made")
+    run_here(root, copy, tmp_path / "expected")
+    assert (first.stat().st_mtime_ns == before) is (change != "the input")
+    for name in SHARDS:
+        expected = (tmp_path / "expected" / name).read_bytes()
+        assert (tmp_path / "made" / name).read_bytes() == expected
+
+
+def test_records_of_two_runs_never_stand_together(root, text, tmp_path, monkeypatch):
+    run_here(root, text, tmp_path, "--num_output_shards=2", "--dupe_factor=1")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        stopped_at(patch, "write_shard", 2)
+        run_here(root, text, tmp_path, "--overwrite")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SHARDS[0], SHARDS[0] + ".work"]
+    run_here(root, text, tmp_path, "--overwrite")
+    assert set(digests(tmp_path)) == set(SHARDS) | {SHARDS[0] + ".manifest.json"}
+
+
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_a_run_killed_while_it_tidies_up_leaves_nothing(
+    root, text, whole, tmp_path, monkeypatch, flags
+):
+    remove, removed = files.remove, []
+
+    def stop(path):
+        if path.endswith(("plan.json", ".run", ".done")):
+            if len(removed) == 4:
+                raise SystemExit
+            removed.append(path)
+        remove(path)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(files, "remove", stop)
+        run_here(root, text, tmp_path)
+    assert len(list((tmp_path / (SHARDS[0] + ".work")).iterdir())) > 4
+    run_here(root, text, tmp_path, *flags)
+    assert found(tmp_path) == whole
+
+
+def test_two_runs_at_a_time_are_refused(root, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
+    held = files.locked_folder(str(tmp_path / (SHARDS[0] + ".work")))
+    with held, pytest.raises(UserError, match="in use: wait until the other process has ended"):
+        run_here(root, text, tmp_path, "--overwrite")
+    run_here(root, text, tmp_path)
+    assert len(digests(tmp_path)) == 4
 
 
 def digests_of_files(folder):
@@ -131,15 +218,15 @@ def test_other_flags_are_refused_until_overwrite(root, text, whole, unfinished):
 def test_what_is_done_is_not_done_again(root, text, whole, unfinished):
     done = unfinished / (SHARDS[0] + ".work") / "000000000000.done"
     before = done.stat().st_mtime_ns
-    # Stop it once more, at the shards: their names are taken by folders.
+    # Stop it once more, at the shards: the names of unfinished ones are taken by folders.
     for name in SHARDS:
-        (unfinished / name).mkdir()
+        (unfinished / (name + ".tmp")).mkdir()
     status, line = run(root, text, unfinished, "--num_workers=2")
     assert status == 2
     assert "cannot write" in line
     assert done.stat().st_mtime_ns == before
     for name in SHARDS:
-        (unfinished / name).rmdir()
+        (unfinished / (name + ".tmp")).rmdir()
     assert run(root, text, unfinished, "--num_workers=2")[0] == 0
     assert found(unfinished) == whole
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline import masking
 from pipeline.masking import CLAUSE, INSIDE, SENTENCE, WORD, Document, Draws, Gram, Pair
 
-SPECIAL = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused2]"]
+SPECIAL = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused2]", "<S>"]
 # Ids from FIRST_PLAIN on: 200 characters, their ## forms, marks and pieces of Latin words.
 CHARACTERS = [chr(0x4E00 + i) for i in range(200)]
 MARKS = list("，。；")
@@ -82,7 +82,7 @@ def test_invariants_of_instances(document, config, seed):
         assert size <= config.max_seq_length
         positions = instance.masked_lm_positions
         assert len(positions) <= config.max_predictions_per_seq
-        assert len(positions) <= round(config.masked_lm_prob * size)
+        assert len(positions) <= config.masked_lm_prob * size + 1e-6
         assert positions == sorted(set(positions))
         assert instance.masked_lm_ids == [instance.original_ids[i] for i in positions]
         for i in range(size):
@@ -313,6 +313,16 @@ def test_choose_keeps_the_number_of_words_of_what_did_not_fit():
     assert choose(1) == [three]
     assert choose(100) == grams
     assert choose(0) == []
+
+
+@pytest.mark.parametrize(
+    "num_pieces, prob, most, expected",
+    [(15, 0.1, 9, 1), (19, 0.1, 9, 1), (20, 0.1, 9, 2), (9, 0.1, 9, 0), (100, 0.29, 50, 29)]
+    + [(100, 0.3, 9, 9), (7, 1.0, 9, 7), (7, 0.0, 9, 0)],
+)
+def test_the_budget_is_not_rounded_up(num_pieces, prob, most, expected):
+    limits = config(masked_lm_prob=prob, max_predictions_per_seq=most)
+    assert masking.mask_budget(num_pieces, limits) == expected
 
 
 def test_no_instance_goes_without_masks_if_a_word_fits():

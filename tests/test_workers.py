@@ -1,6 +1,7 @@
 """Worker processes: all tasks, errors that arrive, workers and parents that are killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -93,6 +94,27 @@ def test_workers_end_with_their_parent(root, tmp_path):
     process.wait()
     pids = list(map(int, os.listdir(str(tmp_path))))
     wait_until(lambda: not any(map(is_running, pids)))
+
+
+def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(root, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent("""
+            import os, sys, time
+            from pipeline import workers
+            def work(task):
+                open(os.path.join(sys.argv[1], str(task)), "w").close()
+                time.sleep(0.5)
+            try:
+                list(workers.run_tasks(work, range(100), 2))
+            except KeyboardInterrupt:
+                print("interrupted")
+        """), str(tmp_path)],
+        cwd=str(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    wait_until(lambda: len(os.listdir(str(tmp_path))) == 2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == b"interrupted\n"
+    assert len(os.listdir(str(tmp_path))) <= 6
 
 
 def wait_until(condition):
