@@ -99,8 +99,9 @@ def test_workers_end_with_their_parent(root, tmp_path):
 def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(root, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent("""
-            import os, sys, time
+            import os, signal, sys, time
             from pipeline import workers
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # even under nohup
             def work(task):
                 open(os.path.join(sys.argv[1], str(task)), "w").close()
                 time.sleep(0.5)
