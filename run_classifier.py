@@ -103,14 +103,17 @@ def main(args):
         split: make_input_fn(args, task, tokenizer, split, examples[split]) for split in splits
     }
     model_fn = make_model_fn(args, settings, config, task, optimizer, placement)
-    runner = estimator.make_estimator(model_fn, settings)
+    runner = estimator.make_runner(model_fn, settings, placement)
     run = describe_run(args, start, [tasks.find_file(task, args.data_dir, s) for s in splits])
-    results.write(settings.output_dir, run)
+    if runner.is_chief:
+        results.write(settings.output_dir, run)
     with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (optimizer.num_train_steps, settings.save_checkpoints_steps)
             training.train_and_evaluate(runner, inputs["train"], *steps, end)
-            results.write(settings.output_dir, run)
+        if not runner.is_chief:
+            return
+        results.write(settings.output_dir, run)
         if args.do_eval:
             scores = evaluate(runner, inputs["dev"], examples["dev"])
             results.write(settings.output_dir, run, RESULTS, scores)

@@ -97,7 +97,7 @@ def main(args):
             args.num_train_steps,
         ),
     )
-    runner = estimator.make_estimator(model_fn, settings)
+    runner = estimator.make_runner(model_fn, settings, plan.placement)
     # Both before training, so that bad evaluation files are told at once.
     train_input = args.do_train and make_input_fn(args, plan.train_files, training=True)
     eval_input = args.do_eval and make_input_fn(args, plan.eval_files, training=False)
@@ -107,14 +107,16 @@ def main(args):
     run = results.describe(
         "run_pretraining.py", args, plan.start, config=[args.bert_config_file], records=plan.files
     )
-    results.write(settings.output_dir, run)
+    if runner.is_chief:
+        results.write(settings.output_dir, run)
     with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (args.num_train_steps, settings.save_checkpoints_steps)
             found = training.train_and_evaluate(runner, train_input, *steps, end, evaluation)
         else:
-            found = evaluation.run()
-        results.write(settings.output_dir, run, RESULTS, found)
+            found = evaluation.run() if runner.is_chief else None
+        if runner.is_chief:
+            results.write(settings.output_dir, run, RESULTS, found)
 
 
 # ------------------------------------------------------------------------------- checks

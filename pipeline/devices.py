@@ -1,13 +1,14 @@
-"""Devices: what is there, how much of a batch fits, and sums over replicas."""
+"""Devices: what is there, strategies to use several, how much of a batch fits, and sums."""
 
 import os
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 from absl import flags
 from tensorflow.python.client import device_lib
 
+from pipeline import cluster
 from pipeline.errors import UserError
 
 # What activations may take of a device's free memory: the rest is for the allocator's gaps, the
@@ -34,14 +35,35 @@ class Placement(NamedTuple):
     num_replicas: int
     replica_batch: int  # examples that one replica computes in a step
     micro_batch: int  # of these, the examples that it computes at a time
+    strategy: Optional[tf.distribute.Strategy] = None
 
     @property
     def num_micro_batches(self):
         return self.replica_batch // self.micro_batch
 
+    def describe(self):
+        """Return global, per-replica and micro batch in words."""
+        return "{} examples a step: {} x {} on each replica, micro-batches of {}".format(
+            self.num_replicas * self.replica_batch,
+            self.num_replicas,
+            self.replica_batch,
+            self.micro_batch,
+        )
+
 
 def define_device_flags(options):
     """Define the flags of devices; `options` are keyword arguments of absl's DEFINE functions."""
+    flags.DEFINE_enum(
+        "strategy",
+        "none",
+        sorted(STRATEGIES),
+        "Devices to train on: one (none), all GPUs of this machine (mirrored), or those of several "
+        "machines (multi_worker), which the environment variable TF_CONFIG names.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "require_accelerator", False, "Stop where there is neither GPU nor TPU.", **options
+    )
     flags.DEFINE_integer(
         "micro_batch_size",
         0,
@@ -60,7 +82,70 @@ def define_device_flags(options):
     flags.DEFINE_integer("num_tpu_cores", 8, "TPU: number of cores.", lower_bound=1, **options)
 
 
-# ------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------- strategies
+
+
+def _mirrored():
+    names = [device.name for device in local_gpus()]
+    if names:
+        return tf.distribute.MirroredStrategy(names)
+    names = [device.name for device in tf.config.experimental.list_logical_devices("CPU")]
+    # The default, made for GPUs, waits for ever on CPUs.
+    return tf.distribute.MirroredStrategy(names, tf.distribute.ReductionToOneDevice())
+
+
+def _multi_worker():
+    cluster.read_task()
+    tf.disable_eager_execution()  # or else the strategy starts a server that Estimator cannot use
+    return tf.distribute.experimental.MultiWorkerMirroredStrategy()
+
+
+STRATEGIES = {"none": lambda: None, "mirrored": _mirrored, "multi_worker": _multi_worker}
+
+
+def check(settings):
+    """Hold the flags of devices against each other and against what is there.
+
+    Args:
+        settings: `estimator.RunSettings`.
+
+    Raises:
+        UserError: where they contradict, or an accelerator is required and not found.
+    """
+    if settings.use_tpu and settings.strategy != "none":
+        raise UserError(
+            "--strategy={} and --use_tpu=True contradict: a TPU spreads the work over its cores by "
+            "itself".format(settings.strategy)
+        )
+    if settings.strategy == "multi_worker":
+        cluster.read_task()
+    if settings.require_accelerator and not accelerator(settings):
+        raise UserError(
+            "--require_accelerator=True, but TensorFlow {} finds no GPU here: look at nvidia-smi, "
+            "and install CUDA with pip install 'tensorflow[and-cuda]'".format(tf.version.VERSION)
+        )
+
+
+def accelerator(settings):
+    """Return the kind of accelerator that training uses, GPU or TPU, or None for a CPU."""
+    if settings.use_tpu:
+        return "TPU"
+    return "GPU" if tf.config.experimental.list_physical_devices("GPU") else None
+
+
+def describe(settings):
+    """Return the devices of this machine in words, with their memory."""
+    if settings.use_tpu:
+        return "TPU {}, {} cores".format(
+            settings.tpu_name or settings.master, settings.num_tpu_cores
+        )
+    gpus = ["{} ({})".format(d.name, _gigabytes(d.memory_limit)) for d in local_gpus()]
+    return ", ".join(gpus) or "CPU with {} cores, {} free".format(
+        os.cpu_count(), _gigabytes(free_host_memory())
+    )
+
+
+# ------------------------------------------------------------------------------- placement
 
 
 def place(settings, step_memory):
@@ -76,7 +161,10 @@ def place(settings, step_memory):
     Raises:
         UserError: where a batch cannot be divided as the flags say.
     """
+    strategy = STRATEGIES[settings.strategy]()
     num_replicas = settings.num_tpu_cores if settings.use_tpu else 1
+    if strategy:
+        num_replicas = strategy.num_replicas_in_sync
     replica_batch, rest = divmod(settings.train_batch_size, num_replicas)
     if rest:
         raise UserError(
@@ -94,7 +182,10 @@ def place(settings, step_memory):
                 micro_batch, replica_batch, settings.train_batch_size, num_replicas
             )
         )
-    return Placement(num_replicas, replica_batch, micro_batch)
+    return Placement(num_replicas, replica_batch, micro_batch, strategy)
+
+
+# ------------------------------------------------------------------------------- memory
 
 
 class Memory(NamedTuple):
@@ -150,12 +241,32 @@ def free_memory(use_tpu=False):
     """Return the `Memory` that training can use here."""
     if use_tpu:
         return Memory("TPU", TPU_CORE_BYTES)
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True  # without it the look alone would take all memory
-    limits = [d.memory_limit for d in device_lib.list_local_devices(config) if "GPU" in d.name]
+    limits = [device.memory_limit for device in local_gpus()]
     if limits:
         return Memory("GPU", min(limits))
     return Memory("CPU", free_host_memory())
+
+
+def local_gpus():
+    """Return the GPUs of this machine: objects with `name` and `memory_limit`, in bytes."""
+    if not tf.config.experimental.list_physical_devices("GPU"):
+        return []
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True  # without it the look alone would take all memory
+    found = device_lib.list_local_devices(config)
+    return [device for device in found if device.device_type == "GPU"]
+
+
+def session_config(settings):
+    """Return the ConfigProto of the sessions on CPU and GPU."""
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.gpu_options.allow_growth = True
+    if settings.strategy == "mirrored":
+        config.device_count["CPU"] = len(tf.config.experimental.list_logical_devices("CPU"))
+    elif settings.strategy == "none" and not local_gpus():
+        # One operation at a time, on all cores: several at once are slower by 7%.
+        config.inter_op_parallelism_threads = 1
+    return config
 
 
 # (limit, usage, statistics) of the memory controller, for cgroup versions 2 and 1.
@@ -217,8 +328,11 @@ def sum_over_replicas(values, use_tpu=False):
     if use_tpu:
         stacked = tf.tpu.cross_replica_sum(stacked)
     elif tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        context = tf.distribute.get_replica_context()
-        stacked = context.all_reduce(tf.distribute.ReduceOp.SUM, stacked)
+
+        def reduce(strategy, values):
+            return strategy.extended.reduce_to(tf.distribute.ReduceOp.SUM, values, values)
+
+        stacked = tf.distribute.get_replica_context().merge_call(reduce, args=(stacked,))
     return dict(zip(names, tf.unstack(stacked, num=len(names))))
 
 

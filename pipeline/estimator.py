@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
-from pipeline import checkpoint, devices, hooks
+from pipeline import checkpoint, cluster, devices, hooks
 from pipeline.errors import UserError
 
 # Steps from one point of TensorBoard's curves to the next.
@@ -59,6 +59,8 @@ class RunSettings(NamedTuple):
     keep_checkpoint_max: int
     iterations_per_loop: int
     random_seed: int
+    strategy: str
+    require_accelerator: bool
     micro_batch_size: int
     use_tpu: bool
     tpu_name: Optional[str]
@@ -154,9 +156,10 @@ def run_settings(args):
     """Return the `RunSettings` that parsed flags ask for.
 
     Raises:
-        UserError: for a TPU without a name or with local paths.
+        UserError: for devices that are not there, a TPU without a name or with local paths.
     """
     settings = RunSettings(**{name: getattr(args, name) for name in RunSettings._fields})
+    devices.check(settings)
     if settings.use_tpu:
         if not (settings.tpu_name or settings.master):
             raise UserError("--use_tpu=True needs --tpu_name=NAME or grpc://ADDRESS:8470")
@@ -186,34 +189,48 @@ def start(settings, step_memory=None):
     """
     tf.logging.set_verbosity(tf.logging.INFO)
     logging.set_verbosity(logging.INFO)  # of what knows no TensorFlow
-    found = [device.name for device in tf.config.experimental.list_physical_devices()]
     placement = devices.place(settings, step_memory) if step_memory else None
-    batches = "batch of {} on {} replicas of {}, micro-batches of {}"
     tf.logging.info(
         "TensorFlow %s, numpy %s, Python %s; %s; %s",
         tf.version.VERSION,
         np.__version__,
         sys.version.split()[0],
-        "TPU " + str(settings.tpu_name or settings.master) if settings.use_tpu else found,
-        batches.format(settings.train_batch_size, *placement) if placement else "no training",
+        devices.describe(settings),
+        placement.describe() if placement else "no training",
     )
-    if not settings.use_tpu and not any("GPU" in device for device in found):
+    if devices.accelerator(settings) is None:
         tf.logging.warning("No GPU found: running on the CPU")
     return placement
 
 
-def make_estimator(model_fn, settings):
+def make_runner(model_fn, settings, placement=None):
+    """Return the `cluster.Runner` that trains and evaluates `model_fn`.
+
+    Args:
+        model_fn: as `make_model_fn` makes it.
+        settings: `RunSettings`.
+        placement: `devices.Placement` where there is training.
+    """
+    task = cluster.read_task() if settings.strategy == "multi_worker" else None
+    with cluster.alone():
+        local = _make_estimator(model_fn, settings)
+    if not (placement and placement.strategy):
+        return cluster.Runner(local, local, task)
+    with contextlib.nullcontext() if task else cluster.alone():
+        trainer = _make_estimator(model_fn, settings, placement.strategy)
+    return cluster.Runner(local, trainer, task)
+
+
+def _make_estimator(model_fn, settings, strategy=None):
     """Return the TPUEstimator that runs `model_fn` on TPU, GPU or CPU."""
-    cluster = None
+    resolver = None
     if settings.use_tpu and settings.tpu_name:
-        cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project
         )
     tpu = tf.estimator.tpu
-    session_config = tf.ConfigProto(allow_soft_placement=True)
-    session_config.gpu_options.allow_growth = True
     config = tpu.RunConfig(
-        cluster=cluster,
+        cluster=resolver,
         master=settings.master,
         model_dir=settings.output_dir,
         save_checkpoints_steps=None,  # hooks.CheckpointHook saves
@@ -222,7 +239,8 @@ def make_estimator(model_fn, settings):
         keep_checkpoint_max=settings.keep_checkpoint_max,
         tf_random_seed=settings.random_seed,
         log_step_count_steps=None,  # hooks.ProgressHook tells more
-        session_config=None if settings.use_tpu else session_config,
+        session_config=None if settings.use_tpu else devices.session_config(settings),
+        train_distribute=strategy,
         tpu_config=tpu.TPUConfig(
             iterations_per_loop=settings.iterations_per_loop,
             num_shards=settings.num_tpu_cores,
@@ -260,7 +278,8 @@ def make_model_fn(forward, settings, training=None, new_variables=None):
             train_op, sums = _train_op(features, forward, settings, training)
             return spec(
                 mode,
-                loss=sums["loss"],
+                # Estimator adds the replicas' losses of a strategy up by itself.
+                loss=sums["loss"] if settings.use_tpu else train_op.sums["loss"],
                 train_op=train_op.op,
                 training_hooks=_training_hooks(sums, train_op, settings, training.num_steps),
                 scaffold_fn=_restore(settings, new_variables, is_training=True),
@@ -365,9 +384,7 @@ def _training_hooks(sums, train_op, settings, num_train_steps):
     shown.update(train_op.scalars)
     for name, scalar in shown.items():
         tf.summary.scalar(name, scalar)
-    return [
-        hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, sums["tokens"])
-    ]
+    return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, sums["tokens"])]
 
 
 @contextlib.contextmanager

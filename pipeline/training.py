@@ -48,7 +48,7 @@ def train(runner, input_fn, max_steps, save_steps, signals):
     """Train up to a global step, save on the way and at the end, stop where it diverges.
 
     Args:
-        runner: Estimator.
+        runner: `cluster.Runner`.
         input_fn: its input function.
         max_steps: int, the global step to stop at.
         save_steps: int, steps from one checkpoint to the next.
@@ -60,7 +60,7 @@ def train(runner, input_fn, max_steps, save_steps, signals):
     """
     guard = hooks.DivergenceGuard(runner.model_dir)
     session_hooks = [guard, hooks.SignalHook(signals)]
-    if runner.config.is_chief:
+    if runner.is_chief:
         session_hooks.append(
             hooks.CheckpointHook(runner.model_dir, save_steps, guard.check_weights)
         )
@@ -93,7 +93,7 @@ def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluat
         evaluation: `Evaluation`, or None for none.
 
     Returns:
-        dict, the results of the last evaluation; None without one.
+        dict, the results of the last evaluation; None without one, or if another machine made it.
     """
     folder = runner.model_dir
     checkpoint.remove_unfinished(folder)
@@ -102,10 +102,10 @@ def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluat
     seen = read_history(folder, step)
     while step < max_steps:
         if every and step and step % every == 0 and step not in seen:
-            _evaluate(folder, evaluation)
+            _evaluate(runner, evaluation)
         step = min(max_steps, (step // every + 1) * every) if every else max_steps
         train(runner, input_fn, step, save_steps, signals)
-    return _evaluate(folder, evaluation) if evaluation else None
+    return _evaluate(runner, evaluation) if evaluation else None
 
 
 def read_history(folder, last_step=math.inf):
@@ -119,7 +119,10 @@ def read_history(folder, last_step=math.inf):
     return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
 
 
-def _evaluate(folder, evaluation):
+def _evaluate(runner, evaluation):
+    if not runner.is_chief:  # which evaluates meanwhile
+        return None
+    folder = runner.model_dir
     results = evaluation.run()
     step, value = results["global_step"], results[evaluation.metric]
     sign = 1 if evaluation.higher_is_better else -1

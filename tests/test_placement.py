@@ -1,49 +1,65 @@
 """However a batch is divided, run_pretraining.py trains the same weights."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from test_run_pretraining import PREDICTIONS, SEQUENCE, run
 
-import modeling
-from pipeline import records
+import run_pretraining
+from pipeline import examples, records
 from pipeline.errors import UserError
 
 STEPS, BATCH = 3, 8
-FLAGS = {
-    "train_batch_size": BATCH,
-    "num_train_steps": STEPS,
-    "num_warmup_steps": 0,
-    "learning_rate": 0.02,
-    "do_eval": False,
-    "eval_input_file": None,
-}
+SEQUENCE, PREDICTIONS = 16, 4
+# The command line of run_pretraining.py on so many logical CPU devices.
+ON_CPUS = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
+tf.config.set_logical_device_configuration(cpu, devices)
+import run_pretraining
+from pipeline import cli
+cli.run(run_pretraining.main, run_pretraining.define_flags)
+"""
+
+
+def flags(workspace, folder, **changes):
+    values = {
+        "input_file": workspace / "train.tfrecord",
+        "bert_config_file": workspace / "config.json",
+        "output_dir": workspace / folder,
+        "max_seq_length": SEQUENCE,
+        "max_predictions_per_seq": PREDICTIONS,
+        "train_batch_size": BATCH,
+        "num_train_steps": STEPS,
+        "num_warmup_steps": 0,
+        "learning_rate": 0.02,
+        "do_train": True,
+    }
+    return dict(values, **changes)
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """Config without dropout, records of 1 to PREDICTIONS masked pieces, and a run in `whole`."""
     folder = tmp_path_factory.mktemp("placement")
-    config = modeling.AlbertConfig(
-        vocab_size=60,
-        embedding_size=8,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        max_position_embeddings=SEQUENCE,
-    )
-    (folder / "config.json").write_text(config.to_json_string())
+    without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    helpers.write_config(folder, 60, SEQUENCE, **without)
     write_uneven_records(str(folder / "train.tfrecord"))
-    run(folder, output_dir=folder / "whole", **FLAGS)
+    helpers.run(run_pretraining, flags(folder, "whole"))
     return folder
 
 
 def write_uneven_records(path):
     random = np.random.RandomState(0)
-    schema = records.pretraining_schema(SEQUENCE, PREDICTIONS)
+    schema = examples.pretraining_schema(SEQUENCE, PREDICTIONS)
     with records.RecordWriter(path) as writer:
         for number in range(STEPS * BATCH):
             values = {
@@ -72,14 +88,71 @@ def assert_same_weights(folder, reference):
 
 @pytest.mark.parametrize("micro_batch", [1, 4])
 def test_micro_batches_equal_one_batch(workspace, micro_batch, caplog):
-    folder = workspace / str(micro_batch)
+    folder = "micro_batch_{}".format(micro_batch)
     with caplog.at_level("INFO", logger="tensorflow"):
-        run(workspace, output_dir=folder, micro_batch_size=micro_batch, **FLAGS)
+        helpers.run(run_pretraining, flags(workspace, folder, micro_batch_size=micro_batch))
     assert "micro-batches of {}".format(micro_batch) in caplog.text
-    assert_same_weights(folder, workspace / "whole")
+    assert_same_weights(workspace / folder, workspace / "whole")
 
 
-def test_a_micro_batch_that_does_not_divide_is_refused(workspace):
-    with pytest.raises(UserError, match="--micro_batch_size=3 does not divide the 8 examples"):
-        run(workspace, output_dir=workspace / "none", micro_batch_size=3, **FLAGS)
+def start(root, values, num_cpus, **environment):
+    """Start run_pretraining.py on logical CPUs."""
+    command = [sys.executable, "-c", ON_CPUS, str(num_cpus)] + helpers.arguments(values)
+    return subprocess.Popen(
+        command,
+        cwd=str(root),
+        env=dict(os.environ, **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
+
+
+def test_replicas_with_micro_batches_equal_one_batch(workspace, root):
+    values = flags(workspace, "mirrored", strategy="mirrored", micro_batch_size=2)
+    process = start(root, values, num_cpus=2)
+    log, _ = process.communicate()
+    assert process.returncode == 0, log
+    assert "8 examples a step: 2 x 4 on each replica, micro-batches of 2" in log
+    assert_same_weights(workspace / "mirrored", workspace / "whole")
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def test_machines_equal_one_and_the_chief_alone_evaluates(workspace, root):
+    """Two processes train, each on half a batch, and the first evaluates after step 2 and 3."""
+    values = flags(workspace, "machines", strategy="multi_worker", do_eval=True, eval_every_steps=2)
+    cluster = {"worker": ["localhost:{}".format(port) for port in free_ports(2)]}
+    processes = []
+    for index in range(2):
+        task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        processes.append(start(root, values, num_cpus=1, TF_CONFIG=json.dumps(task)))
+    logs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(logs)
+    assert_same_weights(workspace / "machines", workspace / "whole")
+    history = (workspace / "machines" / "eval_history.jsonl").read_text()
+    assert [json.loads(line)["global_step"] for line in history.splitlines()] == [2, 3]
+    assert "Results in" in logs[0] and "Results in" not in logs[1]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"micro_batch_size": 3}, "--micro_batch_size=3 does not divide the 8 examples"),
+        ({"strategy": "multi_worker"}, "TF_CONFIG"),
+        ({"strategy": "mirrored", "use_tpu": True, "tpu_name": "a"}, "contradict"),
+        ({"require_accelerator": True}, "no GPU"),
+    ],
+)
+def test_devices_that_do_not_fit_are_named_before_anything_is_written(workspace, changes, words):
+    with pytest.raises(UserError, match=words):
+        helpers.run(run_pretraining, flags(workspace, "none", **changes))
     assert not (workspace / "none").exists()

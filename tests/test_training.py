@@ -10,6 +10,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from pipeline import hooks, training
+from pipeline.cluster import Runner
 from pipeline.errors import UserError
 from pipeline.signals import OrderlyEnd
 
@@ -53,7 +54,7 @@ def make_runner(folder, learning_rate=0.1, **params):
         str(folder), save_checkpoints_steps=None, save_checkpoints_secs=None, keep_checkpoint_max=3
     )
     params["learning_rate"] = learning_rate
-    return tf.estimator.Estimator(model_fn, config=config, params=params)
+    return Runner(tf.estimator.Estimator(model_fn, config=config, params=params))
 
 
 class Evaluator:
