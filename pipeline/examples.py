@@ -182,12 +182,20 @@ def read_frames(stream):
     sizes = {}  # by head, since lengths repeat: bytes of the frame
     while True:
         head = data[begin : begin + _HEAD_BYTES]
-        end = begin + sizes.get(head, _FRAME_BYTES)
-        if end > len(data):
-            if is_end and not head:
-                return
-            if is_end:
-                raise LostRecords(offset + begin, "the file ends inside it")
+        size = sizes.get(head)
+        if size is None and len(head) == _HEAD_BYTES:
+            length = _LENGTH.unpack_from(head)[0]
+            if _frame_head(length) != head:
+                raise LostRecords(offset + begin, "its length is damaged")
+            size = sizes[head] = length + _FRAME_BYTES
+        end = begin + (size or _FRAME_BYTES)
+        if end <= len(data):
+            checksum = end - _CHECKSUM.size
+            record = data[begin + _HEAD_BYTES : checksum]
+            is_sound = data[checksum:end] == _checksum(record)
+            yield Frame(offset + begin, offset + end, record if is_sound else None)
+            begin = end
+        elif not is_end:
             try:
                 more = stream.read(max(_READ_BYTES, end - begin))
             except (OSError, EOFError, zlib.error) as error:
@@ -195,16 +203,10 @@ def read_frames(stream):
                     raise
                 raise LostRecords(offset + begin, str(error)) from error
             data, offset, begin, is_end = data[begin:] + more, offset + begin, 0, not more
-        elif head not in sizes:
-            length = _LENGTH.unpack_from(head)[0]
-            if _frame_head(length) != head:
-                raise LostRecords(offset + begin, "its length is damaged")
-            sizes[head] = length + _FRAME_BYTES
+        elif head:
+            raise LostRecords(offset + begin, "the file ends inside it")
         else:
-            record = data[begin + _HEAD_BYTES : end - _CHECKSUM.size]
-            is_sound = data[end - _CHECKSUM.size : end] == _checksum(record)
-            yield Frame(offset + begin, offset + end, record if is_sound else None)
-            begin = end
+            return
 
 
 _LENGTH = struct.Struct("<Q")

@@ -20,8 +20,9 @@ PARALLEL_READS = 16
 # Blocks read as one where the order is that of the files, for the same reason.
 SEQUENTIAL_BLOCKS = 16
 LARGEST_READ = 1 << 22  # bytes
-# TensorFlow 1.15 has none.
+# TensorFlow 1.15 has none; it also crashes where a session ends while it interleaves in parallel.
 HAS_OFFSETS = hasattr(tf.raw_ops, "TFRecordDatasetV2")
+READ_CALLS = tf.data.experimental.AUTOTUNE if HAS_OFFSETS else None
 
 
 def in_order(index):
@@ -65,7 +66,7 @@ def shuffled(index, seed, pool_size, first=0):
             records = tf.data.Dataset.from_tensor_slices(blocks[head:tail]).interleave(
                 lambda block: read_block(block).batch(tf.gather(count_of_block, block)),
                 cycle_length=PARALLEL_READS,
-                num_parallel_calls=tf.data.experimental.AUTOTUNE,
+                num_parallel_calls=READ_CALLS,
             )
             records = records.unbatch().batch(size)  # one element: string [size]
             return records.map(lambda pool: tf.gather(pool, order[first_of_pool:]))

@@ -218,6 +218,7 @@ def make_input_fn(
     stored = check_records(files, schema)
     index = record_index.load_index(files, folder, settings.skip_damaged)
     if training:
+        _warn_of_large_files(index, settings.shuffle_buffer)
         order = record_index.training_order(index, seed, settings.shuffle_buffer)
         record_index.remember_order(folder, order, is_resumed=first_example() > 0)
 
@@ -236,6 +237,19 @@ def make_input_fn(
         return batches.prefetch(settings.prefetch_batches or tf.data.experimental.AUTOTUNE)
 
     return input_fn
+
+
+def _warn_of_large_files(index, shuffle_buffer):
+    for file, count in zip(index.file, index.count):
+        if index.is_gzipped[file] and count > shuffle_buffer:
+            tf.logging.warning(
+                "%s is gzipped, so that all of its %d records are in memory at a time and not "
+                "--shuffle_buffer=%d of them: make more or uncompressed files",
+                index.paths[file],
+                count,
+                shuffle_buffer,
+            )
+            return
 
 
 class Part(NamedTuple):

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_pretraining
-from pipeline import checkpoint, cli, examples, records
+from pipeline import checkpoint, cli, examples, record_index, records
 
 SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
 
@@ -105,7 +105,7 @@ def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
     argv = [sys.executable] + command(workspace, "killed", save_checkpoints_steps=1)
     output = workspace / "killed"
     moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
-    for _ in range(int(os.environ.get("KILLS", "3"))):
+    for _ in range(int(os.environ.get("KILLS", "2"))):
         before = checkpoint.latest_step(str(output))
         process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
         try:
@@ -116,6 +116,7 @@ def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
+    assert (output / record_index.CACHE_NAME).exists()
     assert 0 < checkpoint.latest_step(str(output)) < STEPS
     subprocess.run(argv, cwd=str(root), stderr=subprocess.DEVNULL, check=True)
     assert_same_bits(output, uninterrupted)

@@ -61,7 +61,7 @@ def parse(records):
 ALL = [(file, number) for file, size in enumerate(SIZES) for number in range(size)]
 
 
-@pytest.mark.parametrize("has_offsets", [True, False])
+@pytest.mark.parametrize("has_offsets", sorted({False, record_order.HAS_OFFSETS}))
 def test_the_order_of_the_files(index, monkeypatch, has_offsets):
     monkeypatch.setattr(record_order, "HAS_OFFSETS", has_offsets)
     with tf.Graph().as_default(), tf.Session() as session:

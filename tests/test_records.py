@@ -235,6 +235,15 @@ def test_gzipped_and_plain_files_mix(tmp_path):
         assert sorted(numbers_of(read(input_fn, {"batch_size": 3}, batches=1))) == [0, 1, 2]
 
 
+def test_large_gzipped_files_are_told(tmp_path, caplog):
+    files = [write(tmp_path / name, range(9), compress=name == "b") for name in "ab"]
+    for size in (9, 8):
+        settings = records.InputSettings(shuffle_buffer=size)
+        assert not caplog.records
+        records.make_input_fn(files, SCHEMA, True, settings=settings)
+    assert "b is gzipped, so that all of its 9 records are in memory" in caplog.text
+
+
 def test_the_index_is_kept_and_another_order_is_told(tmp_path, caplog):
     files = [write(tmp_path / name, range(9)) for name in "ab"]
     folder = str(tmp_path / "out")
