@@ -164,7 +164,7 @@ def test_memory_is_held_against_the_device(micro_batch, fits, monkeypatch, caplo
     plan = preflight.Plan(
         settings=types.SimpleNamespace(use_tpu=False),
         step_memory=devices.StepMemory(weights, example),
-        placement=devices.Placement(None, 1, 72, micro_batch),
+        placement=devices.Placement(1, 72, micro_batch),
     )
     with caplog.at_level("WARNING", logger="tensorflow"):
         assert "examples at a time; 0.82 GB are free on the GPU" in preflight.look_at_memory(plan)
