@@ -221,7 +221,10 @@ def _dense_gradients(loss, variables):
     Sparse gradients are made dense before anything else: of rows that occur twice the norm would
     count the parts, not their sum.
     """
-    pairs = list(zip(tf.gradients(loss, variables), variables))
+    # Gradients of a shared weight are added two at a time, in an order that is always the same.
+    in_order = tf.AggregationMethod.EXPERIMENTAL_TREE
+    gradients = tf.gradients(loss, variables, aggregation_method=in_order)
+    pairs = list(zip(gradients, variables))
     without = [variable.op.name for gradient, variable in pairs if gradient is None]
     if without:
         tf.logging.info("Not trained, for the loss does not depend on them: %s", ", ".join(without))

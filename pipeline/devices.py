@@ -258,9 +258,16 @@ def local_gpus():
 
 
 def session_config(settings):
-    """Return the ConfigProto of the sessions on CPU and GPU."""
+    """Return the ConfigProto of the sessions on CPU and GPU.
+
+    TensorFlow's arithmetic optimizer makes one sum of many (AddN) of the sums of two that
+    `optimization` builds. AddN begins with the one of its inputs whose memory it can reuse, and
+    which one that is depends on timing: the last bits of gradients of shared weights would change.
+    """
     config = tf.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
+    rewriting = config.graph_options.rewrite_options
+    rewriting.arithmetic_optimization = rewriting.OFF
     if settings.strategy == "mirrored":
         config.device_count["CPU"] = len(tf.config.experimental.list_logical_devices("CPU"))
     elif settings.strategy == "none" and not local_gpus():

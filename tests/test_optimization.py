@@ -1,5 +1,7 @@
 """AdamW, the schedule and the training operation: recorded runs, numpy, replicas, resume."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -12,6 +14,7 @@ from optimization import (
     create_train_op,
     learning_rate_schedule,
 )
+from pipeline import devices
 from pipeline.errors import UserError
 
 CONFIG = OptimizerConfig("lamb", learning_rate=0.1, num_train_steps=10)
@@ -320,3 +323,26 @@ def test_gradients_that_are_not_finite_do_not_pass_unseen():
         variables, (scalars,) = train(CONFIG, 1, features=bad * np.ones([4, 3], np.float32))
         assert not np.isfinite(scalars["grad_norm"])
         assert np.all(np.isnan(variables["dense/bias"]))
+
+
+def deepened_loss(_):
+    """Return a loss that one weight enters five times."""
+    weight = tf.get_variable("weight", [8, 8])
+    hidden = tf.ones([4, 8])
+    for _ in range(5):
+        hidden = tf.tanh(tf.matmul(hidden, weight))
+    return {"loss": tf.reduce_sum(hidden)}
+
+
+def test_gradients_of_a_shared_weight_are_added_in_one_order():
+    """A sum of more than two (AddN) starts with whichever input is ready to be written over."""
+    metadata = tf.RunMetadata()
+    config = devices.session_config(types.SimpleNamespace(strategy="none"))
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        train_op = create_train_op(deepened_loss, CONFIG)
+        session.run(tf.global_variables_initializer())
+        options = tf.RunOptions(output_partition_graphs=True)
+        session.run(train_op.op, options=options, run_metadata=metadata)
+    graphs = metadata.partition_graphs
+    sums = [len(node.input) for graph in graphs for node in graph.node if node.op == "AddN"]
+    assert sums and max(sums) == 2
