@@ -70,8 +70,11 @@ class MomentOptimizer(tf.train.Optimizer):
         self._beta2 = beta2
         self._epsilon = epsilon
         self._exclude_from_weight_decay = tuple(exclude_from_weight_decay)
+        self.ratios = {}  # Variable's name to float32 [], of the update that was built last.
 
-    def apply_reduced_gradients(self, strategy, grads_and_vars, global_step, scale=None):
+    def apply_reduced_gradients(
+        self, strategy, grads_and_vars, global_step, scale=None, is_taken=None
+    ):
         """Apply gradients that were reduced over the replicas before, and count one step.
 
         The inherited `apply_gradients` reduces them itself, too late to clip them as a whole.
@@ -81,13 +84,16 @@ class MomentOptimizer(tf.train.Optimizer):
           grads_and_vars: list of pairs of a dense gradient, mirrored as its variable, and this.
           global_step: integer variable, incremented by one after the update.
           scale: float32 scalar Tensor that the gradients are multiplied with; None for 1.
+          is_taken: bool scalar Tensor; where False, variables and slots stay as they are, the step
+            is counted all the same. None for True.
 
         Returns:
           An operation.
         """
 
         def update(variable, gradient):
-            return self._apply_dense(gradient if scale is None else scale * gradient, variable)
+            gradient = gradient if scale is None else scale * gradient
+            return self._apply_dense(gradient, variable, is_taken)
 
         with tf.name_scope(self.get_name()):
             with tf.init_scope():
@@ -108,7 +114,7 @@ class MomentOptimizer(tf.train.Optimizer):
         learning_rate = self._call_if_callable(self._learning_rate)
         self._learning_rate_tensor = tf.convert_to_tensor(learning_rate, name="learning_rate")
 
-    def _apply_dense(self, grad, var):
+    def _apply_dense(self, grad, var, is_taken=None):
         m, v = [self.get_slot(var, slot_name) for slot_name in self.slot_names]
         next_m = self._beta1 * m + (1.0 - self._beta1) * grad
         next_v = self._beta2 * v + (1.0 - self._beta2) * tf.square(grad)
@@ -116,7 +122,10 @@ class MomentOptimizer(tf.train.Optimizer):
         if self._is_decayed(var):
             update += self._weight_decay * var
         step_size = tf.cast(self._learning_rate_tensor, update.dtype) * self._ratio(var, update)
-        return tf.group(m.assign(next_m), v.assign(next_v), var.assign_sub(step_size * update))
+        if is_taken is None:
+            return tf.group(m.assign(next_m), v.assign(next_v), var.assign_sub(step_size * update))
+        pairs = ((m, next_m), (v, next_v), (var, var - step_size * update))
+        return tf.group(*[old.assign(tf.where_v2(is_taken, new, old)) for old, new in pairs])
 
     def _resource_apply_dense(self, grad, handle):
         return self._apply_dense(grad, handle)
@@ -133,13 +142,18 @@ class MomentOptimizer(tf.train.Optimizer):
 
     def _is_decayed(self, var):
         """Tell whether the variable's name matches none of the patterns excluded from decay."""
-        name = re.sub(r"(/replica_\d+)?:\d+$", "", var.name)
+        name = _name(var)
         return not any(re.search(pattern, name) for pattern in self._exclude_from_weight_decay)
 
     def _ratio(self, var, update):
         """Return what the learning rate is multiplied with for this variable: float or scalar."""
         del var, update
         return 1.0
+
+
+def _name(variable):
+    """Return a variable's name, the same one on every replica."""
+    return re.sub(r"(/replica_\d+)?:\d+$", "", variable.name)
 
 
 class Scheme(NamedTuple):
@@ -176,4 +190,6 @@ class LAMBOptimizer(MomentOptimizer):
         # tf.nn.l2_loss is half the squared norm, in a single pass.
         weight, change = tf.nn.l2_loss(var), tf.nn.l2_loss(update)
         both = tf.logical_and(weight > 0.0, change > 0.0)
-        return tf.where(both, tf.sqrt(weight / change), tf.ones_like(weight))
+        ratio = tf.where(both, tf.sqrt(weight / change), tf.ones_like(weight))
+        self.ratios.setdefault(_name(var), ratio)  # The first replica's: all have the same.
+        return ratio

@@ -36,7 +36,11 @@ class TrainOp(NamedTuple):
 
     op: tf.Operation
     sums: Dict[str, tf.Tensor]  # What was added up over this replica's micro-batches, the loss too.
-    scalars: Dict[str, tf.Tensor]  # learning_rate, grad_norm (before clipping): float32 scalars.
+    # float32 scalars: learning_rate, grad_norm (before clipping), trust_ratio_min and
+    # trust_ratio_max with LAMB, loss_scale if there is one.
+    scalars: Dict[str, tf.Tensor]
+    # Of these, what must be finite. A step that the loss scale skips has a grad_norm of 0 here.
+    watched: Dict[str, tf.Tensor]
 
 
 class AdamWeightDecayOptimizer(MomentOptimizer):
@@ -136,7 +140,15 @@ def learning_rate_schedule(config, global_step):
     return tf.where(step < config.num_warmup_steps, warming, decayed)
 
 
-def create_train_op(forward, config, num_micro_batches=1, use_tpu=False, variables=None):
+def create_train_op(
+    forward,
+    config,
+    num_micro_batches=1,
+    use_tpu=False,
+    variables=None,
+    scale_loss=False,
+    compiled=False,
+):
     """Make the operation of one training step.
 
     To be called once in each replica of a tf.distribute strategy, in each TPU shard, or without
@@ -152,6 +164,8 @@ def create_train_op(forward, config, num_micro_batches=1, use_tpu=False, variabl
       num_micro_batches: int, parts that this replica computes one after the other.
       use_tpu: bool, whether the graph is built for TPU shards.
       variables: list of variables to train; all trainable ones where absent.
+      scale_loss: bool, scale the loss as `LossScale` does: needed for float16 and for nothing else.
+      compiled: bool, compile gradients and update by XLA.
 
     Returns:
       A TrainOp. Its op updates the variables, then increments the global step by one.
@@ -163,30 +177,154 @@ def create_train_op(forward, config, num_micro_batches=1, use_tpu=False, variabl
     global_step = tf.train.get_or_create_global_step()
     learning_rate = learning_rate_schedule(config, global_step)
     optimizer = create_optimizer(config, learning_rate)
-    first = forward(0)
-    gradients, variables = _dense_gradients(first["loss"], variables or tf.trainable_variables())
-
-    def compute(index):
-        sums = forward(index)
-        return _dense_gradients(sums["loss"], variables)[0], sums
-
-    gradients, sums = accumulate((gradients, first), compute, num_micro_batches)
+    loss_scale = LossScale() if scale_loss else None
+    gradients, sums, variables = _accumulated_gradients(
+        forward, num_micro_batches, variables, loss_scale, compiled
+    )
     if use_tpu:
         gradients = [tf.tpu.cross_replica_sum(gradient) for gradient in gradients]
 
-    def update(strategy, gradients):
+    def reduce_and_update(strategy, gradients):
         total = tf.distribute.ReduceOp.SUM
         gradients = strategy.extended.batch_reduce_to(total, list(zip(gradients, variables)))
-        # Every replica holds the same sum: the norm of one copy will do.
-        norm = tf.global_norm([strategy.experimental_local_results(g)[0] for g in gradients])
-        op = optimizer.apply_reduced_gradients(
-            strategy, list(zip(gradients, variables)), global_step, _scale(norm, config.clip_norm)
-        )
-        return op, norm
+
+        def update():
+            pairs = list(zip(gradients, variables))
+            return _update(strategy, optimizer, pairs, global_step, config.clip_norm, loss_scale)
+
+        # A program is one device's.
+        return _compile(update) if compiled and strategy.num_replicas_in_sync == 1 else update()
 
     # Without a strategy this is the default one, of a single replica, where the sum is no work.
-    op, grad_norm = tf.distribute.get_replica_context().merge_call(update, args=(gradients,))
-    return TrainOp(op, sums, {"learning_rate": learning_rate, "grad_norm": grad_norm})
+    replica = tf.distribute.get_replica_context()
+    scalars, watched = replica.merge_call(reduce_and_update, args=(gradients,))
+    rate = {"learning_rate": learning_rate}
+    return TrainOp(scalars["grad_norm"].op, sums, dict(rate, **scalars), dict(rate, **watched))
+
+
+def _accumulated_gradients(forward, num_micro_batches, variables, loss_scale, compiled):
+    """Return gradients over all micro-batches, the sums of `forward`, and the variables."""
+    trained = []
+
+    def differentiate(sums, variables):
+        loss = loss_scale.value * sums["loss"] if loss_scale else sums["loss"]
+        return _dense_gradients(loss, variables)
+
+    def compute(index):
+        sums = forward(index)
+        return differentiate(sums, trained)[0], sums
+
+    def compute_all():
+        first = forward(0)
+        gradients, found = differentiate(first, variables or tf.trainable_variables())
+        trained.extend(found)
+        return accumulate((gradients, first), compute, num_micro_batches)
+
+    gradients, sums = _compile(compute_all) if compiled else compute_all()
+    return gradients, sums, trained
+
+
+def _update(strategy, optimizer, grads_and_vars, global_step, clip_norm, loss_scale):
+    """Clip the gradients as a whole and apply them.
+
+    Returns:
+      (scalars, watched) of `TrainOp`, but for the learning rate; each is there when all variables
+      are updated.
+    """
+    # Every replica holds the same sum: the norm of one copy will do.
+    norm = tf.global_norm([strategy.experimental_local_results(g)[0] for g, _ in grads_and_vars])
+    is_taken, watched_norm, scalars = None, norm, {}
+    if loss_scale:
+        norm /= loss_scale.value
+        is_taken = tf.is_finite(norm)
+        watched_norm = tf.where(loss_scale.may_skip(is_taken), tf.zeros([]), norm)
+        scalars["loss_scale"] = loss_scale.value
+    scale = _scale(norm, clip_norm)
+    if loss_scale:
+        scale = (1.0 if scale is None else scale) / loss_scale.value
+    op = optimizer.apply_reduced_gradients(strategy, grads_and_vars, global_step, scale, is_taken)
+    if loss_scale:
+        op = tf.group(op, loss_scale.update(strategy, is_taken))
+    scalars["grad_norm"] = norm
+    if optimizer.ratios:
+        ratios = tf.stack([optimizer.ratios[name] for name in sorted(optimizer.ratios)])
+        scalars["trust_ratio_min"] = tf.reduce_min(ratios)
+        scalars["trust_ratio_max"] = tf.reduce_max(ratios)
+    with tf.control_dependencies([op]):
+        return tf.nest.map_structure(tf.identity, (scalars, {"grad_norm": watched_norm}))
+
+
+def _compile(function):
+    """Return what `function` returns, a nested structure of tensors, as computed by XLA."""
+    structures = []
+
+    def computation():
+        structures.append(function())
+        return tf.nest.flatten(structures[0])
+
+    flat = tf.xla.experimental.compile(computation)
+    return tf.nest.pack_sequence_as(structures[0], flat)
+
+
+class LossScale:
+    """What a float16 loss is multiplied with, lest small gradients become 0 (arXiv 1710.03740).
+
+    It halves where a gradient is not finite, and that step is skipped; after `GROWTH_STEPS` steps
+    without, it doubles. Both its variables go into the checkpoint.
+
+    Attributes:
+      value: float32 scalar Tensor, the scale of this step.
+    """
+
+    FIRST = 2.0**15
+    # Where even this is too much, the gradient itself is not finite.
+    LEAST = 1.0
+    GROWTH_STEPS = 2000
+
+    def __init__(self):
+        options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        # The root scope, whatever scope the caller is in.
+        with tf.variable_scope(tf.VariableScope(reuse=tf.AUTO_REUSE)):
+            self._scale = tf.get_variable(
+                "loss_scale", [], tf.float32, tf.constant_initializer(self.FIRST), **options
+            )
+            self._good_steps = tf.get_variable(
+                "good_steps", [], tf.int32, tf.zeros_initializer(), **options
+            )
+        self.value = tf.identity(self._scale)
+
+    def may_skip(self, is_finite):
+        """Tell whether the step has to be skipped, and a smaller scale may help: bool scalar."""
+        return tf.logical_and(tf.logical_not(is_finite), self.value > self.LEAST)
+
+    def update(self, strategy, is_finite):
+        """Return the operation that sets the scale of the next step."""
+        good_steps = tf.identity(self._good_steps) + 1
+        grows = good_steps >= self.GROWTH_STEPS
+        kept = tf.where(grows, 2.0 * self.value, self.value)
+        halved = tf.maximum(0.5 * self.value, self.LEAST)
+        counts_on = tf.logical_and(is_finite, tf.logical_not(grows))
+        scale = tf.where(is_finite, kept, halved)
+        good_steps = tf.where(counts_on, good_steps, tf.zeros_like(good_steps))
+        pairs = ((self._scale, scale), (self._good_steps, good_steps))
+        return tf.group(
+            *[
+                strategy.extended.update(variable, lambda v, value: v.assign(value), args=(value,))
+                for variable, value in pairs
+            ]
+        )
+
+
+def _run_compiled(function):
+    """Return what `function` returns, a nested structure, computed by XLA as one program."""
+    structure = []
+
+    def computation():
+        structure.append(function())
+        flat = tf.nest.flatten(structure[0])
+        return [x for x in flat if tf.is_tensor(x)], ...
+
+    return structure
 
 
 def accumulate(first, compute, count):

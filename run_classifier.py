@@ -94,7 +94,9 @@ def main(args):
     config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
     config.check_sequence_length(args.max_seq_length)
     tokenizer = load_tokenizer(args, config.vocab_size)
-    placement = estimator.start(settings, step_memory(args, config) if args.do_train else None)
+    placement = estimator.start(
+        settings, step_memory(args, settings, config) if args.do_train else None
+    )
     start = find_start(args, settings)
     settings = settings._replace(init_checkpoint=start.checkpoint)
     examples = {split: tasks.load_examples(task, args.data_dir, split) for split in splits}
@@ -215,11 +217,14 @@ def make_input_fn(args, task, tokenizer, split, examples):
     )
 
 
-def step_memory(args, config):
+def step_memory(args, settings, config):
     """Return what a training step needs of a device's memory."""
+    execution = modeling.Execution(**devices.execution_fields(settings))
     return devices.StepMemory(
         num_weights=sum(modeling.count_parameters(config).values()),
-        bytes_per_example=modeling.activation_bytes(config, args.max_seq_length, 0),
+        bytes_per_example=modeling.activation_bytes(
+            config, args.max_seq_length, execution=execution
+        ),
     )
 
 
@@ -230,14 +235,12 @@ def loss_weights(features):
 
 def make_model_fn(args, settings, config, task, optimizer, placement):
     """Return what `estimator.make_model_fn` makes of this script's model."""
-    execution = modeling.Execution(one_hot_embeddings=settings.use_tpu)
+    execution = modeling.Execution(**devices.execution_fields(settings))
     return estimator.make_model_fn(
         make_forward(config, len(task.labels), execution),
         settings,
         estimator.Training(
-            functools.partial(
-                optimization.create_train_op, config=optimizer, use_tpu=settings.use_tpu
-            ),
+            functools.partial(optimization.create_train_op, config=optimizer),
             loss_weights,
             placement,
             optimizer.num_train_steps,

@@ -86,12 +86,10 @@ def main(args):
     plan = preflight.run(CHECKS, args)
     settings = plan.settings
     model_fn = estimator.make_model_fn(
-        make_forward(plan.config, modeling.Execution(one_hot_embeddings=settings.use_tpu)),
+        make_forward(plan.config, plan.execution),
         settings,
         estimator.Training(
-            functools.partial(
-                optimization.create_train_op, config=plan.optimizer, use_tpu=settings.use_tpu
-            ),
+            functools.partial(optimization.create_train_op, config=plan.optimizer),
             loss_weights,
             plan.placement,
             args.num_train_steps,
@@ -221,12 +219,13 @@ def input_files(args):
 
 
 def look_at_devices(plan):
-    """Decide how a batch is spread over the devices; sets `step_memory` and `placement`."""
+    """Decide how a batch is computed; sets `execution`, `step_memory` and `placement`."""
     args = plan.args
+    plan.execution = modeling.Execution(**devices.execution_fields(plan.settings))
     plan.step_memory = devices.StepMemory(
         num_weights=plan.num_weights,
         bytes_per_example=modeling.activation_bytes(
-            plan.config, args.max_seq_length, args.max_predictions_per_seq
+            plan.config, args.max_seq_length, args.max_predictions_per_seq, plan.execution
         ),
     )
     plan.placement = estimator.start(plan.settings, plan.step_memory if args.do_train else None)

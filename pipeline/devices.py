@@ -22,6 +22,9 @@ TPU_CORE_BYTES = 8 << 30
 CPU_ACTIVATION_BYTES = 2 << 30
 
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
 class StepMemory(NamedTuple):
     """What a training step needs of a device's memory."""
 
@@ -72,6 +75,24 @@ def define_device_flags(options):
         lower_bound=0,
         **options,
     )
+    flags.DEFINE_enum(
+        "precision",
+        "float32",
+        sorted(PRECISIONS),
+        "Type of the activations; weights, LayerNorm, softmax and losses stay float32. float16 is "
+        "for GPUs before A100, with a loss scale that finds itself; bfloat16 needs none.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "recompute_activations",
+        False,
+        "Keep only the inputs of the layers and compute the rest again for the gradient: a "
+        "third more time, a fraction of the memory.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "use_xla", False, "Compile whole training steps by XLA: slow to start.", **options
+    )
     flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.", **options)
     flags.DEFINE_string(
         "tpu_name", None, "TPU: its name, or an address such as grpc://10.240.1.66:8470.", **options
@@ -117,6 +138,8 @@ def check(settings):
             "--strategy={} and --use_tpu=True contradict: a TPU spreads the work over its cores by "
             "itself".format(settings.strategy)
         )
+    if settings.use_tpu and settings.precision == "float16":
+        raise UserError("--precision=float16 does not exist on a TPU: use bfloat16")
     if settings.strategy == "multi_worker":
         cluster.read_task()
     if settings.require_accelerator and not accelerator(settings):
@@ -131,6 +154,18 @@ def accelerator(settings):
     if settings.use_tpu:
         return "TPU"
     return "GPU" if tf.config.experimental.list_physical_devices("GPU") else None
+
+
+def execution_fields(settings):
+    """Return how a model is computed on these devices: the fields of `modeling.Execution`."""
+    on_cpu = accelerator(settings) is None
+    return {
+        "dtype": settings.precision,
+        "recompute": settings.recompute_activations,
+        # TensorFlow 1 cannot; with use_xla everything is compiled.
+        "fused": on_cpu and not settings.use_xla and not tf.version.VERSION.startswith("1."),
+        "one_hot_embeddings": settings.use_tpu,
+    }
 
 
 def describe(settings):

@@ -40,7 +40,7 @@ class BatchShare(NamedTuple):
 class Training(NamedTuple):
     """What `make_model_fn` needs for training."""
 
-    create_train_op: Callable  # of (function of a micro-batch's index, number of micro-batches)
+    create_train_op: Callable  # `optimization.create_train_op` with its config
     loss_weights: Callable  # of features: name -> float32 [], the sums behind BatchShare.totals
     placement: devices.Placement
     num_steps: int  # the global step that training ends at, for the ETA
@@ -62,6 +62,9 @@ class RunSettings(NamedTuple):
     strategy: str
     require_accelerator: bool
     micro_batch_size: int
+    precision: str
+    recompute_activations: bool
+    use_xla: bool
     use_tpu: bool
     tpu_name: Optional[str]
     tpu_zone: Optional[str]
@@ -314,7 +317,13 @@ def _train_op(features, forward, settings, training):
         outputs = forward(part, tf.estimator.ModeKeys.TRAIN, share)
         return dict(outputs.scalars, loss=outputs.loss, tokens=outputs.tokens)
 
-    train_op = training.create_train_op(forward_part, num_micro_batches=num_parts)
+    train_op = training.create_train_op(
+        forward_part,
+        num_micro_batches=num_parts,
+        use_tpu=settings.use_tpu,
+        scale_loss=settings.precision == "float16",
+        compiled=settings.use_xla and not settings.use_tpu,  # a TPU compiles everything
+    )
     return train_op, devices.sum_over_replicas(train_op.sums, settings.use_tpu)
 
 
@@ -379,7 +388,7 @@ def _training_hooks(sums, train_op, settings, num_train_steps):
     """Show and watch the scalars; a TPU cannot fetch tensors of its graph."""
     if settings.use_tpu:
         return []
-    hooks.watch(dict(train_op.scalars, loss=sums["loss"]))
+    hooks.watch(dict(train_op.watched, loss=sums["loss"]))
     shown = {name: sums[name] for name in sorted(sums) if name != "tokens"}
     shown.update(train_op.scalars)
     for name, scalar in shown.items():

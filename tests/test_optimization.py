@@ -54,7 +54,8 @@ def train(config, steps, features=BATCH[0], directory=None, **options):
     With a directory: continue from the checkpoint that lies there, and leave one.
     """
     with tf.Graph().as_default(), tf.Session() as session:
-        train_op = create_train_op(forward_of(tf.constant(features)), config, **options)
+        parts = [tf.constant(features)] * options.get("num_micro_batches", 1)
+        train_op = create_train_op(forward_of(*parts), config, **options)
         session.run(tf.global_variables_initializer())
         saver = tf.train.Saver()
         if directory and tf.train.latest_checkpoint(directory):
@@ -219,15 +220,17 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path):
     assert {name for name, _ in tf.train.list_variables(str(tmp_path))} == set(whole)
 
 
+@pytest.mark.parametrize("scale_loss", [False, True])
 @pytest.mark.parametrize("config", CONFIGS)
-def test_mirrored_replicas_equal_one_device_on_the_sum_of_gradients(config):
+def test_mirrored_replicas_equal_one_device_on_the_sum_of_gradients(config, scale_loss):
     config = config._replace(clip_norm=0.3, exclude_from_weight_decay=("bias$",), weight_decay=0.5)
     with tf.Graph().as_default():
         strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
 
         def step():
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            return create_train_op(forward_of(tf.gather(tf.constant(BATCH), replica)), config)
+            forward = forward_of(tf.gather(tf.constant(BATCH), replica))
+            return create_train_op(forward, config, scale_loss=scale_loss)
 
         with strategy.scope():
             train_op = strategy.extended.call_for_each_replica(step)
@@ -242,7 +245,9 @@ def test_mirrored_replicas_equal_one_device_on_the_sum_of_gradients(config):
     with tf.Graph().as_default(), tf.Session() as session:
         with tf.variable_scope("", reuse=tf.AUTO_REUSE):
             losses = [model_loss(tf.constant(features)) for features in BATCH]
-        train_op = create_train_op(lambda index: {"loss": tf.add_n(losses)}, config)
+        train_op = create_train_op(
+            lambda index: {"loss": tf.add_n(losses)}, config, scale_loss=scale_loss
+        )
         session.run(tf.global_variables_initializer())
         single_norms = [session.run(train_op).scalars["grad_norm"] for _ in range(3)]
         single = {v.op.name: session.run(v) for v in tf.global_variables()}
@@ -306,6 +311,92 @@ def test_size_of_the_graph_does_not_depend_on_the_number_of_micro_batches():
             create_train_op(lambda index: {"loss": model_loss(tf.ones([4, 3]))}, CONFIG, count)
             sizes.append(len(graph.as_graph_def().SerializeToString()))
     assert abs(sizes[0] - sizes[1]) < 100
+
+
+def test_range_of_trust_ratios_is_told():
+    gradients, _ = gradients_and_norm(BATCH[0])
+    config = CONFIG._replace(clip_norm=0.0, weight_decay=0.0)
+    start, _ = train(config, 0)
+    _, (scalars,) = train(config, 1)
+    ratios = []
+    for name, gradient in gradients.items():
+        update = 0.1 * gradient / (np.sqrt(0.001 * np.square(gradient)) + config.epsilon)
+        ratios.append(np.linalg.norm(start[name]) / np.linalg.norm(update))
+    np.testing.assert_allclose(scalars["trust_ratio_min"], min(ratios), rtol=1e-4)
+    np.testing.assert_allclose(scalars["trust_ratio_max"], max(ratios), rtol=1e-4)
+    assert min(ratios) < max(ratios)
+    _, (scalars,) = train(config._replace(optimizer="adamw"), 1)
+    assert set(scalars) == {"learning_rate", "grad_norm"}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_scaled_loss_changes_nothing_but_the_checkpoint(config):
+    config = config._replace(clip_norm=0.3)
+    plain, plain_scalars = train(config, 3)
+    scaled, scalars = train(config, 3, scale_loss=True)
+    assert scaled.pop("loss_scale") == 2.0**15 and scaled.pop("good_steps") == 3
+    assert_same(scaled, plain, rtol=1e-5, atol=1e-6)
+    for one, other in zip(scalars, plain_scalars):
+        assert one.pop("loss_scale") == 2.0**15
+        assert_same(one, other, rtol=1e-5)
+
+
+def scaled_steps(features, steps, first_scale=None, num_micro_batches=1):
+    """Train with a scaled loss on features [4, 3] that may differ from step to step."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        feed = tf.placeholder(tf.float32, [4, 3])
+        forward = forward_of(*[feed] * num_micro_batches)
+        train_op = create_train_op(forward, CONFIG, num_micro_batches, scale_loss=True)
+        session.run(tf.global_variables_initializer())
+        variables = {v.op.name: v for v in tf.global_variables()}
+        if first_scale:
+            session.run(variables["loss_scale"].assign(first_scale))
+        states, ran = [session.run(variables)], []
+        for step in range(steps):
+            ran.append(session.run(train_op, {feed: features(step)}))
+            states.append(session.run(variables))
+        return states, ran
+
+
+@pytest.mark.parametrize("num_micro_batches", [1, 3])
+def test_a_step_whose_gradient_overflows_is_skipped_and_halves_the_scale(num_micro_batches):
+    states, ran = scaled_steps(
+        lambda step: BATCH[0] * (1e18 if step == 1 else 1.0), 3, num_micro_batches=num_micro_batches
+    )
+    before, after = states[1:3]
+    changed = {name for name in after if np.any(after[name] != before[name])}
+    assert changed == {"global_step", "loss_scale", "good_steps"}
+    assert [state["global_step"] for state in states] == [0, 1, 2, 3]
+    assert [state["loss_scale"] for state in states] == [2.0**15, 2.0**15, 2.0**14, 2.0**14]
+    assert [state["good_steps"] for state in states] == [0, 1, 0, 1]
+    assert not np.isfinite(ran[1].scalars["grad_norm"]) and ran[1].watched["grad_norm"] == 0
+    assert np.any(states[3]["dense/kernel"] != states[2]["dense/kernel"])
+    assert ran[2].watched["grad_norm"] == ran[2].scalars["grad_norm"] > 0
+
+
+def test_a_gradient_that_no_scale_makes_finite_is_seen_and_not_applied():
+    states, ran = scaled_steps(lambda step: np.full([4, 3], np.nan), 3, first_scale=2.0)
+    assert [state["loss_scale"] for state in states] == [2.0, 1.0, 1.0, 1.0]
+    watched = [step.watched["grad_norm"] for step in ran]
+    assert watched[0] == 0 and np.isnan(watched[1:]).all()
+    np.testing.assert_array_equal(states[3]["dense/kernel"], states[0]["dense/kernel"])
+
+
+def test_the_scale_doubles_after_many_good_steps(monkeypatch):
+    monkeypatch.setattr(optimization.LossScale, "GROWTH_STEPS", 3)
+    states, _ = scaled_steps(lambda step: BATCH[0], 7, first_scale=8.0)
+    assert [state["loss_scale"] for state in states] == [8, 8, 8, 16, 16, 16, 32, 32]
+    assert [state["good_steps"] for state in states] == [0, 1, 2, 0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize("scale_loss", [False, True])
+def test_a_compiled_step_is_the_same_step(scale_loss):
+    options = {"scale_loss": scale_loss, "num_micro_batches": 2}
+    plain, plain_scalars = train(CONFIG, 2, **options)
+    compiled, scalars = train(CONFIG, 2, compiled=True, **options)
+    assert_same(compiled, plain, rtol=1e-5, atol=1e-6)
+    for one, other in zip(scalars, plain_scalars):
+        assert_same(one, other, rtol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", sorted(optimization.OPTIMIZERS))
