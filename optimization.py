@@ -315,18 +315,6 @@ class LossScale:
         )
 
 
-def _run_compiled(function):
-    """Return what `function` returns, a nested structure, computed by XLA as one program."""
-    structure = []
-
-    def computation():
-        structure.append(function())
-        flat = tf.nest.flatten(structure[0])
-        return [x for x in flat if tf.is_tensor(x)], ...
-
-    return structure
-
-
 def accumulate(first, compute, count):
     """Add up nested structures of tensors, in a graph whose size does not depend on their number.
 
