@@ -101,7 +101,8 @@ def create(job, observer):
 
     Args:
         job: `Job`.
-        observer: has `blocks(done)` and `shards(number)`, which are told of what is done.
+        observer: has `blocks(done, expansion)` and `shards(number)`, which are told of what is
+            done; `expansion` is how many bytes of text a byte of the input has, gzipped or not.
 
     Returns:
         The manifest, a dict.
@@ -207,20 +208,42 @@ def _difference(old, new):
 
 def _make_blocks(job, observer):
     """Make the runs of all blocks; return the indices of those, and the sha256 of the inputs."""
-    digests = {path: hashlib.sha256() for path in job.inputs}
-    blocks = (
-        block
-        for number, path in enumerate(job.inputs)
-        for block in corpus.read_blocks(
-            number, path, job.block_bytes, job.maker.format, digest=digests[path]
-        )
-    )
+    reader = _Reader(job)
     indices = []
     make = functools.partial(_make_block, job)
-    for done in workers.run_tasks(make, blocks, job.num_workers):
+    for done in workers.run_tasks(make, reader.read_blocks(), job.num_workers):
         indices.append(done.index)
-        observer.blocks(done)
-    return sorted(indices), {path: digest.hexdigest() for path, digest in digests.items()}
+        observer.blocks(done, max(reader.text_bytes / reader.stored_bytes, 1))
+    return sorted(indices), {path: digest.hexdigest() for path, digest in reader.digests.items()}
+
+
+class _Reader:
+    """Reads all input files once.
+
+    Attributes:
+        digests: dict from path to the sha256 of what has been read of it.
+        stored_bytes, text_bytes: int, how much has been read, and what it is if not gzipped.
+    """
+
+    def __init__(self, job):
+        self._job = job
+        self.digests = {path: hashlib.sha256() for path in job.inputs}
+        self.stored_bytes = self.text_bytes = 0
+
+    def read_blocks(self):
+        """Yield the blocks of all files."""
+        job = self._job
+        for number, self._path in enumerate(job.inputs):
+            for block in corpus.read_blocks(
+                number, self._path, job.block_bytes, job.maker.format, digest=self
+            ):
+                self.text_bytes += len(block.data)
+                yield block
+
+    def update(self, data):
+        """Take what has been read of the current file, bytes."""
+        self.digests[self._path].update(data)
+        self.stored_bytes += len(data)
 
 
 def _make_block(job, block):

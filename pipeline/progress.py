@@ -13,13 +13,12 @@ class Progress:
     """A context manager with the methods that `creation.create` calls.
 
     Args:
-        total_bytes: int, of the input as it is read; of gzipped files it is not known, and more
-            comes.
+        total_bytes: int, of the input as it is stored.
         num_shards: int.
     """
 
     def __init__(self, total_bytes, num_shards):
-        self._total = total_bytes
+        self._stored = self._total = total_bytes
         self._num_shards = num_shards
         self._is_terminal = sys.stderr.isatty()
         self._start = self._told = time.time()
@@ -32,8 +31,9 @@ class Progress:
         if self._is_terminal:
             sys.stderr.write("\n")
 
-    def blocks(self, done):
-        """Count a `creation.Done`."""
+    def blocks(self, done, expansion):
+        """Count a `creation.Done`; so far a byte of the input was `expansion` bytes of text."""
+        self._total = self._stored * expansion
         self._bytes += done.num_bytes
         self._instances += done.num_instances
         if not done.is_new:
