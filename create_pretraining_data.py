@@ -328,7 +328,7 @@ def _instance_maker(args, tokenizer, segmenter):
 
 
 def _show(job, tokenizer, number):
-    block = next(corpus.read_blocks(0, job.inputs[0], job.block_bytes, job.maker.format))
+    block = next(corpus.read_blocks(0, job.inputs[0], job.block_bytes(), job.maker.format))
     tokenized = job.maker.tokenize(block)
     print(show.show_instances(job.maker, tokenized, tokenizer.inv_vocab, number), flush=True)
 

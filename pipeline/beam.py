@@ -35,7 +35,7 @@ def create(job, runner, options):
     _let_workers_import()
     creation.remove_outputs(job)
     pipeline_options = PipelineOptions(list(options), runner=runner)
-    size = job.block_bytes
+    size = job.block_bytes()
     counts_path = job.outputs[0] + ".counts" + files.TEMPORARY_SUFFIX
     try:
         pipeline = beam.Pipeline(options=pipeline_options)

@@ -46,9 +46,8 @@ class Job(NamedTuple):
     num_workers: int
     compress: bool
 
-    @property
     def block_bytes(self):
-        """The least size of a block."""
+        """Return the least size of a block, which depends on the sizes of all files."""
         return corpus.block_bytes(sum(map(files.size, self.inputs)))
 
     @property
@@ -58,7 +57,10 @@ class Job(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What is known of a block: `num_bytes` read, `num_instances` made of them, now or before."""
+    """What is known of some blocks: bytes read, instances made of them, now or before.
+
+    `index` is that of the first of them.
+    """
 
     index: int
     num_bytes: int
@@ -208,10 +210,12 @@ def _difference(old, new):
 
 def _make_blocks(job, observer):
     """Make the runs of all blocks; return the indices of those, and the sha256 of the inputs."""
-    reader = _Reader(job)
+    min_bytes = job.block_bytes()
+    reader = _Reader(job, min_bytes)
     indices = []
-    make = functools.partial(_make_block, job)
-    for done in workers.run_tasks(make, reader.read_blocks(), job.num_workers):
+    make = functools.partial(_make_runs, job)
+    tasks = _together(reader.read_blocks(), min_bytes)
+    for done in workers.run_tasks(make, tasks, job.num_workers):
         indices.append(done.index)
         observer.blocks(done, max(reader.text_bytes / reader.stored_bytes, 1))
     return sorted(indices), {path: digest.hexdigest() for path, digest in reader.digests.items()}
@@ -225,8 +229,9 @@ class _Reader:
         stored_bytes, text_bytes: int, how much has been read, and what it is if not gzipped.
     """
 
-    def __init__(self, job):
+    def __init__(self, job, min_bytes):
         self._job = job
+        self._min_bytes = min_bytes
         self.digests = {path: hashlib.sha256() for path in job.inputs}
         self.stored_bytes = self.text_bytes = 0
 
@@ -235,7 +240,7 @@ class _Reader:
         job = self._job
         for number, self._path in enumerate(job.inputs):
             for block in corpus.read_blocks(
-                number, self._path, job.block_bytes, job.maker.format, digest=self
+                number, self._path, self._min_bytes, job.maker.format, digest=self
             ):
                 self.text_bytes += len(block.data)
                 yield block
@@ -246,25 +251,52 @@ class _Reader:
         self.stored_bytes += len(data)
 
 
-def _make_block(job, block):
-    digest = hashlib.sha256(block.data).hexdigest()
-    before = job.spill.read_done(block.index)
+def _together(blocks, min_bytes):
+    """Yield lists of blocks: the many of small files together, so that there are few runs."""
+    together, num_bytes = [], 0
+    for block in blocks:
+        together.append(block)
+        num_bytes += len(block.data)
+        if num_bytes >= min_bytes:
+            yield together
+            together, num_bytes = [], 0
+    if together:
+        yield together
+
+
+def _make_runs(job, blocks):
+    """Make the runs of some blocks, under the index of the first; return what is `Done`."""
+    index = blocks[0].index
+    num_bytes = sum(len(block.data) for block in blocks)
+    digest = _digest(blocks)
+    before = job.spill.read_done(index)
     if before and before["sha256"] == digest:
-        return Done(block.index, len(block.data), before["statistics"].get("instances", 0), False)
-    tokenized = job.maker.tokenize(block)
-    statistics = tokenized.statistics
+        return Done(index, num_bytes, before["statistics"].get("instances", 0), False)
+    statistics, unknown = collections.Counter(), collections.Counter()
 
     def make_and_count():
-        for made in job.maker.make_records(tokenized):
-            statistics.update(made.statistics)
-            yield made
+        for block in blocks:
+            tokenized = job.maker.tokenize(block)
+            statistics.update(tokenized.statistics)
+            unknown.update(tokenized.unknown)
+            for made in job.maker.make_records(tokenized):
+                statistics.update(made.statistics)
+                yield made
 
     def done():
-        unknown = dict(instances.commonest(tokenized.unknown, MAX_UNKNOWN))
-        return {"sha256": digest, "statistics": statistics, "unknown": unknown}
+        commonest = dict(instances.commonest(unknown, MAX_UNKNOWN))
+        return {"sha256": digest, "statistics": statistics, "unknown": commonest}
 
-    job.spill.write_block(block.index, make_and_count(), done)
-    return Done(block.index, len(block.data), statistics["instances"], True)
+    job.spill.write_block(index, make_and_count(), done)
+    return Done(index, num_bytes, statistics["instances"], True)
+
+
+def _digest(blocks):
+    digest = hashlib.sha256()
+    for block in blocks:
+        head = "{} {} {}\n".format(block.index, block.is_cut, len(block.data))
+        digest.update(head.encode("ascii") + block.data)
+    return digest.hexdigest()
 
 
 def merge_counts(counts):

@@ -16,6 +16,7 @@ import pytest
 import create_pretraining_data
 from pipeline import cli, files, shuffle
 from pipeline.errors import UserError
+from pipeline.manifest import read_manifest
 
 SHARDS = ["out-0000{}-of-00003.tfrecord".format(i) for i in range(3)]
 
@@ -172,6 +173,29 @@ def test_a_run_killed_while_it_tidies_up_leaves_nothing(
     assert len(list((tmp_path / (SHARDS[0] + ".work")).iterdir())) > 4
     run_here(root, text, tmp_path, *flags)
     assert found(tmp_path) == whole
+
+
+def test_small_files_are_made_together(root, text, tmp_path, monkeypatch):
+    documents = text.read_text(encoding="utf-8").split("\n\n")[:40]
+    (tmp_path / "many").mkdir()
+    for number, document in enumerate(documents):
+        (tmp_path / "many" / "{:02d}.txt".format(number)).write_text(document, encoding="utf-8")
+    calls = collections.Counter()
+
+    def counted(call):
+        def count(*args):
+            calls[call.__name__] += 1
+            return call(*args)
+
+        return count
+
+    monkeypatch.setattr(shuffle.Spill, "write_block", counted(shuffle.Spill.write_block))
+    monkeypatch.setattr(files, "size", counted(files.size))
+    run_here(root, tmp_path / "many" / "*.txt", tmp_path / "made")
+    assert calls["write_block"] == 1
+    assert calls["size"] < 4 * 40  # no more for each file if there are more files
+    counts = read_manifest(str(tmp_path / "made" / SHARDS[0]))["counts"]
+    assert counts["documents"] == 40
 
 
 def test_two_runs_at_a_time_are_refused(root, text, tmp_path, monkeypatch):
