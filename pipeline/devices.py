@@ -239,9 +239,8 @@ def largest_micro_batch(replica_batch, step_memory, memory):
         memory: `Memory`.
     """
     weights = BYTES_PER_WEIGHT * step_memory.num_weights
-    usable = max(0, int(USABLE_SHARE * memory.free) - weights)
-    if memory.device == "CPU":
-        usable = min(usable, CPU_ACTIVATION_BYTES)
+    fits = max(0, int(USABLE_SHARE * memory.free) - weights)
+    usable = min(fits, CPU_ACTIVATION_BYTES) if memory.device == "CPU" else fits
     powers = [2**n for n in range(replica_batch.bit_length()) if replica_batch % 2**n == 0]
     fitting = [
         size
@@ -257,10 +256,10 @@ def largest_micro_batch(replica_batch, step_memory, memory):
         _gigabytes(memory.free),
         memory.device,
         _gigabytes(weights),
-        _gigabytes(usable),
-        " (more makes a CPU no faster)" if usable == CPU_ACTIVATION_BYTES else "",
+        _gigabytes(fits),
+        " (beyond {} a CPU gets no faster)".format(_gigabytes(usable)) if usable < fits else "",
     )
-    if not fitting:
+    if step_memory.bytes_per_example > fits:
         tf.logging.warning(
             "By this estimate not even one example fits: try --recompute_activations=True, "
             "or a smaller --max_seq_length"
