@@ -211,6 +211,7 @@ def make_input_fn(args, task, tokenizer, split, examples):
         schema,
         training=split == "train",
         seed=args.random_seed,
+        batch_size=args.train_batch_size,
         first_example=lambda: checkpoint.latest_step(args.output_dir) * args.train_batch_size,
         folder=args.output_dir,
         settings=records.input_settings(args),

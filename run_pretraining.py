@@ -262,6 +262,7 @@ def make_input_fn(args, files, training):
         pretraining_schema(args.max_seq_length, args.max_predictions_per_seq),
         training,
         seed=args.random_seed,
+        batch_size=args.train_batch_size,
         first_example=lambda: checkpoint.latest_step(args.output_dir) * args.train_batch_size,
         folder=args.output_dir,
         settings=records.input_settings(args),

@@ -240,13 +240,15 @@ class Order(NamedTuple):
     files: List[List]  # [name, number of records] of each file
     seed: int
     shuffle_buffer: int
+    batch_size: int
 
 
-def training_order(index, seed, shuffle_buffer):
+def training_order(index, seed, shuffle_buffer, batch_size):
     """Return the `Order` of the records of a `RecordIndex`."""
     counts = np.bincount(index.file, index.count, len(index.paths)).astype(int).tolist()
     names = map(os.path.basename, index.paths)
-    return Order([list(pair) for pair in zip(names, counts)], seed, shuffle_buffer)
+    pairs = [list(pair) for pair in zip(names, counts)]
+    return Order(pairs, seed, shuffle_buffer, batch_size)
 
 
 def remember_order(folder, order, is_resumed):
@@ -263,8 +265,8 @@ def remember_order(folder, order, is_resumed):
         return
     if before and is_resumed:
         logging.warning(
-            "%s was trained with other records until now (%s): their order is another one from "
-            "here on, so that some may come again, and others later",
+            "%s was trained on records in another order until now (%s): from here on some may come "
+            "again and others later",
             folder,
             ", ".join(_differences(before, order._asdict())),
         )
@@ -285,8 +287,8 @@ def _differences(old, new):
         words.append("files in another order")
     words += [
         "{} {} instead of {}".format(name, new[name], old[name])
-        for name in ("seed", "shuffle_buffer")
-        if old[name] != new[name]
+        for name in Order._fields[1:]
+        if old.get(name) != new[name]
     ]
     return words
 

@@ -200,7 +200,7 @@ def make_input_fn(
         schema: tuple of `Feature`; shorter stored lists are padded with zeros to its lengths.
         training: bool.
         seed: int, of the order.
-        batch_size: int, used where the `params` of the Estimator have no "batch_size".
+        batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
         first_example: function that returns an int, the position to start training at; called
             whenever the input function is.
         folder: str, the output folder, where the index of the files is kept; None for nowhere.
@@ -219,7 +219,7 @@ def make_input_fn(
     index = record_index.load_index(files, folder, settings.skip_damaged)
     if training:
         _warn_of_large_files(index, settings.shuffle_buffer)
-        order = record_index.training_order(index, seed, settings.shuffle_buffer)
+        order = record_index.training_order(index, seed, settings.shuffle_buffer, batch_size)
         record_index.remember_order(folder, order, is_resumed=first_example() > 0)
 
     def input_fn(params=None, input_context=None):

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 
+import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import modeling
 import run_pretraining
-from pipeline import checkpoint, cli, examples, record_index, records
+from pipeline import checkpoint, examples, record_index, records
 
 SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
 
@@ -22,18 +22,9 @@ SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
 def workspace(tmp_path_factory):
     """A folder with a model config, and with 300 records in two files."""
     folder = tmp_path_factory.mktemp("resume")
-    config = modeling.AlbertConfig(
-        vocab_size=60,
-        embedding_size=8,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        max_position_embeddings=SEQUENCE,
+    helpers.write_config(
+        folder, 60, SEQUENCE, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1
     )
-    (folder / "config.json").write_text(config.to_json_string())
     draws = np.random.RandomState(0)
     schema = examples.pretraining_schema(SEQUENCE, PREDICTIONS)
     for name in ("a", "b"):
@@ -52,11 +43,11 @@ def workspace(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(workspace):
     """The output folder of a run from its first step to its last."""
-    run_pretraining.main(cli.parse(run_pretraining.define_flags, command(workspace, "whole")))
+    helpers.run(run_pretraining, flags(workspace, "whole"))
     return workspace / "whole"
 
 
-def command(workspace, output, **changes):
+def flags(workspace, output, **changes):
     values = {
         "input_file": workspace / "*.tfrecord",
         "bert_config_file": workspace / "config.json",
@@ -70,7 +61,7 @@ def command(workspace, output, **changes):
         "num_warmup_steps": 5,
     }
     values.update(changes)
-    return ["run_pretraining.py"] + ["--{}={}".format(*item) for item in values.items()]
+    return values
 
 
 def assert_same_bits(folder, expected):
@@ -87,22 +78,22 @@ def assert_same_bits(folder, expected):
 
 def test_training_with_evaluations_goes_on_at_the_right_record(workspace, uninterrupted):
     """Each evaluation ends the input of training, which then starts anew."""
-    argv = command(workspace, "parts", do_eval=True, eval_every_steps=43)
-    run_pretraining.main(cli.parse(run_pretraining.define_flags, argv))
+    values = flags(workspace, "parts", do_eval=True, eval_every_steps=43)
+    helpers.run(run_pretraining, values)
     assert_same_bits(workspace / "parts", uninterrupted)
 
 
 def test_another_order_gives_other_weights(workspace, uninterrupted):
     """What the other tests compare depends on the order of the records."""
-    argv = command(workspace, "other", shuffle_buffer=300)
-    run_pretraining.main(cli.parse(run_pretraining.define_flags, argv))
+    helpers.run(run_pretraining, flags(workspace, "other", shuffle_buffer=300))
     with pytest.raises(AssertionError):
         assert_same_bits(workspace / "other", uninterrupted)
 
 
 def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
     """SIGKILL at random moments; with a checkpoint every step most are while one is written."""
-    argv = [sys.executable] + command(workspace, "killed", save_checkpoints_steps=1)
+    values = flags(workspace, "killed", save_checkpoints_steps=1)
+    argv = [sys.executable, "run_pretraining.py"] + helpers.arguments(values)
     output = workspace / "killed"
     moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
     for _ in range(int(os.environ.get("KILLS", "2"))):

@@ -263,9 +263,9 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
 def order(tmp_path):
     """A function that remembers the order of files of these names."""
 
-    def remember(names, is_resumed, seed=1, shuffle_buffer=100):
+    def remember(names, is_resumed, seed=1, shuffle_buffer=100, batch_size=8):
         index = load_index([str(tmp_path / name) for name in names])
-        found = record_index.training_order(index, seed, shuffle_buffer)
+        found = record_index.training_order(index, seed, shuffle_buffer, batch_size)
         record_index.remember_order(str(tmp_path), found, is_resumed)
 
     for name in "abc":
@@ -279,6 +279,7 @@ def order(tmp_path):
         ("ac", {}, "(without b, with c)"),
         ("ab", {"seed": 2}, "(seed 2 instead of 1)"),
         ("ab", {"shuffle_buffer": 9}, "(shuffle_buffer 9 instead of 100)"),
+        ("ab", {"batch_size": 4}, "(batch_size 4 instead of 8)"),
         ("ba", {}, "(files in another order)"),
     ],
 )

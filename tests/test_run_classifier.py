@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_classifier
-from pipeline import cli, records
+from pipeline import cli, records, training
 from pipeline.errors import UserError
 from pipeline.examples import classification_schema
 
@@ -103,6 +103,25 @@ def test_learns_what_can_be_learned(trained):
     assert results["eval_examples"] == ODD
     table = (trained / "out" / "eval_results.txt").read_text()
     assert re.search(r"^eval_accuracy +1$", table, re.MULTILINE)
+
+
+def test_a_run_that_stopped_goes_on_at_the_right_record(workspace, monkeypatch):
+    """Not a bit differs from the run that did not stop: weights, slots, dropout, records."""
+    train = training.train_and_evaluate
+
+    def in_parts(runner, input_fn, max_steps, *settings):
+        for step in (3, max_steps):
+            train(runner, input_fn, step, *settings)
+
+    run(workspace, output_dir=workspace / "whole", do_train=True, num_train_epochs=0.3)
+    monkeypatch.setattr(training, "train_and_evaluate", in_parts)
+    run(workspace, output_dir=workspace / "parts", do_train=True, num_train_epochs=0.3)
+    whole, parts = (
+        tf.train.load_checkpoint(str(workspace / folder)) for folder in ("whole", "parts")
+    )
+    assert whole.get_tensor("global_step") == 12
+    for name in whole.get_variable_to_shape_map():
+        assert whole.get_tensor(name).tobytes() == parts.get_tensor(name).tobytes(), name
 
 
 def test_predictions_are_named_and_in_order(trained):
