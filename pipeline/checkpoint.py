@@ -25,7 +25,9 @@ LAYOUT_MARKS = (
 RENAMES = ((r"^module/", ""),)
 
 # Not weights of a model: quietly passed over.
-NOT_WEIGHTS = re.compile(r"(^|/)(global_step|adam_[mv]|lamb_[mv]|beta[12]_power|Adam(_1)?)$")
+NOT_WEIGHTS = re.compile(
+    r"(^|/)(global_step|loss_scale|good_steps|adam_[mv]|lamb_[mv]|beta[12]_power|Adam(_1)?)$"
+)
 
 FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".zip", ".tar.gz")
 BASENAME = "model.ckpt"
@@ -227,8 +229,9 @@ def check_same_run(shapes, prefix, output_dir):
         )
     if plan.missing:
         raise UserError(
-            "{} holds a checkpoint of another optimizer, without {}: give the --optimizer that it "
-            "was made with, or another --output_dir and --init_checkpoint={}".format(
+            "{} holds a checkpoint of another optimizer, without {}: give the --optimizer and the "
+            "--precision that it was made with, or another --output_dir and "
+            "--init_checkpoint={}".format(
                 output_dir, plan.missing[0], prefix
             )
         )

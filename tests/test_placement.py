@@ -95,6 +95,28 @@ def test_micro_batches_equal_one_batch(workspace, micro_batch, caplog):
     assert_same_weights(workspace / folder, workspace / "whole")
 
 
+def test_a_compiled_step_on_micro_batches_equals_one_batch(workspace):
+    values = flags(workspace, "xla", micro_batch_size=4, use_xla=True, recompute_activations=True)
+    helpers.run(run_pretraining, values)
+    assert_same_weights(workspace / "xla", workspace / "whole")
+
+
+def test_float16_goes_on_with_its_loss_scale(workspace):
+    """After an evaluation training starts again from its checkpoint."""
+    helpers.run(run_pretraining, flags(workspace, "half", precision="float16"))
+    values = flags(workspace, "parts", precision="float16", do_eval=True, eval_every_steps=2)
+    helpers.run(run_pretraining, values)
+    whole, parts = weights(workspace / "half"), weights(workspace / "parts")
+    assert whole["good_steps"] == STEPS and whole["loss_scale"] == 2.0**15
+    for name, value in whole.items():
+        assert value.dtype != np.float16
+        np.testing.assert_array_equal(parts[name], value, name)
+    with pytest.raises(UserError, match="without good_steps: give .* --precision"):
+        helpers.run(
+            run_pretraining, flags(workspace, "whole", precision="float16", num_train_steps=4)
+        )
+
+
 def start(root, values, num_cpus, **environment):
     """Start run_pretraining.py on logical CPUs."""
     command = [sys.executable, "-c", ON_CPUS, str(num_cpus)] + helpers.arguments(values)
