@@ -12,12 +12,13 @@ from pipeline.errors import UserError
 USER_ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
 
 
-def parse(define_flags, argv):
+def parse(define_flags, argv, words=None):
     """Parse a command line into a fresh set of flags, leaving the global FLAGS alone.
 
     Args:
         define_flags: function that defines a script's flags on the `FlagValues` it gets.
         argv: list of str, the program's name first.
+        words: str or None, as `run`.
 
     Returns:
         The parsed `absl.flags.FlagValues`.
@@ -27,16 +28,17 @@ def parse(define_flags, argv):
     """
     flag_values = flags.FlagValues()
     define_flags(flag_values)
-    _parse_into(flag_values, argv)
+    _parse_into(flag_values, argv, words)
     return flag_values
 
 
-def run(main, define_flags):
+def run(main, define_flags, words=None):
     """Parse the command line, call `main(args)` and turn a `UserError` into exit status 2.
 
     Args:
-        main: function of the parsed `FlagValues`.
+        main: function of the parsed `FlagValues`, and of the other words where there may be some.
         define_flags: function that defines the script's flags on the `FlagValues` it gets.
+        words: str, what words that are no flags stand for, such as `FILE...`; None forbids them.
     """
     define_flags(flags.FLAGS)
     # TensorFlow's logger has a handler of its own; absl's would write each line a second time.
@@ -44,11 +46,14 @@ def run(main, define_flags):
 
     def parse_or_end(argv):
         if {"--help", "-help", "-h"} & set(argv):
-            print(_help(define_flags))
+            print(_help(define_flags, words))
             sys.exit(0)
-        return _ended_on_mistake(_parse_into, flags.FLAGS, argv)
+        return _ended_on_mistake(_parse_into, flags.FLAGS, argv, words)
 
-    app.run(lambda _: _ended_on_mistake(main, flags.FLAGS), flags_parser=parse_or_end)
+    def main_or_end(argv):
+        _ended_on_mistake(main, flags.FLAGS, *([argv[1:]] if words else []))
+
+    app.run(main_or_end, flags_parser=parse_or_end)
 
 
 def _ended_on_mistake(function, *arguments):
@@ -63,19 +68,21 @@ def _ended_on_mistake(function, *arguments):
     sys.exit(status)
 
 
-def _help(define_flags):
+def _help(define_flags, words):
     """Return the script's docstring and its own flags, without those of absl."""
     own = flags.FlagValues()
     define_flags(own)
-    return "{}\n\nflags:{}".format(sys.modules["__main__"].__doc__ or "", own.get_help())
+    usage = "\n\nusage: {} {}".format(os.path.basename(sys.argv[0]), words) if words else ""
+    about = sys.modules["__main__"].__doc__ or ""
+    return "{}{}\n\nflags:{}".format(about, usage, own.get_help())
 
 
-def _parse_into(flag_values, argv):
+def _parse_into(flag_values, argv, words=None):
     try:
         rest = flag_values(argv)
     except flags.Error as error:
         raise UserError(_mistake(error)) from error
-    if len(rest) > 1:
+    if len(rest) > 1 and not words:
         raise UserError(
             "unexpected argument {!r}: flags are written --name=value (--help lists them)".format(
                 rest[1]

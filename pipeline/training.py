@@ -1,5 +1,6 @@
 """Train an Estimator, evaluate it on the way, keep its best checkpoint; whatever the task."""
 
+import contextlib
 import json
 import math
 import os
@@ -94,18 +95,33 @@ def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluat
 
     Returns:
         dict, the results of the last evaluation; None without one, or if another machine made it.
+
+    Raises:
+        UserError, SystemExit: as `train`.
+        UserError: if another process trains in the same folder.
     """
     folder = runner.model_dir
-    checkpoint.remove_unfinished(folder)
-    step = checkpoint.latest_step(folder)
-    every = evaluation.every_steps if evaluation else 0
-    seen = read_history(folder, step)
-    while step < max_steps:
-        if every and step and step % every == 0 and step not in seen:
-            _evaluate(runner, evaluation)
-        step = min(max_steps, (step // every + 1) * every) if every else max_steps
-        train(runner, input_fn, step, save_steps, signals)
-    return _evaluate(runner, evaluation) if evaluation else None
+    with _owned_folder(runner):
+        step = checkpoint.latest_step(folder)
+        every = evaluation.every_steps if evaluation else 0
+        seen = read_history(folder, step)
+        while step < max_steps:
+            if every and step and step % every == 0 and step not in seen:
+                _evaluate(runner, evaluation)
+            step = min(max_steps, (step // every + 1) * every) if every else max_steps
+            train(runner, input_fn, step, save_steps, signals)
+        return _evaluate(runner, evaluation) if evaluation else None
+
+
+@contextlib.contextmanager
+def _owned_folder(runner):
+    """A context in which no other process trains in the runner's folder; raises UserError."""
+    with contextlib.ExitStack() as stack:
+        if runner.is_chief:
+            if files.is_local(runner.model_dir):
+                stack.enter_context(files.locked_folder(runner.model_dir))
+            checkpoint.remove_unfinished(runner.model_dir)
+        yield
 
 
 def read_history(folder, last_step=math.inf):

@@ -56,3 +56,17 @@ def test_ctrl_c_ends_in_one_line(root):
 def test_help_lists_the_flags(root):
     ended = run(root, "--help")
     assert ended.returncode == 0 and "--count" in ended.stdout
+
+
+def test_words_reach_main_where_there_may_be_some(root):
+    script = SCRIPT.replace("main(args)", "main(args, words)").replace(
+        "cli.run(main, define_flags)", "cli.run(main, define_flags, words='FILE...')"
+    )
+    script = script.replace('"count", args.count', '"count", args.count, words')
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "a", "--count=2", "b"],
+        cwd=str(root),
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert ended.stdout == "count 2 ['a', 'b']\n"

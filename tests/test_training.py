@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from pipeline import hooks, training
+from pipeline import files, hooks, training
 from pipeline.cluster import Runner
 from pipeline.errors import UserError
 from pipeline.signals import OrderlyEnd
@@ -214,3 +214,10 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
         run(tmp_path, last_step=2)
     run(tmp_path, last_step=2)
     assert saved_steps(tmp_path) == [0, 1, 2]
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
+    with files.locked_folder(str(tmp_path)), pytest.raises(UserError, match="is in use"):
+        run(tmp_path)
+    assert list(tmp_path.iterdir()) == []

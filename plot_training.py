@@ -1,0 +1,272 @@
+"""Draw the curves of one or several pre-training runs: python plot_training.py OUT_DIR..."""
+
+import math
+import os
+from typing import NamedTuple, Tuple
+
+# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+from pipeline import cli, files, training
+from pipeline.errors import UserError
+
+WORDS = "OUT_DIR..."  # on the command line, beside the flags
+PICTURE = "curves.png"
+EVENT_FILES = "events.out.tfevents.*"
+
+
+class Panel(NamedTuple):
+    """One of the small pictures."""
+
+    title: str
+    scalar: str  # Name in TensorBoard and in the results of evaluations.
+    references: Tuple[Tuple[str, float], ...] = ()  # (model, value), as published
+    is_share: bool = False  # Of 1: drawn from 0 to 100%.
+    is_noisy: bool = True  # The same for each batch otherwise: no average.
+
+
+# Published are the results of albert_zh after 125k steps of batch 4096.
+PANELS = (
+    Panel("Loss (nats)", "loss", (("base", 1.01), ("large", 0.93))),
+    Panel("Masked-LM loss (nats)", "masked_lm_loss"),
+    Panel("Masked-LM accuracy", "masked_lm_accuracy", (("base", 0.791), ("large", 0.809)), True),
+    Panel(
+        "Sentence-order accuracy",
+        "sentence_order_accuracy",
+        (("base", 0.990), ("large", 0.986)),
+        is_share=True,
+    ),
+    Panel("Learning rate", "learning_rate", is_noisy=False),
+    Panel("Gradient norm, before clipping", "grad_norm"),
+)
+COLUMNS = 3
+# Okabe and Ito's colors, which people with any color vision tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+INK, FAINT = "#333333", "#8a8a8a"
+
+
+class Run(NamedTuple):
+    """What is known of a run."""
+
+    name: str
+    training: dict  # scalar -> list of (step, value), ascending
+    held_out: dict  # the same, of its evaluations
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    options = {"flag_values": flag_values}
+    flags.DEFINE_string(
+        "output", None, "PNG file to write; curves.png in the first folder if left out.", **options
+    )
+    flags.DEFINE_integer(
+        "window",
+        None,
+        "Points in the running average of the training curves; 2% of them if left out.",
+        lower_bound=1,
+        **options,
+    )
+
+
+def main(args, folders):
+    """Read the runs, draw them and say where."""
+    if not folders:
+        raise UserError("name the --output_dir of a run: python plot_training.py OUT_DIR...")
+    runs = [read_run(folder.rstrip("/")) for folder in folders]
+    output = args.output or os.path.join(folders[0], PICTURE)
+    figure = draw(runs, args.window)
+    with files.WholeFile(output) as whole:
+        figure.savefig(whole, format="png")
+    print(output)
+
+
+# ------------------------------------------------------------------------------- reading
+
+
+def read_run(folder):
+    """Read the curves of a run.
+
+    Raises:
+        UserError: where there are none.
+    """
+    held_out = {}
+    for step, results in training.read_history(folder).items():
+        for name, value in results.items():
+            held_out.setdefault(name, []).append((step, value))
+    run = Run(folder, read_scalars(folder), held_out)
+    if not (run.training or run.held_out):
+        raise UserError("{} holds no curves: name the --output_dir of a run".format(folder))
+    return run
+
+
+def read_scalars(folder):
+    """Return the scalars that a run has shown TensorBoard: name -> list of (step, value).
+
+    A run that was killed goes on in a file of its own, from its last checkpoint: what the former
+    file has beyond is left out.
+    """
+    scalars = {}
+    for path in sorted(tf.io.gfile.glob(os.path.join(folder, EVENT_FILES))):
+        first_step = None
+        for step, name, value in _events(path):
+            if first_step is None:
+                first_step = step
+                for known, points in scalars.items():
+                    scalars[known] = [point for point in points if point[0] < first_step]
+            scalars.setdefault(name, []).append((step, value))
+    return scalars
+
+
+def _events(path):
+    """Yield (step, name, value) of each scalar in an event file."""
+    verbosity = tf.logging.get_verbosity()
+    tf.logging.set_verbosity(tf.logging.ERROR)  # summary_iterator calls itself deprecated
+    try:
+        for event in tf.train.summary_iterator(path):
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    yield event.step, value.tag, value.simple_value
+                elif value.HasField("tensor"):
+                    yield event.step, value.tag, float(tf.make_ndarray(value.tensor))
+    except tf.errors.DataLossError:  # half an event: the run was killed, or is still running
+        return
+    finally:
+        tf.logging.set_verbosity(verbosity)
+
+
+def smoothed(points, window=None):
+    """Return the running average of a curve.
+
+    Args:
+        points: list of (step, value).
+        window: int, of how many points it is the average, about: each counts 1 - 1 / window times
+            as much as the one after it. None: 2% of the points.
+    """
+    weight = 1 - 1 / (window or max(1, len(points) / 50))
+    total = norm = 0.0
+    averages = []
+    for step, value in points:
+        total = weight * total + value
+        norm = weight * norm + 1.0
+        averages.append((step, total / norm))
+    return averages
+
+
+# ------------------------------------------------------------------------------- drawing
+
+
+def draw(runs, window=None):
+    """Return a matplotlib figure with a panel for each of `PANELS`.
+
+    Args:
+        runs: list of `Run`.
+        window: int or None, as `smoothed`.
+
+    Raises:
+        UserError: where matplotlib is not installed.
+    """
+    try:
+        from matplotlib import figure, lines
+    except ImportError as error:
+        raise UserError("matplotlib is missing: pip install -r requirements-plot.txt") from error
+    drawing = figure.Figure(figsize=(14, 8), dpi=120, facecolor="white")
+    axes = drawing.subplots(-(-len(PANELS) // COLUMNS), COLUMNS, sharex=True).flat
+    for axis, panel in zip(axes, PANELS):
+        for run, color in zip(runs, _colors(runs)):
+            _draw_curves(axis, run, panel, color, window)
+        _draw_frame(axis, panel)
+    handles = [
+        lines.Line2D([], [], color=color, linewidth=3, label=run.name)
+        for run, color in zip(runs, _colors(runs))
+    ]
+    handles += [
+        lines.Line2D([], [], color=INK, linewidth=1.6, label="training, running average"),
+        lines.Line2D([], [], color=INK, linewidth=1, marker="o", label="held out"),
+        lines.Line2D([], [], color=FAINT, linestyle="--", label="published"),
+    ]
+    drawing.legend(handles=handles, loc="upper center", ncol=4, frameon=False, fontsize=11)
+    rows = -(-len(handles) // 4)
+    drawing.tight_layout(rect=(0, 0, 1, 1 - 0.035 * rows), h_pad=2.5, w_pad=2.5)
+    return drawing
+
+
+def _colors(runs):
+    return [COLORS[number % len(COLORS)] for number in range(len(runs))]
+
+
+def _draw_curves(axis, run, panel, color, window):
+    points = _finite(run.training.get(panel.scalar, ()))
+    if points:
+        if panel.is_noisy:
+            axis.plot(*zip(*points), color=color, linewidth=0.8, alpha=0.3)
+            points = smoothed(points, window)
+        axis.plot(*zip(*points), color=color, linewidth=1.8)
+    points = _finite(run.held_out.get(panel.scalar, ()))
+    if points:
+        axis.plot(
+            *zip(*points),
+            color=color,
+            linewidth=1,
+            marker="o",
+            markersize=5,
+            markeredgecolor="white",
+            markeredgewidth=0.8
+        )
+        text = {"ha": "right", "color": color, "fontsize": 10, "fontweight": "bold"}
+        axis.annotate(
+            _number(points[-1][1], panel), points[-1], (0, 8), textcoords="offset points", **text
+        )
+
+
+def _finite(points):
+    return [point for point in points if math.isfinite(point[1])]
+
+
+def _draw_frame(axis, panel):
+    """Draw what is around the curves: published values, scales, title."""
+    drawn = [value for line in axis.lines for value in line.get_ydata()]
+    if not drawn:
+        nowhere = {"xycoords": "axes fraction", "ha": "center", "color": FAINT}
+        axis.annotate("not recorded", (0.5, 0.5), **nowhere)
+    values = [value for _, value in panel.references]
+    for value in values:
+        axis.axhline(value, color=FAINT, linewidth=1, linestyle="--", zorder=0)
+    if values:
+        names = "  ".join(model + " " + _number(value, panel) for model, value in panel.references)
+        _annotate(axis, names, min(values))
+    axis.set_ylim(0, 1.1 if panel.is_share else 1.1 * max(drawn + values + [1e-9]))
+    if panel.is_share:
+        axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20%", "40%", "60%", "80%", "100%"])
+    else:
+        axis.yaxis.set_major_formatter(lambda value, _: "{:g}".format(float("%.3g" % value)))
+    axis.xaxis.set_major_formatter(lambda step, _: _short(step))
+    axis.set_xlim(left=0)
+    axis.set_title(panel.title, loc="left", color=INK, fontsize=12, fontweight="bold")
+    axis.set_xlabel("step", color=INK)
+    axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.tick_params(colors=INK, length=0, labelbottom=True)
+    for side, spine in axis.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color("#b0b0b0")
+
+
+def _annotate(axis, text, value):
+    """Write at the left, below a horizontal line."""
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "top"}
+    axis.annotate(text, (0.01, value), xytext=(0, -4), color=FAINT, fontsize=9, **place)
+
+
+def _number(value, panel):
+    return "{:.1%}".format(value) if panel.is_share else "{:.2f}".format(value)
+
+
+def _short(step):
+    return "{:g}k".format(step / 1000) if abs(step) >= 1000 else "{:g}".format(step)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags, WORDS)
