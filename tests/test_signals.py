@@ -37,8 +37,8 @@ from pipeline.signals import OrderlyEnd
 with OrderlyEnd() as end:
     end.deferred = True
     print("started", flush=True)
-    ctypes.CDLL(None).sleep(60)  # as a step of a session: no handler of Python runs within
-    ctypes.CDLL(None).sleep(60)
+    for _ in range(60):  # C's sleep, as a step of a session: no handler of Python runs within.
+        ctypes.CDLL(None).sleep(1)  # A signal cuts it short: one sleep alone could end the run.
 """
 
 
