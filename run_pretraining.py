@@ -176,9 +176,11 @@ def look_at_records(plan):
     """Hold the records against the flags; sets `train_files`, `eval_files` and `files`, both.
 
     Raises:
-        UserError: where a file is needed and not found, or cannot be used.
+        UserError: where a file is needed and not found, or cannot be used or reached.
     """
     args = plan.args
+    for name in ("input_file", "eval_input_file"):
+        estimator.refuse_local_paths(plan.settings, name, args[name].value)
     plan.train_files, plan.eval_files = input_files(args)
     plan.files = sorted(set(plan.train_files + plan.eval_files))
     for warning in manifest.check_manifests(

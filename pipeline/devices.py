@@ -95,7 +95,10 @@ def define_device_flags(options):
     )
     flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.", **options)
     flags.DEFINE_string(
-        "tpu_name", None, "TPU: its name, or an address such as grpc://10.240.1.66:8470.", **options
+        "tpu_name",
+        None,
+        "TPU: its name, an address such as grpc://10.240.1.66:8470, or local on a TPU VM.",
+        **options,
     )
     flags.DEFINE_string("tpu_zone", None, "TPU: its zone; found by itself if left out.", **options)
     flags.DEFINE_string("gcp_project", None, "TPU: the Google Cloud project.", **options)
@@ -377,8 +380,21 @@ def sum_over_replicas(values, use_tpu=False):
     return dict(zip(names, tf.unstack(stacked, num=len(names))))
 
 
-def replica_index(use_tpu=False):
-    """Return the index of the replica that is being built or run: int or int32 []."""
-    if use_tpu:
-        return tf.raw_ops.XlaReplicaId()
-    return tf.distribute.get_replica_context().replica_id_in_sync_group
+def replica_index(num_tpu_cores=0):
+    """Return the index of the replica that is being built or run: int or int32 [].
+
+    Args:
+        num_tpu_cores: int, those of a TPU; 0 where there is none.
+    """
+    if not num_tpu_cores:
+        return tf.distribute.get_replica_context().replica_id_in_sync_group
+    # Every core sends the number i to core i.
+    numbers = tf.range(num_tpu_cores)
+    received = tf.raw_ops.AllToAll(
+        input=numbers,
+        group_assignment=numbers[tf.newaxis, :],
+        concat_dimension=0,
+        split_dimension=0,
+        split_count=num_tpu_cores,
+    )
+    return received[0]

@@ -1,6 +1,7 @@
 """What the run scripts share: flags, devices, the TPUEstimator and the one `model_fn`."""
 
 import contextlib
+import functools
 import sys
 from typing import Callable, NamedTuple, Optional
 
@@ -14,6 +15,8 @@ from pipeline.errors import UserError
 # Steps from one point of TensorBoard's curves to the next.
 SUMMARY_STEPS = 10
 REMOTE_PREFIXES = ("gs://", "/bigstore/", "/cns/")
+# The name of the TPU of the machine that this runs on, a TPU VM.
+LOCAL_TPU = "local"
 
 
 class ModelOutputs(NamedTuple):
@@ -163,18 +166,32 @@ def run_settings(args):
     """
     settings = RunSettings(**{name: getattr(args, name) for name in RunSettings._fields})
     devices.check(settings)
-    if settings.use_tpu:
-        if not (settings.tpu_name or settings.master):
-            raise UserError("--use_tpu=True needs --tpu_name=NAME or grpc://ADDRESS:8470")
-        for name in ("output_dir", "init_checkpoint"):
-            path = getattr(settings, name)
-            if path and not path.startswith(REMOTE_PREFIXES):
-                raise UserError(
-                    "--{}={} is a local path, which a TPU cannot reach: use gs://...".format(
-                        name, path
-                    )
-                )
+    if settings.use_tpu and not (settings.tpu_name or settings.master):
+        raise UserError(
+            "--use_tpu=True needs --tpu_name=NAME, grpc://ADDRESS:8470, or local on a TPU VM"
+        )
+    refuse_local_paths(settings, "output_dir", settings.output_dir)
+    refuse_local_paths(settings, "init_checkpoint", settings.init_checkpoint)
     return settings
+
+
+def refuse_local_paths(settings, flag, paths):
+    """Raise UserError if a TPU is another machine's and a path this machine's.
+
+    Args:
+        settings: `RunSettings`.
+        flag: str, the flag that names the paths.
+        paths: str, separated by commas, or None.
+    """
+    if not settings.use_tpu or settings.tpu_name == LOCAL_TPU:
+        return
+    for path in filter(None, (paths or "").split(",")):
+        if not path.strip().startswith(REMOTE_PREFIXES):
+            raise UserError(
+                "--{}={} is a local path, which a TPU cannot reach: use gs://...".format(
+                    flag, path.strip()
+                )
+            )
 
 
 def start(settings, step_memory=None):
@@ -285,6 +302,7 @@ def make_model_fn(forward, settings, training=None, new_variables=None):
                 loss=sums["loss"] if settings.use_tpu else train_op.sums["loss"],
                 train_op=train_op.op,
                 training_hooks=_training_hooks(sums, train_op, settings, training.num_steps),
+                host_call=_host_call(sums, train_op, settings),
                 scaffold_fn=_restore(settings, new_variables, is_training=True),
             )
         outputs = forward(features, mode, None)
@@ -349,7 +367,8 @@ def micro_batch(features, index, count):
 
 def _dropout_seed(micro_batch_index, settings, placement):
     """Return int32 [2], a pure function of seed, step, replica and micro-batch."""
-    part = devices.replica_index(settings.use_tpu) * placement.num_micro_batches + micro_batch_index
+    num_cores = settings.num_tpu_cores if settings.use_tpu else 0
+    part = devices.replica_index(num_cores) * placement.num_micro_batches + micro_batch_index
     parts = placement.num_replicas * placement.num_micro_batches
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
     # Drawn, not counted: what adds small numbers to it, layer by layer, meets no other part's.
@@ -385,15 +404,50 @@ def _restore(settings, new_variables, is_training):
 
 
 def _training_hooks(sums, train_op, settings, num_train_steps):
-    """Show and watch the scalars; a TPU cannot fetch tensors of its graph."""
-    if settings.use_tpu:
-        return []
-    hooks.watch(dict(train_op.watched, loss=sums["loss"]))
+    """Show and watch the scalars; of a TPU only the steps are seen between two of its loops."""
+    shown, tokens = {}, None
+    if not settings.use_tpu:
+        hooks.watch(dict(train_op.watched, loss=sums["loss"]))
+        shown, tokens = _shown_scalars(sums, train_op), sums["tokens"]
+        for name, scalar in shown.items():
+            tf.summary.scalar(name, scalar)
+    return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, tokens)]
+
+
+def _shown_scalars(sums, train_op):
     shown = {name: sums[name] for name in sorted(sums) if name != "tokens"}
     shown.update(train_op.scalars)
-    for name, scalar in shown.items():
-        tf.summary.scalar(name, scalar)
-    return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, sums["tokens"])]
+    return shown
+
+
+def _host_call(sums, train_op, settings):
+    """Return what sends the scalars of a TPU's steps to its host, which writes them."""
+    if not settings.use_tpu:
+        return None
+    scalars = dict(_shown_scalars(sums, train_op), step=tf.train.get_or_create_global_step())
+    # Tensors of all cores are joined along their first axis.
+    tensors = {name: tf.reshape(tf.cast(x, tf.float32), [1]) for name, x in scalars.items()}
+    return functools.partial(write_scalars, settings.output_dir), tensors
+
+
+def write_scalars(folder, step, **scalars):
+    """Write the scalars of every SUMMARY_STEPS-th step for TensorBoard.
+
+    Args:
+        folder: str.
+        step: float32 [cores], the global step.
+        **scalars: float32 [cores], equal on all cores.
+
+    Returns:
+        The operation that does so.
+    """
+    step = tf.cast(step[0], tf.int64)
+    summary = tf.compat.v2.summary
+    with summary.create_file_writer(folder).as_default():
+        with summary.record_if(tf.equal(step % SUMMARY_STEPS, 0)):
+            for name in sorted(scalars):
+                summary.scalar(name, scalars[name][0], step)
+            return tf.group(tf.summary.all_v2_summary_ops())
 
 
 @contextlib.contextmanager
