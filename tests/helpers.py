@@ -1,7 +1,17 @@
-"""What the tests of both run scripts share: a model small enough to train in seconds."""
+"""What tests share: a model small enough to train in seconds, a host of a TPU pod."""
+
+from typing import NamedTuple
 
 import modeling
 from pipeline import cli
+
+
+class TPUContext(NamedTuple):
+    """What TPUEstimator tells the input function of a host of a pod."""
+
+    num_hosts: int
+    current_host: int
+    num_of_replicas_per_host: int
 
 
 def write_config(folder, vocab_size, length, **fields):
@@ -14,7 +24,7 @@ def write_config(folder, vocab_size, length, **fields):
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=length,
-        **fields
+        **fields,
     )
     (folder / "config.json").write_text(config.to_json_string())
 

@@ -1,5 +1,6 @@
 """run_classifier.py from the command line's flags to files, on a task that is learned at once."""
 
+import functools
 import json
 import random
 import re
@@ -13,15 +14,15 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_classifier
-from pipeline import cli, records, training
+from pipeline import bucketing, cli, training
 from pipeline.errors import UserError
-from pipeline.examples import classification_schema
 
 LENGTH = 16
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)
 ODD = 5  # examples of dev and of test: no multiple of the batch size 4
 TRAINED = 160
+HEAD = modeling.classification_head
 
 
 def write_workspace(folder):
@@ -124,6 +125,39 @@ def test_a_run_that_stopped_goes_on_at_the_right_record(workspace, monkeypatch):
         assert whole.get_tensor(name).tobytes() == parts.get_tensor(name).tobytes(), name
 
 
+@pytest.mark.parametrize(
+    "changes", [{"dynamic_padding": False}, {"micro_batch_size": 2}], ids=["padded", "divided"]
+)
+def test_padding_and_division_of_batches_do_not_change_what_is_trained(
+    workspace, changes, monkeypatch
+):
+    lengths = set()
+    make_forward = run_classifier.make_forward
+
+    def recording(*args):
+        forward = make_forward(*args)
+
+        def record(features, mode, share=None):
+            lengths.add(features["input_ids"].shape.as_list()[1])
+            return forward(features, mode, share)
+
+        return record
+
+    monkeypatch.setattr(run_classifier, "make_forward", recording)
+    monkeypatch.setattr(modeling, "classification_head", functools.partial(HEAD, dropout_prob=0.0))
+    run(workspace, output_dir=workspace / "plain", do_train=True, num_train_epochs=0.5)
+    assert lengths == {None}
+    run(workspace, output_dir=workspace / "other", do_train=True, num_train_epochs=0.5, **changes)
+    assert lengths == {None, LENGTH} or "micro_batch_size" in changes
+    plain, other = (
+        tf.train.load_checkpoint(str(workspace / folder)) for folder in ("plain", "other")
+    )
+    assert plain.get_tensor("global_step") == 20
+    for name in plain.get_variable_to_shape_map():
+        found, expected = other.get_tensor(name), plain.get_tensor(name)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=name)
+
+
 def test_predictions_are_named_and_in_order(trained):
     header, *rows = read_table(trained / "out" / "test_results.tsv")
     assert header == ["id", "label", "prediction", "p(0)", "p(1)"]
@@ -143,8 +177,7 @@ def expected_outputs(folder, split):
     [path] = (folder / "out" / "features").glob(split + "-*.tfrecord")
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
     with tf.Graph().as_default(), tf.Session() as session:
-        schema = classification_schema(LENGTH)
-        input_fn = records.make_input_fn([str(path)], schema, training=False)
+        input_fn = bucketing.make_input_fn(str(path), LENGTH, False, dynamic_padding=False)
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": ODD})).get_next()
         model = modeling.AlbertModel(
             config, False, features["input_ids"], features["input_mask"], features["segment_ids"]
@@ -152,7 +185,10 @@ def expected_outputs(folder, split):
         head = modeling.classification_head(model, 2, features["label_ids"])
         found = tf.train.latest_checkpoint(str(folder / "out"))
         tf.train.Saver(tf.trainable_variables()).restore(session, found)
-        return session.run([head.example_loss, tf.nn.softmax(head.logits)])
+        losses, probabilities, index = session.run(
+            [head.example_loss, tf.nn.softmax(head.logits), features["example_index"]]
+        )
+        return losses, probabilities[np.argsort(index)]
 
 
 def test_evaluation_and_prediction_equal_one_plain_batch(trained):
