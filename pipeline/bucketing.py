@@ -186,17 +186,12 @@ def pad_batch(features, lengths, rows, max_seq_length, dynamic_padding):
         for column in (features.begins, features.lengths_a)
     )
     places = tf.minimum(begins + columns, features.begins[-1] - 1)  # [b, S]
-    matrices = {
+    label_ids = tf.gather(features.label_ids, examples)
+    return {
         "input_ids": tf.gather(features.ids, places) * mask,
         "input_mask": mask,
         "segment_ids": tf.cast(columns >= lengths_a, tf.int32) * mask,
+        "label_ids": tf.where(is_real, label_ids, tf.zeros_like(label_ids)),
+        "example_index": tf.cast(rows, tf.int32),
+        "is_real_example": tf.cast(is_real, tf.float32),
     }
-    for matrix in matrices.values():
-        matrix.set_shape([rows.shape[0], None if dynamic_padding else max_seq_length])
-    label_ids = tf.gather(features.label_ids, examples)
-    return dict(
-        matrices,
-        label_ids=tf.where(is_real, label_ids, tf.zeros_like(label_ids)),
-        example_index=tf.cast(rows, tf.int32),
-        is_real_example=tf.cast(is_real, tf.float32),
-    )

@@ -1,9 +1,24 @@
 """What tests share: a model small enough to train in seconds, a host of a TPU pod."""
 
+import os
+import subprocess
+import sys
 from typing import NamedTuple
 
 import modeling
 from pipeline import cli
+
+# The command line of a run script on so many logical CPU devices.
+ON_CPUS = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
+tf.config.set_logical_device_configuration(cpu, devices)
+import {script}
+from pipeline import cli
+cli.run({script}.main, {script}.define_flags)
+"""
 
 
 class TPUContext(NamedTuple):
@@ -37,3 +52,16 @@ def arguments(values):
 def run(script, values):
     """Run a script in this process with a dict of flags."""
     script.main(cli.parse(script.define_flags, [script.__name__ + ".py"] + arguments(values)))
+
+
+def start(script, root, values, num_cpus, **environment):
+    """Start a run script, named without ".py", in a process of so many logical CPU devices."""
+    command = [sys.executable, "-c", ON_CPUS.format(script=script), str(num_cpus)]
+    return subprocess.Popen(
+        command + arguments(values),
+        cwd=str(root),
+        env=dict(os.environ, **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )

@@ -86,7 +86,7 @@ LENGTHS = st.lists(st.integers(4, 40), min_size=1, max_size=40)
 BATCH_SIZES = st.sampled_from([1, 2, 3, 4, 8, 64])
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(LENGTHS, BATCH_SIZES, st.integers(0, 9), st.integers(1, 4))
 def test_every_epoch_shows_every_example_once(lengths, batch_size, seed, pool):
     n = len(lengths)
@@ -97,7 +97,7 @@ def test_every_epoch_shows_every_example_once(lengths, batch_size, seed, pool):
         assert sorted(order[epoch * n : (epoch + 1) * n]) == list(range(n))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(LENGTHS, BATCH_SIZES, st.integers(0, 30))
 def test_a_resumed_order_is_the_uninterrupted_one(lengths, batch_size, step):
     whole = order_of(lengths, 1, batch_size, 0, (step + 3) * batch_size)
@@ -123,6 +123,30 @@ def test_pools_are_sorted_and_batches_permuted(monkeypatch):
     assert set(map(tuple, batches)) != set(map(tuple, other))
     next_epoch = np.reshape(order_of(lengths, 1, 4, 64, 64), [16, 4])
     assert set(map(tuple, batches)) != set(map(tuple, next_epoch))
+
+
+def test_batches_begin_where_the_last_one_of_the_epoch_before_ends():
+    """In every epoch; only the batch that two epochs share is of any lengths."""
+    lengths = np.random.RandomState(0).permutation(21) + 4
+    batches = np.reshape(order_of(lengths, 1, 4, 0, 84), [21, 4])
+    shared = [b for b in range(21) if b * 4 // 21 != (b * 4 + 3) // 21]
+    assert shared == [5, 10, 15]
+    is_sorted = (np.diff(lengths[batches], axis=1) > 0).all(axis=1)
+    assert set(np.flatnonzero(~is_sorted)) <= set(shared)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dynamic_padding", [True, False])
+def test_shapes_are_static_but_for_the_length(tmp_path, training, dynamic_padding):
+    input_fn = bucketing.make_input_fn(
+        write(tmp_path, make_features([4] * 5)), 30, training, dynamic_padding=dynamic_padding
+    )
+    with tf.Graph().as_default():
+        shapes = tf.data.get_output_shapes(input_fn({"batch_size": 4}))
+    shapes = {name: shape.as_list() for name, shape in shapes.items()}
+    for name in ("input_ids", "input_mask", "segment_ids"):
+        assert shapes.pop(name) == [4, None if dynamic_padding else 30]
+    assert list(shapes.values()) == [[4]] * 3
 
 
 def test_an_epoch_worked_by_hand(monkeypatch):

@@ -345,7 +345,7 @@ def test_longer_records_are_refused_with_both_numbers(tmp_path, stored, wanted, 
 
 
 def test_a_missing_feature_is_named(tmp_path):
-    path = write(tmp_path / "a", [1], SCHEMA[:1])
+    path = write(tmp_path / "a", [1], SCHEMA[:3])
     with pytest.raises(UserError, match="no feature masked_lm_positions: it holds input_ids"):
         records.check_records([path], SCHEMA)
 

@@ -22,7 +22,7 @@ CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)
 ODD = 5  # examples of dev and of test: no multiple of the batch size 4
 TRAINED = 160
-HEAD = modeling.classification_head
+LEARNING = {"num_train_epochs": 4, "learning_rate": 0.003}
 
 
 def write_workspace(folder):
@@ -51,7 +51,7 @@ def write_workspace(folder):
     return folder
 
 
-def run(folder, **changes):
+def flags(folder, **changes):
     values = {
         "task_name": "lcqmc_pair",
         "data_dir": folder / "data",
@@ -64,8 +64,11 @@ def run(folder, **changes):
         "predict_batch_size": 4,
         "num_train_epochs": 0.1,
     }
-    values.update(changes)
-    helpers.run(run_classifier, values)
+    return dict(values, **changes)
+
+
+def run(folder, **changes):
+    helpers.run(run_classifier, flags(folder, **changes))
 
 
 def read_json(path):
@@ -85,14 +88,7 @@ def workspace(tmp_path):
 def trained(tmp_path_factory):
     """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
     folder = write_workspace(tmp_path_factory.mktemp("trained"))
-    run(
-        folder,
-        do_train=True,
-        do_eval=True,
-        do_predict=True,
-        num_train_epochs=4,
-        learning_rate=0.003,
-    )
+    run(folder, do_train=True, do_eval=True, do_predict=True, **LEARNING)
     return folder
 
 
@@ -131,31 +127,44 @@ def test_a_run_that_stopped_goes_on_at_the_right_record(workspace, monkeypatch):
 def test_padding_and_division_of_batches_do_not_change_what_is_trained(
     workspace, changes, monkeypatch
 ):
-    lengths = set()
+    lengths = []
     make_forward = run_classifier.make_forward
 
     def recording(*args):
         forward = make_forward(*args)
 
         def record(features, mode, share=None):
-            lengths.add(features["input_ids"].shape.as_list()[1])
+            lengths.append(features["input_ids"].shape.as_list()[1])
             return forward(features, mode, share)
 
         return record
 
+    head = functools.partial(modeling.classification_head, dropout_prob=0.0)
+    monkeypatch.setattr(modeling, "classification_head", head)
     monkeypatch.setattr(run_classifier, "make_forward", recording)
-    monkeypatch.setattr(modeling, "classification_head", functools.partial(HEAD, dropout_prob=0.0))
-    run(workspace, output_dir=workspace / "plain", do_train=True, num_train_epochs=0.5)
-    assert lengths == {None}
-    run(workspace, output_dir=workspace / "other", do_train=True, num_train_epochs=0.5, **changes)
-    assert lengths == {None, LENGTH} or "micro_batch_size" in changes
-    plain, other = (
-        tf.train.load_checkpoint(str(workspace / folder)) for folder in ("plain", "other")
-    )
-    assert plain.get_tensor("global_step") == 20
-    for name in plain.get_variable_to_shape_map():
-        found, expected = other.get_tensor(name), plain.get_tensor(name)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=name)
+    values = {"do_train": True, "num_train_epochs": 0.5}
+    run(workspace, output_dir=workspace / "plain", **values)
+    run(workspace, output_dir=workspace / "other", **dict(values, **changes))
+    assert (lengths[0], lengths[-1]) == (None, LENGTH if "dynamic_padding" in changes else None)
+    assert_same_weights(workspace / "other", workspace / "plain", 20)
+
+
+def assert_same_weights(folder, reference, step):
+    found, expected = (tf.train.load_checkpoint(str(path)) for path in (folder, reference))
+    assert found.get_tensor("global_step") == expected.get_tensor("global_step") == step
+    for name in expected.get_variable_to_shape_map():
+        values = found.get_tensor(name), expected.get_tensor(name)
+        np.testing.assert_allclose(*values, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_replicas_learn_from_batches_of_other_lengths(workspace, root):
+    """Each replica pads its part of a batch to its own longest example."""
+    values = flags(workspace, do_train=True, do_eval=True, strategy="mirrored", **LEARNING)
+    process = helpers.start("run_classifier", root, values, num_cpus=2)
+    log, _ = process.communicate()
+    assert process.returncode == 0, log
+    assert "2 x 2 on each replica" in log
+    assert read_json(workspace / "out" / "eval_results.json")["eval_accuracy"] == 1.0
 
 
 def test_predictions_are_named_and_in_order(trained):
@@ -174,7 +183,7 @@ def test_predictions_are_named_and_in_order(trained):
 
 def expected_outputs(folder, split):
     """Compute losses and probabilities [examples, labels] in one batch, without an Estimator."""
-    [path] = (folder / "out" / "features").glob(split + "-*.tfrecord")
+    [path] = (folder / "out" / "features").glob(split + "-*.features")
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
     with tf.Graph().as_default(), tf.Session() as session:
         input_fn = bucketing.make_input_fn(str(path), LENGTH, False, dynamic_padding=False)
