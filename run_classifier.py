@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import json
 import math
 import os
 
@@ -16,20 +17,21 @@ import modeling
 import optimization
 import tokenization
 from pipeline import (
+    bucketing,
     checkpoint,
     cli,
     devices,
     estimator,
     files,
     metrics,
-    records,
+    record_index,
     results,
     signals,
     tasks,
     training,
 )
 from pipeline.errors import UserError
-from pipeline.examples import classification_schema
+from pipeline.features import cached_features, measure_lengths
 
 RESULTS = "eval_results"
 TEST_RESULTS = "test_results"
@@ -80,7 +82,13 @@ def define_flags(flag_values):
         upper_bound=1.0,
         **options,
     )
-    records.define_input_flags(flag_values)
+    flags.DEFINE_bool(
+        "dynamic_padding",
+        True,
+        "Pad a batch to its longest example instead of max_seq_length: the same results, sooner. "
+        "A TPU pads everything to one length.",
+        **options,
+    )
     estimator.define_run_flags(
         flag_values, train_batch_size=32, eval_batch_size=64, predict_batch_size=64
     )
@@ -196,26 +204,48 @@ def optimizer_config(args, layout, num_examples):
 
 
 def make_input_fn(args, task, tokenizer, split, examples):
-    """Write the features of a split, if need be, and return the input function that reads them."""
+    """Encode a split, if need be, and return the input function that reads its features."""
     tokenizer_settings = {
         name: path and files.sha256(path)
         for name, path in (("vocab", args.vocab_file), ("spm_model", args.spm_model_file))
     }
     tokenizer_settings["do_lower_case"] = args.do_lower_case
-    path = tasks.cached_features(
-        examples, task, tokenizer, args.max_seq_length, args.output_dir, split, tokenizer_settings
+    path, encoded = cached_features(
+        examples,
+        task,
+        tokenizer,
+        args.max_seq_length,
+        os.path.join(args.output_dir, "features"),
+        split,
+        tokenizer_settings,
+        num_workers=os.cpu_count() or 1,
     )
-    schema = classification_schema(args.max_seq_length)
-    return records.make_input_fn(
-        [path],
-        schema,
+    lengths = measure_lengths(encoded)._asdict()
+    tf.logging.info("%s, in pieces: %s", split, json.dumps(lengths))
+    if split == "train":
+        remember_order(args, path, len(examples))
+    fixed = bucketing.fixed_length(encoded, args.max_seq_length) if args.use_tpu else None
+    return bucketing.make_input_fn(
+        path,
+        fixed or args.max_seq_length,
         training=split == "train",
         seed=args.random_seed,
         batch_size=args.train_batch_size,
-        first_example=lambda: checkpoint.latest_step(args.output_dir) * args.train_batch_size,
-        folder=args.output_dir,
-        settings=records.input_settings(args),
+        first_step=lambda: checkpoint.latest_step(args.output_dir),
+        dynamic_padding=args.dynamic_padding and not args.use_tpu,
     )
+
+
+def remember_order(args, path, num_examples):
+    """Keep what the order of training depends on; warn if the run goes on with another."""
+    order = record_index.Order(
+        files=[[os.path.basename(path), num_examples]],
+        seed=args.random_seed,
+        shuffle_buffer=None,
+        batch_size=args.train_batch_size,
+    )
+    is_resumed = checkpoint.latest_step(args.output_dir) > 0
+    record_index.remember_order(args.output_dir, order, is_resumed)
 
 
 def step_memory(args, settings, config):
@@ -283,6 +313,7 @@ def make_forward(config, num_labels, execution=modeling.PLAIN):
         if is_predicting:
             predictions = {
                 "probabilities": tf.nn.softmax(head.logits),  # [B, labels]
+                "example_index": features["example_index"],  # [B]
                 "is_real_example": features["is_real_example"],  # [B]
             }
             return estimator.ModelOutputs(None, predictions, None)
@@ -340,14 +371,14 @@ def warn_at_chance_level(accuracy, labels):
 
 def predict(runner, input_fn, num_examples):
     """Return float32 [examples, labels]: the probabilities in the order of the file."""
-    rows = [
-        found["probabilities"]
+    rows = {
+        int(found["example_index"]): found["probabilities"]
         for found in runner.predict(input_fn, yield_single_examples=True)
         if found["is_real_example"]
-    ]
+    }
     if len(rows) != num_examples:
         raise RuntimeError("{} predictions for {} examples".format(len(rows), num_examples))
-    return np.stack(rows)
+    return np.stack([rows[index] for index in range(num_examples)])
 
 
 def write_predictions(output_dir, task, examples, probabilities):

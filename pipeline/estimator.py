@@ -349,7 +349,7 @@ def micro_batch(features, index, count):
     """Return one of the `count` equal parts of a batch.
 
     Args:
-        features: dict of name to tensor [B, ...], B static.
+        features: dict of name to tensor [B, ...], B static; one other dimension need not be.
         index: int or int32 [], the part.
         count: int that divides B.
 
@@ -360,8 +360,8 @@ def micro_batch(features, index, count):
         return features
     parts = {}
     for name, value in features.items():
-        shape = value.shape.as_list()
-        parts[name] = tf.reshape(value, [count, shape[0] // count] + shape[1:])[index]
+        size, *others = (-1 if size is None else size for size in value.shape.as_list())
+        parts[name] = tf.reshape(value, [count, size // count] + others)[index]
     return parts
 
 

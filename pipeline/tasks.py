@@ -1,26 +1,18 @@
-"""Fine-tuning tasks: their files, their labels, and their examples as features.
+"""Fine-tuning tasks: their files, their labels and their examples.
 
 A file has one example a row and a tab between columns; quotes are plain characters. With a header
 the columns are found by name, without one they stand in the order of `Task.fields`.
 """
 
-import hashlib
 import itertools
-import json
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
 
-from pipeline import records
 from pipeline.errors import UserError
-from pipeline.examples import classification_schema
 
 SPLITS = ("train", "dev", "test")
-# Label id of an example without a label: out of range, so that no loss takes it for a class.
-UNLABELLED = -1
-# Part of every fingerprint: to be raised when the same example becomes other features.
-FEATURES_VERSION = 1
 # How much of a row a message quotes.
 SHOWN_CHARACTERS = 60
 
@@ -67,14 +59,6 @@ class Task(NamedTuple):
     fields: Tuple[str, ...] = ("text_a", "text_b", "label")
     label_spellings: Dict[str, str] = {}
     keep: Dict[str, str] = {}
-
-
-class Encoded(NamedTuple):
-    """An example as integers; the three lists have one length."""
-
-    input_ids: List[int]
-    input_mask: List[int]
-    segment_ids: List[int]
 
 
 _PLAIN_FILES = {split: (split + ".tsv", split + ".txt") for split in SPLITS}
@@ -237,103 +221,3 @@ def _row_error(path, number, message):
 def _shortened(text):
     shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
     return repr(shown)
-
-
-def encode_pair(tokenizer, text_a, text_b, max_seq_length):
-    """Turn one or two texts into the model's input: [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
-
-    Args:
-        tokenizer: gives `tokenize` and `convert_tokens_to_ids`.
-        text_a: str.
-        text_b: str or None.
-        max_seq_length: most pieces, special ones included; the longer text is cut first.
-
-    Returns:
-        `Encoded`, not padded.
-    """
-    pieces_a = tokenizer.tokenize(text_a)
-    if text_b is None:
-        pieces = ["[CLS]"] + pieces_a[: max_seq_length - 2] + ["[SEP]"]
-        segment_ids = [0] * len(pieces)
-    else:
-        pieces_b = tokenizer.tokenize(text_b)
-        kept_a, kept_b = truncated_lengths(len(pieces_a), len(pieces_b), max_seq_length - 3)
-        pieces = ["[CLS]"] + pieces_a[:kept_a] + ["[SEP]"] + pieces_b[:kept_b] + ["[SEP]"]
-        segment_ids = [0] * (kept_a + 2) + [1] * (kept_b + 1)
-    input_ids = tokenizer.convert_tokens_to_ids(pieces)
-    return Encoded(input_ids, [1] * len(input_ids), segment_ids)
-
-
-def truncated_lengths(length_a, length_b, room):
-    """Share `room` pieces between two texts, as if the longer lost its last piece one by one.
-
-    >>> truncated_lengths(10, 3, 8)
-    (5, 3)
-    >>> truncated_lengths(10, 9, 7)
-    (4, 3)
-    """
-    kept_a = min(length_a, max(room - length_b, (room + 1) // 2))
-    return kept_a, min(length_b, room - kept_a)
-
-
-def pad(encoded, length):
-    """Fill the lists of an `Encoded` up to `length` with zeros, the id of [PAD]."""
-    return Encoded(*(values + [0] * (length - len(values)) for values in encoded))
-
-
-def label_id(task, label):
-    """Give the class of a label: its place in the task's labels, `UNLABELLED` for None."""
-    return UNLABELLED if label is None else task.labels.index(label)
-
-
-def write_features(examples, task, tokenizer, max_seq_length, path):
-    """Write examples as TFRecords of `examples.classification_schema(max_seq_length)`.
-
-    Args:
-        examples: iterable of `Example`; the records have their order.
-        task: `Task` that the labels belong to.
-        tokenizer: gives `tokenize` and `convert_tokens_to_ids`.
-        max_seq_length: length that every record is cut or padded to.
-        path: file that appears when all are written.
-    """
-    schema = classification_schema(max_seq_length)
-    with records.RecordWriter(path) as writer:
-        for example in examples:
-            encoded = encode_pair(tokenizer, example.text_a, example.text_b, max_seq_length)
-            values = pad(encoded, max_seq_length)._asdict()
-            values["label_ids"] = [label_id(task, example.label)]
-            writer.write(records.serialize(schema, values))
-
-
-def cached_features(
-    examples, task, tokenizer, max_seq_length, output_dir, split, tokenizer_settings
-):
-    """Write features unless the same examples were written with the same settings before.
-
-    Args:
-        examples: list of `Example`.
-        task, tokenizer, max_seq_length: as in `write_features`.
-        output_dir: folder of the run; the file goes into its subfolder `features`.
-        split: the file's name begins with it.
-        tokenizer_settings: dictionary of JSON values that tells one tokenizer from another, such as
-            `files.sha256` of its vocabulary.
-
-    Returns:
-        Path of the TFRecord file; its name holds the fingerprint of all of this.
-    """
-    key = fingerprint(examples, task, max_seq_length, tokenizer_settings)
-    path = os.path.join(output_dir, "features", "{}-{}.tfrecord".format(split, key))
-    if tf.io.gfile.exists(path):
-        tf.logging.info("%s was written with these settings before and is used again", path)
-    else:
-        write_features(examples, task, tokenizer, max_seq_length, path)
-    return path
-
-
-def fingerprint(examples, task, max_seq_length, tokenizer_settings):
-    """Digest everything that features depend on into 16 hexadecimal digits."""
-    settings = [FEATURES_VERSION, task.name, task.labels, max_seq_length, tokenizer_settings]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for example in examples:
-        digest.update(json.dumps(example[1:]).encode())
-    return digest.hexdigest()[:16]

@@ -22,6 +22,8 @@ FORBIDDEN = {
     "pipeline.masking": {"tensorflow", "jieba", "rjieba", "pipeline.corpus", "pipeline.segmenters"},
     "pipeline.batches": {"tensorflow", "jieba", "rjieba", "pipeline.corpus", "pipeline.segmenters"},
     "pipeline.records": {"pipeline.tasks", "pipeline.estimator"},
+    "pipeline.features": {"tensorflow", "pipeline.tasks", "pipeline.records"},
+    "pipeline.bucketing": {"absl", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.tasks": {"pipeline.estimator", "pipeline.checkpoint"},
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
     "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},

@@ -1,5 +1,6 @@
 """run_classifier.py from the command line's flags to files, on a task that is learned at once."""
 
+import functools
 import json
 import random
 import re
@@ -13,15 +14,15 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_classifier
-from pipeline import cli, records, training
+from pipeline import bucketing, cli, training
 from pipeline.errors import UserError
-from pipeline.examples import classification_schema
 
 LENGTH = 16
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)
 ODD = 5  # examples of dev and of test: no multiple of the batch size 4
 TRAINED = 160
+LEARNING = {"num_train_epochs": 4, "learning_rate": 0.003}
 
 
 def write_workspace(folder):
@@ -50,7 +51,7 @@ def write_workspace(folder):
     return folder
 
 
-def run(folder, **changes):
+def flags(folder, **changes):
     values = {
         "task_name": "lcqmc_pair",
         "data_dir": folder / "data",
@@ -63,8 +64,11 @@ def run(folder, **changes):
         "predict_batch_size": 4,
         "num_train_epochs": 0.1,
     }
-    values.update(changes)
-    helpers.run(run_classifier, values)
+    return dict(values, **changes)
+
+
+def run(folder, **changes):
+    helpers.run(run_classifier, flags(folder, **changes))
 
 
 def read_json(path):
@@ -84,14 +88,7 @@ def workspace(tmp_path):
 def trained(tmp_path_factory):
     """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
     folder = write_workspace(tmp_path_factory.mktemp("trained"))
-    run(
-        folder,
-        do_train=True,
-        do_eval=True,
-        do_predict=True,
-        num_train_epochs=4,
-        learning_rate=0.003,
-    )
+    run(folder, do_train=True, do_eval=True, do_predict=True, **LEARNING)
     return folder
 
 
@@ -124,6 +121,52 @@ def test_a_run_that_stopped_goes_on_at_the_right_record(workspace, monkeypatch):
         assert whole.get_tensor(name).tobytes() == parts.get_tensor(name).tobytes(), name
 
 
+@pytest.mark.parametrize(
+    "changes", [{"dynamic_padding": False}, {"micro_batch_size": 2}], ids=["padded", "divided"]
+)
+def test_padding_and_division_of_batches_do_not_change_what_is_trained(
+    workspace, changes, monkeypatch
+):
+    lengths = []
+    make_forward = run_classifier.make_forward
+
+    def recording(*args):
+        forward = make_forward(*args)
+
+        def record(features, mode, share=None):
+            lengths.append(features["input_ids"].shape.as_list()[1])
+            return forward(features, mode, share)
+
+        return record
+
+    head = functools.partial(modeling.classification_head, dropout_prob=0.0)
+    monkeypatch.setattr(modeling, "classification_head", head)
+    monkeypatch.setattr(run_classifier, "make_forward", recording)
+    values = {"do_train": True, "num_train_epochs": 0.5}
+    run(workspace, output_dir=workspace / "plain", **values)
+    run(workspace, output_dir=workspace / "other", **dict(values, **changes))
+    assert (lengths[0], lengths[-1]) == (None, LENGTH if "dynamic_padding" in changes else None)
+    assert_same_weights(workspace / "other", workspace / "plain", 20)
+
+
+def assert_same_weights(folder, reference, step):
+    found, expected = (tf.train.load_checkpoint(str(path)) for path in (folder, reference))
+    assert found.get_tensor("global_step") == expected.get_tensor("global_step") == step
+    for name in expected.get_variable_to_shape_map():
+        values = found.get_tensor(name), expected.get_tensor(name)
+        np.testing.assert_allclose(*values, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_replicas_learn_from_batches_of_other_lengths(workspace, root):
+    """Each replica pads its part of a batch to its own longest example."""
+    values = flags(workspace, do_train=True, do_eval=True, strategy="mirrored", **LEARNING)
+    process = helpers.start("run_classifier", root, values, num_cpus=2)
+    log, _ = process.communicate()
+    assert process.returncode == 0, log
+    assert "2 x 2 on each replica" in log
+    assert read_json(workspace / "out" / "eval_results.json")["eval_accuracy"] == 1.0
+
+
 def test_predictions_are_named_and_in_order(trained):
     header, *rows = read_table(trained / "out" / "test_results.tsv")
     assert header == ["id", "label", "prediction", "p(0)", "p(1)"]
@@ -140,11 +183,10 @@ def test_predictions_are_named_and_in_order(trained):
 
 def expected_outputs(folder, split):
     """Compute losses and probabilities [examples, labels] in one batch, without an Estimator."""
-    [path] = (folder / "out" / "features").glob(split + "-*.tfrecord")
+    [path] = (folder / "out" / "features").glob(split + "-*.features")
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
     with tf.Graph().as_default(), tf.Session() as session:
-        schema = classification_schema(LENGTH)
-        input_fn = records.make_input_fn([str(path)], schema, training=False)
+        input_fn = bucketing.make_input_fn(str(path), LENGTH, False, dynamic_padding=False)
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": ODD})).get_next()
         model = modeling.AlbertModel(
             config, False, features["input_ids"], features["input_mask"], features["segment_ids"]
@@ -152,7 +194,10 @@ def expected_outputs(folder, split):
         head = modeling.classification_head(model, 2, features["label_ids"])
         found = tf.train.latest_checkpoint(str(folder / "out"))
         tf.train.Saver(tf.trainable_variables()).restore(session, found)
-        return session.run([head.example_loss, tf.nn.softmax(head.logits)])
+        losses, probabilities, index = session.run(
+            [head.example_loss, tf.nn.softmax(head.logits), features["example_index"]]
+        )
+        return losses, probabilities[np.argsort(index)]
 
 
 def test_evaluation_and_prediction_equal_one_plain_batch(trained):

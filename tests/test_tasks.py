@@ -1,38 +1,19 @@
-"""Tasks: file formats, messages for bad rows, encoding, and features that survive the disk."""
+"""Tasks: file formats, and messages for bad rows."""
 
 import os
 
 import pytest
-import tensorflow.compat.v1 as tf
 
-from pipeline import files, records, tasks
+from pipeline import files, tasks
 from pipeline.errors import UserError
-from pipeline.examples import classification_schema
 
 LCQMC = tasks.TASKS["lcqmc"]
 XNLI = tasks.TASKS["xnli"]
-SPECIAL = ["[PAD]", "[CLS]", "[SEP]"]
 XNLI_HEADER = (
     "language\tgold_label\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\t"
     "sentence2_parse\tsentence1\tsentence2\tpromptID\tpairID\tgenre\tlabel1\tlabel2\tlabel3\t"
     "label4\tlabel5\tsentence1_tokenized\tsentence2_tokenized\tmatch"
 )
-
-
-class CharacterTokenizer:
-    """One piece a character, its id the code point behind those of the special pieces."""
-
-    def tokenize(self, text):
-        return list(text)
-
-    def convert_tokens_to_ids(self, pieces):
-        return [
-            SPECIAL.index(piece) if piece in SPECIAL else ord(piece) + len(SPECIAL)
-            for piece in pieces
-        ]
-
-    def text(self, ids):
-        return "".join(chr(i - len(SPECIAL)) for i in ids if i >= len(SPECIAL))
 
 
 def write(path, *rows, end="\n", encoding="utf-8"):
@@ -65,25 +46,6 @@ def row_of(task, example, names):
     return "\t".join(getattr(example, name) for name in names)
 
 
-def features_on_disk(path, length):
-    """Read records back as dictionaries of lists, in order."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        input_fn = records.make_input_fn([path], classification_schema(length), False)
-        batch = tf.data.make_one_shot_iterator(input_fn({"batch_size": 2})).get_next()
-        rows = []
-        while True:
-            try:
-                found = session.run(batch)
-            except tf.errors.OutOfRangeError:
-                return rows
-            real = found.pop("is_real_example") > 0
-            rows += [
-                {name: values[i].tolist() for name, values in found.items()}
-                for i in range(len(real))
-                if real[i]
-            ]
-
-
 @pytest.mark.parametrize("name", sorted(tasks.TASKS))
 @pytest.mark.parametrize("header", [True, False])
 def test_every_task_makes_a_round_trip(name, header, tmp_path):
@@ -96,14 +58,6 @@ def test_every_task_makes_a_round_trip(name, header, tmp_path):
             data_dir = write(tmp_path / file_name, *rows)
             assert fields(tasks.load_examples(task, tmp_path, split)) == fields(examples)
             os.remove(os.path.join(data_dir, os.path.basename(file_name)))
-    path = str(tmp_path / "features")
-    tokenizer = CharacterTokenizer()
-    tasks.write_features(examples, task, tokenizer, 40, path)
-    found = features_on_disk(path, 40)
-    assert [row["label_ids"] for row in found] == [[i] for i in range(len(task.labels))]
-    assert [tokenizer.text(row["input_ids"]) for row in found] == [
-        example.text_a + (example.text_b or "") for example in examples
-    ]
 
 
 @pytest.mark.parametrize("name", sorted(tasks.TASKS))
@@ -206,101 +160,6 @@ def test_missing_files_name_what_was_looked_for(tmp_path):
 def test_unknown_task_names_the_tasks():
     with pytest.raises(UserError, match="'mrpc'.*lcqmc, lcqmc_pair, xnli"):
         tasks.get_task("mrpc")
-
-
-def cut_one_by_one(length_a, length_b, room):
-    """The published rule: while there are too many pieces, the longer text loses its last."""
-    while length_a + length_b > room:
-        if length_a > length_b:
-            length_a -= 1
-        else:
-            length_b -= 1
-    return length_a, length_b
-
-
-def test_truncation_is_the_published_one():
-    for room in range(2, 9):
-        for length_a in range(12):
-            for length_b in range(12):
-                found = tasks.truncated_lengths(length_a, length_b, room)
-                assert found == cut_one_by_one(length_a, length_b, room)
-
-
-@pytest.mark.parametrize(
-    "text_a, text_b, length, pieces, segment_ids",
-    [
-        ("天地", "人", 9, "[CLS] 天 地 [SEP] 人 [SEP]", [0, 0, 0, 0, 1, 1]),
-        ("天地人", "马牛", 6, "[CLS] 天 地 [SEP] 马 [SEP]", [0, 0, 0, 0, 1, 1]),
-        ("天地人", None, 9, "[CLS] 天 地 人 [SEP]", [0, 0, 0, 0, 0]),
-        ("天地人", None, 4, "[CLS] 天 地 [SEP]", [0, 0, 0, 0]),
-    ],
-)
-def test_encoding_and_padding(text_a, text_b, length, pieces, segment_ids):
-    tokenizer = CharacterTokenizer()
-    encoded = tasks.encode_pair(tokenizer, text_a, text_b, length)
-    ids = tokenizer.convert_tokens_to_ids(pieces.split())
-    assert encoded == (ids, [1] * len(ids), segment_ids)
-    zeros = [0] * (length - len(ids))
-    assert tasks.pad(encoded, length) == (
-        ids + zeros,
-        [1] * len(ids) + zeros,
-        segment_ids + zeros,
-    )
-
-
-def test_an_example_without_a_label_has_no_class(tmp_path):
-    path = str(tmp_path / "features")
-    tasks.write_features(
-        [tasks.Example("test-1", "天", "地")], LCQMC, CharacterTokenizer(), 8, path
-    )
-    [row] = features_on_disk(path, 8)
-    assert row["label_ids"] == [tasks.UNLABELLED]
-    assert tasks.UNLABELLED not in range(len(LCQMC.labels))
-
-
-def test_features_are_used_again_only_for_equal_settings(tmp_path):
-    example = tasks.Example("train-1", "天", "地", "1")
-
-    def cached(examples=(example,), task=LCQMC, length=8, split="train", settings=None):
-        settings = settings or {"vocab": "a", "do_lower_case": True}
-        return tasks.cached_features(
-            list(examples), task, CharacterTokenizer(), length, str(tmp_path), split, settings
-        )
-
-    first = cached()
-    written = os.stat(first).st_mtime_ns
-    others = [
-        cached([example, example]),
-        cached([example._replace(text_b="人")]),
-        cached([example._replace(label="0")]),
-        cached(length=9),
-        cached(split="dev"),
-        cached(task=LCQMC._replace(labels=("1", "0"))),
-        cached(task=LCQMC._replace(name="bq")),
-        cached(settings={"vocab": "b", "do_lower_case": True}),
-        cached(settings={"vocab": "a", "do_lower_case": False}),
-    ]
-    assert len(set(others) | {first}) == len(others) + 1
-    assert cached([example._replace(guid="train-9")]) == first
-    assert os.stat(first).st_mtime_ns == written
-
-
-def test_a_failed_write_leaves_nothing_to_use_again(tmp_path):
-    class BrokenTokenizer(CharacterTokenizer):
-        def tokenize(self, text):
-            raise RuntimeError("stopped half-way")
-
-    with pytest.raises(RuntimeError):
-        tasks.cached_features(
-            [tasks.Example("1", "天", "地", "1")],
-            LCQMC,
-            BrokenTokenizer(),
-            8,
-            str(tmp_path),
-            "dev",
-            {},
-        )
-    assert list((tmp_path / "features").iterdir()) == []
 
 
 def test_file_digest_follows_the_content(tmp_path):
