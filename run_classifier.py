@@ -1,9 +1,7 @@
 """Fine-tune ALBERT on a classification task, evaluate it and predict, on TPU, GPU or CPU."""
 
-import collections
 import functools
 import json
-import math
 import os
 
 # TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
@@ -32,6 +30,7 @@ from pipeline import (
 )
 from pipeline.errors import UserError
 from pipeline.features import cached_features, measure_lengths
+from pipeline.scores import warn_at_chance_level
 
 RESULTS = "eval_results"
 TEST_RESULTS = "test_results"
@@ -341,32 +340,6 @@ def evaluate(runner, input_fn, examples):
     scores["eval_examples"] = len(examples)
     warn_at_chance_level(scores["eval_accuracy"], [example.label for example in examples])
     return scores
-
-
-def warn_at_chance_level(accuracy, labels):
-    """Warn if an accuracy is within two standard errors of what the commonest label alone gives.
-
-    Args:
-        accuracy: float, share of right predictions.
-        labels: list of the right labels.
-
-    Returns:
-        bool, whether it is at chance level.
-    """
-    label, count = collections.Counter(labels).most_common(1)[0]
-    chance = count / len(labels)
-    standard_error = math.sqrt(chance * (1.0 - chance) / len(labels))
-    at_chance = accuracy <= chance + 2 * standard_error
-    if at_chance:
-        tf.logging.warning(
-            "CHANCE LEVEL: accuracy %.4f on %d examples, and always answering %r gives %.4f. Look "
-            "whether the checkpoint was loaded, and try another --learning_rate or more steps",
-            accuracy,
-            len(labels),
-            label,
-            chance,
-        )
-    return at_chance
 
 
 def predict(runner, input_fn, num_examples):

@@ -443,11 +443,11 @@ def write_scalars(folder, step, **scalars):
     """
     step = tf.cast(step[0], tf.int64)
     summary = tf.compat.v2.summary
-    with summary.create_file_writer(folder).as_default():
-        with summary.record_if(tf.equal(step % SUMMARY_STEPS, 0)):
-            for name in sorted(scalars):
-                summary.scalar(name, scalars[name][0], step)
-            return tf.group(tf.summary.all_v2_summary_ops())
+    writer, is_due = summary.create_file_writer(folder), tf.equal(step % SUMMARY_STEPS, 0)
+    with writer.as_default(), summary.record_if(is_due):
+        for name in sorted(scalars):
+            summary.scalar(name, scalars[name][0], step)
+        return tf.group(tf.summary.all_v2_summary_ops())
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tokenization
-from pipeline import features
+from pipeline import features, tasks
 from pipeline.examples import frame
 from pipeline.features import UNLABELLED
 
@@ -52,13 +52,13 @@ def pieces_of(tokenizer, found, index):
     return tokenizer.convert_ids_to_tokens(ids.tolist())
 
 
-def assert_encoded_as_plainly(tokenizer, found, examples, max_seq_length):
+def assert_encoded_as_plainly(tokenizer, found, examples, max_seq_length, labels=LABELS):
     assert found.begins[0] == 0 and found.begins[-1] == len(found.ids)
     for i, example in enumerate(examples):
         expected = encode_plainly(tokenizer, example, max_seq_length)
         lengths = (found.lengths_a[i], found.full_lengths[i])
         assert (pieces_of(tokenizer, found, i),) + lengths == expected
-        label = UNLABELLED if example.label is None else LABELS.index(example.label)
+        label = UNLABELLED if example.label is None else labels.index(example.label)
         assert found.label_ids[i] == label
     for array, dtype in zip(found, features.DTYPES):
         assert array.dtype == dtype
@@ -93,6 +93,17 @@ TEXTS = st.text(st.sampled_from("天地，a1é \n\u200b\U0001f9ff龘") | st.char
 def test_any_text_is_encoded_as_plainly(tokenizer, examples, length):
     found = features.encode_examples(examples, LABELS, tokenizer, length)
     assert_encoded_as_plainly(tokenizer, found, examples, length)
+
+
+@pytest.mark.parametrize("name", sorted(tasks.TASKS))
+def test_every_task_makes_features_of_all_its_labels(name, tokenizer):
+    task = tasks.TASKS[name]
+    task = task if task.labels else tasks.get_task(name, labels=["坏", "好"])
+    text_b = "明天" if "text_b" in task.fields else None
+    examples = [tasks.Example(str(i), "今天", text_b, x) for i, x in enumerate(task.labels)]
+    found = features.encode_examples(examples, task.labels, tokenizer, 40)
+    assert found.label_ids.tolist() == list(range(len(task.labels)))
+    assert_encoded_as_plainly(tokenizer, found, examples, 40, task.labels)
 
 
 def real_examples(root, count):
