@@ -26,6 +26,7 @@ FORBIDDEN = {
     "pipeline.bucketing": {"absl", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.tasks": {"pipeline.estimator", "pipeline.checkpoint"},
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
+    "pipeline.model_folder": {"tensorflow", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.hooks": {"absl", "pipeline.estimator"},
     "pipeline.training": {"pipeline.estimator", "pipeline.tasks"},
