@@ -30,6 +30,7 @@ FORBIDDEN = {
     "pipeline.scores": {"tensorflow", "pipeline.tasks"},
     "pipeline.predictions": {"tensorflow", "pipeline.estimator"},
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
+    "predictor": {"pipeline.estimator", "run_classifier", "predict"},
     "pipeline.model_folder": {"tensorflow", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.hooks": {"absl", "pipeline.estimator"},
