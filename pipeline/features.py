@@ -78,8 +78,11 @@ def encode_examples(examples, labels, tokenizer, max_seq_length, num_workers=1):
 
 def _encode(examples, label_ids, tokenizer, max_seq_length):
     """Return the `Features` of a few examples; of an example of one text, b has no pieces."""
-    ids_a, counts_a = tokenizer.encode_all([example.text_a for example in examples])
-    ids_b, counts_b = tokenizer.encode_all([example.text_b or "" for example in examples])
+    texts = [example.text_a for example in examples]
+    texts += [example.text_b or "" for example in examples]
+    pieces, counts = tokenizer.encode_all(texts)
+    starts_a, starts_b = np.split(_starts(counts), 2)
+    counts_a, counts_b = np.split(counts, 2)
     is_pair = np.array([example.text_b is not None for example in examples], int)
     num_special = 2 + is_pair
     kept_a, kept_b = truncated_lengths(counts_a, counts_b, max_seq_length - num_special)
@@ -87,8 +90,8 @@ def _encode(examples, label_ids, tokenizer, max_seq_length):
     cls_id, sep_id = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
     ids = np.full(begins[-1], sep_id, np.int32)
     ids[begins[:-1]] = cls_id
-    ids[_spans(begins[:-1] + 1, kept_a)] = ids_a[_spans(_starts(counts_a), kept_a)]
-    ids[_spans(begins[:-1] + kept_a + 2, kept_b)] = ids_b[_spans(_starts(counts_b), kept_b)]
+    ids[_spans(begins[:-1] + 1, kept_a)] = pieces[_spans(starts_a, kept_a)]
+    ids[_spans(begins[:-1] + kept_a + 2, kept_b)] = pieces[_spans(starts_b, kept_b)]
     return Features(
         ids,
         begins,
