@@ -278,11 +278,15 @@ def _stale_shards(args, outputs):
     """Return files with names of shards of another number of them."""
     if not args.num_output_shards:
         return []
-    base, extension = map(re.escape, os.path.splitext(args.output_file.strip()))
+    # Names alone are compared: the folder may be written as in "./a" or "b//a".
+    name = os.path.basename(args.output_file.strip(" ,"))
+    base, extension = map(re.escape, os.path.splitext(name))
     unfinished = re.escape(files.TEMPORARY_SUFFIX)
-    name = re.compile("{}-[0-9]{{5,}}-of-[0-9]{{5,}}{}({})?$".format(base, extension, unfinished))
+    stale = re.compile("{}-[0-9]{{5,}}-of-[0-9]{{5,}}{}({})?$".format(base, extension, unfinished))
     found = files.list_files(os.path.dirname(outputs[0]) or ".")
-    return sorted(path for path in found if name.match(path) and path not in outputs)
+    names = {os.path.basename(path): path for path in found}
+    own = set(map(os.path.basename, outputs))
+    return sorted(path for name, path in names.items() if stale.match(name) and name not in own)
 
 
 def _warn_of_lengths(args):
