@@ -115,10 +115,11 @@ def find_files(pattern):
             raise UserError(
                 "no file matches {!r}: check the path, or make the file first".format(part)
             )
-        if is_folder(matches[0]):
-            raise UserError(
-                "{} is a folder: name files, for example {}/*".format(matches[0], matches[0])
-            )
+        # One look at a remote file system takes long: there a folder is told when it is read.
+        looked_at = matches if is_local(part) else matches[:1]
+        folder = next(filter(is_folder, looked_at), None)
+        if folder:
+            raise UserError("{0} is a folder: name files, for example {0}/*".format(folder))
         found.update(matches)
     if not found:
         raise UserError("no input file is named in {!r}".format(pattern))
