@@ -670,13 +670,11 @@ def attention_sublayer(hidden, weights, context):
         query = layers.linear(source, kernel[:, :width], bias[:width], fused)
         (query,) = _split_heads(query, 1, context)
     rate = config.attention_probs_dropout_prob
-    scores_shape = _shape(query)[:3] + [_shape(key)[2]]  # [B, N, S or Q, S]
-    dropping = layers.draw_dropping(scores_shape, rate, context.seeds[0]) if rate else None
+    dropping = layers.make_dropping(rate, context.seeds[0], fused)
     output = layers.attention(query, key, value, context.mask, dropping, fused)
     output = tf.reshape(tf.transpose(output, [0, 2, 1, 3]), [-1, width])
     output = layers.linear(output, weights.output_kernel, weights.output_bias, fused)
-    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[1], fused)
-    return _norm_after(hidden, weights, context)
+    return _add_residual(hidden, output, context.seeds[1], weights, context)
 
 
 def _split_heads(rows, parts, context):
@@ -703,8 +701,7 @@ def feed_forward_sublayer(hidden, weights, context):
     inner = layers.linear(source, weights.intermediate_kernel, weights.intermediate_bias, fused)
     inner = ACTIVATIONS[config.hidden_act](inner, fused)  # [B*S, I]
     output = layers.linear(inner, weights.output_kernel, weights.output_bias, fused)
-    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[2], fused)
-    return _norm_after(hidden, weights, context)
+    return _add_residual(hidden, output, context.seeds[2], weights, context)
 
 
 def _norm_before(hidden, weights, context):
@@ -713,10 +710,13 @@ def _norm_before(hidden, weights, context):
     return layers.normalize(hidden, weights.gamma, weights.beta, context.execution.fused)
 
 
-def _norm_after(hidden, weights, context):
+def _add_residual(hidden, output, seed, weights, context):
+    """Add a sublayer's output after dropout to what went into it and, in post-LN, normalize."""
+    fused = context.execution.fused
+    dropping = layers.make_dropping(context.config.hidden_dropout_prob, seed, fused)
     if context.config.ln_type == "preln":
-        return hidden
-    return layers.normalize(hidden, weights.gamma, weights.beta, context.execution.fused)
+        return hidden + layers.drop(output, dropping, fused)
+    return layers.add_and_normalize(hidden, output, dropping, weights.gamma, weights.beta, fused)
 
 
 def attention_mask(input_mask):
@@ -924,8 +924,7 @@ def dropout_seeds(config, seed=None):
 
 def dropout(tensor, rate, seed, fused=False):
     """Drop out with probability `rate`, the same for the same `seed`; at 0 there is no op."""
-    dropping = layers.draw_dropping(_shape(tensor), rate, seed) if rate else None
-    return layers.drop(tensor, dropping, fused)
+    return layers.drop(tensor, layers.make_dropping(rate, seed, fused), fused)
 
 
 def parameter_shapes(config):

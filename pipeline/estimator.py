@@ -341,6 +341,7 @@ def _train_op(features, forward, settings, training):
         use_tpu=settings.use_tpu,
         scale_loss=settings.precision == "float16",
         compiled=settings.use_xla and not settings.use_tpu,  # a TPU compiles everything
+        fused=devices.execution_fields(settings)["fused"],
     )
     return train_op, devices.sum_over_replicas(train_op.sums, settings.use_tpu)
 
@@ -443,11 +444,11 @@ def write_scalars(folder, step, **scalars):
     """
     step = tf.cast(step[0], tf.int64)
     summary = tf.compat.v2.summary
-    with summary.create_file_writer(folder).as_default():
-        with summary.record_if(tf.equal(step % SUMMARY_STEPS, 0)):
-            for name in sorted(scalars):
-                summary.scalar(name, scalars[name][0], step)
-            return tf.group(tf.summary.all_v2_summary_ops())
+    writer = summary.create_file_writer(folder)
+    with writer.as_default(), summary.record_if(tf.equal(step % SUMMARY_STEPS, 0)):
+        for name in sorted(scalars):
+            summary.scalar(name, scalars[name][0], step)
+        return tf.group(tf.summary.all_v2_summary_ops())
 
 
 @contextlib.contextmanager
