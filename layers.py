@@ -177,7 +177,8 @@ def cross_entropy(logits, labels, fused=False):
 def _cross_entropy(logits, labels):
     largest = tf.reduce_max(logits, axis=-1, keepdims=True)  # [M, 1]
     log_sums = largest + tf.log(tf.reduce_sum(tf.exp(logits - largest), axis=-1, keepdims=True))
-    return log_sums[:, 0] - tf.gather(logits, labels, batch_dims=1), log_sums
+    chosen = tf.gather(logits, labels[:, tf.newaxis], axis=1, batch_dims=1)  # [M, 1]
+    return (log_sums - chosen)[:, 0], log_sums
 
 
 def _cross_entropy_gradient(upstream, logits, labels, log_sums):
@@ -187,11 +188,15 @@ def _cross_entropy_gradient(upstream, logits, labels, log_sums):
     return upstream[:, tf.newaxis] * tf.where(is_label, probabilities - 1.0, probabilities)
 
 
+# XLA of TensorFlow 1, which compiles for its TPUs, knows no int16.
+BITS = tf.int32 if tf.version.VERSION.startswith("1.") else tf.int16
+
+
 class Dropping(NamedTuple):
     """What dropout drops of a tensor."""
 
-    bits: tf.Tensor  # int16, uniform, of the tensor's shape
-    threshold: tf.Tensor  # int16 []; what has fewer bits than this is dropped
+    bits: tf.Tensor  # BITS, uniform, of the tensor's shape
+    threshold: tf.Tensor  # BITS []; what has fewer bits than this is dropped
     scale: tf.Tensor  # float32 []; what is kept is multiplied with it
 
 
@@ -207,15 +212,19 @@ def draw_dropping(shape, rate, seed):
         `Dropping`.
     """
     # Each draw gives two numbers of 16 bits: drawing is what dropout costs on a CPU.
-    count = tf.reduce_prod(shape)
+    count, per_draw = tf.reduce_prod(shape), tf.int32.size // BITS.size
     draws = tf.random.stateless_uniform(
-        [(count + 1) // 2], seed, minval=tf.int32.min, maxval=tf.int32.max, dtype=tf.int32
+        [(count + per_draw - 1) // per_draw],
+        seed,
+        minval=tf.int32.min,
+        maxval=tf.int32.max,
+        dtype=tf.int32,
     )
-    bits = tf.reshape(tf.bitcast(draws, tf.int16), [-1])[:count]
-    threshold = int(round(rate * 65536)) - 32768
+    bits = tf.reshape(tf.bitcast(draws, BITS), [-1])[:count]
+    threshold = BITS.min + int(round(rate * 2 ** (8 * BITS.size)))
     return Dropping(
         tf.reshape(bits, shape),
-        tf.constant(threshold, tf.int16),
+        tf.constant(threshold, BITS),
         tf.constant(1.0 / (1.0 - rate), tf.float32),
     )
 
