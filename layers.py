@@ -212,7 +212,8 @@ def cross_entropy(logits, labels, fused=False):
         largest = tf.reduce_max(logits, axis=-1, keepdims=True)  # [M, 1]
         powers = compiled(_powers, fused)(logits, largest)  # [M, V]
         sums = tf.reduce_sum(powers, axis=-1, keepdims=True)  # [M, 1]
-        losses = (largest + tf.log(sums))[:, 0] - tf.gather(logits, labels, batch_dims=1)
+        chosen = tf.gather(logits, labels[:, tf.newaxis], axis=1, batch_dims=1)  # [M, 1]
+        losses = (largest + tf.log(sums) - chosen)[:, 0]
         return losses, lambda upstream: compiled(_cross_entropy_gradient, fused)(
             upstream[:, tf.newaxis], powers, sums, labels
         )

@@ -14,6 +14,9 @@ from lamb_optimizer import (
 from pipeline.errors import UserError
 from xla import compile_whole
 
+# TensorFlow 2 has no other variables, and XLA takes no others, the global step included.
+tf.enable_resource_variables()
+
 
 class OptimizerConfig(NamedTuple):
     """Everything that decides how gradients change the weights."""

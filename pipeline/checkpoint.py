@@ -79,7 +79,7 @@ def _only_checkpoint(folder):
     latest = tf.train.latest_checkpoint(folder)
     if latest:
         return latest
-    found = tf.io.gfile.glob(folder.rstrip("/") + "/*.index")
+    found = files.glob(folder.rstrip("/") + "/*.index")
     if len(found) == 1:
         return found[0][: -len(".index")]
     raise UserError(
@@ -389,7 +389,7 @@ def recover(output_dir, mend=True):
 
 def remove_unfinished(output_dir):
     """Remove what a save that was killed has left; not while another process saves there."""
-    for left in tf.io.gfile.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
+    for left in files.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
         tf.io.gfile.rmtree(left)
 
 
@@ -428,7 +428,7 @@ def _named_checkpoint(output_dir):
 
 def _prefixes(output_dir):
     """Return the prefixes of a run's own checkpoints, the latest first."""
-    found = tf.io.gfile.glob(os.path.join(output_dir, BASENAME + "-*.index"))
+    found = files.glob(os.path.join(output_dir, BASENAME + "-*.index"))
     prefixes = [path[: -len(".index")] for path in found]
     return sorted((path for path in prefixes if _step(path) is not None), key=_step, reverse=True)
 
@@ -463,11 +463,11 @@ def copy(prefix, folder):
     """
     tf.io.gfile.makedirs(folder)
     target = os.path.join(folder, os.path.basename(prefix))
-    parts = [path[len(prefix) :] for path in tf.io.gfile.glob(prefix + ".data-*")]
+    parts = [path[len(prefix) :] for path in files.glob(prefix + ".data-*")]
     for part in parts + [".index"]:
         tf.io.gfile.copy(prefix + part, target + part + files.TEMPORARY_SUFFIX, overwrite=True)
         files.rename(target + part + files.TEMPORARY_SUFFIX, target + part)
     _write_state(folder, [target])
-    for path in tf.io.gfile.glob(os.path.join(folder, BASENAME + "-*")):
+    for path in files.glob(os.path.join(folder, BASENAME + "-*")):
         if not path.startswith(target + "."):
             tf.io.gfile.remove(path)

@@ -362,7 +362,8 @@ def micro_batch(features, index, count):
     parts = {}
     for name, value in features.items():
         shape = value.shape.as_list()
-        parts[name] = tf.reshape(value, [count, shape[0] // count] + shape[1:])[index]
+        # No slice: in a loop XLA of TensorFlow 1 asks for one that is known beforehand.
+        parts[name] = tf.gather(tf.reshape(value, [count, shape[0] // count] + shape[1:]), index)
     return parts
 
 

@@ -123,7 +123,7 @@ def look_at_vocabulary(plan):
     else:
         return "not known: there is no {} beside the records".format(files.MANIFEST_SUFFIX)
     for folder in {os.path.dirname(plan.args.bert_config_file), _folder(plan.args.init_checkpoint)}:
-        beside = tf.io.gfile.glob(os.path.join(folder, "vocab*.txt")) if folder else []
+        beside = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
         if beside and made["vocab_sha256"] not in map(files.sha256, beside):
             tf.logging.warning(
                 "%s was made with another vocabulary than %s: pieces would have other numbers than "
@@ -229,7 +229,7 @@ def look_at_disk(plan):
     size = 4 * plan.num_weights * (1 + len(plan.slot_names))  # float32
     # One more while it is written, and the best one.
     number = plan.settings.keep_checkpoint_max + 1 + bool(plan.args.eval_every_steps)
-    there = sum(map(files.size, tf.io.gfile.glob(os.path.join(folder, "*.data-*"))))
+    there = sum(map(files.size, files.glob(os.path.join(folder, "*.data-*"))))
     free = shutil.disk_usage(place).free
     needed = max(0, number * size - there)
     if plan.args.do_train and free < needed:

@@ -66,7 +66,7 @@ def read(path):
         made.append(
             {
                 name: list(feature.int64_list.value or feature.float_list.value)
-                for name, feature in features.items()
+                for name, feature in sorted(features.items())
             }
         )
     return made
