@@ -49,6 +49,7 @@ class MomentOptimizer(tf.train.Optimizer):
         beta2=0.999,
         epsilon=1e-6,
         exclude_from_weight_decay=EXCLUDE_FROM_WEIGHT_DECAY,
+        rate_factors=(),
         name=None,
     ):
         """Make an optimizer.
@@ -61,6 +62,8 @@ class MomentOptimizer(tf.train.Optimizer):
           epsilon: float > 0, added to the root of the second moment.
           exclude_from_weight_decay: regular expressions; a variable whose name one of them is
             found in (`re.search`) is not decayed.
+          rate_factors: pairs (beginning of a variable's name, float that its learning rate is
+            multiplied with); the first that fits counts, 1 where none does.
           name: name scope of the update; the class name where absent.
         """
         super().__init__(use_locking=False, name=name or type(self).__name__)
@@ -70,6 +73,7 @@ class MomentOptimizer(tf.train.Optimizer):
         self._beta2 = beta2
         self._epsilon = epsilon
         self._exclude_from_weight_decay = tuple(exclude_from_weight_decay)
+        self._rate_factors = tuple(rate_factors)
         self.ratios = {}  # Variable's name to float32 [], of the update that was built last.
 
     def apply_reduced_gradients(
@@ -121,7 +125,8 @@ class MomentOptimizer(tf.train.Optimizer):
         update = next_m / (tf.sqrt(next_v) + self._epsilon)
         if self._is_decayed(var):
             update += self._weight_decay * var
-        step_size = tf.cast(self._learning_rate_tensor, update.dtype) * self._ratio(var, update)
+        rate = self._rate_factor(var) * tf.cast(self._learning_rate_tensor, update.dtype)
+        step_size = rate * self._ratio(var, update)
         if is_taken is None:
             return tf.group(m.assign(next_m), v.assign(next_v), var.assign_sub(step_size * update))
         pairs = ((m, next_m), (v, next_v), (var, var - step_size * update))
@@ -145,8 +150,12 @@ class MomentOptimizer(tf.train.Optimizer):
         name = _name(var)
         return not any(re.search(pattern, name) for pattern in self._exclude_from_weight_decay)
 
+    def _rate_factor(self, var):
+        name = _name(var)
+        return next((factor for start, factor in self._rate_factors if name.startswith(start)), 1.0)
+
     def _ratio(self, var, update):
-        """Return what the learning rate is multiplied with for this variable: float or scalar."""
+        """Return what the learning rate is multiplied with for this update: float or scalar."""
         del var, update
         return 1.0
 

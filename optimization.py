@@ -29,6 +29,9 @@ class OptimizerConfig(NamedTuple):
     end_learning_rate: float = 0.0
     slots: str = "albert_zh"  # Key of lamb_optimizer.SCHEMES; AdamW has one scheme only.
     exclude_from_weight_decay: Tuple[str, ...] = EXCLUDE_FROM_WEIGHT_DECAY
+    # (beginning of a variable's name, what its learning rate is multiplied with): the first that
+    # fits counts.
+    rate_factors: Tuple[Tuple[str, float], ...] = ()
 
 
 class TrainOp(NamedTuple):
@@ -112,6 +115,7 @@ def create_optimizer(config, learning_rate):
         beta2=config.beta2,
         epsilon=config.epsilon,
         exclude_from_weight_decay=config.exclude_from_weight_decay,
+        rate_factors=config.rate_factors,
     )
 
 

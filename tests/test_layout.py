@@ -29,6 +29,8 @@ FORBIDDEN = {
     "pipeline.data_checks": {"tensorflow", "pipeline.tasks"},
     "pipeline.scores": {"tensorflow", "pipeline.tasks"},
     "pipeline.predictions": {"tensorflow", "pipeline.estimator"},
+    "pipeline.task_data": {"tensorflow", "pipeline.estimator", "pipeline.training"},
+    "pipeline.runs": {"tensorflow", "pipeline.estimator", "pipeline.tasks"},
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
     "pipeline.model_folder": {"tensorflow", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},
