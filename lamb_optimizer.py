@@ -52,6 +52,7 @@ class MomentOptimizer(tf.train.Optimizer):
         epsilon=1e-6,
         exclude_from_weight_decay=EXCLUDE_FROM_WEIGHT_DECAY,
         fused=False,
+        rate_factors=(),
         name=None,
     ):
         """Make an optimizer.
@@ -65,6 +66,8 @@ class MomentOptimizer(tf.train.Optimizer):
           exclude_from_weight_decay: regular expressions; a variable whose name one of them is
             found in (`re.search`) is not decayed.
           fused: bool, compile the update by XLA, which pays on a CPU.
+          rate_factors: pairs (beginning of a variable's name, float that its learning rate is
+            multiplied with); the first that fits counts, 1 where none does.
           name: name scope of the update; the class name where absent.
         """
         super().__init__(use_locking=False, name=name or type(self).__name__)
@@ -75,6 +78,7 @@ class MomentOptimizer(tf.train.Optimizer):
         self._epsilon = epsilon
         self._exclude_from_weight_decay = tuple(exclude_from_weight_decay)
         self._fused = fused
+        self._rate_factors = tuple(rate_factors)
         self.ratios = {}  # Variable's name to float32 [], of the update that was built last.
 
     def apply_reduced_gradients(
@@ -130,8 +134,8 @@ class MomentOptimizer(tf.train.Optimizer):
             epsilon=self._epsilon,
             weight_decay=self._weight_decay if self._is_decayed(var) else 0.0
         )
-        step_size = tf.cast(self._learning_rate_tensor, update.dtype)
-        step_size *= self._ratio(old[2], update, var)
+        rate = self._rate_factor(var) * tf.cast(self._learning_rate_tensor, update.dtype)
+        step_size = rate * self._ratio(old[2], update, var)
         next_var = compiled(_stepped, self._fused)(old[2], step_size, update)
         new = (next_m, next_v, next_var)
         if is_taken is not None:
@@ -155,6 +159,10 @@ class MomentOptimizer(tf.train.Optimizer):
         """Tell whether the variable's name matches none of the patterns excluded from decay."""
         name = _name(var)
         return not any(re.search(pattern, name) for pattern in self._exclude_from_weight_decay)
+
+    def _rate_factor(self, var):
+        name = _name(var)
+        return next((factor for start, factor in self._rate_factors if name.startswith(start)), 1.0)
 
     def _ratio(self, weights, update, var):
         """Return what the learning rate is multiplied with for this variable: float or scalar.

@@ -927,11 +927,45 @@ def dropout(tensor, rate, seed, fused=False):
     return layers.drop(tensor, layers.make_dropping(rate, seed, fused), fused)
 
 
-def parameter_shapes(config):
-    """Return the shapes of the trainable weights of a model with all its pre-training heads.
+def distances_from_head(config):
+    """Tell how far below the head the weights of an encoder are: for layer-wise learning rates.
+
+    Layers are counted from the last, and weights that several of them share count as one, where
+    they are used last. The pooler belongs to the head, whose distance is 0.
 
     Args:
         config: `AlbertConfig`.
+
+    Returns:
+        dict of the beginning of variable names to int, from 1 for the last layer to the largest,
+        for the embeddings.
+    """
+    distances, distance = {}, 0
+    for index in reversed(range(config.num_hidden_layers * config.inner_group_num)):
+        new = [prefix for prefix in _layer_prefixes(config, index) if prefix not in distances]
+        distance += bool(new)
+        distances.update(dict.fromkeys(new, distance))
+    below = ("bert/encoder/embedding_hidden_mapping_in/", "bert/embeddings/")
+    return dict(distances, **dict.fromkeys(below, distance + 1))
+
+
+def _layer_prefixes(config, index):
+    """Return what the names of the variables begin with that a layer uses."""
+    layer, inner = divmod(index, config.inner_group_num)
+    scopes = LAYER_SCOPES[config.layout]
+    return [
+        "bert/encoder/{}/{}/".format(layer_scope(config, layer, inner, sublayer), scope)
+        for sublayer, of_sublayer in (("attention", scopes[:3]), ("ffn", scopes[3:]))
+        for scope in of_sublayer
+    ]
+
+
+def parameter_shapes(config, num_labels=None):
+    """Return the shapes of the trainable weights of a model with its heads.
+
+    Args:
+        config: `AlbertConfig`.
+        num_labels: int, those of a classifier; None for the pre-training heads instead.
 
     Returns:
         dict of variable name to list of int, in the order of creation.
@@ -939,8 +973,11 @@ def parameter_shapes(config):
     with tf.Graph().as_default():
         ids = tf.zeros([1, 2], tf.int32)
         model = AlbertModel(config, is_training=False, input_ids=ids)
-        masked_lm_head(model, ids, ids, tf.ones([1, 2]))
-        sentence_order_head(model, ids[:, 0])
+        if num_labels is None:
+            masked_lm_head(model, ids, ids, tf.ones([1, 2]))
+            sentence_order_head(model, ids[:, 0])
+        else:
+            classification_head(model, num_labels)
         return {variable.op.name: variable.shape.as_list() for variable in tf.trainable_variables()}
 
 

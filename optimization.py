@@ -33,6 +33,9 @@ class OptimizerConfig(NamedTuple):
     end_learning_rate: float = 0.0
     slots: str = "albert_zh"  # Key of lamb_optimizer.SCHEMES; AdamW has one scheme only.
     exclude_from_weight_decay: Tuple[str, ...] = EXCLUDE_FROM_WEIGHT_DECAY
+    # (beginning of a variable's name, what its learning rate is multiplied with): the first that
+    # fits counts.
+    rate_factors: Tuple[Tuple[str, float], ...] = ()
 
 
 class TrainOp(NamedTuple):
@@ -118,6 +121,7 @@ def create_optimizer(config, learning_rate, fused=False):
         epsilon=config.epsilon,
         exclude_from_weight_decay=config.exclude_from_weight_decay,
         fused=fused,
+        rate_factors=config.rate_factors,
     )
 
 

@@ -80,6 +80,20 @@ class FullTokenizer:
         """
         return self._encoder.encode(text)
 
+    def encode_all(self, texts):
+        """Encode many texts, each as if it were alone, in a fraction of the time.
+
+            encode_all(["天地", "", "人"]) == (ids of 天 地 人, [2, 0, 1])
+
+        Args:
+            texts: list of str, which may have line ends in them.
+
+        Returns:
+            (ids, counts): int32 [all pieces], those of one text after those of the text before
+            it, and int64 [texts], the number of pieces of each.
+        """
+        return self._encoder.encode_all(texts)
+
     def tokenize(self, text):
         """Return the pieces of a text, a list of str."""
         return self.convert_ids_to_tokens(self.encode(text).ids.tolist())
@@ -335,6 +349,12 @@ class WordpieceEncoder:
         columns = np.concatenate([singles, rows.T], axis=1)  # [3, n]
         return Encoding(*np.take(columns, np.argsort(columns[1], kind="stable"), axis=1))
 
+    def encode_all(self, texts):
+        """Return (ids, counts), as `FullTokenizer.encode_all`."""
+        ids, begins, _ = self.encode("\n".join(texts))
+        ends = np.cumsum([len(text) + 1 for text in texts])
+        return ids, np.diff(np.searchsorted(begins, ends), prepend=0)
+
     def _look_up(self, codes):
         entries = self._table[codes]
         unseen = entries == _UNSEEN
@@ -412,6 +432,15 @@ class SentencePieceEncoder:
                 here = sources[end] if end < len(sources) else len(text)
                 rows.append((piece, here, here))
         return Encoding(*np.array(rows, np.int32).reshape(-1, 3).T)
+
+    def encode_all(self, texts):
+        """Return (ids, counts), as `FullTokenizer.encode_all`.
+
+        One by one: what a model makes of a text may depend on all of it.
+        """
+        ids = [self.encode(text).ids for text in texts]
+        counts = np.array([len(part) for part in ids], np.int64)
+        return np.concatenate([np.empty(0, np.int32)] + ids), counts
 
     def _normalize(self, text):
         """Return (normalized, sources): str and, for each character, its index in `text`."""

@@ -33,6 +33,7 @@ FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".
 BASENAME = "model.ckpt"
 # What TensorFlow calls the file that names a folder's checkpoints.
 STATE = "checkpoint"
+REPLICA_SUFFIX = re.compile(r"/replica_\d+$")
 PART_SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 
 
@@ -112,8 +113,15 @@ def detect_layout(names):
 
 
 def shapes_of(variables):
-    """Return a dict of name to shape (list of int) of a list of tf.Variable."""
-    return {variable.op.name: variable.shape.as_list() for variable in variables}
+    """Return a dict of name to shape (list of int) of a list of tf.Variable.
+
+    The slots of further replicas, which equal those of the first, are in no checkpoint: left out.
+    """
+    return {
+        variable.op.name: variable.shape.as_list()
+        for variable in variables
+        if not REPLICA_SUFFIX.search(variable.op.name)
+    }
 
 
 def plan_restore(shapes, prefix):

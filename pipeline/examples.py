@@ -49,16 +49,6 @@ def pretraining_schema(max_seq_length, max_predictions_per_seq):
     )
 
 
-def classification_schema(max_seq_length):
-    """Return the tuple of `Feature` of a classification example."""
-    return (
-        Feature("input_ids", "int64", max_seq_length),
-        Feature("input_mask", "int64", max_seq_length),
-        Feature("segment_ids", "int64", max_seq_length),
-        Feature("label_ids", "int64", 1),
-    )
-
-
 def serialize_all(schema, values):
     """Serialize many records: the bytes that tf.train.Example has in deterministic order.
 

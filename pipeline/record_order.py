@@ -51,7 +51,7 @@ def shuffled(index, seed, pool_size, first=0):
     count_of_block = tf.constant(index.count)  # [N]
 
     def read_epoch(epoch):
-        blocks = _permutation(len(index.file), seed, epoch)  # [N]
+        blocks = permutation(len(index.file), seed, epoch)  # [N]
         counts = tf.gather(count_of_block, blocks)  # [N]
         ends = tf.cumsum(counts)  # [N], in records
         pools = (ends - counts) // pool_size  # [N], ascending, with gaps after large blocks
@@ -61,7 +61,7 @@ def shuffled(index, seed, pool_size, first=0):
 
         def read_pool(head, tail):
             size = tf.reduce_sum(counts[head:tail])
-            order = _permutation(size, seed, -1 - (epoch * len(index.file) + head))
+            order = permutation(size, seed, -1 - (epoch * len(index.file) + head))
             first_of_pool = tf.maximum(skipped - (ends[head] - counts[head]), 0)
             records = tf.data.Dataset.from_tensor_slices(blocks[head:tail]).interleave(
                 lambda block: read_block(block).batch(tf.gather(count_of_block, block)),
@@ -79,7 +79,7 @@ def shuffled(index, seed, pool_size, first=0):
     return epochs.prefetch(1).unbatch()  # the next pool is read while one is used up
 
 
-def _permutation(size, seed, number):
+def permutation(size, seed, number):
     """Return a permutation, int64 [size]; another one for every number, an int64 []."""
     draws = tf.random.stateless_uniform(
         tf.reshape(size, [1]),

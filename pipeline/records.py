@@ -223,14 +223,14 @@ def make_input_fn(
         record_index.remember_order(folder, order, is_resumed=first_example() > 0)
 
     def input_fn(params=None, input_context=None):
-        part = _part(params or {}, batch_size, input_context)
+        part = part_of_step(params or {}, batch_size, input_context)
         if training:
             pool_size = settings.shuffle_buffer
             records = record_order.shuffled(index, seed, pool_size, first_example())
             batches = records.batch(part.batch_size, drop_remainder=True)
         else:
             batches = _filled_up(record_order.in_order(index), index.num_records, part)
-        batches = _of_host(batches, part).map(
+        batches = of_host(batches, part).map(
             lambda batch: _parse(batch, stored, schema, part.batch_size),
             num_parallel_calls=tf.data.experimental.AUTOTUNE,
         )
@@ -261,7 +261,7 @@ class Part(NamedTuple):
     batch_size: int  # of each replica
 
 
-def _part(params, batch_size, input_context):
+def part_of_step(params, batch_size, input_context):
     """Return the `Part` of this call of an input function.
 
     TPUEstimator gives the batch of a replica and its own context on a TPU, but elsewhere the batch
@@ -290,7 +290,7 @@ def _filled_up(records, num_records, part):
     return batches.concatenate(nothing.repeat(missing))
 
 
-def _of_host(batches, part):
+def of_host(batches, part):
     """Return those of the batches of all replicas that this host's replicas take."""
     if part.num_hosts == 1:
         return batches

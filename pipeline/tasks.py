@@ -1,47 +1,36 @@
-"""Fine-tuning tasks: their files, their labels, and their examples as features.
+"""Fine-tuning tasks: their files, their labels, and their examples.
 
-A file has one example a row and a tab between columns; quotes are plain characters. With a header
-the columns are found by name, without one they stand in the order of `Task.fields`.
+A task is an entry of `TASKS`: where its files are, how their columns become texts, which labels
+there are and in what order. `pipeline.rows` reads the files.
 """
 
-import hashlib
-import itertools
 import json
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
-import tensorflow.compat.v1 as tf
+from absl import logging
 
-from pipeline import records
+from pipeline import files, rows
 from pipeline.errors import UserError
-from pipeline.examples import classification_schema
+from pipeline.rows import BadRow
 
 SPLITS = ("train", "dev", "test")
-# Label id of an example without a label: out of range, so that no loss takes it for a class.
-UNLABELLED = -1
-# Part of every fingerprint: to be raised when the same example becomes other features.
-FEATURES_VERSION = 1
-# How much of a row a message quotes.
-SHOWN_CHARACTERS = 60
-
-# Column names in the headers of published data sets -> field of an example.
-COLUMN_NAMES = {
-    "text_a": "text_a",
-    "sentence1": "text_a",
-    "question1": "text_a",
-    "premise": "text_a",
-    "text_b": "text_b",
-    "sentence2": "text_b",
-    "question2": "text_b",
-    "hypo": "text_b",
-    "hypothesis": "text_b",
-    "label": "label",
-    "gold_label": "label",
-}
+# What stands for no label in copies of test sets, where no label has that name.
+NO_LABEL = ("", "-1")
+# Columns that tell a row's id, the first that there is.
+ID_COLUMNS = ("id", "idx", "qid")
+# How many bad rows a warning lists, and how many labels a message.
+SHOWN_ROWS, SHOWN_LABELS = 10, 20
 
 
 class Example(NamedTuple):
-    """One row of a data set; `label` is None where a test set has none."""
+    """One row of a data set.
+
+    Fields:
+        guid: the id that its file gives it, else its position among the file's rows, from 0.
+        text_a, text_b: texts; text_b is None where a task has one text.
+        label: None where a test set has none.
+    """
 
     guid: str
     text_a: str
@@ -49,92 +38,309 @@ class Example(NamedTuple):
     label: Optional[str] = None
 
 
+def _clue_row(guid, label):
+    """Return what CLUE wants of one prediction."""
+    return {"id": int(guid) if guid.isdecimal() else guid, "label": label}
+
+
+class Submission(NamedTuple):
+    """A file of test predictions, JSON lines, as CLUE scores it.
+
+    Fields:
+        file: its name.
+        row: function of (guid, label) that returns the object of a line.
+    """
+
+    file: str
+    row: Callable = _clue_row
+
+
+def _named_files(**more):
+    """Return `Task.files`: train.tsv and so on, behind them the names of `more` by split."""
+    names = {split: tuple(split + suffix for suffix in rows.SUFFIXES) for split in SPLITS}
+    return {split: names[split] + more.get(split, ()) for split in SPLITS}
+
+
 class Task(NamedTuple):
     """What tells one data set from another.
 
     Fields:
         name: as given by --task_name.
-        labels: in the order of the classifier's outputs.
+        labels: in the order of the classifier's outputs; none: they are found in the train file.
         files: split -> file names below the data folder; the first that exists is read.
-        fields: order of the columns in a file without a header.
+        fields: order of the columns in a table without a header.
+        convert: function from a row to one that has the text columns of `fields`, where the file
+            has others; raises `BadRow`.
         label_spellings: other spelling of a label -> label.
+        undecided: labels of rows on which the annotators did not agree: no examples of a class.
         keep: column -> the value whose rows are kept, in files that have the column.
+        metric: name of the score that the task is ranked by, of `scores.classification_scores`.
+            All tasks here are published with accuracy; for data of one's own whose classes are
+            very unequal, macro_f1 says more.
+        submission: `Submission`, None where there is no such benchmark.
     """
 
     name: str
-    labels: Tuple[str, ...]
-    files: Dict[str, Tuple[str, ...]]
+    labels: Tuple[str, ...] = ()
+    files: Dict[str, Tuple[str, ...]] = _named_files()
     fields: Tuple[str, ...] = ("text_a", "text_b", "label")
+    convert: Optional[Callable] = None
     label_spellings: Dict[str, str] = {}
+    undecided: Tuple[str, ...] = ()
     keep: Dict[str, str] = {}
+    metric: str = "accuracy"
+    submission: Optional[Submission] = None
 
 
-class Encoded(NamedTuple):
-    """An example as integers; the three lists have one length."""
+def _keywords_and_abstract(row):
+    """CSL: are these the keywords of this abstract? The keywords make one text, as in CLUE."""
+    keywords = _value(row, "keyword", list)
+    if not all(isinstance(keyword, str) for keyword in keywords):
+        raise BadRow("keyword {} is not a list of texts".format(rows.shown(keywords)))
+    return dict(row, text_a=" ".join(keywords), text_b=_value(row, "abst", str))
 
-    input_ids: List[int]
-    input_mask: List[int]
-    segment_ids: List[int]
+
+def _marked_spans(row):
+    """CLUEWSC: does the pronoun (span 2) mean the noun (span 1)? Marked as in CLUE's baselines.
+
+    >>> spans = {"span1_text": "猫", "span1_index": 0, "span2_text": "它", "span2_index": 3}
+    >>> _marked_spans({"text_a": "猫饿了它叫", "target": spans})["text_a"]
+    '_猫_饿了[它]叫'
+    """
+    text = _value(row, "text_a", str)
+    target = _value(row, "target", dict)
+    marks = []
+    for span, (opening, closing) in (("span1", "__"), ("span2", "[]")):
+        begin, end = _span(text, target, span)
+        marks += [(begin, 1, opening), (end, 0, closing)]
+    for position, _, mark in sorted(marks, reverse=True):  # from the end: the others stay right
+        text = text[:position] + mark + text[position:]
+    return dict(row, text_a=text)
 
 
-_PLAIN_FILES = {split: (split + ".tsv", split + ".txt") for split in SPLITS}
+def _span(text, target, span):
+    """Return the half-open characters of a span; raises `BadRow` where the text has others."""
+    words = _value(target, span + "_text", str)
+    begin = _value(target, span + "_index", int)
+    end = begin + len(words)
+    if not words or begin < 0 or text[begin:end] != words:
+        raise BadRow(
+            "{0}_index {1} does not fit: {0}_text is {2!r}, and the text has {3!r} there; "
+            "correct the index, which counts characters from 0".format(
+                span, begin, words, text[max(begin, 0) : max(end, 0)]
+            )
+        )
+    return begin, end
 
-_LCQMC = Task(name="lcqmc_pair", labels=("0", "1"), files=_PLAIN_FILES)
-_XNLI = Task(
-    name="xnli",
-    labels=("contradiction", "entailment", "neutral"),
-    files={
-        "train": _PLAIN_FILES["train"]
-        + ("multinli.train.zh.tsv", os.path.join("multinli", "multinli.train.zh.tsv")),
-        "dev": _PLAIN_FILES["dev"] + ("xnli.dev.tsv",),
-        "test": _PLAIN_FILES["test"] + ("xnli.test.tsv",),
-    },
-    label_spellings={"contradictory": "contradiction"},
-    keep={"language": "zh"},
+
+def _value(row, column, kind):
+    """Return a value of the type `kind`; raises `BadRow` where it is missing or another."""
+    if column not in row:
+        raise BadRow(rows.missing(column, row))
+    value = row[column]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = {str: "text", int: "whole number", list: "list", dict: "object"}
+        raise BadRow("{} is {}, not a {}".format(column, rows.shown(value), names[kind]))
+    return value
+
+
+_SAME_OR_NOT = ("0", "1")
+_INFERENCE = ("contradiction", "entailment", "neutral")
+_SENTENCE = ("text_a", "label")
+# Where CLUE 1.1 has made another test set than CLUE 1.0.
+_TWO_TESTS = ("test1.1.json", "test1.0.json")
+
+# Code in CLUE's files -> label; 105 and 111 do not occur.
+_TNEWS_LABELS = {
+    "100": "news_story",
+    "101": "news_culture",
+    "102": "news_entertainment",
+    "103": "news_sports",
+    "104": "news_finance",
+    "106": "news_house",
+    "107": "news_car",
+    "108": "news_edu",
+    "109": "news_tech",
+    "110": "news_military",
+    "112": "news_travel",
+    "113": "news_world",
+    "114": "news_stock",
+    "115": "news_agriculture",
+    "116": "news_game",
+}
+_TNEWS_CODES = {label: code for code, label in _TNEWS_LABELS.items()}
+
+
+def _tnews_row(guid, label):
+    return dict(_clue_row(guid, _TNEWS_CODES[label]), label_desc=label)
+
+
+_TASKS = (
+    Task("lcqmc_pair", _SAME_OR_NOT),
+    Task("bq", _SAME_OR_NOT),
+    Task(
+        "paws-x",
+        _SAME_OR_NOT,
+        _named_files(train=("translated_train.tsv",), dev=("dev_2k.tsv",), test=("test_2k.tsv",)),
+    ),
+    Task(
+        "xnli",
+        _INFERENCE,
+        _named_files(
+            train=("multinli.train.zh.tsv", os.path.join("multinli", "multinli.train.zh.tsv")),
+            dev=("xnli.dev.tsv",),
+            test=("xnli.test.tsv",),
+        ),
+        label_spellings={"contradictory": "contradiction"},
+        keep={"language": "zh"},
+    ),
+    Task("chnsenticorp", ("0", "1"), fields=("label", "text_a")),
+    Task("afqmc", _SAME_OR_NOT, submission=Submission("afqmc_predict.json")),
+    Task("cmnli", _INFERENCE, undecided=("-",), submission=Submission("cmnli_predict.json")),
+    Task(
+        "ocnli",
+        _INFERENCE,
+        # The train set comes in five sizes; the largest of them that is there is taken.
+        _named_files(train=tuple("train.{}k.json".format(size) for size in (50, 30, 10, 3, 1))),
+        undecided=("-",),
+        submission=Submission("ocnli_50k_predict.json"),
+    ),
+    Task(
+        "tnews",
+        tuple(_TNEWS_LABELS.values()),
+        _named_files(test=_TWO_TESTS),
+        fields=_SENTENCE,
+        label_spellings=_TNEWS_LABELS,
+        submission=Submission("tnews_predict.json", _tnews_row),
+    ),
+    Task(
+        "iflytek",
+        tuple(str(number) for number in range(119)),
+        fields=_SENTENCE,
+        submission=Submission("iflytek_predict.json"),
+    ),
+    Task(
+        "csl",
+        ("0", "1"),
+        convert=_keywords_and_abstract,
+        submission=Submission("csl_predict.json"),
+    ),
+    Task(
+        "cluewsc2020",
+        ("true", "false"),
+        _named_files(test=_TWO_TESTS),
+        fields=_SENTENCE,
+        convert=_marked_spans,
+        submission=Submission("cluewsc_predict.json"),
+    ),
+    # A user's own files; the labels are given, or found in the train file.
+    Task("sentence", fields=_SENTENCE),
+    Task("sentence_pair"),
 )
 
-TASKS = {"lcqmc_pair": _LCQMC, "lcqmc": _LCQMC, "xnli": _XNLI}
+TASKS = {task.name: task for task in _TASKS}
+TASKS["lcqmc"] = TASKS["lcqmc_pair"]
 
 
-def get_task(name):
+def get_task(name, labels=None):
     """Look up a task by name, in any case of letters.
 
+    Args:
+        name: str.
+        labels: list of str, in the order of the classifier's outputs, for `sentence` and
+            `sentence_pair`; None: they are to be found by `with_found_labels`.
+
     Raises:
-        UserError: for a name that no task has.
+        UserError: for a name that no task has, for labels of a task that has its own, and for
+            labels that cannot be told apart.
     """
     try:
-        return TASKS[name.lower()]
+        task = TASKS[name.lower()]
     except KeyError:
         raise UserError(
             "task {!r} is unknown; the tasks are {}".format(name, ", ".join(sorted(TASKS)))
         ) from None
+    if not labels:
+        return task
+    if task.labels:
+        raise UserError(
+            "task {} has its own labels, {}: leave yours out, or use sentence or sentence_pair "
+            "for files of your own".format(task.name, _listed(task.labels))
+        )
+    labels = tuple(label.strip() for label in labels)
+    if len(labels) < 2 or len(set(labels)) < len(labels) or "" in labels:
+        raise UserError("labels {}: give two or more different ones".format(_listed(labels)))
+    return task._replace(labels=labels)
 
 
-def load_examples(task, data_dir, split):
+def with_found_labels(task, train):
+    """Return a task that has the labels of its train examples, sorted, if it has none yet.
+
+    Args:
+        task: `Task`.
+        train: list of `Example`.
+
+    Raises:
+        UserError: if all examples have one label.
+    """
+    if task.labels:
+        return task
+    labels = tuple(sorted({example.label for example in train}))
+    if len(labels) < 2:
+        raise UserError("all {} train examples have the label {!r}".format(len(train), labels[0]))
+    logging.info("%d labels found in the train file: %s", len(labels), _listed(labels))
+    if 2 * len(labels) > len(train):
+        logging.warning(
+            "%d labels for %d train examples: is the label column the right one?",
+            len(labels),
+            len(train),
+        )
+    return task._replace(labels=labels)
+
+
+def load_examples(task, data_dir, split, skip_bad_rows=False):
     """Read one split of a data set.
 
     Args:
         task: `Task`.
         data_dir: folder of the data set.
         split: "train", "dev" or "test"; only rows of "test" may lack labels.
+        skip_bad_rows: whether rows that do not parse are left out, counted and listed instead of
+            ending the run.
 
     Returns:
-        List of `Example` in the order of the file.
+        List of `Example` in the order of the file. Undecided rows are left out of train and dev,
+        and have no label in test.
 
     Raises:
-        UserError: for a missing or empty file, and for the first row that does not parse or has a
-            label that the task does not know.
+        UserError: for a missing or empty file, for the first row that does not parse or has a
+            label that the task does not know, and where no row parses.
     """
     path = find_file(task, data_dir, split)
-    examples = [
-        _example(task, row, split, path, number)
-        for number, row in _named_rows(task, split, path)
-        if all(row.get(column, value) == value for column, value in task.keep.items())
-    ]
+    layout = rows.Layout(
+        task.fields, frozenset(task.labels) | frozenset(task.label_spellings), split != "test"
+    )
+    examples, bad = [], []
+    undecided = 0
+    parse, lines = rows.open_rows(path, layout)
+    for position, (number, line) in enumerate(lines):
+        try:
+            row = parse(line)
+            if any(row.get(column, value) != value for column, value in task.keep.items()):
+                continue
+            label = _label(task, split, row)
+            if label in task.undecided:
+                undecided += 1
+            else:
+                examples.append(_example(task, row, label, position))
+        except BadRow as problem:
+            bad.append(rows.row_error(path, number, problem))
+            if not skip_bad_rows:
+                raise bad[0] from None
     if not examples:
         kept = "".join(" with {} {!r}".format(*item) for item in sorted(task.keep.items()))
-        raise UserError("{}: no rows{}".format(path, kept))
-    tf.logging.info("%d examples for %s from %s", len(examples), split, path)
+        raise bad[0] if bad else UserError("{}: no rows{}".format(path, kept))
+    _tell(split, path, examples, undecided, bad)
     return examples
 
 
@@ -142,198 +348,87 @@ def find_file(task, data_dir, split):
     """Return the path of a split's file; raises UserError where there is none."""
     candidates = [os.path.join(data_dir, name) for name in task.files[split]]
     for path in candidates:
-        if tf.io.gfile.exists(path):
+        if files.exists(path):
             return path
     raise UserError(
         "no {} file of task {}: looked for {}".format(split, task.name, ", ".join(candidates))
     )
 
 
-def _named_rows(task, split, path):
-    """Yield (row number, dictionary from column to cell) for every row but the header."""
-    rows = _read_rows(path)
-    first = next(rows, None)
-    if first is None:
-        return
-    header = _header(task, first[1])
-    if header:
-        if split != "test" and "label" not in header:
-            raise _row_error(path, first[0], "the header {} names no label".format(first[1]))
-        layouts = [header]
-    else:
-        layouts = [task.fields]
-        if split == "test":
-            layouts.append(_text_fields(task))
-        rows = itertools.chain([first], rows)
-    layout_of_length = {len(layout): layout for layout in layouts}
-    for number, cells in rows:
-        if len(cells) not in layout_of_length:
-            expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in layouts)
-            found = "found {} columns ({}), expected {} separated by tabs".format(
-                len(cells), _shortened("\t".join(cells)), expected
-            )
-            raise _row_error(path, number, found)
-        yield number, dict(zip(layout_of_length[len(cells)], cells))
+def _example(task, row, label, position):
+    if task.convert:
+        row = task.convert(row)
+    texts = {}
+    for field in task.fields:
+        if field != "label":
+            texts[field] = _value(row, field, str).strip()
+            if not texts[field]:
+                raise BadRow("{} is empty".format(field))
+    return Example(_guid(row, position), label=label, **texts)
 
 
-def _read_rows(path):
-    """Yield (row number from 1, list of cells) for every row that is not blank."""
-    with tf.io.gfile.GFile(path, "rb") as stream:
-        lines = stream.read().split(b"\n")  # str.splitlines would also split at U+2028
-    for number, line in enumerate(lines, 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
-        except UnicodeDecodeError:
-            remedy = "not UTF-8 text; convert the file (iconv -f GB18030 -t UTF-8)"
-            raise _row_error(path, number, remedy) from None
-        if text.strip(" "):
-            yield number, text.split("\t")
+def _guid(row, position):
+    for column in ID_COLUMNS:
+        if column in row:
+            found = _scalar(column, row[column])
+            if found:
+                return found
+    return str(position)
 
 
-def _header(task, cells):
-    """Name the columns if `cells` are a header; None if they are an example."""
-    position = task.fields.index("label")
-    same_width = len(cells) == len(task.fields)
-    if same_width and _canonical_label(task, cells[position]) in task.labels:
+def _label(task, split, row):
+    """Return the label of a row, one of `Task.undecided` too, or None in a test file."""
+    found = _scalar("label", row.get("label"))
+    label = task.label_spellings.get(found, found)
+    if label in task.labels:
+        return label
+    if split == "test" and label in NO_LABEL + task.undecided:
         return None
-    names = [cell.strip().lower() for cell in cells]
-    header = tuple(COLUMN_NAMES.get(name, name) for name in names)
-    if set(_text_fields(task)) <= set(header):
-        return header
-    return task.fields if same_width and header[position] == "label" else None
-
-
-def _text_fields(task):
-    return tuple(field for field in task.fields if field != "label")
-
-
-def _canonical_label(task, label):
-    label = label.strip()
-    return task.label_spellings.get(label, label)
-
-
-def _example(task, row, split, path, number):
-    for field in _text_fields(task):
-        if not row[field].strip():
-            raise _row_error(path, number, "{} is empty".format(field))
-    label = _canonical_label(task, row.get("label", "")) or None
-    if label not in task.labels and not (split == "test" and label is None):
-        found = "label {!r} is not one of the labels of task {}: {}".format(
-            row["label"], task.name, ", ".join(task.labels)
+    if label in task.undecided or (label and not task.labels):
+        return label
+    if not label:
+        raise BadRow("there is no label; only a test file may lack it")
+    raise BadRow(
+        "label {} is not one of the labels of task {}: {}".format(
+            rows.shown(found), task.name, _listed(task.labels)
         )
-        raise _row_error(path, number, found)
-    return Example(
-        guid="{}-{}".format(split, number),
-        text_a=row["text_a"].strip(),
-        text_b=row["text_b"].strip() if "text_b" in task.fields else None,
-        label=label,
     )
 
 
-def _row_error(path, number, message):
-    return UserError("{}, row {}: {}".format(path, number, message))
+def _scalar(column, value):
+    """Return a text, or a number or truth value as JSON writes it, without blanks around it."""
+    if value is None:
+        return ""
+    if isinstance(value, (int, float)):  # bool is an int
+        return json.dumps(value)
+    if isinstance(value, str):
+        return value.strip()
+    raise BadRow("{} is {}, not a text or number".format(column, rows.shown(value)))
 
 
-def _shortened(text):
-    shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-    return repr(shown)
+def _listed(labels):
+    more = len(labels) - SHOWN_LABELS
+    return ", ".join(labels[:SHOWN_LABELS]) + (" and {} more".format(more) if more > 0 else "")
 
 
-def encode_pair(tokenizer, text_a, text_b, max_seq_length):
-    """Turn one or two texts into the model's input: [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
-
-    Args:
-        tokenizer: gives `tokenize` and `convert_tokens_to_ids`.
-        text_a: str.
-        text_b: str or None.
-        max_seq_length: most pieces, special ones included; the longer text is cut first.
-
-    Returns:
-        `Encoded`, not padded.
-    """
-    pieces_a = tokenizer.tokenize(text_a)
-    if text_b is None:
-        pieces = ["[CLS]"] + pieces_a[: max_seq_length - 2] + ["[SEP]"]
-        segment_ids = [0] * len(pieces)
-    else:
-        pieces_b = tokenizer.tokenize(text_b)
-        kept_a, kept_b = truncated_lengths(len(pieces_a), len(pieces_b), max_seq_length - 3)
-        pieces = ["[CLS]"] + pieces_a[:kept_a] + ["[SEP]"] + pieces_b[:kept_b] + ["[SEP]"]
-        segment_ids = [0] * (kept_a + 2) + [1] * (kept_b + 1)
-    input_ids = tokenizer.convert_tokens_to_ids(pieces)
-    return Encoded(input_ids, [1] * len(input_ids), segment_ids)
-
-
-def truncated_lengths(length_a, length_b, room):
-    """Share `room` pieces between two texts, as if the longer lost its last piece one by one.
-
-    >>> truncated_lengths(10, 3, 8)
-    (5, 3)
-    >>> truncated_lengths(10, 9, 7)
-    (4, 3)
-    """
-    kept_a = min(length_a, max(room - length_b, (room + 1) // 2))
-    return kept_a, min(length_b, room - kept_a)
-
-
-def pad(encoded, length):
-    """Fill the lists of an `Encoded` up to `length` with zeros, the id of [PAD]."""
-    return Encoded(*(values + [0] * (length - len(values)) for values in encoded))
-
-
-def label_id(task, label):
-    """Give the class of a label: its place in the task's labels, `UNLABELLED` for None."""
-    return UNLABELLED if label is None else task.labels.index(label)
-
-
-def write_features(examples, task, tokenizer, max_seq_length, path):
-    """Write examples as TFRecords of `examples.classification_schema(max_seq_length)`.
-
-    Args:
-        examples: iterable of `Example`; the records have their order.
-        task: `Task` that the labels belong to.
-        tokenizer: gives `tokenize` and `convert_tokens_to_ids`.
-        max_seq_length: length that every record is cut or padded to.
-        path: file that appears when all are written.
-    """
-    schema = classification_schema(max_seq_length)
-    with records.RecordWriter(path) as writer:
-        for example in examples:
-            encoded = encode_pair(tokenizer, example.text_a, example.text_b, max_seq_length)
-            values = pad(encoded, max_seq_length)._asdict()
-            values["label_ids"] = [label_id(task, example.label)]
-            writer.write(records.serialize(schema, values))
-
-
-def cached_features(
-    examples, task, tokenizer, max_seq_length, output_dir, split, tokenizer_settings
-):
-    """Write features unless the same examples were written with the same settings before.
-
-    Args:
-        examples: list of `Example`.
-        task, tokenizer, max_seq_length: as in `write_features`.
-        output_dir: folder of the run; the file goes into its subfolder `features`.
-        split: the file's name begins with it.
-        tokenizer_settings: dictionary of JSON values that tells one tokenizer from another, such as
-            `files.sha256` of its vocabulary.
-
-    Returns:
-        Path of the TFRecord file; its name holds the fingerprint of all of this.
-    """
-    key = fingerprint(examples, task, max_seq_length, tokenizer_settings)
-    path = os.path.join(output_dir, "features", "{}-{}.tfrecord".format(split, key))
-    if tf.io.gfile.exists(path):
-        tf.logging.info("%s was written with these settings before and is used again", path)
-    else:
-        write_features(examples, task, tokenizer, max_seq_length, path)
-    return path
-
-
-def fingerprint(examples, task, max_seq_length, tokenizer_settings):
-    """Digest everything that features depend on into 16 hexadecimal digits."""
-    settings = [FEATURES_VERSION, task.name, task.labels, max_seq_length, tokenizer_settings]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for example in examples:
-        digest.update(json.dumps(example[1:]).encode())
-    return digest.hexdigest()[:16]
+def _tell(split, path, examples, undecided, bad):
+    logging.info("%d examples for %s from %s", len(examples), split, path)
+    if undecided:
+        logging.info("%d rows of %s left out: their annotators did not agree", undecided, path)
+    if bad:
+        more = len(bad) - SHOWN_ROWS
+        logging.warning(
+            "BAD ROWS: %d of %s left out:\n%s%s",
+            len(bad),
+            path,
+            "\n".join(str(error) for error in bad[:SHOWN_ROWS]),
+            "\nand {} more".format(more) if more > 0 else "",
+        )
+    labels = {example.label for example in examples}
+    if split == "test" and len(examples) > 1 and len(labels) == 1 and None not in labels:
+        logging.warning(
+            "ONE LABEL: every row of %s has the label %r: if it stands for no label, scores on "
+            "this file mean nothing",
+            path,
+            examples[0].label,
+        )

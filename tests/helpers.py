@@ -1,7 +1,32 @@
-"""What the tests of both run scripts share: a model small enough to train in seconds."""
+"""What tests share: a model small enough to train in seconds, a host of a TPU pod."""
+
+import os
+import subprocess
+import sys
+from typing import NamedTuple
 
 import modeling
 from pipeline import cli
+
+# The command line of a run script on so many logical CPU devices.
+ON_CPUS = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
+tf.config.set_logical_device_configuration(cpu, devices)
+import {script}
+from pipeline import cli
+cli.run({script}.main, {script}.define_flags)
+"""
+
+
+class TPUContext(NamedTuple):
+    """What TPUEstimator tells the input function of a host of a pod."""
+
+    num_hosts: int
+    current_host: int
+    num_of_replicas_per_host: int
 
 
 def write_config(folder, vocab_size, length, **fields):
@@ -14,7 +39,7 @@ def write_config(folder, vocab_size, length, **fields):
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=length,
-        **fields
+        **fields,
     )
     (folder / "config.json").write_text(config.to_json_string())
 
@@ -27,3 +52,16 @@ def arguments(values):
 def run(script, values):
     """Run a script in this process with a dict of flags."""
     script.main(cli.parse(script.define_flags, [script.__name__ + ".py"] + arguments(values)))
+
+
+def start(script, root, values, num_cpus, **environment):
+    """Start a run script, named without ".py", in a process of so many logical CPU devices."""
+    command = [sys.executable, "-c", ON_CPUS.format(script=script), str(num_cpus)]
+    return subprocess.Popen(
+        command + arguments(values),
+        cwd=str(root),
+        env=dict(os.environ, **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )

@@ -390,3 +390,57 @@ def test_recomputation_needs_less_memory_and_predictions_more():
     assert modeling.activation_bytes(config, 20, 5) == plain + 3 * 5 * 50 * 4
     half = modeling.activation_bytes(config, 20, execution=modeling.Execution(dtype="bfloat16"))
     assert half == plain / 2
+
+
+def distances(**fields):
+    """The distance from the head of every variable of a small classifier of three layers."""
+    config = modeling.AlbertConfig(
+        vocab_size=9,
+        embedding_size=2,
+        hidden_size=4,
+        num_attention_heads=2,
+        num_hidden_layers=3,
+        intermediate_size=8,
+        **fields,
+    )
+    beginnings = modeling.distances_from_head(config)
+    found = {}
+    for name in modeling.parameter_shapes(config, num_labels=2):
+        fitting = [beginnings[start] for start in beginnings if name.startswith(start)]
+        assert len(fitting) <= 1, name
+        found[name] = fitting[0] if fitting else 0
+    in_head = {name for name, distance in found.items() if distance == 0}
+    assert in_head == {n for n in found if n.startswith(("bert/pooler", "output_"))}
+    return found
+
+
+def test_distances_of_shared_layers():
+    found = distances()
+    assert found["bert/encoder/layer_shared/attention/self/query/kernel"] == 1
+    assert found["bert/encoder/layer_shared/output/LayerNorm/beta"] == 1
+    assert found["bert/embeddings/word_embeddings"] == 2
+    assert set(found.values()) == {0, 1, 2}
+
+
+def test_distances_of_layers_of_their_own():
+    found = distances(parameter_sharing="none")
+    for layer in range(3):
+        assert found["bert/encoder/layer_{}/output/dense/bias".format(layer)] == 3 - layer
+    assert found["bert/embeddings/word_embeddings_2"] == 4
+
+
+@pytest.mark.parametrize("layout", ["albert_zh", "google"])
+def test_distances_where_attention_is_shared(layout):
+    found = distances(parameter_sharing="attention", layout=layout)
+    attention = [name for name in found if "/attention" in name]
+    assert attention and {found[name] for name in attention} == {1}
+    assert {found[name] for name in found if "intermediate" in name} == {1, 2, 3}
+    assert found["bert/embeddings/position_embeddings"] == 4
+
+
+def test_distances_of_groups():
+    found = distances(layout="google", num_hidden_groups=2, inner_group_num=2)
+    scope = "bert/encoder/transformer/group_{}/inner_group_{}/LayerNorm_1/gamma"
+    for distance, place in enumerate(((1, 1), (1, 0), (0, 1), (0, 0)), 1):
+        assert found[scope.format(*place)] == distance
+    assert found["bert/encoder/embedding_hidden_mapping_in/kernel"] == 5

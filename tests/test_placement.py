@@ -1,10 +1,7 @@
 """However a batch is divided, run_pretraining.py trains the same weights."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 
 import helpers
 import numpy as np
@@ -17,17 +14,6 @@ from pipeline.errors import UserError
 
 STEPS, BATCH = 3, 8
 SEQUENCE, PREDICTIONS = 16, 4
-# The command line of run_pretraining.py on so many logical CPU devices.
-ON_CPUS = """
-import sys
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
-tf.config.set_logical_device_configuration(cpu, devices)
-import run_pretraining
-from pipeline import cli
-cli.run(run_pretraining.main, run_pretraining.define_flags)
-"""
 
 
 def flags(workspace, folder, **changes):
@@ -117,22 +103,9 @@ def test_float16_goes_on_with_its_loss_scale(workspace):
         )
 
 
-def start(root, values, num_cpus, **environment):
-    """Start run_pretraining.py on logical CPUs."""
-    command = [sys.executable, "-c", ON_CPUS, str(num_cpus)] + helpers.arguments(values)
-    return subprocess.Popen(
-        command,
-        cwd=str(root),
-        env=dict(os.environ, **environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        universal_newlines=True,
-    )
-
-
 def test_replicas_with_micro_batches_equal_one_batch(workspace, root):
     values = flags(workspace, "mirrored", strategy="mirrored", micro_batch_size=2)
-    process = start(root, values, num_cpus=2)
+    process = helpers.start("run_pretraining", root, values, num_cpus=2)
     log, _ = process.communicate()
     assert process.returncode == 0, log
     assert "8 examples a step: 2 x 4 on each replica, micro-batches of 2" in log
@@ -156,7 +129,8 @@ def test_machines_equal_one_and_the_chief_alone_evaluates(workspace, root):
     processes = []
     for index in range(2):
         task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        processes.append(start(root, values, num_cpus=1, TF_CONFIG=json.dumps(task)))
+        process = helpers.start("run_pretraining", root, values, 1, TF_CONFIG=json.dumps(task))
+        processes.append(process)
     logs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(logs)
     assert_same_weights(workspace / "machines", workspace / "whole")

@@ -6,15 +6,15 @@ import os
 import resource
 import subprocess
 import sys
-from typing import NamedTuple
 
+import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from pipeline import record_index, records
 from pipeline.errors import UserError
-from pipeline.examples import classification_schema, pretraining_schema
+from pipeline.examples import Feature, pretraining_schema
 from pipeline.files import find_files
 from pipeline.manifest import read_manifest, write_manifest
 
@@ -145,14 +145,6 @@ def test_training_starts_where_it_is_told_to_each_time(tmp_path):
         assert found == whole[step[0] * 8 :][:40]
 
 
-class TPUContext(NamedTuple):
-    """What TPUEstimator tells the input function of a host of a pod."""
-
-    num_hosts: int
-    current_host: int
-    num_of_replicas_per_host: int
-
-
 GLOBAL_BATCH = 8
 
 
@@ -164,7 +156,7 @@ def read_by_hosts(input_fn, hosts, replicas, on_tpu, steps=None):
         if on_tpu:
             context = None
             params = {"batch_size": GLOBAL_BATCH // replicas}
-            params["context"] = TPUContext(hosts, host, size)
+            params["context"] = helpers.TPUContext(hosts, host, size)
         else:
             context = tf.distribute.InputContext(hosts, host, replicas)
             params = {"batch_size": GLOBAL_BATCH}
@@ -249,9 +241,7 @@ def test_the_index_is_kept_and_another_order_is_told(tmp_path, caplog):
     folder = str(tmp_path / "out")
 
     def make(files, step):
-        return records.make_input_fn(
-            files, SCHEMA, True, first_example=lambda: step, folder=folder
-        )
+        return records.make_input_fn(files, SCHEMA, True, first_example=lambda: step, folder=folder)
 
     make(files, 0)
     assert os.listdir(folder) == [record_index.CACHE_NAME]
@@ -355,16 +345,15 @@ def test_longer_records_are_refused_with_both_numbers(tmp_path, stored, wanted, 
 
 
 def test_a_missing_feature_is_named(tmp_path):
-    path = write(tmp_path / "a", [1], classification_schema(8))
+    path = write(tmp_path / "a", [1], SCHEMA[:3])
     with pytest.raises(UserError, match="no feature masked_lm_positions: it holds input_ids"):
         records.check_records([path], SCHEMA)
 
 
 def test_a_feature_of_the_wrong_kind_is_named(tmp_path):
-    schema = [feature._replace(dtype="float32") for feature in classification_schema(8)]
-    path = write(tmp_path / "a", [1], schema)
+    path = write(tmp_path / "a", [1], [Feature("input_ids", "float32", 8)])
     with pytest.raises(UserError, match="input_ids is a float_list instead of a int64_list"):
-        records.check_records([path], classification_schema(8))
+        records.check_records([path], SCHEMA)
 
 
 def test_files_of_different_lengths_are_refused(tmp_path):

@@ -5,6 +5,7 @@ import io
 import pickle
 import unicodedata
 
+import numpy as np
 import pytest
 import sentencepiece
 from conftest import ROOT
@@ -419,6 +420,21 @@ def test_sentencepiece_spans_stay_in_the_text(spm_model, text):
 def test_only_one_character_is_longer_in_lower_case():
     longer = [c for c in map(chr, range(0x110000)) if len(c.lower()) > 1]
     assert longer == ["\u0130"]
+
+
+def assert_encoded_one_by_one(tokenizer, texts):
+    ids, counts = tokenizer.encode_all(texts)
+    expected = [tokenizer.encode(text).ids.tolist() for text in texts]
+    ends = np.cumsum(counts)
+    assert [ids[end - n : end].tolist() for end, n in zip(ends, counts)] == expected
+    assert ids.dtype == np.int32 and counts.dtype == np.int64 and sum(counts) == len(ids)
+
+
+@given(st.lists(st.text(st.sampled_from("天地，Né1 \n\r\u2028\u0301\u200b😀") | st.characters())))
+@examples
+def test_many_texts_are_encoded_as_if_alone(spm_model, texts):
+    assert_encoded_one_by_one(tokenizer_of(True), texts)
+    assert_encoded_one_by_one(FullTokenizer(None, True, spm_model), texts)
 
 
 def test_sentencepiece_has_the_names_of_the_field(spm_model):

@@ -1,0 +1,110 @@
+"""A fine-tuned model's folder says what it needs, and notices what is missing or was changed."""
+
+import json
+import logging
+
+import pytest
+
+from pipeline import model_folder
+from pipeline.errors import UserError
+
+CONFIG = {"vocab_size": 7, "hidden_size": 8, "embedding_size": None}
+LABELS = ["否", "是"]
+
+
+def write(folder, **changes):
+    values = {
+        "config": CONFIG,
+        "task_name": "pairs",
+        "labels": LABELS,
+        "max_seq_length": 32,
+        "vocab_file": str(folder / "given.txt"),
+        "do_lower_case": False,
+    }
+    model_folder.write(str(folder / "out"), **dict(values, **changes))
+    return folder / "out"
+
+
+@pytest.fixture
+def given(tmp_path):
+    (tmp_path / "given.txt").write_bytes("天\r\n地\n".encode("utf-8"))
+    return tmp_path
+
+
+def test_what_is_written_is_read_wherever_the_folder_is(given):
+    out = write(given)
+    (given / "given.txt").unlink()
+    out = out.rename(given / "moved")
+    found = model_folder.read(str(out))
+    assert found == model_folder.ModelFolder(
+        task="pairs",
+        labels=("否", "是"),
+        max_seq_length=32,
+        do_lower_case=False,
+        config=CONFIG,
+        vocab_file=str(out / "vocab.txt"),
+        spm_model_file=None,
+    )
+    assert (out / "vocab.txt").read_bytes() == "天\r\n地\n".encode("utf-8")
+    assert sorted(path.name for path in out.iterdir()) == ["classifier.json", "vocab.txt"]
+    assert '"否"' in (out / "classifier.json").read_text(encoding="utf-8")
+
+
+def test_a_sentencepiece_model_takes_the_place_of_a_vocabulary(given):
+    (given / "model").write_bytes(b"\x00\x01")
+    out = write(given, spm_model_file=str(given / "model"))
+    found = model_folder.read(str(out))
+    assert found.vocab_file is None
+    assert found.spm_model_file == str(out / "spiece.model")
+
+
+def test_the_copy_may_be_what_is_given(given):
+    out = write(given)
+    write(given, vocab_file=str(out / "vocab.txt"))
+    assert model_folder.read(str(out)).vocab_file
+
+
+def test_changes_since_the_run_before_are_told(given, caplog):
+    with caplog.at_level(logging.WARNING):
+        write(given)
+        write(given)
+        assert "differ" not in caplog.text
+        (given / "given.txt").write_text("天\n人\n", encoding="utf-8")
+        write(given, max_seq_length=64)
+    assert "max_seq_length, vocabulary_sha256 differ" in caplog.text
+
+
+def damage(out, **changes):
+    path = out / "classifier.json"
+    found = dict(json.loads(path.read_text(encoding="utf-8")), **changes)
+    path.write_text(json.dumps({key: found[key] for key in found if found[key] != "gone"}))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda out: (out / "classifier.json").unlink(), "same flags"),
+        (lambda out: (out / "classifier.json").write_text("{"), "classifier.json is damaged"),
+        (lambda out: (out / "classifier.json").write_text("[]"), "classifier.json is damaged"),
+        (lambda out: (out / "classifier.json").write_bytes(b"\xff"), "classifier.json is damaged"),
+        (lambda out: damage(out, labels="gone"), "labels is None"),
+        (lambda out: damage(out, max_seq_length="32"), "max_seq_length is '32'"),
+        (lambda out: (out / "vocab.txt").unlink(), "vocab.txt does not exist"),
+        (lambda out: (out / "vocab.txt").write_text("another"), "not the vocabulary"),
+        (lambda out: out.rename(out.parent / "away"), "no folder"),
+    ],
+    ids=["older", "cut", "list", "binary", "absent", "type", "no-vocab", "vocab", "no-folder"],
+)
+def test_mistakes_say_what_is_missing(given, change, message):
+    out = write(given)
+    change(out)
+    with pytest.raises(UserError, match=message) as error:
+        model_folder.read(str(out))
+    assert str(out) in str(error.value)
+
+
+def test_a_damaged_description_is_written_anew(given):
+    out = write(given)
+    (out / "classifier.json").write_text("{")
+    write(given)
+    assert model_folder.read(str(out)).labels == ("否", "是")
