@@ -80,6 +80,6 @@ def test_text_to_records_to_model_to_predictions(root, tmp_path):
         for name in ("dev.tsv", "test.tsv")
     ]
     assert read_json(tuned / "eval_results.json")["eval_examples"] == counts[0]
-    predictions = (tuned / "test_results.tsv").read_text(encoding="utf-8").split("\n")[1:-1]
+    predictions = (tuned / "predictions.tsv").read_text(encoding="utf-8").split("\n")[1:-1]
     assert len(predictions) == counts[1]
     assert {row.split("\t")[2] for row in predictions} <= {"0", "1"}
