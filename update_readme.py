@@ -20,7 +20,13 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 README = os.path.join(ROOT, "README.md")
 TABLE = re.compile(r"(<!-- begin (.+?) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # The scripts that define their flags for `pipeline.cli`, in the order of their use.
-SCRIPTS = ("create_pretraining_data", "run_pretraining", "run_classifier", "plot_training")
+SCRIPTS = (
+    "create_pretraining_data",
+    "run_pretraining",
+    "run_classifier",
+    "predict",
+    "plot_training",
+)
 # Both define `estimator.define_run_flags`; what they have in common is told once.
 RUN_SCRIPTS = ("run_pretraining", "run_classifier")
 

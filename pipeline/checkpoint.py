@@ -71,8 +71,8 @@ def find_checkpoint(path):
             "PREFIX.data-*)".format(path)
         )
     raise UserError(
-        "no checkpoint at {0}: the file {0}.index does not exist (leave the flag out to start "
-        "from random weights)".format(path)
+        "no checkpoint at {0}: the file {0}.index does not exist (to train from random weights, "
+        "leave the flag out)".format(path)
     )
 
 
@@ -198,7 +198,9 @@ def check_warm_start(shapes, prefix, new_variables=None, allow_missing=False):
     if absent and not allow_missing:
         raise UserError(
             "{} lacks {} of the model's variables, {} first: use the config that belongs to it, "
-            "or --allow_missing=True to start them at random".format(prefix, len(absent), absent[0])
+            "or, to train, --allow_missing=True to start them at random".format(
+                prefix, len(absent), absent[0]
+            )
         )
     return plan
 

@@ -1,4 +1,4 @@
-"""How far the making of records is: a bar on a terminal, lines elsewhere."""
+"""How far the making of records, or any other long work, is, and how long it still takes."""
 
 import sys
 import time
@@ -11,6 +11,8 @@ BAR_WIDTH = 30
 
 class Progress:
     """A context manager with the methods that `creation.create` calls.
+
+    It shows a bar on a terminal and lines elsewhere.
 
     Args:
         total_bytes: int, of the input as it is stored.
@@ -70,6 +72,32 @@ class Progress:
             sys.stderr.flush()
         else:
             logging.info("%s", text())
+
+
+class Lines:
+    """A function of (done, total) that logs a line every LINE_SECONDS.
+
+    Args:
+        unit: str, of what is counted.
+    """
+
+    def __init__(self, unit):
+        self._unit = unit
+        self._start = self._told = time.time()
+
+    def __call__(self, done, total):
+        now = time.time()
+        if now - self._told < LINE_SECONDS:
+            return
+        self._told = now
+        rate = done / (now - self._start)
+        logging.info(
+            "%s of %s %s, %s/s, %s left",
+            *("{:,.0f}".format(number) for number in (done, total)),
+            self._unit,
+            "{:,.0f}".format(rate),
+            _clock((total - done) / rate),
+        )
 
 
 def _clock(seconds):

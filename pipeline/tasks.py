@@ -299,11 +299,20 @@ def with_found_labels(task, train):
 
 
 def load_examples(task, data_dir, split, skip_bad_rows=False):
-    """Read one split of a data set.
+    """Read one split of a data set, as `read_examples`, from the folder `data_dir`.
+
+    Raises:
+        UserError: as `read_examples`, and for a missing file.
+    """
+    return read_examples(task, find_file(task, data_dir, split), split, skip_bad_rows)
+
+
+def read_examples(task, path, split, skip_bad_rows=False):
+    """Read a file of a task.
 
     Args:
         task: `Task`.
-        data_dir: folder of the data set.
+        path: str, of a file that exists; its name ends as one of `rows.SUFFIXES`.
         split: "train", "dev" or "test"; only rows of "test" may lack labels.
         skip_bad_rows: whether rows that do not parse are left out, counted and listed instead of
             ending the run.
@@ -313,10 +322,9 @@ def load_examples(task, data_dir, split, skip_bad_rows=False):
         and have no label in test.
 
     Raises:
-        UserError: for a missing or empty file, for the first row that does not parse or has a
-            label that the task does not know, and where no row parses.
+        UserError: for an empty file, for the first row that does not parse or has a label that the
+            task does not know, and where no row parses.
     """
-    path = find_file(task, data_dir, split)
     layout = rows.Layout(
         task.fields, frozenset(task.labels) | frozenset(task.label_spellings), split != "test"
     )

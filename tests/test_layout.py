@@ -32,6 +32,7 @@ FORBIDDEN = {
     "pipeline.task_data": {"tensorflow", "pipeline.estimator", "pipeline.training"},
     "pipeline.runs": {"tensorflow", "pipeline.estimator", "pipeline.tasks"},
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
+    "predictor": {"pipeline.estimator", "run_classifier", "predict"},
     "pipeline.model_folder": {"tensorflow", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.hooks": {"absl", "pipeline.estimator"},

@@ -1,0 +1,270 @@
+"""Predict with a fine-tuned model, or make vectors of texts: it is loaded once.
+
+python predict.py --model_dir=OUT TEXT_A [TEXT_B]           one text or pair
+... | python predict.py --model_dir=OUT | ...               one a line, answered at once
+python predict.py --model_dir=OUT --input_file=questions.tsv --output_file=answers.tsv
+"""
+
+import json
+import os
+import sys
+
+# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import flags, logging
+
+import predictor
+from pipeline import cli, files, predictions, progress, rows, tasks
+from pipeline.errors import UserError
+
+WORDS = "[TEXT_A [TEXT_B]]"  # on the command line, beside the flags
+STANDARD_INPUT = "-"
+LINES_SUFFIXES = (".tsv", ".txt")
+DIGITS = 6  # of what is printed
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    options = {"flag_values": flag_values}
+    flags.DEFINE_string("model_dir", None, "The --output_dir of a fine-tuning run.", **options)
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "Checkpoint to load, or a folder with one; if left out, the best of the run if one was "
+        "kept, else the latest.",
+        **options,
+    )
+    flags.DEFINE_string(
+        "input_file",
+        None,
+        "File in a format of the task's test files (.tsv, .txt, .json, .jsonl), or - for standard "
+        "input, which is also read where no text is given: one example a line, a tab between the "
+        "texts of a pair. A file for embeddings has such lines, too.",
+        **options,
+    )
+    flags.DEFINE_string(
+        "output_file",
+        None,
+        "Where the answers to an input_file go, whole or not at all; needed with a file.",
+        **options,
+    )
+    flags.DEFINE_enum(
+        "output_format",
+        "tsv",
+        ["tsv", "json"],
+        "Answers as a table with a header, or as JSON objects, one a line.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "embeddings",
+        False,
+        "Make a vector of each text or pair instead: JSON lists, one a line, or an array "
+        "[texts, hidden_size] if output_file ends in .npy.",
+        **options,
+    )
+    flags.DEFINE_enum(
+        "pooling",
+        "mean",
+        list(predictor.POOLINGS),
+        "The vector: mean of the last layer over all pieces; the last layer at [CLS]; or that "
+        "through the pooler.",
+        **options,
+    )
+    flags.DEFINE_string(
+        "bert_config_file",
+        None,
+        "JSON file of a model that was pre-trained only; then without model_dir, with "
+        "checkpoint and a vocabulary, for embeddings.",
+        **options,
+    )
+    flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary of such a model.", **options)
+    flags.DEFINE_string(
+        "spm_model_file", None, "SentencePiece model, in place of vocab_file.", **options
+    )
+    flags.DEFINE_bool("do_lower_case", True, "Lower-case the text for such a model.", **options)
+    flags.DEFINE_integer(
+        "max_seq_length",
+        None,
+        "Pieces of a text or pair, the longer text is cut first; if left out, that of the "
+        "run, or {}.".format(predictor.MAX_SEQ_LENGTH),
+        lower_bound=5,  # leaves each text of a pair one piece
+        **options,
+    )
+    flags.DEFINE_integer(
+        "predict_batch_size",
+        predictor.BATCH_SIZE,
+        "Texts of a file that are computed at a time.",
+        lower_bound=1,
+        **options,
+    )
+
+
+def main(args, words):
+    """Load the model, then answer."""
+    logging.set_verbosity(logging.INFO)
+    tf.logging.set_verbosity(tf.logging.INFO)
+    check_flags(args, words)
+    model = load(args)
+    if words:
+        answer_lines(args, model, [check_texts(args, model, words)])
+    elif is_file(args):
+        answer_file(args, model)
+    else:
+        answer_lines(args, model, read_lines(args, model, sys.stdin.buffer, "standard input"))
+
+
+def is_file(args):
+    """Return whether the input is a file."""
+    return args.input_file not in (None, STANDARD_INPUT)
+
+
+def check_flags(args, words):
+    """Raise a `UserError` for flags that contradict, before a model is loaded."""
+    if len(words) > 2:
+        raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
+    if words and args.input_file:
+        raise UserError("texts and --input_file are given: leave one of them out")
+    if is_file(args) != bool(args.output_file):
+        raise UserError("--input_file=FILE and --output_file belong together")
+    if is_file(args):
+        suffixes = LINES_SUFFIXES if args.embeddings else rows.SUFFIXES
+        if os.path.splitext(args.input_file)[1] not in suffixes:
+            raise UserError(
+                "{}: the name of the file must end in {}".format(
+                    args.input_file, " or ".join(suffixes)
+                )
+            )
+        if not files.exists(args.input_file):
+            raise UserError("{} does not exist".format(args.input_file))
+        files.check_writable(args.output_file)
+
+
+def load(args):
+    """Return the `Predictor` of the flags."""
+    common = {"max_seq_length": args.max_seq_length, "batch_size": args.predict_batch_size}
+    if args.model_dir:
+        for name in ("bert_config_file", "vocab_file", "spm_model_file", "do_lower_case"):
+            if args[name].present:
+                raise UserError("--model_dir has its own: leave --{} out".format(name))
+        return predictor.Predictor(args.model_dir, args.checkpoint, **common)
+    if not (args.embeddings and args.checkpoint and args.bert_config_file):
+        raise UserError(
+            "--model_dir is needed; or, for a model that was pre-trained only, --embeddings with "
+            "--checkpoint, --bert_config_file and --vocab_file"
+        )
+    return predictor.Predictor.of_pretrained(
+        args.checkpoint,
+        args.bert_config_file,
+        args.vocab_file,
+        args.do_lower_case,
+        args.spm_model_file,
+        **common,
+    )
+
+
+# ------------------------------------------------------------------- one example after another
+
+
+def answer_lines(args, model, examples):
+    """Answer each of the examples, tuples of texts, before the next is taken."""
+    if args.output_format == "tsv" and not args.embeddings:
+        show("\t".join(["prediction"] + ["p({})".format(label) for label in model.task.labels]))
+    for texts in examples:
+        show(answer_line(args, model, texts))
+
+
+def answer_line(args, model, texts):
+    """Return the answer to a tuple of texts in one line."""
+    if args.embeddings:
+        return vector_line(model.embed([texts], args.pooling)[0])
+    (answer,) = model.predict([texts])
+    if args.output_format == "json":
+        return json_line(answer)
+    cells = ["{:.{}f}".format(p, DIGITS) for p in answer["probabilities"].values()]
+    return "\t".join([answer["label"]] + cells)
+
+
+def read_lines(args, model, stream, name):
+    """Yield the texts of each line of bytes; raises `UserError` for one that is no example."""
+    for number, line in enumerate(stream, 1):
+        where = "{}, row {}: ".format(name, number)
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise UserError(where + "not UTF-8 text; convert it (iconv -f GB18030)") from None
+        yield check_texts(args, model, text.split("\t"), where)
+
+
+def check_texts(args, model, texts, where=""):
+    """Return texts as a tuple; raises `UserError` where they are no example."""
+    if not all(text.strip() for text in texts):
+        raise UserError(where + "a text is empty")
+    if len(texts) > 2:
+        raise UserError("{}{} texts: one, or two with a tab between".format(where, len(texts)))
+    if not args.embeddings:
+        predictor.check_number(model.task, texts, where)
+    return tuple(texts)
+
+
+def show(line):
+    """Print a line and send it off."""
+    try:
+        sys.stdout.buffer.write(line.encode("utf-8") + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # nobody reads any more, as behind `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+# ------------------------------------------------------------------------------ a whole file
+
+
+def answer_file(args, model):
+    """Answer all examples of the input file, in its order."""
+    lines = progress.Lines("pieces")
+    if args.embeddings:
+        with files.open_file(args.input_file) as stream:
+            texts = list(read_lines(args, model, stream, args.input_file))
+        write_vectors(args.output_file, model.embed(texts, args.pooling, lines))
+        return
+    examples = tasks.read_examples(model.task, args.input_file, "test")
+    texts = [(example.text_a, example.text_b) for example in examples]
+    if texts[0][1] is None:
+        texts = [text for text, _ in texts]
+    probabilities = model.probabilities(texts, lines)
+    labels = model.task.labels
+    if args.output_format == "tsv":
+        predictions.write_predictions(args.output_file, labels, examples, probabilities)
+        return
+    with files.WholeFile(args.output_file) as whole:
+        for example, row in zip(examples, probabilities):
+            answer = dict(predictor.answer(labels, row), id=example.guid)
+            whole.write((json_line(answer) + "\n").encode("utf-8"))
+
+
+def write_vectors(path, vectors):
+    """Write float32 [n, H] as an array or as JSON lines, as the name of the file says."""
+    with files.WholeFile(path) as whole:
+        if path.endswith(".npy"):
+            np.save(whole, vectors)
+            return
+        for vector in vectors:
+            whole.write((vector_line(vector) + "\n").encode("utf-8"))
+
+
+def vector_line(vector):
+    """Return a vector as a JSON list."""
+    return json.dumps([float("{:.{}g}".format(value, DIGITS)) for value in vector])
+
+
+def json_line(answer):
+    """Return an answer as JSON."""
+    rounded = {label: round(p, DIGITS) for label, p in answer["probabilities"].items()}
+    return json.dumps(dict(answer, probabilities=rounded), ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags, WORDS)
