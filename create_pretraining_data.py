@@ -68,7 +68,12 @@ def define_flags(flag_values):
         **own
     )
     flags.DEFINE_integer(
-        "max_predictions_per_seq", 51, "Most masked pieces in a sequence.", lower_bound=1, **own
+        "max_predictions_per_seq",
+        51,
+        "Most masked pieces in a sequence.",
+        lower_bound=1,
+        upper_bound=masking.MAX_SEQ_LENGTH,
+        **own
     )
     flags.DEFINE_integer(
         "random_seed",
@@ -111,7 +116,12 @@ def define_flags(flag_values):
 
 def _define_masking_flags(own):
     flags.DEFINE_integer(
-        "ngram", 3, "Most words in a masked gram; 1 masks single words.", lower_bound=1, **own
+        "ngram",
+        3,
+        "Most words in a masked gram; 1 masks single words.",
+        lower_bound=1,
+        upper_bound=masking.MAX_SEQ_LENGTH,
+        **own
     )
     flags.DEFINE_enum(
         "favor_ngram",
@@ -278,11 +288,15 @@ def _stale_shards(args, outputs):
     """Return files with names of shards of another number of them."""
     if not args.num_output_shards:
         return []
-    base, extension = map(re.escape, os.path.splitext(args.output_file.strip()))
+    # Names alone are compared: the folder may be written as in "./a" or "b//a".
+    name = os.path.basename(args.output_file.strip(" ,"))
+    base, extension = map(re.escape, os.path.splitext(name))
     unfinished = re.escape(files.TEMPORARY_SUFFIX)
-    name = re.compile("{}-[0-9]{{5,}}-of-[0-9]{{5,}}{}({})?$".format(base, extension, unfinished))
+    stale = re.compile("{}-[0-9]{{5,}}-of-[0-9]{{5,}}{}({})?$".format(base, extension, unfinished))
     found = files.list_files(os.path.dirname(outputs[0]) or ".")
-    return sorted(path for path in found if name.match(path) and path not in outputs)
+    names = {os.path.basename(path): path for path in found}
+    own = set(map(os.path.basename, outputs))
+    return sorted(path for name, path in names.items() if stale.match(name) and name not in own)
 
 
 def _warn_of_lengths(args):
@@ -307,10 +321,13 @@ def _load_segmenter(args):
 
 
 def _instance_maker(args, tokenizer, segmenter):
+    vocabulary = masking.describe_vocabulary(tokenizer.vocab, args.published_labels)
+    if not len(vocabulary.replacements):
+        raise UserError("vocabulary {}: all pieces are special ones".format(args.vocab_file))
     return instances.InstanceMaker(
         tokenizer=tokenizer,
         segmenter=segmenter if args.do_whole_word_mask else None,
-        vocabulary=masking.describe_vocabulary(tokenizer.vocab, args.published_labels),
+        vocabulary=vocabulary,
         config=masking.MaskingConfig(
             max_seq_length=args.max_seq_length,
             max_predictions_per_seq=args.max_predictions_per_seq,

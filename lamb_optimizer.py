@@ -15,6 +15,8 @@ from typing import NamedTuple, Tuple
 
 import tensorflow.compat.v1 as tf
 
+from xla import compiled
+
 EXCLUDE_FROM_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
 
 
@@ -49,6 +51,8 @@ class MomentOptimizer(tf.train.Optimizer):
         beta2=0.999,
         epsilon=1e-6,
         exclude_from_weight_decay=EXCLUDE_FROM_WEIGHT_DECAY,
+        fused=False,
+        rate_factors=(),
         name=None,
     ):
         """Make an optimizer.
@@ -61,6 +65,9 @@ class MomentOptimizer(tf.train.Optimizer):
           epsilon: float > 0, added to the root of the second moment.
           exclude_from_weight_decay: regular expressions; a variable whose name one of them is
             found in (`re.search`) is not decayed.
+          fused: bool, compile the update by XLA, which pays on a CPU.
+          rate_factors: pairs (beginning of a variable's name, float that its learning rate is
+            multiplied with); the first that fits counts, 1 where none does.
           name: name scope of the update; the class name where absent.
         """
         super().__init__(use_locking=False, name=name or type(self).__name__)
@@ -70,6 +77,8 @@ class MomentOptimizer(tf.train.Optimizer):
         self._beta2 = beta2
         self._epsilon = epsilon
         self._exclude_from_weight_decay = tuple(exclude_from_weight_decay)
+        self._fused = fused
+        self._rate_factors = tuple(rate_factors)
         self.ratios = {}  # Variable's name to float32 [], of the update that was built last.
 
     def apply_reduced_gradients(
@@ -92,8 +101,7 @@ class MomentOptimizer(tf.train.Optimizer):
         """
 
         def update(variable, gradient):
-            gradient = gradient if scale is None else scale * gradient
-            return self._apply_dense(gradient, variable, is_taken)
+            return self._apply_dense(gradient, variable, scale, is_taken)
 
         with tf.name_scope(self.get_name()):
             with tf.init_scope():
@@ -114,18 +122,25 @@ class MomentOptimizer(tf.train.Optimizer):
         learning_rate = self._call_if_callable(self._learning_rate)
         self._learning_rate_tensor = tf.convert_to_tensor(learning_rate, name="learning_rate")
 
-    def _apply_dense(self, grad, var, is_taken=None):
+    def _apply_dense(self, grad, var, scale=None, is_taken=None):
         m, v = [self.get_slot(var, slot_name) for slot_name in self.slot_names]
-        next_m = self._beta1 * m + (1.0 - self._beta1) * grad
-        next_v = self._beta2 * v + (1.0 - self._beta2) * tf.square(grad)
-        update = next_m / (tf.sqrt(next_v) + self._epsilon)
-        if self._is_decayed(var):
-            update += self._weight_decay * var
-        step_size = tf.cast(self._learning_rate_tensor, update.dtype) * self._ratio(var, update)
-        if is_taken is None:
-            return tf.group(m.assign(next_m), v.assign(next_v), var.assign_sub(step_size * update))
-        pairs = ((m, next_m), (v, next_v), (var, var - step_size * update))
-        return tf.group(*[old.assign(tf.where_v2(is_taken, new, old)) for old, new in pairs])
+        old = [tf.convert_to_tensor(variable) for variable in (m, v, var)]
+        next_m, next_v, update = compiled(_next_moments, self._fused)(
+            grad,
+            scale,
+            *old,
+            beta1=self._beta1,
+            beta2=self._beta2,
+            epsilon=self._epsilon,
+            weight_decay=self._weight_decay if self._is_decayed(var) else 0.0
+        )
+        rate = self._rate_factor(var) * tf.cast(self._learning_rate_tensor, update.dtype)
+        step_size = rate * self._ratio(old[2], update, var)
+        next_var = compiled(_stepped, self._fused)(old[2], step_size, update)
+        new = (next_m, next_v, next_var)
+        if is_taken is not None:
+            new = [tf.where_v2(is_taken, *pair) for pair in zip(new, old)]
+        return tf.group(*[variable.assign(value) for variable, value in zip((m, v, var), new)])
 
     def _resource_apply_dense(self, grad, handle):
         return self._apply_dense(grad, handle)
@@ -145,10 +160,33 @@ class MomentOptimizer(tf.train.Optimizer):
         name = _name(var)
         return not any(re.search(pattern, name) for pattern in self._exclude_from_weight_decay)
 
-    def _ratio(self, var, update):
-        """Return what the learning rate is multiplied with for this variable: float or scalar."""
-        del var, update
+    def _rate_factor(self, var):
+        name = _name(var)
+        return next((factor for start, factor in self._rate_factors if name.startswith(start)), 1.0)
+
+    def _ratio(self, weights, update, var):
+        """Return what the learning rate is multiplied with for this variable: float or scalar.
+
+        Args:
+          weights: tensor, the variable's value.
+          update: tensor of the same shape, u.
+          var: the variable.
+        """
+        del weights, update, var
         return 1.0
+
+
+def _next_moments(grad, scale, m, v, weights, beta1, beta2, epsilon, weight_decay):
+    """Return the next m and v, and u of the module's head."""
+    grad = grad if scale is None else scale * grad
+    next_m = beta1 * m + (1.0 - beta1) * grad
+    next_v = beta2 * v + (1.0 - beta2) * tf.square(grad)
+    update = next_m / (tf.sqrt(next_v) + epsilon)
+    return next_m, next_v, update + weight_decay * weights if weight_decay else update
+
+
+def _stepped(weights, step_size, update):
+    return weights - step_size * update
 
 
 def _name(variable):
@@ -183,12 +221,12 @@ class LAMBOptimizer(MomentOptimizer):
         super().__init__(learning_rate, **moments)
         self.slot_names, self._adapts_excluded = SCHEMES[slots]
 
-    def _ratio(self, var, update):
+    def _ratio(self, weights, update, var):
         """Return the trust ratio |w| / |u|; 1 where either norm is 0."""
         if not (self._adapts_excluded or self._is_decayed(var)):
             return 1.0
         # tf.nn.l2_loss is half the squared norm, in a single pass.
-        weight, change = tf.nn.l2_loss(var), tf.nn.l2_loss(update)
+        weight, change = tf.nn.l2_loss(weights), tf.nn.l2_loss(update)
         both = tf.logical_and(weight > 0.0, change > 0.0)
         ratio = tf.where(both, tf.sqrt(weight / change), tf.ones_like(weight))
         self.ratios.setdefault(_name(var), ratio)  # The first replica's: all have the same.

@@ -9,24 +9,17 @@ Everything is computed in float32, whatever the dtype of the tensors that come a
 Dimension letters: B batch size, S sequence length, N heads, D size of a head, K any last axis.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
+
+from xla import compiled
 
 LAYER_NORM_EPSILON = 1e-12
 GELU_SLOPE = math.sqrt(2.0 / math.pi)
 GELU_CUBIC = 0.044715
-
-
-@functools.lru_cache(maxsize=None)
-def compiled(function, fused):
-    """Return a function of this module as it is or, where `fused`, compiled by XLA.
-
-    Compiled functions are kept, so that equal layers share one compilation.
-    """
-    return tf.function(function, jit_compile=True, autograph=False) if fused else function
 
 
 def gelu(x, fused=False):
@@ -88,7 +81,7 @@ def normalize(x, gamma, beta, fused=False):
             x_gradient, scaled = compiled(_normalize_gradient, fused)(
                 upstream, normal, inverse, gamma
             )
-            return x_gradient, column_sums(scaled), column_sums(tf.cast(upstream, tf.float32))
+            return x_gradient, column_sums(scaled, fused), column_sums(upstream, fused)
 
         return output, gradient
 
@@ -113,10 +106,59 @@ def _normalize_gradient(upstream, normal, inverse, gamma):
     return tf.cast(x_gradient, upstream.dtype), upstream32 * normal
 
 
-def column_sums(matrix):
-    """Sum float32 [M, K] over M; as a matrix product, two to three times as fast on a CPU."""
-    ones = tf.ones([1, tf.shape(matrix)[0]])
-    return tf.matmul(ones, matrix)[0]
+def add_and_normalize(residual, x, dropping, gamma, beta, fused=False):
+    """Dropout, the residual's sum and LayerNorm: one pass each way where `fused`.
+
+    Args:
+        residual, x: float [M, K]; x is what dropout drops of.
+        dropping: `Dropping`, or None for no dropout.
+        gamma, beta: float32 [K].
+        fused: bool, compile by XLA.
+
+    Returns:
+        Tensor like `x`.
+    """
+
+    @tf.custom_gradient
+    def function(residual, x, gamma, beta):
+        output, normal, inverse = compiled(_add_and_normalize, fused)(
+            residual, x, dropping, gamma, beta
+        )
+
+        def gradient(upstream):
+            residual_gradient, x_gradient, scaled = compiled(_add_and_normalize_gradient, fused)(
+                upstream, normal, inverse, dropping, gamma
+            )
+            if x_gradient is None:
+                x_gradient = residual_gradient
+            gamma_gradient, beta_gradient = column_sums(scaled, fused), column_sums(upstream, fused)
+            return residual_gradient, x_gradient, gamma_gradient, beta_gradient
+
+        return output, gradient
+
+    return function(residual, x, gamma, beta)
+
+
+def _add_and_normalize(residual, x, dropping, gamma, beta):
+    dropped = x if dropping is None else _drop(x, dropping)
+    return _normalize(residual + dropped, gamma, beta)
+
+
+def _add_and_normalize_gradient(upstream, normal, inverse, dropping, gamma):
+    gradient, scaled = _normalize_gradient(upstream, normal, inverse, gamma)
+    return gradient, None if dropping is None else _drop(gradient, dropping), scaled
+
+
+def column_sums(matrix, fused=False):
+    """Sum [M, K] over M, in float32.
+
+    With `fused` as a matrix product: two to three times as fast on a CPU. An accelerator would
+    round what goes into a product.
+    """
+    matrix = tf.cast(matrix, tf.float32)
+    if not fused:
+        return tf.reduce_sum(matrix, axis=0)
+    return tf.matmul(tf.ones([1, tf.shape(matrix)[0]]), matrix)[0]
 
 
 def linear(rows, kernel, bias, fused=False):
@@ -144,7 +186,7 @@ def linear(rows, kernel, bias, fused=False):
             else:
                 rows_gradient = tf.matmul(upstream, weights, transpose_b=True)
             kernel_gradient = tf.matmul(rows, upstream, transpose_a=True)
-            bias_gradient = column_sums(tf.cast(upstream, tf.float32))
+            bias_gradient = column_sums(upstream, fused)
             return rows_gradient, tf.cast(kernel_gradient, tf.float32), bias_gradient
 
         return output, gradient
@@ -166,63 +208,81 @@ def cross_entropy(logits, labels, fused=False):
 
     @tf.custom_gradient
     def function(logits):
-        losses, log_sums = compiled(_cross_entropy, fused)(logits, labels)
+        # Of these the sums are TensorFlow's own: XLA's sums over rows are slow on a CPU.
+        largest = tf.reduce_max(logits, axis=-1, keepdims=True)  # [M, 1]
+        powers = compiled(_powers, fused)(logits, largest)  # [M, V]
+        sums = tf.reduce_sum(powers, axis=-1, keepdims=True)  # [M, 1]
+        chosen = tf.gather(logits, labels[:, tf.newaxis], axis=1, batch_dims=1)  # [M, 1]
+        losses = (largest + tf.log(sums) - chosen)[:, 0]
         return losses, lambda upstream: compiled(_cross_entropy_gradient, fused)(
-            upstream, logits, labels, log_sums
+            upstream[:, tf.newaxis], powers, sums, labels
         )
 
     return function(logits)
 
 
-def _cross_entropy(logits, labels):
-    largest = tf.reduce_max(logits, axis=-1, keepdims=True)  # [M, 1]
-    log_sums = largest + tf.log(tf.reduce_sum(tf.exp(logits - largest), axis=-1, keepdims=True))
-    return log_sums[:, 0] - tf.gather(logits, labels, batch_dims=1), log_sums
+def _powers(logits, largest):
+    return tf.exp(logits - largest)
 
 
-def _cross_entropy_gradient(upstream, logits, labels, log_sums):
-    classes = tf.range(tf.shape(logits)[1])
+def _cross_entropy_gradient(upstream, powers, sums, labels):
+    classes = tf.range(tf.shape(powers)[1])
     is_label = tf.equal(classes[tf.newaxis, :], labels[:, tf.newaxis])  # [M, V]
-    probabilities = tf.exp(logits - log_sums)
-    return upstream[:, tf.newaxis] * tf.where(is_label, probabilities - 1.0, probabilities)
+    probabilities = powers * (upstream / sums)
+    return tf.where(is_label, probabilities - upstream, probabilities)
 
 
 class Dropping(NamedTuple):
-    """What dropout drops of a tensor."""
+    """What dropout drops of a tensor. It is not kept: the gradient draws the same again."""
 
-    bits: tf.Tensor  # int16, uniform, of the tensor's shape
-    threshold: tf.Tensor  # int16 []; what has fewer bits than this is dropped
+    seed: tf.Tensor  # int32 [2]
+    threshold: tf.Tensor  # int32 []; what draws less than this is dropped
     scale: tf.Tensor  # float32 []; what is kept is multiplied with it
+    is_hashed: bool  # draw by `_hashed`, which XLA merges into the pass that uses it
 
 
-def draw_dropping(shape, rate, seed):
-    """Draw what is to be dropped: with the same seed the same, in whatever process.
+def make_dropping(rate, seed, fused=False):
+    """Return the `Dropping` of a rate in [0, 1) and a seed, int32 [2]; None for rate 0.
 
-    Args:
-        shape: list of int or int32 scalars.
-        rate: float in [0, 1), the share to drop; it is kept to 1/65536.
-        seed: int32 [2].
-
-    Returns:
-        `Dropping`.
+    The same seed drops the same, in whatever process; `fused` draws other numbers.
     """
-    # Each draw gives two numbers of 16 bits: drawing is what dropout costs on a CPU.
-    count = tf.reduce_prod(shape)
-    draws = tf.random.stateless_uniform(
-        [(count + 1) // 2], seed, minval=tf.int32.min, maxval=tf.int32.max, dtype=tf.int32
-    )
-    bits = tf.reshape(tf.bitcast(draws, tf.int16), [-1])[:count]
-    threshold = int(round(rate * 65536)) - 32768
+    if not rate:
+        return None
     return Dropping(
-        tf.reshape(bits, shape),
-        tf.constant(threshold, tf.int16),
+        seed,
+        tf.constant(int(rate * 2**32) - 2**31, tf.int32),
         tf.constant(1.0 / (1.0 - rate), tf.float32),
+        fused,
     )
 
 
 def _drop(tensor, dropping):
+    shape = tf.shape(tensor)
+    if dropping.is_hashed:
+        draws = _hashed(shape, dropping.seed)
+    else:
+        bounds = {"minval": tf.int32.min, "maxval": tf.int32.max, "dtype": tf.int32}
+        draws = tf.random.stateless_uniform(shape, dropping.seed, **bounds)
     kept = tensor * tf.cast(dropping.scale, tensor.dtype)
-    return tf.where(dropping.bits >= dropping.threshold, kept, tf.zeros_like(tensor))
+    return tf.where(draws >= dropping.threshold, kept, tf.zeros_like(tensor))
+
+
+def _hashed(shape, seed):
+    """Hash the place of every element and a seed, int32 [2], to an int32.
+
+    Two rounds of MurmurHash3's finalizer: on a CPU that costs a fraction of Philox' ten rounds,
+    and dropout needs no more than numbers that are even and do not depend on each other.
+    """
+    first, second = tf.unstack(tf.bitcast(seed, tf.uint32), num=2)
+    places = tf.bitcast(tf.range(tf.reduce_prod(shape)), tf.uint32)
+    mixed = _finalized(_finalized(places ^ first) + second)
+    return tf.reshape(tf.bitcast(mixed, tf.int32), shape)
+
+
+def _finalized(bits):
+    bits = (bits ^ tf.bitwise.right_shift(bits, np.uint32(16))) * np.uint32(0x85EBCA6B)
+    bits = (bits ^ tf.bitwise.right_shift(bits, np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return bits ^ tf.bitwise.right_shift(bits, np.uint32(16))
 
 
 def drop(tensor, dropping, fused=False):

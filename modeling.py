@@ -670,13 +670,11 @@ def attention_sublayer(hidden, weights, context):
         query = layers.linear(source, kernel[:, :width], bias[:width], fused)
         (query,) = _split_heads(query, 1, context)
     rate = config.attention_probs_dropout_prob
-    scores_shape = _shape(query)[:3] + [_shape(key)[2]]  # [B, N, S or Q, S]
-    dropping = layers.draw_dropping(scores_shape, rate, context.seeds[0]) if rate else None
+    dropping = layers.make_dropping(rate, context.seeds[0], fused)
     output = layers.attention(query, key, value, context.mask, dropping, fused)
     output = tf.reshape(tf.transpose(output, [0, 2, 1, 3]), [-1, width])
     output = layers.linear(output, weights.output_kernel, weights.output_bias, fused)
-    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[1], fused)
-    return _norm_after(hidden, weights, context)
+    return _add_residual(hidden, output, context.seeds[1], weights, context)
 
 
 def _split_heads(rows, parts, context):
@@ -703,8 +701,7 @@ def feed_forward_sublayer(hidden, weights, context):
     inner = layers.linear(source, weights.intermediate_kernel, weights.intermediate_bias, fused)
     inner = ACTIVATIONS[config.hidden_act](inner, fused)  # [B*S, I]
     output = layers.linear(inner, weights.output_kernel, weights.output_bias, fused)
-    hidden += dropout(output, config.hidden_dropout_prob, context.seeds[2], fused)
-    return _norm_after(hidden, weights, context)
+    return _add_residual(hidden, output, context.seeds[2], weights, context)
 
 
 def _norm_before(hidden, weights, context):
@@ -713,10 +710,13 @@ def _norm_before(hidden, weights, context):
     return layers.normalize(hidden, weights.gamma, weights.beta, context.execution.fused)
 
 
-def _norm_after(hidden, weights, context):
+def _add_residual(hidden, output, seed, weights, context):
+    """Add a sublayer's output after dropout to what went into it and, in post-LN, normalize."""
+    fused = context.execution.fused
+    dropping = layers.make_dropping(context.config.hidden_dropout_prob, seed, fused)
     if context.config.ln_type == "preln":
-        return hidden
-    return layers.normalize(hidden, weights.gamma, weights.beta, context.execution.fused)
+        return hidden + layers.drop(output, dropping, fused)
+    return layers.add_and_normalize(hidden, output, dropping, weights.gamma, weights.beta, fused)
 
 
 def attention_mask(input_mask):
@@ -924,15 +924,48 @@ def dropout_seeds(config, seed=None):
 
 def dropout(tensor, rate, seed, fused=False):
     """Drop out with probability `rate`, the same for the same `seed`; at 0 there is no op."""
-    dropping = layers.draw_dropping(_shape(tensor), rate, seed) if rate else None
-    return layers.drop(tensor, dropping, fused)
+    return layers.drop(tensor, layers.make_dropping(rate, seed, fused), fused)
 
 
-def parameter_shapes(config):
-    """Return the shapes of the trainable weights of a model with all its pre-training heads.
+def distances_from_head(config):
+    """Tell how far below the head the weights of an encoder are: for layer-wise learning rates.
+
+    Layers are counted from the last, and weights that several of them share count as one, where
+    they are used last. The pooler belongs to the head, whose distance is 0.
 
     Args:
         config: `AlbertConfig`.
+
+    Returns:
+        dict of the beginning of variable names to int, from 1 for the last layer to the largest,
+        for the embeddings.
+    """
+    distances, distance = {}, 0
+    for index in reversed(range(config.num_hidden_layers * config.inner_group_num)):
+        new = [prefix for prefix in _layer_prefixes(config, index) if prefix not in distances]
+        distance += bool(new)
+        distances.update(dict.fromkeys(new, distance))
+    below = ("bert/encoder/embedding_hidden_mapping_in/", "bert/embeddings/")
+    return dict(distances, **dict.fromkeys(below, distance + 1))
+
+
+def _layer_prefixes(config, index):
+    """Return what the names of the variables begin with that a layer uses."""
+    layer, inner = divmod(index, config.inner_group_num)
+    scopes = LAYER_SCOPES[config.layout]
+    return [
+        "bert/encoder/{}/{}/".format(layer_scope(config, layer, inner, sublayer), scope)
+        for sublayer, of_sublayer in (("attention", scopes[:3]), ("ffn", scopes[3:]))
+        for scope in of_sublayer
+    ]
+
+
+def parameter_shapes(config, num_labels=None):
+    """Return the shapes of the trainable weights of a model with its heads.
+
+    Args:
+        config: `AlbertConfig`.
+        num_labels: int, those of a classifier; None for the pre-training heads instead.
 
     Returns:
         dict of variable name to list of int, in the order of creation.
@@ -940,8 +973,11 @@ def parameter_shapes(config):
     with tf.Graph().as_default():
         ids = tf.zeros([1, 2], tf.int32)
         model = AlbertModel(config, is_training=False, input_ids=ids)
-        masked_lm_head(model, ids, ids, tf.ones([1, 2]))
-        sentence_order_head(model, ids[:, 0])
+        if num_labels is None:
+            masked_lm_head(model, ids, ids, tf.ones([1, 2]))
+            sentence_order_head(model, ids[:, 0])
+        else:
+            classification_head(model, num_labels)
         return {variable.op.name: variable.shape.as_list() for variable in tf.trainable_variables()}
 
 

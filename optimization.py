@@ -12,6 +12,10 @@ from lamb_optimizer import (
     densify,
 )
 from pipeline.errors import UserError
+from xla import compile_whole
+
+# TensorFlow 2 has no other variables, and XLA takes no others, the global step included.
+tf.enable_resource_variables()
 
 
 class OptimizerConfig(NamedTuple):
@@ -29,6 +33,9 @@ class OptimizerConfig(NamedTuple):
     end_learning_rate: float = 0.0
     slots: str = "albert_zh"  # Key of lamb_optimizer.SCHEMES; AdamW has one scheme only.
     exclude_from_weight_decay: Tuple[str, ...] = EXCLUDE_FROM_WEIGHT_DECAY
+    # (beginning of a variable's name, what its learning rate is multiplied with): the first that
+    # fits counts.
+    rate_factors: Tuple[Tuple[str, float], ...] = ()
 
 
 class TrainOp(NamedTuple):
@@ -90,12 +97,13 @@ def checked_config(**fields):
     return config
 
 
-def create_optimizer(config, learning_rate):
+def create_optimizer(config, learning_rate, fused=False):
     """Make the optimizer that the config names.
 
     Args:
       config: OptimizerConfig.
       learning_rate: float, scalar float Tensor, or callable that returns one.
+      fused: bool, compile the update by XLA, which pays on a CPU.
 
     Returns:
       A tf.train.Optimizer.
@@ -112,6 +120,8 @@ def create_optimizer(config, learning_rate):
         beta2=config.beta2,
         epsilon=config.epsilon,
         exclude_from_weight_decay=config.exclude_from_weight_decay,
+        fused=fused,
+        rate_factors=config.rate_factors,
     )
 
 
@@ -148,6 +158,7 @@ def create_train_op(
     variables=None,
     scale_loss=False,
     compiled=False,
+    fused=False,
 ):
     """Make the operation of one training step.
 
@@ -165,7 +176,8 @@ def create_train_op(
       use_tpu: bool, whether the graph is built for TPU shards.
       variables: list of variables to train; all trainable ones where absent.
       scale_loss: bool, scale the loss as `LossScale` does: needed for float16 and for nothing else.
-      compiled: bool, compile gradients and update by XLA.
+      compiled: bool, compile gradients and update by XLA, each as a whole.
+      fused: bool, compile only what is element by element in the update.
 
     Returns:
       A TrainOp. Its op updates the variables, then increments the global step by one.
@@ -176,7 +188,7 @@ def create_train_op(
     """
     global_step = tf.train.get_or_create_global_step()
     learning_rate = learning_rate_schedule(config, global_step)
-    optimizer = create_optimizer(config, learning_rate)
+    optimizer = create_optimizer(config, learning_rate, fused)
     loss_scale = LossScale() if scale_loss else None
     gradients, sums, variables = _accumulated_gradients(
         forward, num_micro_batches, variables, loss_scale, compiled
@@ -192,8 +204,8 @@ def create_train_op(
             pairs = list(zip(gradients, variables))
             return _update(strategy, optimizer, pairs, global_step, config.clip_norm, loss_scale)
 
-        # A program is one device's.
-        return _compile(update) if compiled and strategy.num_replicas_in_sync == 1 else update()
+        is_one_device = strategy.num_replicas_in_sync == 1  # as a compiled program is
+        return compile_whole(update) if compiled and is_one_device else update()
 
     # Without a strategy this is the default one, of a single replica, where the sum is no work.
     replica = tf.distribute.get_replica_context()
@@ -220,7 +232,7 @@ def _accumulated_gradients(forward, num_micro_batches, variables, loss_scale, co
         trained.extend(found)
         return accumulate((gradients, first), compute, num_micro_batches)
 
-    gradients, sums = _compile(compute_all) if compiled else compute_all()
+    gradients, sums = compile_whole(compute_all) if compiled else compute_all()
     return gradients, sums, trained
 
 
@@ -252,18 +264,6 @@ def _update(strategy, optimizer, grads_and_vars, global_step, clip_norm, loss_sc
         scalars["trust_ratio_max"] = tf.reduce_max(ratios)
     with tf.control_dependencies([op]):
         return tf.nest.map_structure(tf.identity, (scalars, {"grad_norm": watched_norm}))
-
-
-def _compile(function):
-    """Return what `function` returns, a nested structure of tensors, as computed by XLA."""
-    structures = []
-
-    def computation():
-        structures.append(function())
-        return tf.nest.flatten(structures[0])
-
-    flat = tf.xla.experimental.compile(computation)
-    return tf.nest.pack_sequence_as(structures[0], flat)
 
 
 class LossScale:

@@ -89,9 +89,9 @@ for what, value in table:
     print("  {:<32}{}".format(what, value))
 print("The path works; the accuracies mean little after 150 steps on 49 documents.")
 
-print("\nSome predictions of {}/lcqmc/test_results.tsv (1: same meaning)".format(out))
+print("\nSome predictions of {}/lcqmc/predictions.tsv (1: same meaning)".format(out))
 pairs = rows("data/lcqmc_sample/test.tsv")
-results = rows(os.path.join(out, "lcqmc", "test_results.tsv"))
+results = rows(os.path.join(out, "lcqmc", "predictions.tsv"))
 columns = {name: place for place, name in enumerate(results[0])}
 for pair, row in itertools.islice(zip(pairs, results[1:]), 0, None, 17):
     print("  predicted {}, probability {:.2f}, label {}  {} | {}".format(

@@ -1,7 +1,8 @@
 """Fine-tune ALBERT on a classification task, evaluate it and predict, on TPU, GPU or CPU."""
 
+import dataclasses
 import functools
-import json
+import math
 import os
 
 # TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
@@ -15,247 +16,383 @@ import modeling
 import optimization
 import tokenization
 from pipeline import (
-    bucketing,
     checkpoint,
     cli,
     devices,
     estimator,
-    files,
-    metrics,
-    record_index,
+    finetuning,
+    model_folder,
+    predictions,
+    preflight,
     results,
+    runs,
+    scores,
     signals,
-    tasks,
+    task_data,
     training,
 )
 from pipeline.errors import UserError
-from pipeline.features import cached_features, measure_lengths
-from pipeline.scores import warn_at_chance_level
 
-RESULTS = "eval_results"
-TEST_RESULTS = "test_results"
+# What the names of a split's results begin with.
+PREFIXES = {"dev": "eval", "test": "test"}
+PREDICTIONS = "predictions.tsv"
 # The classifier's own variables: a pre-trained checkpoint does not have them.
 NEW_VARIABLES = r"^output_(weights|bias)$"
-# Fewest pieces that leave each text of a pair one: [CLS] a [SEP] b [SEP].
-SHORTEST_SEQUENCE = 5
 
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
     flags.DEFINE_string(
-        "task_name", None, "Task: {}.".format(", ".join(sorted(tasks.TASKS))), **options
+        "bert_config_file", None, "JSON file of the model.", flag_values=flag_values
     )
-    flags.DEFINE_string(
-        "data_dir", None, "Folder of the task's train, dev and test files.", **options
-    )
-    flags.DEFINE_string("bert_config_file", None, "JSON file of the model.", **options)
-    for name in ("task_name", "data_dir", "bert_config_file"):
-        flags.mark_flag_as_required(name, flag_values)
-    flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary, one piece a line.", **options)
-    flags.DEFINE_string(
-        "spm_model_file", None, "SentencePiece model, in place of vocab_file.", **options
-    )
-    flags.DEFINE_bool("do_lower_case", True, "Lower-case the text and strip accents.", **options)
-    flags.DEFINE_integer(
-        "max_seq_length",
-        128,
-        "Pieces of a sequence; longer pairs lose the end of the longer text.",
-        lower_bound=SHORTEST_SEQUENCE,
-        **options,
-    )
-    flags.DEFINE_bool("do_train", False, "Train on the train file.", **options)
-    flags.DEFINE_bool("do_eval", False, "Evaluate on the dev file.", **options)
-    flags.DEFINE_bool("do_predict", False, "Predict the labels of the test file.", **options)
-    estimator.define_optimizer_flags(
-        flag_values, optimization.OPTIMIZERS, optimizer="adamw", learning_rate=5e-5
-    )
-    flags.DEFINE_float(
-        "num_train_epochs", 3.0, "Passes over the train file.", lower_bound=0.0, **options
-    )
-    flags.DEFINE_float(
-        "warmup_proportion",
-        0.1,
-        "Share of the steps over which the learning rate rises.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-        **options,
-    )
-    flags.DEFINE_bool(
-        "dynamic_padding",
-        True,
-        "Pad a batch to its longest example instead of max_seq_length: the same results, sooner. "
-        "A TPU pads everything to one length.",
-        **options,
-    )
+    flags.mark_flag_as_required("bert_config_file", flag_values)
+    finetuning.define_data_flags(flag_values)
+    finetuning.define_training_flags(flag_values, optimization.OPTIMIZERS)
     estimator.define_run_flags(
-        flag_values, train_batch_size=32, eval_batch_size=64, predict_batch_size=64
+        flag_values, train_batch_size=None, eval_batch_size=64, predict_batch_size=64
     )
+    preflight.define_flags(flag_values)
 
 
 def main(args):
-    """Train, evaluate, predict, or any of these."""
-    splits = wanted_splits(args)
-    settings = estimator.run_settings(args)
-    task = tasks.get_task(args.task_name)
-    config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
-    config.check_sequence_length(args.max_seq_length)
-    tokenizer = load_tokenizer(args, config.vocab_size)
-    placement = estimator.start(
-        settings, step_memory(args, settings, config) if args.do_train else None
-    )
-    start = find_start(args, settings)
-    settings = settings._replace(init_checkpoint=start.checkpoint)
-    examples = {split: tasks.load_examples(task, args.data_dir, split) for split in splits}
-    optimizer = optimizer_config(args, config.layout, len(examples.get("train", ())))
-    inputs = {
-        split: make_input_fn(args, task, tokenizer, split, examples[split]) for split in splits
-    }
-    model_fn = make_model_fn(args, settings, config, task, optimizer, placement)
-    runner = estimator.make_runner(model_fn, settings, placement)
-    run = describe_run(args, start, [tasks.find_file(task, args.data_dir, s) for s in splits])
-    if runner.is_chief:
-        results.write(settings.output_dir, run)
+    """Train, evaluate, predict, or any of these; once for every seed."""
+    plan = preflight.run(CHECKS, args)
+    plan.encoded = {split: task_data.encode(plan, split) for split in plan.splits}
+    if args.do_train:
+        for run in plan.runs:
+            is_resumed = plan.starts[run.folder].is_own
+            runs.check_settings(run.folder, made_with(plan, run), is_resumed, bool(args.seeds))
     with estimator.user_errors(), signals.OrderlyEnd() as end:
-        if args.do_train:
-            steps = (optimizer.num_train_steps, settings.save_checkpoints_steps)
-            training.train_and_evaluate(runner, inputs["train"], *steps, end)
-        if not runner.is_chief:
-            return
-        results.write(settings.output_dir, run)
-        if args.do_eval:
-            scores = evaluate(runner, inputs["dev"], examples["dev"])
-            results.write(settings.output_dir, run, RESULTS, scores)
-        if args.do_predict:
-            probabilities = predict(runner, inputs["test"], len(examples["test"]))
-            scores = write_predictions(settings.output_dir, task, examples["test"], probabilities)
-            results.write(settings.output_dir, run, TEST_RESULTS, scores)
+        found = {run.seed: run_once(plan, run, end) for run in plan.runs}
+    if args.seeds and all(found.values()):
+        runs.write_summary(args.output_dir, describe(plan, plan.runs[0]), found)
 
 
-def wanted_splits(args):
-    """Return the splits to read, in the order of their use.
+# --------------------------------------------------------------------------------- runs
 
-    Raises:
-        UserError: if there is nothing to do.
+
+def run_once(plan, run, end):
+    """Train, evaluate and predict in the folder of a run, unless all of that is done.
+
+    Args:
+        plan: `preflight.Plan`, after all `CHECKS`, and with `encoded`.
+        run: `runs.Run`.
+        end: `signals.OrderlyEnd`.
+
+    Returns:
+        dict of metrics; an empty one on a machine that only helps to train.
     """
+    args = plan.args
+    scored = {split: plan.encoded[split].name for split in PREFIXES if split in plan.splits}
+    if args.seeds and args.do_train:
+        metrics = runs.finished_metrics(run.folder, made_with(plan, run), scored)
+        if metrics is not None:
+            tf.logging.info("%s has finished with these settings before", run.folder)
+            return metrics
+    settings = plan.settings._replace(
+        output_dir=run.folder,
+        random_seed=run.seed,
+        init_checkpoint=plan.starts[run.folder].checkpoint,
+    )
+    runner = estimator.make_runner(make_model_fn(plan, settings), settings, plan.placement)
+    description = describe(plan, run)
+    if runner.is_chief:
+        results.write(run.folder, description)
+    if args.do_train:
+        train(plan, run, runner, end)
+    if not runner.is_chief:
+        return {}
+    for split in scored:
+        report(plan, run, runner, split, description)
+    description["finished"] = scored if args.do_train else None
+    results.write(run.folder, description)
+    return description["metrics"]
+
+
+def made_with(plan, run):
+    """Return what decides which weights a training ends with: dict of name to JSON value."""
+    args = plan.args
+    return dict(
+        plan.config.to_dict(),
+        **plan.optimizer._replace(rate_factors=args.layerwise_lr_decay)._asdict(),
+        classifier_dropout_prob=args.classifier_dropout_prob,
+        train_batch_size=plan.settings.train_batch_size,
+        precision=plan.settings.precision,
+        seed=run.seed,
+        data={s: plan.encoded[s].name for s in ("train", "dev") if s in plan.splits},
+        eval_every_steps=plan.eval_every_steps,
+        patience=args.patience,
+        init_checkpoint=initial_sha256(plan),
+    )
+
+
+def initial_sha256(plan):
+    """Return the hash of the checkpoint that --init_checkpoint names, or None."""
+    path = plan.settings.init_checkpoint
+    try:
+        path = path and checkpoint.find_checkpoint(path)
+    except UserError:  # gone; runs that have checkpoints of their own do without
+        path = None
+    return results.describe_checkpoint(path)["index_sha256"]
+
+
+def describe(plan, run):
+    """Return the `results.describe` of a run, and what it learns from and is made with."""
+    args = plan.args
+    described = results.describe(
+        "run_classifier.py",
+        args,
+        plan.starts[run.folder],
+        config=[args.bert_config_file],
+        vocabulary=[args.spm_model_file or args.vocab_file],
+        data=list(plan.data_files.values()),
+    )
+    before = results.read(run.folder).get("made_with")
+    described["made_with"] = made_with(plan, run) if args.do_train else before
+    return dict(described, labels=plan.task.labels, examples=plan.data)
+
+
+def train(plan, run, runner, end):
+    """Train in the folder of a run, with evaluations on the way if there are to be any."""
+    args = plan.args
+    if runner.is_chief:
+        model_folder.write(
+            run.folder,
+            plan.config.to_dict(),
+            plan.task.name,
+            plan.task.labels,
+            args.max_seq_length,
+            args.vocab_file,
+            args.do_lower_case,
+            args.spm_model_file,
+        )
+    evaluation = args.do_eval and training.Evaluation(
+        lambda: evaluate(plan, runner),
+        plan.eval_every_steps,
+        "eval_" + plan.task.metric,
+        higher_is_better=True,
+        patience=args.patience,
+    )
+    training.train_and_evaluate(
+        runner,
+        task_data.training_input_fn(plan, run),
+        plan.optimizer.num_train_steps,
+        plan.settings.save_checkpoints_steps,
+        end,
+        evaluation,
+    )
+
+
+def evaluate(plan, runner):
+    """Score the latest checkpoint on dev, for `training.Evaluation`."""
+    latest = tf.train.latest_checkpoint(runner.model_dir)
+    _, found = score(plan, runner, "dev", latest)
+    numbers = {name: value for name, value in found.items() if isinstance(value, float)}
+    found = dict(named("dev", numbers), global_step=checkpoint.step_of(latest))
+    training.write_curves(runner.model_dir, found)
+    return found
+
+
+def score(plan, runner, split, path):
+    """Return the probabilities of a split, float32 [examples, labels], and its scores as a dict.
+
+    Args:
+        plan: `preflight.Plan`.
+        runner: `cluster.Runner`.
+        split: `dev` or `test`.
+        path: str, checkpoint of the run, or None for what the run starts from.
+    """
+    num_examples = len(plan.examples[split])
+    input_fn = task_data.scoring_input_fn(plan, split)
+    probabilities = predictions.predict(runner, input_fn, num_examples, path)
+    label_ids = plan.encoded[split].features.label_ids
+    if np.all(label_ids < 0):
+        return probabilities, {"examples": num_examples}
+    return probabilities, scores.classification_scores(probabilities, label_ids, plan.task.labels)
+
+
+def named(split, found):
+    """Return scores under their names in the results, which tell the split."""
+    return {"{}_{}".format(PREFIXES[split], name): found[name] for name in found}
+
+
+def report(plan, run, runner, split, description):
+    """Score a split with the best checkpoint of a run, and write all that is to be known of it."""
+    path = training.best_checkpoint(run.folder) or tf.train.latest_checkpoint(run.folder)
+    probabilities, found = score(plan, runner, split, path)
+    scored = path or plan.starts[run.folder].checkpoint
+    description["scored"] = results.describe_checkpoint(scored)
+    examples, tables = plan.examples[split], ""
+    if "accuracy" in found:
+        labels = [example.label for example in examples if example.label is not None]
+        scores.warn_at_chance_level(found["accuracy"], labels)
+        tables = scores.class_tables(found)
+    metrics = named(split, found)
+    if split == "dev":
+        metrics["global_step"] = checkpoint.step_of(path) if path else 0
+    results.write(run.folder, description, PREFIXES[split] + "_results", metrics, tables)
+    if split == "test":
+        table = os.path.join(run.folder, PREDICTIONS)
+        predictions.write_predictions(table, plan.task.labels, examples, probabilities)
+        predictions.write_submission(run.folder, plan.task, examples, probabilities)
+
+
+# ------------------------------------------------------------------------------- checks
+
+
+def look_at_flags(plan):
+    """See that there is something to do; sets `settings`, `splits`, `runs` and `folders`."""
+    args = plan.args
     wanted = (("train", args.do_train), ("dev", args.do_eval), ("test", args.do_predict))
-    splits = [split for split, is_wanted in wanted if is_wanted]
-    if not splits:
+    plan.splits = [split for split, is_wanted in wanted if is_wanted]
+    if not plan.splits:
         raise UserError("nothing to do: give --do_train=True, --do_eval=True or --do_predict=True")
-    return splits
+    plan.keeps_best = args.do_train and args.do_eval
+    if args.patience and not (plan.keeps_best and args.evals_per_epoch):
+        raise UserError(
+            "--patience={} needs --do_train=True, --do_eval=True and --evals_per_epoch above "
+            "0".format(args.patience)
+        )
+    if args.patience and args.strategy == "multi_worker":
+        raise UserError("--patience and --strategy=multi_worker do not go together")
+    plan.settings = estimator.run_settings(args)
+    plan.runs = runs.runs_of(args.output_dir, args.random_seed, args.seeds)
+    plan.folders = [run.folder for run in plan.runs]
+    seeds = ", ".join(str(run.seed) for run in plan.runs)
+    return "{}; seed {}".format(", ".join(plan.splits), seeds)
 
 
-def load_tokenizer(args, vocab_size):
-    """Return the tokenizer of the flags.
+def look_at_config(plan):
+    """Read the model's config, with the dropout of the flags; sets `config`, `num_weights`."""
+    args = plan.args
+    config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    plan.config = dataclasses.replace(config, **given)
+    plan.config.check_sequence_length(args.max_seq_length)
+    shapes = modeling.parameter_shapes(plan.config, num_labels=0)  # not known yet
+    plan.num_weights = sum(int(np.prod(shape)) for shape in shapes.values())
+    return preflight.config_line(args.bert_config_file, plan.config, plan.num_weights)
+
+
+def look_at_vocabulary(plan):
+    """Read the vocabulary; sets `tokenizer`.
 
     Raises:
         UserError: without a vocabulary, for a bad one, or one larger than the model's.
     """
-    if not (args.vocab_file or args.spm_model_file):
+    args = plan.args
+    path = args.spm_model_file or args.vocab_file
+    if not path:
         raise UserError("--vocab_file is needed, for example albert_config/vocab.txt")
-    tokenizer = tokenization.FullTokenizer(args.vocab_file, args.do_lower_case, args.spm_model_file)
-    if len(tokenizer.vocab) > vocab_size:
+    plan.tokenizer = tokenization.FullTokenizer(
+        args.vocab_file, args.do_lower_case, args.spm_model_file
+    )
+    num_pieces, vocab_size = len(plan.tokenizer.vocab), plan.config.vocab_size
+    if num_pieces > vocab_size:
         raise UserError(
             "{} has {} pieces but vocab_size is {} in {}: use the vocabulary that the model was "
-            "pre-trained with".format(
-                args.spm_model_file or args.vocab_file,
-                len(tokenizer.vocab),
-                vocab_size,
-                args.bert_config_file,
-            )
+            "pre-trained with".format(path, num_pieces, vocab_size, args.bert_config_file)
         )
-    return tokenizer
+    return "{}: {} pieces".format(path, num_pieces)
 
 
-def find_start(args, settings):
-    """Return the `checkpoint.Start` of the run: what is to be fine-tuned or evaluated.
+def look_at_optimizer(plan):
+    """Decide how the weights are trained; sets `optimizer`, `slot_names`, `eval_every_steps`.
 
-    Raises:
-        UserError: if there is none to evaluate, or if it holds no classifier.
+    What the flags leave out is what suits the model's size, in `settings` too.
     """
-    start = checkpoint.find_start(settings.output_dir, settings.init_checkpoint, args.do_train)
-    if not args.do_train and "output_weights" not in checkpoint.read_shapes(start.checkpoint):
-        raise UserError(
-            "{} holds no classifier (no variable output_weights): fine-tune it first with "
-            "--do_train=True, or give the --output_dir of a fine-tuned one".format(start.checkpoint)
-        )
-    return start
-
-
-def describe_run(args, start, data):
-    """Return what `results.describe` says of a run that reads the files `data`."""
-    vocabulary = args.vocab_file or args.spm_model_file
-    config = args.bert_config_file
-    return results.describe(
-        "run_classifier.py", args, start, config=[config], vocabulary=[vocabulary], data=data
-    )
-
-
-def optimizer_config(args, layout, num_examples):
-    """Return the `OptimizerConfig` of the flags for a train file of so many examples."""
-    num_steps = max(1, int(num_examples * args.num_train_epochs / args.train_batch_size))
-    return optimization.checked_config(
+    args = plan.args
+    chosen = finetuning.choose(args, plan.config.hidden_size)
+    batch_size, num_examples = chosen.train_batch_size, len(plan.examples.get("train", ()))
+    plan.settings = plan.settings._replace(train_batch_size=batch_size)
+    num_steps = max(1, int(num_examples * chosen.num_train_epochs / batch_size))
+    plan.optimizer = optimization.checked_config(
+        optimizer=args.optimizer,
+        learning_rate=chosen.learning_rate,
+        weight_decay=args.weight_decay,
         num_train_steps=num_steps,
         num_warmup_steps=int(num_steps * args.warmup_proportion),
-        slots=layout,
-        **estimator.optimizer_fields(args),
+        slots=plan.config.layout,
+        rate_factors=rate_factors(plan.config, args.layerwise_lr_decay),
+    )
+    plan.slot_names = optimization.create_optimizer(plan.optimizer, 0.0).slot_names
+    # Rounded up, so that the last one of an epoch is not another step than its end.
+    evals = args.evals_per_epoch
+    plan.eval_every_steps = math.ceil(num_examples / batch_size / evals) if evals else 0
+    if not args.do_train:
+        return "no training"
+    preflight.warn_of_learning_rate(
+        args.optimizer, chosen.learning_rate, batch_size, plan.config.hidden_size
+    )
+    return "{}, learning rate {:g} after {} of {} steps, {:g} epochs in batches of {}".format(
+        args.optimizer,
+        chosen.learning_rate,
+        plan.optimizer.num_warmup_steps,
+        num_steps,
+        chosen.num_train_epochs,
+        batch_size,
     )
 
 
-def make_input_fn(args, task, tokenizer, split, examples):
-    """Encode a split, if need be, and return the input function that reads its features."""
-    tokenizer_settings = {
-        name: path and files.sha256(path)
-        for name, path in (("vocab", args.vocab_file), ("spm_model", args.spm_model_file))
-    }
-    tokenizer_settings["do_lower_case"] = args.do_lower_case
-    path, encoded = cached_features(
-        examples,
-        task,
-        tokenizer,
-        args.max_seq_length,
-        os.path.join(args.output_dir, "features"),
-        split,
-        tokenizer_settings,
-        num_workers=os.cpu_count() or 1,
-    )
-    lengths = measure_lengths(encoded)._asdict()
-    tf.logging.info("%s, in pieces: %s", split, json.dumps(lengths))
-    if split == "train":
-        remember_order(args, path, len(examples))
-    fixed = bucketing.fixed_length(encoded, args.max_seq_length) if args.use_tpu else None
-    return bucketing.make_input_fn(
-        path,
-        fixed or args.max_seq_length,
-        training=split == "train",
-        seed=args.random_seed,
-        batch_size=args.train_batch_size,
-        first_step=lambda: checkpoint.latest_step(args.output_dir),
-        dynamic_padding=args.dynamic_padding and not args.use_tpu,
-    )
+def rate_factors(config, decay):
+    """Return `OptimizerConfig.rate_factors` for a decay of the rate from layer to layer."""
+    if decay == 1.0:
+        return ()
+    distances = modeling.distances_from_head(config)
+    return tuple((prefix, decay ** distances[prefix]) for prefix in sorted(distances))
 
 
-def remember_order(args, path, num_examples):
-    """Keep what the order of training depends on; warn if the run goes on with another."""
-    order = record_index.Order(
-        files=[[os.path.basename(path), num_examples]],
-        seed=args.random_seed,
-        shuffle_buffer=None,
-        batch_size=args.train_batch_size,
-    )
-    is_resumed = checkpoint.latest_step(args.output_dir) > 0
-    record_index.remember_order(args.output_dir, order, is_resumed)
-
-
-def step_memory(args, settings, config):
-    """Return what a training step needs of a device's memory."""
-    execution = modeling.Execution(**devices.execution_fields(settings))
-    return devices.StepMemory(
-        num_weights=sum(modeling.count_parameters(config).values()),
+def look_at_devices(plan):
+    """Decide how a batch is computed; sets `execution`, `step_memory` and `placement`."""
+    plan.execution = modeling.Execution(**devices.execution_fields(plan.settings))
+    plan.step_memory = devices.StepMemory(
+        num_weights=plan.num_weights,
         bytes_per_example=modeling.activation_bytes(
-            config, args.max_seq_length, execution=execution
+            plan.config, plan.args.max_seq_length, execution=plan.execution
         ),
     )
+    return preflight.look_at_placement(plan)
+
+
+def look_at_starts(plan):
+    """Find out what every run starts from; sets `starts` (folder -> `checkpoint.Start`).
+
+    Raises:
+        UserError: if there is nothing to evaluate, if it holds no classifier, and where one of
+            several runs was begun with other settings.
+    """
+    plan.shapes = modeling.parameter_shapes(plan.config, len(plan.task.labels))
+    plan.starts, lines = {}, []
+    for run in plan.runs:
+        start = plan.starts[run.folder] = preflight.find_start(plan, run.folder)
+        if not plan.args.do_train and "output_weights" not in checkpoint.read_shapes(
+            start.checkpoint
+        ):
+            raise UserError(
+                "{} holds no classifier (no variable output_weights): fine-tune it first with "
+                "--do_train=True, or give the --output_dir of a fine-tuned one".format(
+                    start.checkpoint
+                )
+            )
+        lines.append(preflight.compare_start(plan, start, run.folder, new_variables(plan.args)))
+    return "; ".join(lines)
+
+
+CHECKS = (
+    ("flags", look_at_flags),
+    ("config", look_at_config),
+    ("data", task_data.look_at_data),
+    ("vocabulary", look_at_vocabulary),
+    ("optimizer", look_at_optimizer),
+    ("devices", look_at_devices),
+    ("memory", preflight.look_at_memory),
+    ("output_dir", preflight.look_at_disk),
+    ("start", look_at_starts),
+)
+
+
+# ------------------------------------------------------------------------------- model
 
 
 def loss_weights(features):
@@ -263,34 +400,50 @@ def loss_weights(features):
     return {"examples": tf.reduce_sum(features["is_real_example"])}
 
 
-def make_model_fn(args, settings, config, task, optimizer, placement):
-    """Return what `estimator.make_model_fn` makes of this script's model."""
-    execution = modeling.Execution(**devices.execution_fields(settings))
+def make_model_fn(plan, settings):
+    """Return what `estimator.make_model_fn` makes of this script's model.
+
+    Args:
+        plan: `preflight.Plan`.
+        settings: `estimator.RunSettings` of the run.
+    """
     return estimator.make_model_fn(
-        make_forward(config, len(task.labels), execution),
+        make_forward(
+            plan.config,
+            len(plan.task.labels),
+            plan.execution,
+            plan.args.classifier_dropout_prob,
+        ),
         settings,
         estimator.Training(
-            functools.partial(optimization.create_train_op, config=optimizer),
+            functools.partial(optimization.create_train_op, config=plan.optimizer),
             loss_weights,
-            placement,
-            optimizer.num_train_steps,
+            plan.placement,
+            plan.optimizer.num_train_steps,
         ),
-        new_variables=NEW_VARIABLES if args.do_train else None,
+        new_variables(plan.args),
     )
 
 
-def make_forward(config, num_labels, execution=modeling.PLAIN):
+def new_variables(args):
+    """Return the pattern of variables that an initial checkpoint need not have, or None."""
+    return NEW_VARIABLES if args.do_train else None
+
+
+def make_forward(config, num_labels, execution=modeling.PLAIN, dropout_prob=0.1):
     """Return the forward pass of a classifier, a function of (features, mode, share).
+
+    Evaluation is prediction, compared with the labels outside of the graph.
 
     Args:
         config: `modeling.AlbertConfig`.
         num_labels: int.
         execution: `modeling.Execution`.
+        dropout_prob: float, of the pooled output.
     """
 
     def forward(features, mode, share=None):
         is_training = mode == tf.estimator.ModeKeys.TRAIN
-        is_predicting = mode == tf.estimator.ModeKeys.PREDICT
         model = modeling.AlbertModel(
             config,
             is_training,
@@ -301,87 +454,24 @@ def make_forward(config, num_labels, execution=modeling.PLAIN):
             dropout_seed=share.dropout_seed if share else None,
             scope="bert",  # a default name would be another one for each micro-batch
         )
-        labels = None if is_predicting else features["label_ids"]
         head = modeling.classification_head(
             model,
             num_labels,
-            labels,
+            features["label_ids"] if is_training else None,
             is_training,
-            total_weight=share.totals["examples"] if share else None,
+            dropout_prob,
+            share.totals["examples"] if share else None,
         )
-        if is_predicting:
-            predictions = {
-                "probabilities": tf.nn.softmax(head.logits),  # [B, labels]
-                "example_index": features["example_index"],  # [B]
-                "is_real_example": features["is_real_example"],  # [B]
-            }
-            return estimator.ModelOutputs(None, predictions, None)
-        tensors = [
-            head.example_loss,
-            tf.argmax(head.logits, axis=-1, output_type=tf.int32),
-            labels,
-            features["is_real_example"],
-        ]
-        return estimator.ModelOutputs(
-            head.loss,
-            None,
-            (metrics.classification_metrics, tensors),
-            tokens=tf.reduce_sum(tf.cast(features["input_mask"], tf.float32)),
-        )
+        if is_training:
+            tokens = tf.reduce_sum(tf.cast(features["input_mask"], tf.float32))
+            return estimator.ModelOutputs(head.loss, None, None, tokens=tokens)
+        predicted = {
+            "probabilities": tf.nn.softmax(head.logits),  # [B, labels]
+            "example_index": features["example_index"],  # [B]
+        }
+        return estimator.ModelOutputs(None, predicted, None)
 
     return forward
-
-
-def evaluate(runner, input_fn, examples):
-    """Evaluate the latest checkpoint; returns a dict of metrics and warns at chance level."""
-    found = runner.evaluate(input_fn)
-    scores = {"global_step": int(found["global_step"])}
-    scores.update((name, float(found[name])) for name in ("eval_accuracy", "eval_loss"))
-    scores["eval_examples"] = len(examples)
-    warn_at_chance_level(scores["eval_accuracy"], [example.label for example in examples])
-    return scores
-
-
-def predict(runner, input_fn, num_examples):
-    """Return float32 [examples, labels]: the probabilities in the order of the file."""
-    rows = {
-        int(found["example_index"]): found["probabilities"]
-        for found in runner.predict(input_fn, yield_single_examples=True)
-        if found["is_real_example"]
-    }
-    if len(rows) != num_examples:
-        raise RuntimeError("{} predictions for {} examples".format(len(rows), num_examples))
-    return np.stack([rows[index] for index in range(num_examples)])
-
-
-def write_predictions(output_dir, task, examples, probabilities):
-    """Write the predictions; returns the accuracy over those examples whose label is known.
-
-    `test_results.tsv` has one row an example, in the order of the file: its id, its label if
-    known, the predicted label, the probability of every label.
-
-    Args:
-        output_dir: str, the folder.
-        task: `tasks.Task`.
-        examples: list of `tasks.Example`.
-        probabilities: float [examples, labels].
-
-    Returns:
-        dict with `test_examples` and, where labels are known, `test_accuracy`.
-    """
-    predictions = [task.labels[i] for i in np.argmax(probabilities, axis=1)]
-    rows = [["id", "label", "prediction"] + ["p({})".format(label) for label in task.labels]]
-    for example, prediction, row in zip(examples, predictions, probabilities):
-        cells = ["{:.6f}".format(probability) for probability in row]
-        rows.append([example.guid, example.label or "", prediction] + cells)
-    path = os.path.join(output_dir, TEST_RESULTS + ".tsv")
-    files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))
-    tf.logging.info("%d predictions in %s", len(examples), path)
-    scores = {"test_examples": len(examples)}
-    right = [e.label == found for e, found in zip(examples, predictions) if e.label is not None]
-    if right:
-        scores["test_accuracy"] = sum(right) / len(right)
-    return scores
 
 
 if __name__ == "__main__":

@@ -132,6 +132,8 @@ def look_at_flags(plan):
             )
         )
     plan.settings = estimator.run_settings(args)
+    plan.folders = [args.output_dir]
+    plan.keeps_best = args.do_train and args.do_eval
     return " and ".join(name for name in ("do_train", "do_eval") if args[name].value)
 
 
@@ -141,13 +143,7 @@ def look_at_config(plan):
     config.check_sequence_length(plan.args.max_seq_length)
     plan.shapes = modeling.parameter_shapes(config)
     plan.num_weights = sum(int(np.prod(shape)) for shape in plan.shapes.values())
-    return "{}: layout {}, L = {}, H = {}, {:,} weights".format(
-        plan.args.bert_config_file,
-        config.layout,
-        config.num_hidden_layers,
-        config.hidden_size,
-        plan.num_weights,
-    )
+    return preflight.config_line(plan.args.bert_config_file, config, plan.num_weights)
 
 
 def look_at_optimizer(plan):
@@ -230,15 +226,7 @@ def look_at_devices(plan):
             plan.config, args.max_seq_length, args.max_predictions_per_seq, plan.execution
         ),
     )
-    plan.placement = estimator.start(plan.settings, plan.step_memory if args.do_train else None)
-    if not plan.placement:
-        return "no training"
-    return "batch {} = {} replicas x {} micro-batches of {}".format(
-        args.train_batch_size,
-        plan.placement.num_replicas,
-        plan.placement.num_micro_batches,
-        plan.placement.micro_batch,
-    )
+    return preflight.look_at_placement(plan)
 
 
 CHECKS = (

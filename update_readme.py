@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import flags
 
 import modeling
+from pipeline import finetuning
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 README = os.path.join(ROOT, "README.md")
@@ -56,7 +57,11 @@ def rendered(text):
     Raises:
         ValueError: for a table that nothing here makes, or one that the text does not have.
     """
-    tables = {"models": model_table, "flags of both run scripts": common_flag_table}
+    tables = {
+        "models": model_table,
+        "defaults of fine-tuning": defaults_table,
+        "flags of both run scripts": common_flag_table,
+    }
     for script in SCRIPTS:
         tables["flags of {}.py".format(script)] = lambda script=script: flag_table(script)
     found = [name for _, name, _ in TABLE.findall(text)]
@@ -106,6 +111,16 @@ def flag_table(script):
     """Return the flags of a script, without those that both run scripts have in common."""
     common = _common_flags() if script in RUN_SCRIPTS else ()
     return _flag_rows([flag for flag in script_flags(script) if flag not in common])
+
+
+def defaults_table():
+    """Return a row for each size of `finetuning.DEFAULTS`."""
+    rows = [
+        [known.model, known.hidden_size, "{:g}".format(known.learning_rate)]
+        + [known.train_batch_size, "{:g}".format(known.num_train_epochs), known.source]
+        for known in finetuning.DEFAULTS
+    ]
+    return _markdown(("model", "H", "learning rate", "batch", "epochs", "source"), rows)
 
 
 def script_flags(script):

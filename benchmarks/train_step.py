@@ -202,7 +202,9 @@ def ours(args):
     forward = run_pretraining.make_forward(config, execution)
     optimizer = optimization.OptimizerConfig("lamb", LEARNING_RATE, num_train_steps=1000)
     train_op = optimization.create_train_op(
-        lambda _: {"loss": forward(features, tf.estimator.ModeKeys.TRAIN).loss}, optimizer
+        lambda _: {"loss": forward(features, tf.estimator.ModeKeys.TRAIN).loss},
+        optimizer,
+        fused=True,
     )
     matrix = tf.get_variable("matrix", [PEAK_SIZE, PEAK_SIZE], trainable=False)
     product = tf.matmul(matrix, matrix).op

@@ -33,7 +33,6 @@ def create(job, runner, options):
         UserError: where the runner does not take the options, or nothing came out for a shard.
     """
     _let_workers_import()
-    creation.remove_outputs(job)
     pipeline_options = PipelineOptions(list(options), runner=runner)
     size = job.block_bytes()
     counts_path = job.outputs[0] + ".counts" + files.TEMPORARY_SUFFIX
@@ -41,6 +40,7 @@ def create(job, runner, options):
         pipeline = beam.Pipeline(options=pipeline_options)
     except ValueError as error:
         raise UserError("--runner={}: {}".format(runner, error)) from error
+    creation.remove_outputs(job)
     with pipeline:
         read = (
             pipeline

@@ -33,6 +33,7 @@ FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".
 BASENAME = "model.ckpt"
 # What TensorFlow calls the file that names a folder's checkpoints.
 STATE = "checkpoint"
+REPLICA_SUFFIX = re.compile(r"/replica_\d+$")
 PART_SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 
 
@@ -79,7 +80,7 @@ def _only_checkpoint(folder):
     latest = tf.train.latest_checkpoint(folder)
     if latest:
         return latest
-    found = tf.io.gfile.glob(folder.rstrip("/") + "/*.index")
+    found = files.glob(folder.rstrip("/") + "/*.index")
     if len(found) == 1:
         return found[0][: -len(".index")]
     raise UserError(
@@ -112,8 +113,15 @@ def detect_layout(names):
 
 
 def shapes_of(variables):
-    """Return a dict of name to shape (list of int) of a list of tf.Variable."""
-    return {variable.op.name: variable.shape.as_list() for variable in variables}
+    """Return a dict of name to shape (list of int) of a list of tf.Variable.
+
+    The slots of further replicas, which equal those of the first, are in no checkpoint: left out.
+    """
+    return {
+        variable.op.name: variable.shape.as_list()
+        for variable in variables
+        if not REPLICA_SUFFIX.search(variable.op.name)
+    }
 
 
 def plan_restore(shapes, prefix):
@@ -391,7 +399,7 @@ def recover(output_dir, mend=True):
 
 def remove_unfinished(output_dir):
     """Remove what a save that was killed has left; not while another process saves there."""
-    for left in tf.io.gfile.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
+    for left in files.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
         tf.io.gfile.rmtree(left)
 
 
@@ -430,7 +438,7 @@ def _named_checkpoint(output_dir):
 
 def _prefixes(output_dir):
     """Return the prefixes of a run's own checkpoints, the latest first."""
-    found = tf.io.gfile.glob(os.path.join(output_dir, BASENAME + "-*.index"))
+    found = files.glob(os.path.join(output_dir, BASENAME + "-*.index"))
     prefixes = [path[: -len(".index")] for path in found]
     return sorted((path for path in prefixes if _step(path) is not None), key=_step, reverse=True)
 
@@ -465,11 +473,11 @@ def copy(prefix, folder):
     """
     tf.io.gfile.makedirs(folder)
     target = os.path.join(folder, os.path.basename(prefix))
-    parts = [path[len(prefix) :] for path in tf.io.gfile.glob(prefix + ".data-*")]
+    parts = [path[len(prefix) :] for path in files.glob(prefix + ".data-*")]
     for part in parts + [".index"]:
         tf.io.gfile.copy(prefix + part, target + part + files.TEMPORARY_SUFFIX, overwrite=True)
         files.rename(target + part + files.TEMPORARY_SUFFIX, target + part)
     _write_state(folder, [target])
-    for path in tf.io.gfile.glob(os.path.join(folder, BASENAME + "-*")):
+    for path in files.glob(os.path.join(folder, BASENAME + "-*")):
         if not path.startswith(target + "."):
             tf.io.gfile.remove(path)

@@ -264,7 +264,7 @@ def _field_values(line, format_):
     for name in format_.text_fields:
         value = stored.get(name)
         if not isinstance(value, (str, type(None))):
-            raise ValueError("field {} is no text but {!r}".format(name, value))
+            raise ValueError("field {} is no text but {:.99}".format(name, repr(value)))
         values.append(_without_surrogates(value or ""))
     return values
 

@@ -372,10 +372,14 @@ def check_enough(job, statistics, shard_sizes):
     """Raise a `UserError` if nothing came out, or nothing for a shard."""
     if not statistics["instances"]:
         raise UserError(
-            "{}: no instance came out: {} documents, of which {} have fewer than 2 pieces".format(
+            "{}: no instance came out of {} documents{}".format(
                 ", ".join(job.inputs),
                 statistics["documents"],
-                statistics["documents_dropped_as_too_short"],
+                "".join(
+                    ", {}: {}".format(name, number)
+                    for name, number in sorted(statistics.items())
+                    if "_dropped_" in name and number
+                ),
             )
         )
     if not all(shard_sizes):

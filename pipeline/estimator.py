@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from absl import flags, logging
+from absl import flags
 
 from pipeline import checkpoint, cluster, devices, hooks
 from pipeline.errors import UserError
@@ -77,7 +77,10 @@ class RunSettings(NamedTuple):
 
 
 def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_batch_size=8):
-    """Define the flags behind `RunSettings`; the batch sizes are the script's defaults."""
+    """Define the flags behind `RunSettings`; the batch sizes are the script's defaults.
+
+    Where `train_batch_size` is None, the script has to find one.
+    """
     options = {"flag_values": flag_values}
     flags.DEFINE_string("output_dir", None, "Folder for checkpoints and results.", **options)
     flags.mark_flag_as_required("output_dir", flag_values)
@@ -97,7 +100,7 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     flags.DEFINE_integer(
         "train_batch_size",
         train_batch_size,
-        "Examples a training step, over all devices.",
+        "Examples a training step, over all devices." + _by_size(train_batch_size),
         lower_bound=1,
         **options,
     )
@@ -143,14 +146,26 @@ def define_optimizer_flags(flag_values, optimizers, optimizer, learning_rate):
     Args:
         flag_values: absl's `FlagValues`.
         optimizers: names of all optimizers.
-        optimizer: str, the default one; learning_rate: float, its default.
+        optimizer: str, the default one.
+        learning_rate: float, its default; None where the script has to find one.
     """
     options = {"flag_values": flag_values}
     flags.DEFINE_enum("optimizer", optimizer, sorted(optimizers), "Optimizer.", **options)
     flags.DEFINE_float(
-        "learning_rate", learning_rate, "Highest learning rate.", lower_bound=0.0, **options
+        "learning_rate",
+        learning_rate,
+        "Highest learning rate." + _by_size(learning_rate),
+        lower_bound=0.0,
+        **options,
     )
     flags.DEFINE_float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0, **options)
+
+
+BY_SIZE = " Left out: what suits the size of the model, see the table of defaults."
+
+
+def _by_size(default):
+    return BY_SIZE if default is None else ""
 
 
 def optimizer_fields(args):
@@ -207,8 +222,6 @@ def start(settings, step_memory=None):
     Raises:
         UserError: as `devices.place`.
     """
-    tf.logging.set_verbosity(tf.logging.INFO)
-    logging.set_verbosity(logging.INFO)  # of what knows no TensorFlow
     placement = devices.place(settings, step_memory) if step_memory else None
     tf.logging.info(
         "TensorFlow %s, numpy %s, Python %s; %s; %s",
@@ -341,6 +354,7 @@ def _train_op(features, forward, settings, training):
         use_tpu=settings.use_tpu,
         scale_loss=settings.precision == "float16",
         compiled=settings.use_xla and not settings.use_tpu,  # a TPU compiles everything
+        fused=devices.execution_fields(settings)["fused"],
     )
     return train_op, devices.sum_over_replicas(train_op.sums, settings.use_tpu)
 
@@ -361,7 +375,8 @@ def micro_batch(features, index, count):
     parts = {}
     for name, value in features.items():
         size, *others = (-1 if size is None else size for size in value.shape.as_list())
-        parts[name] = tf.reshape(value, [count, size // count] + others)[index]
+        # No slice: in a loop XLA of TensorFlow 1 asks for one that is known beforehand.
+        parts[name] = tf.gather(tf.reshape(value, [count, size // count] + others), index)
     return parts
 
 
@@ -443,8 +458,8 @@ def write_scalars(folder, step, **scalars):
     """
     step = tf.cast(step[0], tf.int64)
     summary = tf.compat.v2.summary
-    writer, is_due = summary.create_file_writer(folder), tf.equal(step % SUMMARY_STEPS, 0)
-    with writer.as_default(), summary.record_if(is_due):
+    writer = summary.create_file_writer(folder)
+    with writer.as_default(), summary.record_if(tf.equal(step % SUMMARY_STEPS, 0)):
         for name in sorted(scalars):
             summary.scalar(name, scalars[name][0], step)
         return tf.group(tf.summary.all_v2_summary_ops())

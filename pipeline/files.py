@@ -110,15 +110,16 @@ def find_files(pattern):
     """
     found = set()
     for part in filter(None, (part.strip() for part in pattern.split(","))):
-        matches = [part] if exists(part) else _glob(part)
+        matches = [part] if exists(part) else _visible(part)
         if not matches:
             raise UserError(
                 "no file matches {!r}: check the path, or make the file first".format(part)
             )
-        if is_folder(matches[0]):
-            raise UserError(
-                "{} is a folder: name files, for example {}/*".format(matches[0], matches[0])
-            )
+        # One look at a remote file system takes long: there a folder is told when it is read.
+        looked_at = matches if is_local(part) else matches[:1]
+        folder = next(filter(is_folder, looked_at), None)
+        if folder:
+            raise UserError("{0} is a folder: name files, for example {0}/*".format(folder))
         found.update(matches)
     if not found:
         raise UserError("no input file is named in {!r}".format(pattern))
@@ -134,9 +135,15 @@ def list_files(folder):
     return [name if folder == "." else os.path.join(folder, name) for name in names]
 
 
-def _glob(pattern):
+def glob(pattern):
+    """Return the paths that match; nothing where a local folder does not exist."""
+    # TensorFlow 1 raises an error for a folder that does not exist.
+    return local_glob.glob(pattern) if is_local(pattern) else _gfile().glob(pattern)
+
+
+def _visible(pattern):
     try:
-        found = local_glob.glob(pattern) if is_local(pattern) else _gfile().glob(pattern)
+        found = glob(pattern)
     except _errors():  # the folder does not exist
         return []
     hidden = (MANIFEST_SUFFIX, TEMPORARY_SUFFIX, WORK_SUFFIX)

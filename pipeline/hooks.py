@@ -180,6 +180,8 @@ class CheckpointHook(tf.train.SessionRunHook):
                     tf.train.latest_checkpoint(self._model_dir),
                 )
             ) from error
+        # The curves up to here survive a kill, too.
+        tf.summary.FileWriterCache.get(self._model_dir).flush()
         self._saved_step = step
         tf.logging.info("Saved %s-%d", prefix, step)
 

@@ -143,7 +143,8 @@ class InstanceMaker(NamedTuple):
         draws = masking.Draws(self.random_seed, tokenized.index)
         pairs = batches.make_pairs(text, self.dupe_factor, self.config, draws)
         make_batch = batches.BatchMaker(text, self.config, self.vocabulary)
-        size = max(BATCH_PIECES // self.config.max_seq_length, 1)
+        width = max(self.config.max_seq_length, self.config.max_predictions_per_seq)
+        size = max(BATCH_PIECES // width, 1)
         for begin in range(0, len(pairs.begin), size):
             yield make_batch(pairs.take(slice(begin, begin + size)))
 

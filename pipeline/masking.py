@@ -233,7 +233,8 @@ def gram_probabilities(ngram, favor="shorter"):
     gram_probabilities(3) == (6 / 11, 3 / 11, 2 / 11)
     """
     weights = [GRAM_WEIGHTS[favor](n, ngram) for n in range(1, ngram + 1)]
-    return tuple(weight / sum(weights) for weight in weights)
+    total = sum(weights)
+    return tuple(weight / total for weight in weights)
 
 
 def find_breaks(text, word_ends, pieces, begins, vocabulary):

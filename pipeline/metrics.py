@@ -49,24 +49,6 @@ def pretraining_metrics(
     }
 
 
-def classification_metrics(example_loss, predictions, label_ids, is_real_example):
-    """Average the loss and the accuracy of a classifier over an evaluation.
-
-    Args:
-        example_loss: float32 [B], cross entropy in nats.
-        predictions: int32 [B], most probable class.
-        label_ids: int32 [B] or [B, 1], right class.
-        is_real_example: float32 [B], 0 for examples that only fill up a batch.
-
-    Returns:
-        Dictionary of (value, update) pairs: `eval_accuracy` and `eval_loss`.
-    """
-    return {
-        "eval_accuracy": _accuracy(label_ids, predictions, is_real_example),
-        "eval_loss": _mean(example_loss, is_real_example),
-    }
-
-
 def _accuracy(labels, predictions, weights):
     return tf.metrics.accuracy(_flat(labels), _flat(predictions), _flat(weights))
 

@@ -10,6 +10,27 @@ from absl import logging
 from pipeline import files
 
 
+def predict(runner, input_fn, num_examples, checkpoint_path=None):
+    """Return float32 [examples, labels]: probabilities in the order of the features file.
+
+    Args:
+        runner: `cluster.Runner` whose model gives `probabilities` [B, labels] and `example_index`
+            [B], which is negative for what fills up the last batch.
+        input_fn: as `bucketing.make_input_fn` makes it, not for training.
+        num_examples: int.
+        checkpoint_path: str, a checkpoint of the run's own, or None for what the model starts from.
+    """
+    batches = list(
+        runner.predict(input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False)
+    )
+    index = np.concatenate([batch["example_index"] for batch in batches])
+    probabilities = np.concatenate([batch["probabilities"] for batch in batches])
+    is_real = index >= 0
+    if sorted(index[is_real]) != list(range(num_examples)):
+        raise RuntimeError("{} predictions for {} examples".format(is_real.sum(), num_examples))
+    return probabilities[is_real][np.argsort(index[is_real])]
+
+
 def write_predictions(path, task_labels, examples, probabilities):
     """Write a table with a header and a row an example, in the order of the examples.
 

@@ -16,8 +16,9 @@ import types
 
 import tensorflow.compat.v1 as tf
 from absl import flags
+from absl import logging as absl_logging
 
-from pipeline import checkpoint, devices, files, manifest
+from pipeline import checkpoint, devices, estimator, files, manifest
 from pipeline.errors import UserError
 
 FAILED_STATUS = 2
@@ -39,7 +40,7 @@ def define_flags(flag_values):
     flags.DEFINE_bool(
         "check_only",
         False,
-        "Look at flags, config, records, checkpoint and devices, print a line for each, and end: "
+        "Look at flags, config, data, checkpoint and devices, print a line for each, and end: "
         "exit status 2 if the run could not work.",
         flag_values=flag_values,
     )
@@ -62,6 +63,7 @@ def run(checks, args):
     plan = Plan(args=args)
     if not args.check_only:
         tf.logging.set_verbosity(tf.logging.INFO)
+        absl_logging.set_verbosity(absl_logging.INFO)  # of what knows no TensorFlow
         for _, look in checks:
             look(plan)
         return plan
@@ -92,23 +94,30 @@ def _print_check(name, look, plan):
 
 @contextlib.contextmanager
 def _collected_warnings():
-    """Collect TensorFlow's log lines from warnings up, in place of showing any."""
+    """Collect log lines from warnings up, TensorFlow's and absl's, in place of showing any."""
     lines = []
 
     class Collector(logging.Handler):
         def emit(self, record):
             lines.append(" ".join(record.getMessage().split()))
 
-    logger = logging.getLogger("tensorflow")
-    handlers, propagate = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [Collector(logging.WARNING)], False
-    try:
+    with contextlib.ExitStack() as stack:
+        for name in ("tensorflow", "absl"):
+            logger = logging.getLogger(name)
+            for field in ("handlers", "propagate"):
+                stack.callback(setattr, logger, field, getattr(logger, field))
+            logger.handlers, logger.propagate = [Collector(logging.WARNING)], False
         yield lines
-    finally:
-        logger.handlers, logger.propagate = handlers, propagate
 
 
 # ------------------------------------------------------------------------------- checks
+
+
+def config_line(path, config, num_weights):
+    """Return a model in words: its file, layout, L, H and weights."""
+    return "{}: layout {}, L = {}, H = {}, {:,} weights".format(
+        path, config.layout, config.num_hidden_layers, config.hidden_size, num_weights
+    )
 
 
 def look_at_vocabulary(plan):
@@ -123,7 +132,7 @@ def look_at_vocabulary(plan):
     else:
         return "not known: there is no {} beside the records".format(files.MANIFEST_SUFFIX)
     for folder in {os.path.dirname(plan.args.bert_config_file), _folder(plan.args.init_checkpoint)}:
-        beside = tf.io.gfile.glob(os.path.join(folder, "vocab*.txt")) if folder else []
+        beside = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
         if beside and made["vocab_sha256"] not in map(files.sha256, beside):
             tf.logging.warning(
                 "%s was made with another vocabulary than %s: pieces would have other numbers than "
@@ -177,6 +186,24 @@ def warn_of_learning_rate(optimizer, learning_rate, batch_size, hidden_size):
         )
 
 
+def look_at_placement(plan):
+    """Decide how a batch is spread over devices and micro-batches; sets `placement`.
+
+    Needs `settings` and `step_memory`.
+    """
+    plan.placement = estimator.start(
+        plan.settings, plan.step_memory if plan.args.do_train else None
+    )
+    if not plan.placement:
+        return "no training"
+    return "batch {} = {} replicas x {} micro-batches of {}".format(
+        plan.settings.train_batch_size,
+        plan.placement.num_replicas,
+        plan.placement.num_micro_batches,
+        plan.placement.micro_batch,
+    )
+
+
 def look_at_memory(plan):
     """Hold an estimate of what training takes against what the device has.
 
@@ -209,7 +236,8 @@ def look_at_memory(plan):
 def look_at_disk(plan):
     """See that output_dir can be written to and has room for the checkpoints.
 
-    Needs `settings`, `num_weights` and `slot_names`.
+    Needs `settings`, `folders` (those in output_dir that runs save in), `keeps_best` (bool),
+    `num_weights` and `slot_names`.
 
     Raises:
         UserError: names the folder, and what is free and needed.
@@ -228,8 +256,9 @@ def look_at_disk(plan):
         )
     size = 4 * plan.num_weights * (1 + len(plan.slot_names))  # float32
     # One more while it is written, and the best one.
-    number = plan.settings.keep_checkpoint_max + 1 + bool(plan.args.eval_every_steps)
-    there = sum(map(files.size, tf.io.gfile.glob(os.path.join(folder, "*.data-*"))))
+    number = len(plan.folders) * (plan.settings.keep_checkpoint_max + 1 + plan.keeps_best)
+    saved = [files.glob(os.path.join(run, "*.data-*")) for run in plan.folders]
+    there = sum(files.size(path) for paths in saved for path in paths)
     free = shutil.disk_usage(place).free
     needed = max(0, number * size - there)
     if plan.args.do_train and free < needed:
@@ -255,12 +284,33 @@ def look_at_start(plan):
     Needs `settings`, `shapes` (of the model's weights, by name) and `slot_names`; sets `start`, and
     in `settings` the checkpoint that was found.
     """
-    settings, do_train = plan.settings, plan.args.do_train
-    start = checkpoint.find_start(
-        settings.output_dir, settings.init_checkpoint, do_train, mend=not plan.args.check_only
+    folder = plan.settings.output_dir
+    plan.start = find_start(plan, folder)
+    plan.settings = plan.settings._replace(init_checkpoint=plan.start.checkpoint)
+    return compare_start(plan, plan.start, folder)
+
+
+def find_start(plan, folder):
+    """Return the `checkpoint.Start` of the run in a folder. Needs `settings`."""
+    return checkpoint.find_start(
+        folder,
+        plan.settings.init_checkpoint,
+        plan.args.do_train,
+        mend=not plan.args.check_only,
     )
-    plan.start = start
-    plan.settings = settings._replace(init_checkpoint=start.checkpoint)
+
+
+def compare_start(plan, start, folder, new_variables=None):
+    """Hold what a run starts from against the model; returns what was found in words.
+
+    Args:
+        plan: `Plan` with `settings`, `shapes` and `slot_names`.
+        start: `checkpoint.Start`.
+        folder: str, of the run.
+        new_variables: str, pattern of the variables that a checkpoint of another run need not
+            have, or None.
+    """
+    settings, do_train = plan.settings, plan.args.do_train
     if start.mode == "fresh":
         return "fresh: random weights, step 0"
     if start.is_own:
@@ -268,10 +318,10 @@ def look_at_start(plan):
         shapes = dict(plan.shapes)
         for name, shape in plan.shapes.items():
             shapes.update((name + "/" + slot, shape) for slot in slots)
-        found = checkpoint.check_same_run(shapes, start.checkpoint, settings.output_dir)
+        found = checkpoint.check_same_run(shapes, start.checkpoint, folder)
     else:
         found = checkpoint.check_warm_start(
-            plan.shapes, start.checkpoint, allow_missing=settings.allow_missing
+            plan.shapes, start.checkpoint, new_variables, settings.allow_missing
         )
     return "{}: {}, step {}; {} variables loaded, {} missing, {} unused".format(
         start.mode, start.checkpoint, start.step, *[len(names) for names in found[:3]]

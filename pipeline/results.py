@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from pipeline import checkpoint, files
+from pipeline.errors import UserError
 
 RUN = "results.json"
 # Files up to this size are told by their content.
-HASHED_BYTES = 16 << 20
+HASHED_BYTES = 64 << 20
 
 
-def write(output_dir, run, name=None, metrics=None):
+def write(output_dir, run, name=None, metrics=None, tables=""):
     """Write what a run was to `results.json`, and its metrics, too, to `NAME.json` and `NAME.txt`.
 
     All appear by rename.
@@ -25,19 +26,38 @@ def write(output_dir, run, name=None, metrics=None):
         output_dir: str, the folder.
         run: what `describe` returned; the metrics are added to its own.
         name: str, such as `eval_results`; needed where there are metrics.
-        metrics: dict of str to number or str, or None.
+        metrics: dict that json can write, or None; `NAME.txt` has those that are a number or str.
+        tables: str, what `NAME.txt` has below them.
     """
     latest = tf.train.latest_checkpoint(output_dir)
     if latest:
         run["parameters"] = checkpoint.count_weights(latest)
     if metrics:
         run["metrics"].update(metrics)
-        width = max(len(key) for key in metrics)
-        table = "".join("{:<{}}  {}\n".format(key, width, _cell(metrics[key])) for key in metrics)
+        cells = {key: _cell(metrics[key]) for key in metrics if not _is_nested(metrics[key])}
+        width = max(map(len, cells))
+        table = "".join("{:<{}}  {}\n".format(key, width, cells[key]) for key in cells)
+        table += tables and "\n" + tables
         files.write_text(os.path.join(output_dir, name + ".txt"), table)
         _write_json(os.path.join(output_dir, name + ".json"), metrics)
         tf.logging.info("Results in %s/%s.json:\n%s", output_dir, name, table)
     _write_json(os.path.join(output_dir, RUN), run)
+
+
+def read(output_dir):
+    """Return the `results.json` of a folder as a dict, an empty one where there is none.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    path = os.path.join(output_dir, RUN)
+    if not files.exists(path):
+        return {}
+    try:
+        with files.open_file(path) as stream:
+            return dict(json.loads(stream.read().decode("utf-8")))
+    except (TypeError, ValueError) as error:
+        raise UserError("{} is damaged ({}): remove it".format(path, error)) from error
 
 
 def describe(script, args, start, **inputs):
@@ -56,15 +76,19 @@ def describe(script, args, start, **inputs):
     return {
         "command": " ".join(shlex.quote(word) for word in [script] + sorted(given)),
         "versions": _versions(),
-        "start": {
-            "mode": start.mode,
-            "step": start.step,
-            "checkpoint": start.checkpoint,
-            "index_sha256": start.checkpoint and files.sha256(start.checkpoint + ".index"),
-        },
+        "start": dict(mode=start.mode, step=start.step, **describe_checkpoint(start.checkpoint)),
         "inputs": {name: [_fingerprint(path) for path in inputs[name]] for name in sorted(inputs)},
         "metrics": {},
     }
+
+
+def describe_checkpoint(prefix):
+    """Return the prefix of a checkpoint, or None, and the hash of its index as a dict.
+
+    The index holds checksums of all the weights, so its hash tells them, too.
+    """
+    sha256 = prefix and files.sha256(prefix + ".index")
+    return {"checkpoint": prefix, "index_sha256": sha256}
 
 
 def _versions():
@@ -106,6 +130,10 @@ def _fingerprint(path):
 
 def _write_json(path, values):
     files.write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def _is_nested(value):
+    return isinstance(value, (dict, list))
 
 
 def _cell(value):

@@ -77,17 +77,19 @@ def _per_class(confusion, labels):
     }
 
 
-def scores_text(scores):
-    """Return what `classification_scores` returned as tables for people."""
-    names = ("examples", "accuracy", "macro_f1", "loss")
+def class_tables(scores):
+    """Return the scores of each class, and the confusions, as tables for people.
+
+    Args:
+        scores: what `classification_scores` returned.
+    """
     columns = ("precision", "recall", "f1", "support")
     per_class = [["label"] + list(columns)]
     for label, row in scores["per_class"].items():
         per_class.append([label] + [row[column] for column in columns])
     labels = list(scores["per_class"])
     show = _matrix if len(labels) <= MATRIX_LABELS else _commonest_confusions
-    tables = [[[name, scores[name]] for name in names], per_class, show(scores, labels)]
-    return "\n".join(text_table(table) for table in tables)
+    return text_table(per_class) + "\n" + text_table(show(scores, labels))
 
 
 def _matrix(scores, labels):

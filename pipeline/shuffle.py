@@ -65,6 +65,8 @@ class Spill(NamedTuple):
         Raises:
             UserError: where the disk is full.
         """
+        # What was made of other bytes is not done any more from the first new run on.
+        files.remove(self._path(index, "done"))
         held, num_bytes, num_runs = [], 0, 0
         for batch in batches:
             held.append(batch)

@@ -23,6 +23,12 @@ class Evaluation(NamedTuple):
     every_steps: int  # 0: at the end only.
     metric: str  # Key of the results that says which checkpoint is best.
     higher_is_better: bool = False
+    patience: int = 0  # Evaluations without a better value after which training ends; 0: never.
+
+    def score(self, results):
+        """Return the metric of results as a number that is higher for better ones."""
+        value = results[self.metric] if self.higher_is_better else -results[self.metric]
+        return value if math.isfinite(value) else -math.inf
 
 
 def define_evaluation_flags(flag_values, what):
@@ -88,6 +94,7 @@ def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluat
     The results of each evaluation are a line of `eval_history.jsonl` in the Estimator's folder, and
     the checkpoint of the best one is copied to the folder `best` there. The steps taken are those
     of a training without evaluations. After a kill, an evaluation that was not finished is made up.
+    Whether to stop early follows from the file, so a run that is started again decides alike.
 
     Args:
         runner, input_fn, max_steps, save_steps, signals: as `train`.
@@ -108,6 +115,8 @@ def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluat
         while step < max_steps:
             if every and step and step % every == 0 and step not in seen:
                 _evaluate(runner, evaluation)
+            if _has_stalled(folder, step, evaluation):
+                return read_history(folder, step)[step]
             step = min(max_steps, (step // every + 1) * every) if every else max_steps
             train(runner, input_fn, step, save_steps, signals)
         return _evaluate(runner, evaluation) if evaluation else None
@@ -135,15 +144,47 @@ def read_history(folder, last_step=math.inf):
     return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
 
 
+def _has_stalled(folder, step, evaluation):
+    """Tell whether the last `patience` evaluations, up to this step's own, gave nothing better."""
+    history = read_history(folder, step)
+    if not (evaluation and evaluation.patience and step in history):
+        return False
+    scores = [evaluation.score(results) for results in history.values()]
+    waited = len(scores) - 1 - scores.index(max(scores))
+    if waited >= evaluation.patience:
+        tf.logging.info(
+            "Early stopping at step %d: %d evaluations without a better %s",
+            step,
+            waited,
+            evaluation.metric,
+        )
+    return waited >= evaluation.patience
+
+
+def write_curves(folder, results):
+    """Write the results of an evaluation for TensorBoard, where `Estimator.evaluate` does it."""
+    values = [
+        tf.Summary.Value(tag=name, simple_value=results[name])
+        for name in sorted(results)
+        if name != "global_step"
+    ]
+    with tf.Graph().as_default(), tf.summary.FileWriter(os.path.join(folder, "eval")) as writer:
+        writer.add_summary(tf.Summary(value=values), results["global_step"])
+
+
+def best_checkpoint(folder):
+    """Return the prefix of the best checkpoint of a run, or None where none was kept."""
+    return tf.train.latest_checkpoint(os.path.join(folder, BEST))
+
+
 def _evaluate(runner, evaluation):
     if not runner.is_chief:  # which evaluates meanwhile
         return None
     folder = runner.model_dir
     results = evaluation.run()
     step, value = results["global_step"], results[evaluation.metric]
-    sign = 1 if evaluation.higher_is_better else -1
     best = _read_best(folder)
-    if math.isfinite(value) and (not best or sign * value > sign * best[evaluation.metric]):
+    if evaluation.score(results) > (evaluation.score(best) if best else -math.inf):
         checkpoint.copy(tf.train.latest_checkpoint(folder), os.path.join(folder, BEST))
         text = json.dumps({"global_step": step, evaluation.metric: value}, indent=2) + "\n"
         files.write_text(os.path.join(folder, BEST, BEST + ".json"), text)

@@ -82,6 +82,18 @@ def test_mistakes_are_named_and_leave_nothing(root, tmp_path, changes, message):
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
+def test_a_runner_that_cannot_start_leaves_older_records(root, tmp_path):
+    (tmp_path / "text").write_text("一二三。\n四五六。\n", encoding="utf-8")
+    (tmp_path / "out").write_text("older")
+    argv = [
+        "create", "--input_file={}/text".format(tmp_path), "--output_file={}/out".format(tmp_path),
+        "--vocab_file={}/albert_config/vocab.txt".format(root), "--runner=NoRunner", "--overwrite",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="NoRunner"):
+        create_pretraining_data.main(cli.parse(create_pretraining_data.define_flags, argv))
+    assert (tmp_path / "out").read_text() == "older"
+
+
 def test_runners_know_the_options_that_the_readme_shows(root):
     text = (root / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"--runner=(\w+) *\\?\n? *--runner_options=[\"']([^\"']*)", text)

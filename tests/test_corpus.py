@@ -118,6 +118,7 @@ def test_json_lines_are_documents():
         ('{"title": 3}', "a.jsonl, line 8: field title is no text but 3"),
         ('{"title": 0}', "a.jsonl, line 8: field title is no text but 0"),
         ('{"title": []}', "a.jsonl, line 8: field title is no text but \\[\\]"),
+        ('{"title": ["%s"]}' % ("x" * 999), "field title is no text but \\['x{97}$"),
         ("[" * 100000, "a.jsonl, line 8: not JSON .*recursion"),
     ],
 )

@@ -66,7 +66,7 @@ def read(path):
         made.append(
             {
                 name: list(feature.int64_list.value or feature.float_list.value)
-                for name, feature in features.items()
+                for name, feature in sorted(features.items())
             }
         )
     return made
@@ -334,7 +334,12 @@ def empty_input(folder):
 
 def one_piece(folder):
     (folder / "text.txt").write_text("啊\n\n哦\n", encoding="utf-8")
-    return {}, "no instance came out: 2 documents, of which 2 have fewer than 2 pieces"
+    return {}, "no instance came out of 2 documents, documents_dropped_as_too_short: 2"
+
+
+def only_bad_lines(folder):
+    changes = {"input_format": "jsonl", "skip_bad_lines": True}
+    return changes, "no instance came out of 0 documents, lines_dropped_as_not_json: 8"
 
 
 def bad_utf8(folder):
@@ -345,6 +350,19 @@ def bad_utf8(folder):
 def vocabulary_without_mask(folder):
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n一\n", encoding="utf-8")
     return {"vocab_file": str(folder / "vocab.txt")}, "[MASK]"
+
+
+def vocabulary_of_special_pieces(folder):
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
+    return {"vocab_file": str(folder / "vocab.txt")}, "all pieces are special"
+
+
+def too_many_predictions(folder):
+    return {"max_predictions_per_seq": 10**8}, "max_predictions_per_seq"
+
+
+def too_long_grams(folder):
+    return {"ngram": 10**8}, "ngram"
 
 
 def no_number(folder):
@@ -414,7 +432,8 @@ MISTAKES = [
     missing_vocabulary, output_is_input, output_twice, output_in_a_file, too_many_outputs,
     sequences_too_short, wrong_segmenter, wrong_probability, dictionary_for_rjieba, no_number,
     enormous_seed, output_is_a_folder, output_is_input_by_another_name, remote_work_folder,
-    output_that_cannot_be_written,
+    output_that_cannot_be_written, only_bad_lines, vocabulary_of_special_pieces,
+    too_many_predictions, too_long_grams,
 ]  # fmt: skip
 
 

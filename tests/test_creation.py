@@ -305,6 +305,17 @@ def test_shards_of_another_number_do_not_stay(root, text, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("prefix", ["", "./", "sub//"])
+def test_shards_of_another_number_are_seen_however_their_folder_is_written(
+    root, text, tmp_path, monkeypatch, prefix
+):
+    monkeypatch.chdir(tmp_path)
+    output = "--output_file={}out.tfrecord".format(prefix)
+    run_here(root, text, tmp_path, output, "--dupe_factor=1")
+    with pytest.raises(UserError, match="--overwrite"):
+        run_here(root, text, tmp_path, output, "--num_output_shards=2")
+
+
 def test_a_full_disk_is_a_clear_error_and_what_is_done_stays(root, text, whole, tmp_path):
     code = (
         "import resource, signal, sys\n"

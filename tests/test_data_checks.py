@@ -45,7 +45,8 @@ def test_duplicates_and_overlap_are_counted_and_told(caplog):
 
 
 def test_nothing_is_told_of_sound_data(caplog):
-    found = data_checks.log_data(("0", "1"), {"dev": DEV})
+    with caplog.at_level("WARNING", logger="absl"):
+        found = data_checks.log_data(("0", "1"), {"dev": DEV})
     assert found == {"classes": {"dev": {"0": 1, "1": 2}}}
     assert data_checks.duplicates(DEV) == data_checks.overlap(TRAIN[1:2], DEV) == 0
     assert not caplog.records

@@ -186,3 +186,12 @@ def test_shown_instances_are_those_that_are_made(tokenizer, vocabulary):
         line = text.split("\n")[1]
         assert line.startswith("[CLS] ")
         assert line.endswith(" [SEP]")
+
+
+def test_batches_have_a_bound_in_both_of_their_lengths(tokenizer, vocabulary, monkeypatch):
+    monkeypatch.setattr(instances, "BATCH_PIECES", 400)
+    maker = maker_of(tokenizer, vocabulary, dupe_factor=9, max_predictions_per_seq=100)
+    tokenized = maker.tokenize(block_of([["我们在北京大学学习人工智能。"]]))
+    sizes = [len(batch.masked_lm_ids) for batch in maker.make_batches(tokenized)]
+    assert max(sizes) == 4
+    assert sum(sizes) >= 9

@@ -29,6 +29,8 @@ FORBIDDEN = {
     "pipeline.data_checks": {"tensorflow", "pipeline.tasks"},
     "pipeline.scores": {"tensorflow", "pipeline.tasks"},
     "pipeline.predictions": {"tensorflow", "pipeline.estimator"},
+    "pipeline.task_data": {"tensorflow", "pipeline.estimator", "pipeline.training"},
+    "pipeline.runs": {"tensorflow", "pipeline.estimator", "pipeline.tasks"},
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
     "predictor": {"pipeline.estimator", "run_classifier", "predict"},
     "pipeline.model_folder": {"tensorflow", "pipeline.tasks", "pipeline.estimator"},
@@ -74,11 +76,21 @@ def test_modules_know_only_what_they_may(root, name):
     assert not imports_of(modules(root)[name]) & FORBIDDEN[name]
 
 
+def requirements(path):
+    """Return the set of packages that a requirements file names."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return {re.split(r"[\[=<>]", line)[0] for line in lines if line[:1] not in "#"}
+
+
+def test_legacy_requirements_lack_nothing(root):
+    legacy = requirements(root / "requirements-legacy.txt")
+    assert requirements(root / "requirements.txt") <= legacy
+
+
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 does not list its own modules")
 def test_requirements_have_what_is_imported(root):
-    files = set(root.glob("requirements*.txt")) - {root / "requirements-test.txt"}
-    lines = [line for path in files for line in path.read_text(encoding="utf-8").split("\n")]
-    required = {re.split(r"[\[=<>]", line)[0] for line in lines if line[:1] not in "#"}
+    others = {root / "requirements-{}.txt".format(name) for name in ("test", "legacy")}
+    required = set().union(*map(requirements, set(root.glob("requirements*.txt")) - others))
     standard_and_ours = set(sys.stdlib_module_names) | set(modules(root))
     for name, path in modules(root).items():
         for module in imports_of(path) - standard_and_ours:

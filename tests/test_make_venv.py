@@ -17,14 +17,19 @@ def folder(root, tmp_path):
     made = tmp_path / "my models"
     made.mkdir()
     shutil.copy(str(root / "make_venv.sh"), str(made))
-    (made / "requirements.txt").write_text("")
+    for name in ("requirements.txt", "requirements-legacy.txt"):
+        (made / name).write_text("")
     return made
 
 
 def run(folder, *arguments, **environment):
+    return run_script(folder / "make_venv.sh", *arguments, **environment)
+
+
+def run_script(script, *arguments, **environment):
     return subprocess.run(
-        ["bash", str(folder / "make_venv.sh")] + list(arguments),
-        cwd=str(folder.parent),
+        ["bash", str(script)] + list(arguments),
+        cwd=str(script.parent.parent),
         env=dict(os.environ, **environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -62,11 +67,13 @@ def test_a_venv_that_does_not_serve_is_removed(folder, python, told):
     ended = run(folder, PYTHON="/nowhere")
     assert ended.returncode == 2
     assert "Removing .venv: " in ended.stderr and told in ended.stderr
-    assert "error: PYTHON=/nowhere is no Python 3.9-3.11" in ended.stderr
+    assert "error: PYTHON=/nowhere is no Python 3.11 3.10 3.9 " in ended.stderr
     assert not (folder / ".venv").exists()
 
 
-def test_without_any_python_it_says_what_to_install(folder, tmp_path):
+@pytest.fixture
+def no_python(tmp_path):
+    """The environment of a machine without any Python, whose uv cannot fetch one."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in TOOLS:
@@ -74,7 +81,11 @@ def test_without_any_python_it_says_what_to_install(folder, tmp_path):
     (tools / "uv").write_text("#!/bin/sh\nexit 1\n")
     (tools / "uv").chmod(0o755)
     paths = {name: str(tmp_path) for name in ("HOME", "PYENV_ROOT", "XDG_DATA_HOME")}
-    ended = run(folder, PATH=str(tools), PYTHON="", **paths)
+    return dict(paths, PATH=str(tools), PYTHON="", PYTHON37="")
+
+
+def test_without_any_python_it_says_what_to_install(folder, no_python):
+    ended = run(folder, **no_python)
     assert ended.returncode == 2
     assert "Fetching Python 3.11 with uv" in ended.stderr
     assert "apt-get install python3.11" in ended.stderr
@@ -85,3 +96,45 @@ def test_a_missing_requirements_file_is_named(folder):
     (folder / "requirements.txt").unlink()
     ended = run(folder, "requirements.txt")
     assert ended.returncode == 2 and "requirements.txt does not exist" in ended.stderr
+
+
+def test_legacy_is_another_folder_and_another_python(folder):
+    ended = run(folder, "--legacy", PYTHON=sys.executable, PYTHON37="/nowhere")
+    assert ended.returncode == 2
+    assert "error: PYTHON=/nowhere is no Python 3.7 " in ended.stderr
+    python = folder / ".venv-legacy" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\n")  # sound, as far as can be seen
+    python.chmod(0o755)
+    assert "has all of: requirements-legacy.txt" not in run(folder, "--legacy").stderr
+    assert "has all of: requirements-legacy.txt" in run(folder, "--legacy").stderr
+    assert not (folder / ".venv").exists()
+
+
+@pytest.fixture
+def legacy(folder, root):
+    """`folder` with the script that tests under TensorFlow 1.15."""
+    (folder / "tests").mkdir()
+    shutil.copy(str(root / "tests" / "run_legacy.sh"), str(folder / "tests"))
+    return folder / "tests" / "run_legacy.sh"
+
+
+def test_legacy_tests_are_left_out_without_its_python(legacy, no_python):
+    ended = run_script(legacy, **no_python)
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("TensorFlow 1.15: not tested") and ended.stdout.count("\n") == 1
+    assert not (legacy.parent.parent / ".venv-legacy").exists()
+
+
+@pytest.mark.parametrize(
+    "fails, status, last",
+    [("pip install", 2, "FAILED"), ("pytest", 1, "FAILED"), ("nothing", 0, "passed in")],
+)
+def test_legacy_tests_end_with_one_clear_line(legacy, fails, status, last):
+    python = legacy.parent.parent / ".venv-legacy" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$*" in *"{}"*) exit 1;; esac\n'.format(fails))
+    python.chmod(0o755)
+    ended = run_script(legacy)
+    assert ended.returncode == status
+    assert ended.stdout.startswith("TensorFlow 1.15: " + last) and ended.stdout.count("\n") == 1

@@ -89,31 +89,10 @@ def test_pretraining_metrics_weigh_positions_and_real_examples():
     )
 
 
-def test_classification_metrics_weigh_real_examples():
-    batches = two_batches(classification_batch)
-    real = joined(batches, "is_real_example") > 0
-    right = joined(batches, "predictions") == joined(batches, "label_ids")
-    found = evaluate(metrics.classification_metrics, batches)
-    assert found == pytest.approx(
-        {
-            "eval_accuracy": average(right, real),
-            "eval_loss": average(joined(batches, "example_loss"), real),
-        },
-        rel=1e-5,
-    )
-
-
-@pytest.mark.parametrize(
-    "metric_fn, make_batch",
-    [
-        (metrics.pretraining_metrics, pretraining_batch),
-        (metrics.classification_metrics, classification_batch),
-    ],
-)
-def test_what_fills_up_a_batch_changes_nothing(metric_fn, make_batch):
-    batches = two_batches(make_batch)
-    before = evaluate(metric_fn, batches)
+def test_what_fills_up_a_batch_changes_nothing():
+    batches = two_batches(pretraining_batch)
+    before = evaluate(metrics.pretraining_metrics, batches)
     for name, values in batches[-1].items():
         if name not in ("is_real_example", "masked_lm_weights"):
             values[-FILLED_UP * (len(values) // BATCH) :] += 1
-    assert evaluate(metric_fn, batches) == before
+    assert evaluate(metrics.pretraining_metrics, batches) == before

@@ -190,7 +190,7 @@ def test_dropout_zero_adds_no_op():
     off = graph_ops(True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     on = graph_ops(True, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.0)
     assert not draws(off)
-    assert len(draws(on)) == 1 + 2 * 3
+    assert len(draws(on)) == 2 * (1 + 2 * 3)  # and once more for the gradient
     evaluating = graph_ops(False, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
     assert len(evaluating) == len(off)
 
@@ -287,7 +287,6 @@ def trained_outputs(execution=modeling.PLAIN, seeds=((1, 2),), **changes):
     """Return, for each seed, a loss over all outputs and its gradients, with dropout."""
     config = small_config(**changes)
     with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(1)
         seed = tf.placeholder(tf.int32, [2])
         ids = tf.constant(np.arange(40).reshape(4, 10), tf.int32)
         model = modeling.AlbertModel(config, True, ids, execution=execution, dropout_seed=seed)
@@ -295,6 +294,10 @@ def trained_outputs(execution=modeling.PLAIN, seeds=((1, 2),), **changes):
         loss = tf.reduce_sum(weights * tf.cast(model.get_sequence_output(), tf.float32))
         gradients = tf.gradients(loss, tf.trainable_variables("bert/e"))
         session.run(tf.global_variables_initializer())
+        draws = np.random.RandomState(1)
+        for variable in tf.trainable_variables():
+            if variable.shape.ndims == 2:  # in another graph one seed gives other initial weights
+                variable.load(0.02 * draws.normal(size=variable.shape.as_list()), session)
         fetched = [loss] + [tf.convert_to_tensor(gradient) for gradient in gradients]
         return [session.run(fetched, {seed: value}) for value in seeds]
 
@@ -313,17 +316,55 @@ def test_every_place_drops_out_on_its_own():
         assert len({tuple(seed) for seed in session.run(flat)}) == 2 + 3 * 3
 
 
-def test_dropout_keeps_the_share_and_the_mean():
+DRAWN_AND_FUSED = pytest.mark.parametrize("fused", [False, True], ids=["drawn", "fused"])
+
+
+def dropped_places(rate, seeds, shape, fused):
+    """Return, for each seed, where dropout drops: bool of that shape."""
     with tf.Graph().as_default(), tf.Session() as session:
-        dropped = session.run(modeling.dropout(tf.ones([1000, 100]), 0.3, [3, 4]))
-    assert set(np.unique(dropped)) == {np.float32(0.0), np.float32(1.0 / 0.7)}
-    assert np.mean(dropped == 0.0) == pytest.approx(0.3, abs=0.005)
-    assert np.mean(dropped) == pytest.approx(1.0, abs=0.01)
+        seed = tf.placeholder(tf.int32, [2])
+        ones = tf.ones(shape)
+        dropped = modeling.dropout(ones, rate, seed, fused)
+        (gradient,) = tf.gradients(dropped, ones)
+        found = []
+        for value in seeds:
+            values, slope = session.run([dropped, gradient], {seed: value})
+            np.testing.assert_array_equal(values, slope)
+            assert set(np.unique(values)) == {np.float32(0.0), np.float32(1.0 / (1.0 - rate))}
+            found.append(values == 0.0)
+        return found
+
+
+@DRAWN_AND_FUSED
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_drops_its_share(rate, fused):
+    (dropped,) = dropped_places(rate, [[3, 4]], [1000, 100], fused)
+    assert np.mean(dropped) == pytest.approx(rate, abs=0.005)
+    for axis in (0, 1):  # no row, no column is dropped more than chance has it
+        shares = np.mean(dropped, axis=axis)
+        expected = np.sqrt(rate * (1 - rate) / dropped.shape[axis])
+        assert np.std(shares) == pytest.approx(expected, rel=0.25)
+
+
+@DRAWN_AND_FUSED
+def test_dropout_of_neighbours_and_of_other_seeds_is_independent(fused):
+    """Of places that are far or near in any power of two, and of seeds that differ by little."""
+    seeds = [[0, 0], [0, 1], [1, 0], [2, 0], [7, -3], [-(2**31), 2**31 - 1]]
+    places = [found.ravel() for found in dropped_places(0.5, seeds, [2**16], fused)]
+    deviation = 1.0 / np.sqrt(2**16)
+    pairs = [(a, b) for i, a in enumerate(places) for b in places[:i]]
+    pairs += [(a[: -(2**n)], a[2**n :]) for a in places for n in range(15)]
+    correlations = [np.corrcoef(a, b)[0, 1] for a, b in pairs]
+    assert np.max(np.abs(correlations)) < 5.5 * deviation
+    assert np.sqrt(np.mean(np.square(correlations))) == pytest.approx(deviation, rel=0.3)
 
 
 @pytest.mark.parametrize("layout", ["albert_zh", "google"])
 @pytest.mark.parametrize("name", ["fused", "recompute"])
-def test_execution_does_not_change_a_step_with_dropout(layout, name):
+def test_execution_does_not_change_a_step_with_dropout(layout, name, monkeypatch):
+    if name == "fused":  # it draws other numbers: here both draw these
+        make_dropping = layers.make_dropping
+        monkeypatch.setattr(layers, "make_dropping", lambda r, s, _=True: make_dropping(r, s, True))
     (plain,) = trained_outputs(layout=layout)
     (other,) = trained_outputs(EXECUTIONS[name], layout=layout)
     largest = max(np.abs(a).max() for a in plain[1:])
@@ -349,3 +390,57 @@ def test_recomputation_needs_less_memory_and_predictions_more():
     assert modeling.activation_bytes(config, 20, 5) == plain + 3 * 5 * 50 * 4
     half = modeling.activation_bytes(config, 20, execution=modeling.Execution(dtype="bfloat16"))
     assert half == plain / 2
+
+
+def distances(**fields):
+    """The distance from the head of every variable of a small classifier of three layers."""
+    config = modeling.AlbertConfig(
+        vocab_size=9,
+        embedding_size=2,
+        hidden_size=4,
+        num_attention_heads=2,
+        num_hidden_layers=3,
+        intermediate_size=8,
+        **fields,
+    )
+    beginnings = modeling.distances_from_head(config)
+    found = {}
+    for name in modeling.parameter_shapes(config, num_labels=2):
+        fitting = [beginnings[start] for start in beginnings if name.startswith(start)]
+        assert len(fitting) <= 1, name
+        found[name] = fitting[0] if fitting else 0
+    in_head = {name for name, distance in found.items() if distance == 0}
+    assert in_head == {n for n in found if n.startswith(("bert/pooler", "output_"))}
+    return found
+
+
+def test_distances_of_shared_layers():
+    found = distances()
+    assert found["bert/encoder/layer_shared/attention/self/query/kernel"] == 1
+    assert found["bert/encoder/layer_shared/output/LayerNorm/beta"] == 1
+    assert found["bert/embeddings/word_embeddings"] == 2
+    assert set(found.values()) == {0, 1, 2}
+
+
+def test_distances_of_layers_of_their_own():
+    found = distances(parameter_sharing="none")
+    for layer in range(3):
+        assert found["bert/encoder/layer_{}/output/dense/bias".format(layer)] == 3 - layer
+    assert found["bert/embeddings/word_embeddings_2"] == 4
+
+
+@pytest.mark.parametrize("layout", ["albert_zh", "google"])
+def test_distances_where_attention_is_shared(layout):
+    found = distances(parameter_sharing="attention", layout=layout)
+    attention = [name for name in found if "/attention" in name]
+    assert attention and {found[name] for name in attention} == {1}
+    assert {found[name] for name in found if "intermediate" in name} == {1, 2, 3}
+    assert found["bert/embeddings/position_embeddings"] == 4
+
+
+def test_distances_of_groups():
+    found = distances(layout="google", num_hidden_groups=2, inner_group_num=2)
+    scope = "bert/encoder/transformer/group_{}/inner_group_{}/LayerNorm_1/gamma"
+    for distance, place in enumerate(((1, 1), (1, 0), (0, 1), (0, 0)), 1):
+        assert found[scope.format(*place)] == distance
+    assert found["bert/encoder/embedding_hidden_mapping_in/kernel"] == 5

@@ -43,7 +43,7 @@ def forward_of(*micro_batches):
     """Return the function that `create_train_op` asks for: of parts [4, 3], equal in weight."""
 
     def forward(index):
-        return {"loss": model_loss(tf.stack(micro_batches)[index]) / len(micro_batches)}
+        return {"loss": model_loss(tf.gather(tf.stack(micro_batches), index)) / len(micro_batches)}
 
     return forward
 
@@ -437,3 +437,19 @@ def test_gradients_of_a_shared_weight_are_added_in_one_order():
     graphs = metadata.partition_graphs
     sums = [len(node.input) for graph in graphs for node in graph.node if node.op == "AddN"]
     assert sums and max(sums) == 2
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_rate_factors_multiply_the_learning_rate_of_their_variables(config):
+    """Of one step: the change is in proportion to the rate, whatever ratio LAMB finds."""
+    start, _ = train(config, 0)
+    plain, _ = train(config._replace(num_warmup_steps=0), 1)
+    factors = (("dense/k", 0.25), ("dense", 0.0), ("tab", 0.5))
+    scaled, _ = train(config._replace(rate_factors=factors), 1)
+    for name, factor in (("dense/kernel", 0.25), ("dense/bias", 0.0), ("table", 0.5)):
+        change = plain[name] - start[name]
+        assert np.any(change)
+        np.testing.assert_allclose(scaled[name] - start[name], factor * change, atol=1e-6)
+    for name in start:
+        if name.endswith(("_m", "_v")):
+            np.testing.assert_array_equal(scaled[name], plain[name])

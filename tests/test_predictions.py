@@ -78,3 +78,27 @@ def test_every_task_has_the_submission_of_clue_or_none(name, tmp_path):
 def test_every_task_s_metric_is_a_score():
     found = scores.classification_scores([[1.0, 0.0]], [0], ["0", "1"])
     assert {task.metric for task in tasks.TASKS.values()} <= set(found)
+
+
+class Runner:
+    """Predicts as an Estimator does: batches of two, the longest examples first."""
+
+    def __init__(self, order):
+        self.order = order
+
+    def predict(self, input_fn, checkpoint_path, yield_single_examples):
+        assert (input_fn, checkpoint_path, yield_single_examples) == ("input", "best", False)
+        for i in range(0, len(self.order), 2):
+            index = np.array(self.order[i : i + 2])
+            yield {"example_index": index, "probabilities": PROBABILITIES[index]}
+
+
+def test_probabilities_come_back_in_order():
+    found = predictions.predict(Runner([2, 0, 1, -1]), "input", 3, "best")
+    np.testing.assert_array_equal(found, PROBABILITIES)
+
+
+@pytest.mark.parametrize("order", [[2, 0], [2, 0, 1, 1], [-1, -1]])
+def test_a_prediction_that_is_missing_is_a_defect(order):
+    with pytest.raises(RuntimeError, match="predictions for 3 examples"):
+        predictions.predict(Runner(order), "input", 3, "best")

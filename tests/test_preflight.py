@@ -124,8 +124,10 @@ def disk_plan(tmp_path):
     """A plan whose checkpoints take 3 * 4 * 1e9 bytes."""
     settings = types.SimpleNamespace(output_dir=str(tmp_path / "a" / "b"), keep_checkpoint_max=5)
     return preflight.Plan(
-        args=args(do_train=True, eval_every_steps=0),
+        args=args(do_train=True),
         settings=settings,
+        folders=[settings.output_dir],
+        keeps_best=False,
         num_weights=10**9,
         slot_names=("m", "v"),
     )
@@ -139,7 +141,7 @@ def free(monkeypatch, count):
 def test_disk_must_have_room_for_all_checkpoints(disk_plan, monkeypatch):
     free(monkeypatch, 6 * 12 * 10**9)
     assert "72 GB free, a checkpoint takes 12 GB, 6 at most" in preflight.look_at_disk(disk_plan)
-    disk_plan.args.eval_every_steps = 100  # and the best one
+    disk_plan.keeps_best = True
     with pytest.raises(UserError, match="72 GB free but 7 checkpoints of 12 GB need 84 GB"):
         preflight.look_at_disk(disk_plan)
     disk_plan.args.do_train = False

@@ -442,6 +442,10 @@ def test_find_files_wants_a_name(pattern, message):
 def test_find_files_refuses_a_folder(tmp_path):
     with pytest.raises(UserError, match="is a folder"):
         find_files(str(tmp_path))
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UserError, match="b is a folder"):
+        find_files("{}/*".format(tmp_path))
 
 
 def test_manifest_round_trip(tmp_path):

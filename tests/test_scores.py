@@ -97,15 +97,10 @@ def test_shapes_have_to_fit(probabilities, label_ids):
         scores.classification_scores(probabilities, label_ids, ["0", "1"])
 
 
-def test_text_shows_scores_classes_and_matrix():
+def test_tables_show_classes_and_matrix():
     rows = np.eye(4)[[0, 1, 1, 2]]
-    text = scores.scores_text(scores.classification_scores(rows, [0, 1, 0, 2], LABELS))
+    text = scores.class_tables(scores.classification_scores(rows, [0, 1, 0, 2], LABELS))
     assert text == (
-        "examples        4\n"
-        "accuracy   0.7500\n"
-        "macro_f1   0.7778\n"
-        "loss      21.8341\n"
-        "\n"
         "label  precision  recall      f1  support\n"
         "坏        1.0000  0.5000  0.6667        2\n"
         "好        0.5000  1.0000  0.6667        1\n"
@@ -124,7 +119,7 @@ def test_of_many_labels_the_text_shows_the_commonest_confusions():
     labels = [str(i) for i in range(119)]
     right = [0, 0, 0, 5, 5, 7] + list(range(20, 40))
     predicted = [3, 3, 3, 6, 6, 8] + list(range(21, 41))
-    text = scores.scores_text(scores.classification_scores(np.eye(119)[predicted], right, labels))
+    text = scores.class_tables(scores.classification_scores(np.eye(119)[predicted], right, labels))
     table = [line.split() for line in text.split("\n\n")[-1].strip().split("\n")]
     assert table[1:4] == [["0", "3", "3"], ["5", "6", "2"], ["7", "8", "1"]]
     assert len(table) == 1 + scores.COMMONEST

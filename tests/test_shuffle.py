@@ -88,6 +88,21 @@ def test_what_did_not_end_is_not_there(tmp_path):
     assert spill.read_done(3) is None
 
 
+def test_a_block_that_is_made_again_is_not_done_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(shuffle, "RUN_BYTES", 1)
+    spill = shuffle.Spill(str(tmp_path), 1)
+    rng = np.random.RandomState(0)
+    spill.write_block(3, iter([made(rng, 5)]), lambda: {"of": "old bytes"})
+
+    def stop():
+        yield made(rng, 5)  # replaces the only run
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        spill.write_block(3, stop(), lambda: {"of": "new bytes"})
+    assert spill.read_done(3) is None
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(2, 120), st.integers(3, 30), st.integers(0, 10**6))
 def test_neighbours_are_of_different_documents(count, kinds, seed):

@@ -77,8 +77,8 @@ def send(number):
     signal.pthread_kill(threading.get_ident(), number)
 
 
-def run(folder, last_step=7, save_steps=100, every=0, evaluator=None, metric="loss", **params):
-    evaluation = evaluator and training.Evaluation(evaluator, every, metric)
+def run(folder, last_step=7, save_steps=100, every=0, evaluator=None, patience=0, **params):
+    evaluation = evaluator and training.Evaluation(evaluator, every, "loss", patience=patience)
     with OrderlyEnd() as end:
         return training.train_and_evaluate(
             make_runner(folder, **params), input_fn, last_step, save_steps, end, evaluation
@@ -141,6 +141,40 @@ def test_higher_may_be_better(tmp_path):
 def test_no_number_is_never_the_best(tmp_path):
     run(tmp_path, every=2, last_step=4, evaluator=Evaluator(tmp_path, {2: float("nan")}.items()))
     assert best(tmp_path)["global_step"] == 4
+
+
+STALLING = {1: 3.0, 2: 1.0, 3: 2.0, 4: 1.0, 5: 0.5}.items()
+
+
+def test_training_stops_early_and_stays_stopped(tmp_path):
+    first, again = Evaluator(tmp_path, STALLING), Evaluator(tmp_path, STALLING)
+    results = run(tmp_path, every=1, evaluator=first, patience=2)
+    assert first.steps == [1, 2, 3, 4] and best(tmp_path)["global_step"] == 2
+    assert results == {"global_step": 4, "loss": 1.0}
+    assert run(tmp_path, every=1, evaluator=again, patience=2) == results
+    assert again.steps == [] and saved_steps(tmp_path)[-1] == 4
+    run(tmp_path, every=1, evaluator=again, patience=3)  # more of it
+    assert again.steps == [5, 6, 7] and best(tmp_path)["global_step"] == 5
+
+
+@pytest.mark.parametrize("fail_at", [1, 2, 3, 4])
+def test_a_killed_run_stops_where_it_would_have(tmp_path, fail_at):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole, every=1, evaluator=Evaluator(whole, STALLING), patience=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(parts, every=1, evaluator=Evaluator(parts, STALLING, fail_at), patience=2)
+    run(parts, every=1, evaluator=Evaluator(parts, STALLING), patience=2)
+    assert_equal_runs(parts, whole)
+    assert training.read_history(str(parts)) == training.read_history(str(whole))
+    assert best(parts) == best(whole)
+
+
+def test_what_is_no_number_counts_as_nothing_better(tmp_path):
+    losses = {step: float("nan") for step in range(1, 8)}
+    losses[1] = 1.0
+    evaluator = Evaluator(tmp_path, losses.items())
+    run(tmp_path, every=1, evaluator=evaluator, patience=2)
+    assert evaluator.steps == [1, 2, 3]
 
 
 def test_an_evaluation_that_was_cut_short_is_made_up(plain, tmp_path):

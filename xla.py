@@ -1,0 +1,30 @@
+"""Compilation by XLA: of single functions, and of whole computations."""
+
+import functools
+
+import tensorflow.compat.v1 as tf
+
+
+@functools.lru_cache(maxsize=None)
+def compiled(function, fused=True):
+    """Return a function of tensors as it is or, where `fused`, compiled by XLA into few passes.
+
+    Compiled functions are kept, so that equal layers share one compilation.
+
+    Args:
+        function: function of a module, not one made anew by every call.
+        fused: bool.
+    """
+    return tf.function(function, jit_compile=True, autograph=False) if fused else function
+
+
+def compile_whole(computation):
+    """Return what `computation()` returns, a nested structure of tensors, as computed by XLA."""
+    structures = []
+
+    def flat_computation():
+        structures.append(computation())
+        return tf.nest.flatten(structures[0])
+
+    flat = tf.xla.experimental.compile(flat_computation)
+    return tf.nest.pack_sequence_as(structures[0], flat)
