@@ -12,6 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
+import predict
 import run_classifier
 from pipeline import bucketing, cli, estimator, preflight, runs, training
 from pipeline.errors import UserError
@@ -103,6 +104,22 @@ def test_learns_what_can_be_learned(trained):
     table = (trained / "out" / "eval_results.txt").read_text()
     assert re.search(r"^eval_accuracy +1$", table, re.MULTILINE)
     assert re.search(r"^\(1\) 1 +0 +2$", table, re.MULTILINE)
+
+
+def test_the_folder_of_a_run_predicts_the_same_again(trained, tmp_path):
+    questions = trained / "data" / "test.txt"
+    again = tmp_path / "again.tsv"
+    values = {"model_dir": trained / "out", "input_file": questions, "output_file": again}
+    words = ["predict.py"] + helpers.arguments(values)
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), [])
+    header, *rows = read_table(trained / "out" / "predictions.tsv")
+    again_header, *again_rows = read_table(again)
+    assert again_header == header and len(again_rows) == ODD
+    for row, again_row in zip(rows, again_rows):
+        assert again_row[:3] == row[:3]
+        np.testing.assert_allclose(
+            [float(cell) for cell in again_row[3:]], [float(cell) for cell in row[3:]], atol=1e-5
+        )
 
 
 def test_a_run_that_stopped_goes_on_at_the_right_record(workspace, monkeypatch):
