@@ -73,6 +73,11 @@ def define_flags(flag_values):
         "through the pooler.",
         **options,
     )
+    define_model_flags(options)
+
+
+def define_model_flags(options):
+    """Define the flags of a model that was pre-trained only, and of what both kinds take."""
     flags.DEFINE_string(
         "bert_config_file",
         None,
