@@ -59,6 +59,17 @@ def define_flags(flag_values):
     flags.DEFINE_bool(
         "do_whole_word_mask", True, "Mask whole words; otherwise every piece is a word.", **own
     )
+    _define_instance_flags(own)
+    _define_masking_flags(own)
+    _define_format_flags(own)
+    _define_run_flags(own)
+    for name in ("masked_lm_prob", "short_seq_prob"):  # the bounds let "nan" pass
+        flags.register_validator(name, lambda p: p == p, "no number", flag_values)
+    for name in ("input_file", "output_file", "vocab_file"):
+        flags.mark_flag_as_required(name, flag_values)
+
+
+def _define_instance_flags(own):
     flags.DEFINE_integer(
         "max_seq_length",
         512,
@@ -105,13 +116,6 @@ def define_flags(flag_values):
     flags.DEFINE_bool(
         "non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.", **own
     )
-    _define_masking_flags(own)
-    _define_format_flags(own)
-    _define_run_flags(own)
-    for name in ("masked_lm_prob", "short_seq_prob"):  # the bounds let "nan" pass
-        flags.register_validator(name, lambda p: p == p, "no number", flag_values)
-    for name in ("input_file", "output_file", "vocab_file"):
-        flags.mark_flag_as_required(name, flag_values)
 
 
 def _define_masking_flags(own):

@@ -152,6 +152,11 @@ def define_training_flags(flag_values, optimizers):
         lower_bound=0,
         **options,
     )
+    _define_optimization_flags(flag_values, optimizers)
+
+
+def _define_optimization_flags(flag_values, optimizers):
+    options = {"flag_values": flag_values}
     estimator.define_optimizer_flags(flag_values, optimizers, optimizer="adamw", learning_rate=None)
     flags.DEFINE_float(
         "layerwise_lr_decay",

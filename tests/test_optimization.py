@@ -399,6 +399,17 @@ def test_a_compiled_step_is_the_same_step(scale_loss):
         assert_same(one, other, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale_loss", [False, True])
+@pytest.mark.parametrize("optimizer", sorted(optimization.OPTIMIZERS))
+def test_a_fused_update_is_the_same_update(optimizer, scale_loss):
+    config = CONFIG._replace(optimizer=optimizer)
+    plain, plain_scalars = train(config, 3, scale_loss=scale_loss)
+    fused, scalars = train(config, 3, scale_loss=scale_loss, fused=True)
+    assert_same(fused, plain, rtol=1e-5, atol=1e-6)
+    for one, other in zip(scalars, plain_scalars):
+        assert_same(one, other, rtol=1e-5)
+
+
 @pytest.mark.parametrize("optimizer", sorted(optimization.OPTIMIZERS))
 def test_every_optimizer_lowers_the_loss(optimizer):
     config = CONFIG._replace(optimizer=optimizer, learning_rate=0.05, num_train_steps=60)
