@@ -452,6 +452,7 @@ def make_forward(config, num_labels, execution=modeling.PLAIN, dropout_prob=0.1)
             features["segment_ids"],
             execution,
             dropout_seed=share.dropout_seed if share else None,
+            output_positions=features["input_ids"][:, :0],  # [CLS] is all that is looked at
             scope="bert",  # a default name would be another one for each micro-batch
         )
         head = modeling.classification_head(

@@ -26,7 +26,7 @@ from pipeline.record_order import permutation
 # So large that batches differ little in length, and so small that they differ in anything else.
 POOL_BATCHES = 64
 # Batches are padded to multiples of this: each length is compiled, and laid out in memory, once.
-LENGTH_MULTIPLE = 8
+LENGTH_MULTIPLE = 2
 # A TPU compiles a whole model for a length, which is one of these.
 FIXED_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 
