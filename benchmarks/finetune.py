@@ -1,0 +1,155 @@
+"""What padding costs: fine-tuning and prediction with batches of about one length, and padded.
+
+    python benchmarks/finetune.py --data_dir=LCQMC --config=albert_config/albert_config_tiny.json
+
+The input functions and the graphs are those of run_classifier.py, with random weights. All four
+contestants (train and predict, dynamic and padded) take turns in one process, after each has
+compiled what it needs. A turn of a dynamic one is a number of steps over all lengths: a whole
+pool of batches in training, a pass over dev in prediction. The last line is a JSON object:
+
+    train_examples_per_second     {"dynamic": medians over the turns, "padded": ...}
+    predict_examples_per_second   the same
+    ratio                         {"train": dynamic / padded, "predict": ...}
+    mean_length                   pieces of a train example, special ones included
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import run_classifier
+from pipeline import bucketing, cli, devices, preflight, task_data
+
+VOCABULARY = os.path.join(sys.path[0], "albert_config", "vocab.txt")
+# Steps of a turn where every step is alike.
+PADDED_STEPS = 6
+MODES = {"train": tf.estimator.ModeKeys.TRAIN, "predict": tf.estimator.ModeKeys.PREDICT}
+
+
+def main():
+    """Run the contestants in turns and print the result."""
+    args = parse_arguments()
+    tf.disable_eager_execution()
+    with tempfile.TemporaryDirectory() as folder:
+        plans = {"dynamic": plan_of(args, folder, True), "padded": plan_of(args, folder, False)}
+        contestants = {
+            (part, padding): Contestant(plans[padding], part, padding == "dynamic")
+            for part in MODES
+            for padding in plans
+        }
+        for contestant in contestants.values():
+            contestant.warm_up()
+        rates = {key: [] for key in contestants}
+        for _ in range(args.turns):
+            for key, contestant in contestants.items():
+                rates[key].append(contestant.rate())
+    print(json.dumps(summary(rates, plans["dynamic"])))
+
+
+def parse_arguments():
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", required=True, help="folder of the task's files")
+    parser.add_argument("--config", required=True, help="JSON file of the model")
+    parser.add_argument("--task_name", default="lcqmc_pair")
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--max_seq_length", type=int, default=128)
+    parser.add_argument("--turns", type=int, default=5)
+    return parser.parse_args()
+
+
+def plan_of(args, folder, dynamic_padding):
+    """Return the plan of a run of run_classifier.py on one pool of train examples and on dev."""
+    values = {
+        "task_name": args.task_name,
+        "data_dir": args.data_dir,
+        "bert_config_file": args.config,
+        "vocab_file": VOCABULARY,
+        "output_dir": folder,
+        "max_seq_length": args.max_seq_length,
+        "max_train_examples": bucketing.POOL_BATCHES * args.batch_size,
+        "train_batch_size": args.batch_size,
+        "eval_batch_size": args.batch_size,
+        "dynamic_padding": dynamic_padding,
+        "do_train": True,
+        "do_eval": True,
+    }
+    words = ["--{}={}".format(*item) for item in values.items()]
+    plan = preflight.run(
+        run_classifier.CHECKS, cli.parse(run_classifier.define_flags, ["finetune.py"] + words)
+    )
+    plan.encoded = {split: task_data.encode(plan, split) for split in plan.splits}
+    return plan
+
+
+class Contestant:
+    """A graph with its session and its stream of batches.
+
+    Args:
+        plan: `preflight.Plan`.
+        part: `train` or `predict`.
+        is_dynamic: bool, whether batches differ in length.
+    """
+
+    def __init__(self, plan, part, is_dynamic):
+        self._batch_size = plan.settings.train_batch_size
+        self._num_batches = bucketing.POOL_BATCHES
+        if part == "predict":
+            self._num_batches = -(-len(plan.examples["dev"]) // self._batch_size)
+        self._turn_steps = self._num_batches if is_dynamic else PADDED_STEPS
+        with tf.Graph().as_default():
+            if part == "train":
+                input_fn = task_data.training_input_fn(plan, plan.runs[0])
+            else:
+                input_fn = task_data.scoring_input_fn(plan, "dev")
+            dataset = input_fn({"batch_size": self._batch_size}).repeat()
+            iterator = tf.data.make_initializable_iterator(dataset)
+            model_fn = run_classifier.make_model_fn(plan, plan.settings)
+            spec = model_fn(iterator.get_next(), None, MODES[part], {})
+            self._fetches = spec.predictions or [spec.train_op, spec.loss]
+            self._session = tf.Session(config=devices.session_config(plan.settings))
+            self._session.run([tf.global_variables_initializer(), iterator.initializer])
+
+    def warm_up(self):
+        """Take as many steps as it takes to see all lengths; each is compiled for once."""
+        self._run(self._turn_steps)
+
+    def rate(self):
+        """Return the examples per second of a turn."""
+        begin = time.perf_counter()
+        self._run(self._turn_steps)
+        return self._turn_steps * self._batch_size / (time.perf_counter() - begin)
+
+    def _run(self, steps):
+        for _ in range(steps):
+            self._session.run(self._fetches)
+
+
+def summary(rates, plan):
+    """Return the result as a dict."""
+    medians = {key: statistics.median(found) for key, found in rates.items()}
+    result = {
+        "{}_examples_per_second".format(part): {
+            padding: round(medians[part, padding], 1) for padding in ("dynamic", "padded")
+        }
+        for part in MODES
+    }
+    result["ratio"] = {
+        part: round(medians[part, "dynamic"] / medians[part, "padded"], 2) for part in MODES
+    }
+    result["mean_length"] = round(float(np.mean(plan.encoded["train"].features.full_lengths)), 1)
+    return result
+
+
+if __name__ == "__main__":
+    main()

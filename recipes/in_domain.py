@@ -1,0 +1,81 @@
+"""A step of the recipes: make a corpus of the texts that tasks are trained on.
+
+    python recipes/in_domain.py --tasks=lcqmc_pair:data/lcqmc,tnews:data/tnews --output_file=out.txt
+
+Takes the train file of every task, without labels, and leaves out every example with a text that is
+also in the task's dev or test file. A text is split into its sentences, one a line; a blank line
+ends a document after at least eight. So the two texts of a pair stand side by side.
+"""
+
+import json
+import os
+import re
+import sys
+
+from absl import flags
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from pipeline import cli, files, tasks
+from pipeline.errors import UserError
+
+SENTENCE_END = re.compile(r"(?<=[。！？!?；;])")
+DOCUMENT_LINES = 8
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    options = {"flag_values": flag_values}
+    flags.DEFINE_list("tasks", None, "Tasks and their folders, TASK:FOLDER,...", **options)
+    flags.DEFINE_string("output_file", None, "The corpus to write.", **options)
+
+
+def main(args):
+    """Write the corpus and print how many examples of each task are in it."""
+    if not args.tasks or not args.output_file:
+        raise UserError("give --tasks=TASK:FOLDER,... and --output_file")
+    counts, lines = {}, []
+    for named in args.tasks:
+        name, _, folder = named.partition(":")
+        examples = unseen_examples(tasks.get_task(name), folder)
+        counts[name] = len(examples)
+        lines += documents(examples)
+    files.write_text(args.output_file, "".join(lines))
+    print(json.dumps(counts))
+
+
+def unseen_examples(task, folder):
+    """Return the train examples without those that share a text with the dev or test file."""
+    seen = set()
+    for split in ("dev", "test"):
+        try:
+            held_out = tasks.load_examples(task, folder, split)
+        except UserError:  # not every task has both
+            continue
+        seen.update(text for example in held_out for text in texts(example))
+    train = tasks.load_examples(task, folder, "train")
+    return [example for example in train if not seen.intersection(texts(example))]
+
+
+def texts(example):
+    """Return the texts of an example, one or two."""
+    return [text for text in (example.text_a, example.text_b) if text]
+
+
+def documents(examples):
+    """Yield the lines of examples, and a blank one after each DOCUMENT_LINES or more."""
+    size = 0
+    for example in examples:
+        for text in texts(example):
+            for sentence in SENTENCE_END.split(text):
+                if sentence.strip():
+                    yield sentence.strip() + "\n"
+                    size += 1
+        if size >= DOCUMENT_LINES:
+            yield "\n"
+            size = 0
+    yield "\n"
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)
