@@ -1,11 +1,13 @@
-"""Two steps of the recipes: hold documents out of a corpus, and measure what beats chance on them.
+"""Three steps of the recipes: hold a part of data out, and measure what beats chance on it.
 
     python recipes/held_out.py --corpus=news.txt --megabytes=10 --share=0.05 --output_dir=out
+    python recipes/held_out.py --json_lines=train.10k.json --key=sentence1 --output_dir=out
     python recipes/held_out.py --entropy_of=out/held_out.txt --vocab_file=albert_config/vocab.txt
 
 The first writes `train.txt` and `held_out.txt`: whole documents, every twentieth held out. The
-second prints one JSON object: the unigram entropy of the text's pieces in nats, which is the least
-loss that a model without any context can reach on it.
+second writes `train.json` and `dev.json`: about every tenth value of a key is held out, with all
+rows that have it. The third prints one JSON object: the unigram entropy of the text's pieces in
+nats, which is the least loss that a model without any context can reach on it.
 """
 
 import collections
@@ -13,12 +15,13 @@ import json
 import math
 import os
 import sys
+import zlib
 
 from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from pipeline import cli
+from pipeline import cli, files
 from pipeline.errors import UserError
 
 
@@ -28,7 +31,9 @@ def define_flags(flag_values):
     flags.DEFINE_string("corpus", None, "Text to split, a blank line between documents.", **options)
     flags.DEFINE_float("megabytes", 10, "How much of the corpus to take.", **options)
     flags.DEFINE_float("share", 0.05, "Share of the documents held out.", **options)
-    flags.DEFINE_string("output_dir", None, "Folder for train.txt and held_out.txt.", **options)
+    flags.DEFINE_string("json_lines", None, "JSON lines to split.", **options)
+    flags.DEFINE_string("key", None, "Whose values are held out of them.", **options)
+    flags.DEFINE_string("output_dir", None, "Folder for the two parts.", **options)
     flags.DEFINE_string("entropy_of", None, "Text whose unigram entropy to print.", **options)
     flags.DEFINE_string("vocab_file", "albert_config/vocab.txt", "The vocabulary.", **options)
 
@@ -39,8 +44,12 @@ def main(args):
         print(json.dumps(unigram_entropy(args.entropy_of, args.vocab_file)))
     elif args.corpus and args.output_dir:
         print(json.dumps(split(args.corpus, args.megabytes, args.share, args.output_dir)))
+    elif args.json_lines and args.key and args.output_dir:
+        print(json.dumps(split_rows(args.json_lines, args.key, args.output_dir)))
     else:
-        raise UserError("give --corpus and --output_dir, or --entropy_of")
+        raise UserError(
+            "give --corpus and --output_dir, --json_lines, --key and --output_dir, or --entropy_of"
+        )
 
 
 def split(corpus, megabytes, share, output_dir):
@@ -60,6 +69,23 @@ def split(corpus, megabytes, share, output_dir):
             stream.write(document + "\n")
             counts[name] += 1
     return counts
+
+
+def split_rows(json_lines, key, output_dir):
+    """Write the rows whose value of a key has a checksum that 10 divides to dev.json, others apart.
+
+    Returns:
+        dict of the numbers of rows.
+    """
+    parts = {"train": [], "dev": []}
+    with open(json_lines, encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            is_held_out = zlib.crc32(json.loads(line)[key].encode("utf-8")) % 10 == 0
+            parts["dev" if is_held_out else "train"].append(line)
+    os.makedirs(output_dir, exist_ok=True)
+    for name, lines in parts.items():
+        files.write_text(os.path.join(output_dir, name + ".json"), "".join(lines))
+    return {name: len(lines) for name, lines in parts.items()}
 
 
 def documents(path, limit):

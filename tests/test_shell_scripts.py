@@ -9,7 +9,12 @@ import pytest
 
 import update_readme
 
-SCRIPTS = ("quickstart.sh", "create_pretrain_data.sh", "recipes/news_to_lcqmc.sh")
+SCRIPTS = (
+    "quickstart.sh",
+    "create_pretrain_data.sh",
+    "recipes/pretrain_tiny.sh",
+    "recipes/finetune_tiny.sh",
+)
 CALL = re.compile(r"([\w/]+)\.py((?:[^\n]*\\\n)*[^\n]*)")  # to the end of its continued lines
 
 

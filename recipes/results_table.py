@@ -1,0 +1,66 @@
+"""The last step of a recipe: one table of the scores of all runs in a folder.
+
+    python recipes/results_table.py --folder=out/finetuned
+
+Prints the table, and writes it as FOLDER/results.json: for each run the accuracy and the macro-F1
+on dev, mean and deviation where there are several seeds.
+"""
+
+import glob
+import json
+import os
+import sys
+
+from absl import flags
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from pipeline import cli, files, results
+from pipeline.errors import UserError
+from pipeline.text_table import text_table
+
+SCORES = ("eval_accuracy", "eval_macro_f1")
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    flags.DEFINE_string("folder", None, "Holds a folder for each run.", flag_values=flag_values)
+
+
+def main(args):
+    """Write and print the table."""
+    if not args.folder:
+        raise UserError("give --folder")
+    runs = {
+        os.path.basename(os.path.dirname(path)): scores_of(os.path.dirname(path))
+        for path in sorted(glob.glob(os.path.join(args.folder, "*", results.RUN)))
+    }
+    files.write_text(os.path.join(args.folder, results.RUN), json.dumps(runs, indent=2) + "\n")
+    rows = [["run"] + list(SCORES)]
+    rows += [[name] + [shown(found[score]) for score in SCORES] for name, found in runs.items()]
+    print(text_table(rows))
+
+
+def scores_of(folder):
+    """Return a dict of score to `{"mean", "deviation", "seeds"}`; None without several seeds."""
+    run = results.read(folder)
+    found = {}
+    for name in SCORES:
+        score = run["metrics"][name]
+        if not isinstance(score, dict):
+            score = {"mean": score, "deviation": None}
+        seeds = [metrics[name] for metrics in run.get("seeds", {}).values()]
+        found[name] = dict(score, seeds=seeds or None)
+    return found
+
+
+def shown(score):
+    """Return a score in percent, with the deviation where there is one."""
+    mean = "{:.2f}".format(100 * score["mean"])
+    if score["deviation"] is None:
+        return mean
+    return "{} ± {:.2f}".format(mean, 100 * score["deviation"])
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)
