@@ -4,8 +4,9 @@
 
 The input functions and the graphs are those of run_classifier.py, with random weights. All four
 contestants (train and predict, dynamic and padded) take turns in one process, after each has
-compiled what it needs. A turn of a dynamic one is a number of steps over all lengths: a whole
-pool of batches in training, a pass over dev in prediction. The last line is a JSON object:
+compiled what it needs. All of them work on the same examples, one pool of batches drawn from the
+train file; a turn of a dynamic one is that whole pool, so that it sees all lengths, and one of a
+padded one is a few steps, which are all alike. The last line is a JSON object:
 
     train_examples_per_second     {"dynamic": medians over the turns, "padded": ...}
     predict_examples_per_second   the same
@@ -32,7 +33,7 @@ from pipeline import bucketing, cli, devices, preflight, task_data
 
 VOCABULARY = os.path.join(sys.path[0], "albert_config", "vocab.txt")
 # Steps of a turn where every step is alike.
-PADDED_STEPS = 6
+PADDED_STEPS = 16
 MODES = {"train": tf.estimator.ModeKeys.TRAIN, "predict": tf.estimator.ModeKeys.PREDICT}
 
 
@@ -69,7 +70,7 @@ def parse_arguments():
 
 
 def plan_of(args, folder, dynamic_padding):
-    """Return the plan of a run of run_classifier.py on one pool of train examples and on dev."""
+    """Return the plan of a run of run_classifier.py on one pool of train examples."""
     values = {
         "task_name": args.task_name,
         "data_dir": args.data_dir,
@@ -79,10 +80,8 @@ def plan_of(args, folder, dynamic_padding):
         "max_seq_length": args.max_seq_length,
         "max_train_examples": bucketing.POOL_BATCHES * args.batch_size,
         "train_batch_size": args.batch_size,
-        "eval_batch_size": args.batch_size,
         "dynamic_padding": dynamic_padding,
         "do_train": True,
-        "do_eval": True,
     }
     words = ["--{}={}".format(*item) for item in values.items()]
     plan = preflight.run(
@@ -103,15 +102,12 @@ class Contestant:
 
     def __init__(self, plan, part, is_dynamic):
         self._batch_size = plan.settings.train_batch_size
-        self._num_batches = bucketing.POOL_BATCHES
-        if part == "predict":
-            self._num_batches = -(-len(plan.examples["dev"]) // self._batch_size)
-        self._turn_steps = self._num_batches if is_dynamic else PADDED_STEPS
+        self._turn_steps = bucketing.POOL_BATCHES if is_dynamic else PADDED_STEPS
         with tf.Graph().as_default():
             if part == "train":
                 input_fn = task_data.training_input_fn(plan, plan.runs[0])
             else:
-                input_fn = task_data.scoring_input_fn(plan, "dev")
+                input_fn = task_data.scoring_input_fn(plan, "train")
             dataset = input_fn({"batch_size": self._batch_size}).repeat()
             iterator = tf.data.make_initializable_iterator(dataset)
             model_fn = run_classifier.make_model_fn(plan, plan.settings)

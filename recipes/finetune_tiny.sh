@@ -9,7 +9,7 @@
 # Of OCNLI, where there is a train file alone, every tenth premise can be held out:
 #   python recipes/held_out.py --json_lines=train.10k.json --key=sentence1 --output_dir=TASKS_DIR/ocnli
 #
-# OUTPUT_DIR is that of recipes/pretrain_tiny.sh. Takes about an hour and a quarter on 2 cores.
+# OUTPUT_DIR is that of recipes/pretrain_tiny.sh. Takes about an hour on 2 cores.
 set -euo pipefail
 
 if [ $# -ne 2 ]; then
@@ -36,10 +36,10 @@ pretrained=--init_checkpoint=$out/pretrained
 pairs=--max_train_examples=60000
 finetune lcqmc_60k_pretrained lcqmc 2 $pairs --seeds=1,2,3 "$pretrained"
 finetune lcqmc_60k_random lcqmc 2 $pairs --seeds=1,2,3
-finetune afqmc afqmc 2 "$pretrained"
-finetune chnsenticorp chnsenticorp 2 "$pretrained"
+finetune afqmc afqmc 3 "$pretrained"
+finetune chnsenticorp chnsenticorp 3 "$pretrained"
 finetune ocnli ocnli 3 "$pretrained"
-finetune tnews tnews 1 "$pretrained"
-finetune lcqmc_full lcqmc 1 "$pretrained"
+finetune tnews tnews 2 "$pretrained"
+finetune lcqmc_full lcqmc 2 "$pretrained"
 
 "$python" recipes/results_table.py --folder="$out/finetuned"
