@@ -234,7 +234,8 @@ def report(plan, run, runner, split, description):
     if split == "test":
         table = os.path.join(run.folder, PREDICTIONS)
         predictions.write_predictions(table, plan.task.labels, examples, probabilities)
-        predictions.write_submission(run.folder, plan.task, examples, probabilities)
+        test_file = plan.data_files[split]
+        predictions.write_submission(run.folder, plan.task, test_file, examples, probabilities)
 
 
 # ------------------------------------------------------------------------------- checks

@@ -56,12 +56,13 @@ def write_predictions(path, task_labels, examples, probabilities):
     logging.info("%d predictions in %s", len(examples), path)
 
 
-def write_submission(folder, task, examples, probabilities):
+def write_submission(folder, task, test_file, examples, probabilities):
     """Write the predictions of a test set as CLUE scores them: JSON lines.
 
     Args:
         folder: str.
         task: `tasks.Task`.
+        test_file: str, path of what was predicted.
         examples: list of `tasks.Example`.
         probabilities: float [examples, labels].
 
@@ -73,7 +74,7 @@ def write_submission(folder, task, examples, probabilities):
     """
     if task.submission is None:
         return None
-    path = os.path.join(folder, task.submission.file)
+    path = os.path.join(folder, task.submission.file_for(test_file))
     predictions = predicted_labels(task.labels, examples, probabilities)
     lines = (
         json.dumps(task.submission.row(example.guid, label), ensure_ascii=False) + "\n"

@@ -6,6 +6,7 @@ there are and in what order. `pipeline.rows` reads the files.
 
 import json
 import os
+import re
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 from absl import logging
@@ -47,12 +48,17 @@ class Submission(NamedTuple):
     """A file of test predictions, JSON lines, as CLUE scores it.
 
     Fields:
-        file: its name.
+        file: its name; {} stands for the version of a test file such as test1.1.json: 11.
         row: function of (guid, label) that returns the object of a line.
     """
 
     file: str
     row: Callable = _clue_row
+
+    def file_for(self, test_file):
+        """Return the name of the file with the predictions for a test file, str."""
+        version = re.search(r"(\d)\.(\d)\.json$", test_file)
+        return self.file.format("".join(version.groups()) if version else "")
 
 
 def _named_files(**more):
@@ -211,7 +217,7 @@ _TASKS = (
         _named_files(test=_TWO_TESTS),
         fields=_SENTENCE,
         label_spellings=_TNEWS_LABELS,
-        submission=Submission("tnews_predict.json", _tnews_row),
+        submission=Submission("tnews{}_predict.json", _tnews_row),
     ),
     Task(
         "iflytek",
@@ -231,7 +237,7 @@ _TASKS = (
         _named_files(test=_TWO_TESTS),
         fields=_SENTENCE,
         convert=_marked_spans,
-        submission=Submission("cluewsc_predict.json"),
+        submission=Submission("cluewsc{}_predict.json"),
     ),
     # A user's own files; the labels are given, or found in the train file.
     Task("sentence", fields=_SENTENCE),

@@ -59,12 +59,12 @@ def test_every_task_has_the_submission_of_clue_or_none(name, tmp_path):
     task = tasks.TASKS[name]
     examples = [Example("4", "天"), Example("0", "地"), Example("x", "人")]
     if name not in SUBMISSIONS:
-        assert predictions.write_submission(str(tmp_path), task, examples, None) is None
+        assert predictions.write_submission(str(tmp_path), task, "test.json", examples, None) is None
         assert not list(tmp_path.iterdir())
         return
     file_name, predicted, expected = SUBMISSIONS[name]
     probabilities = np.eye(len(task.labels))[[predicted] * len(examples)]
-    path = predictions.write_submission(str(tmp_path), task, examples, probabilities)
+    path = predictions.write_submission(str(tmp_path), task, "test.json", examples, probabilities)
     assert path == str(tmp_path / file_name)
     with open(path, encoding="utf-8") as stream:
         lines = stream.read().split("\n")
@@ -73,6 +73,19 @@ def test_every_task_has_the_submission_of_clue_or_none(name, tmp_path):
     assert found == [dict(expected, id=guid) for guid in (4, 0, "x")]
     if name == "afqmc":
         assert lines[0] == '{"id": 4, "label": "1"}'
+
+
+@pytest.mark.parametrize(
+    "task, test_file, expected",
+    [
+        ("tnews", "data/test1.1.json", "tnews11_predict.json"),
+        ("cluewsc2020", "data/test1.0.json", "cluewsc10_predict.json"),
+        ("cluewsc2020", "data/1.1.jsonl", "cluewsc_predict.json"),
+        ("afqmc", "data/test1.1.json", "afqmc_predict.json"),
+    ],
+)
+def test_a_submission_names_the_version_of_its_test_set(task, test_file, expected):
+    assert tasks.TASKS[task].submission.file_for(test_file) == expected
 
 
 def test_every_task_s_metric_is_a_score():
