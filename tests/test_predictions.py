@@ -58,13 +58,14 @@ SUBMISSIONS = {
 def test_every_task_has_the_submission_of_clue_or_none(name, tmp_path):
     task = tasks.TASKS[name]
     examples = [Example("4", "天"), Example("0", "地"), Example("x", "人")]
+    folder = str(tmp_path)
     if name not in SUBMISSIONS:
-        assert predictions.write_submission(str(tmp_path), task, "test.json", examples, None) is None
+        assert predictions.write_submission(folder, task, "test.json", examples, None) is None
         assert not list(tmp_path.iterdir())
         return
     file_name, predicted, expected = SUBMISSIONS[name]
     probabilities = np.eye(len(task.labels))[[predicted] * len(examples)]
-    path = predictions.write_submission(str(tmp_path), task, "test.json", examples, probabilities)
+    path = predictions.write_submission(folder, task, "test.json", examples, probabilities)
     assert path == str(tmp_path / file_name)
     with open(path, encoding="utf-8") as stream:
         lines = stream.read().split("\n")
