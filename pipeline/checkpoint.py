@@ -26,10 +26,17 @@ RENAMES = ((r"^module/", ""),)
 
 # Not weights of a model: quietly passed over.
 NOT_WEIGHTS = re.compile(
-    r"(^|/)(global_step|loss_scale|good_steps|adam_[mv]|lamb_[mv]|beta[12]_power|Adam(_1)?)$"
+    r"(^|/)(global_step|loss_scale|good_steps|beta[12]_power|adam|lamb|momentum)(_[mv])?(_\d+)?$",
+    re.IGNORECASE,
 )
 
+# Tables whose length may differ: their last rows are of no use to a model of shorter sequences...
+POSITION_TABLES = re.compile(r"/position_embeddings$")
+# ...and a vocabulary may have got new pieces, if the user says so.
+VOCABULARY_TABLES = re.compile(r"/embeddings/word_embeddings$|^cls/predictions/output_bias$")
+
 FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".zip", ".tar.gz")
+HUGGINGFACE_FILES = ("model.safetensors", "pytorch_model.bin")
 BASENAME = "model.ckpt"
 # What TensorFlow calls the file that names a folder's checkpoints.
 STATE = "checkpoint"
@@ -44,6 +51,7 @@ class RestorePlan(NamedTuple):
     missing: list  # of the model, not in the checkpoint
     unused: list  # names in the checkpoint, not in the model
     unequal: list  # (name, shape in the checkpoint, shape in the model)
+    resized: dict  # those of `assignment` whose tables are of another length
 
 
 def find_checkpoint(path):
@@ -62,13 +70,23 @@ def find_checkpoint(path):
         return path
     if tf.io.gfile.isdir(path):
         return _only_checkpoint(path)
+    if os.path.basename(path) == STATE and tf.io.gfile.exists(path):
+        raise UserError(
+            "{} only names the checkpoints of its folder: give the folder or a prefix".format(path)
+        )
     if PART_SUFFIX.search(path):
         prefix = PART_SUFFIX.sub("", path)
         raise UserError("{} is one file of a checkpoint: give the prefix {}".format(path, prefix))
     if path.endswith(FOREIGN_SUFFIXES):
         raise UserError(
             "{} is no TensorFlow checkpoint: give the prefix of one (files PREFIX.index and "
-            "PREFIX.data-*)".format(path)
+            "PREFIX.data-*); convert_checkpoint.py from-huggingface makes one of a Hugging Face "
+            "folder".format(path)
+        )
+    data = files.glob(path + ".data-*")
+    if data:
+        raise UserError(
+            "{0} is half a checkpoint: {1} is there, {0}.index is not".format(path, data[0])
         )
     raise UserError(
         "no checkpoint at {0}: the file {0}.index does not exist (to train from random weights, "
@@ -83,6 +101,12 @@ def _only_checkpoint(folder):
     found = files.glob(folder.rstrip("/") + "/*.index")
     if len(found) == 1:
         return found[0][: -len(".index")]
+    foreign = [name for name in HUGGINGFACE_FILES if files.exists(os.path.join(folder, name))]
+    if foreign and not found:
+        raise UserError(
+            "{0} is a model of Hugging Face ({1}): python convert_checkpoint.py from-huggingface "
+            "{0} --output_dir=... makes a TensorFlow checkpoint of it".format(folder, foreign[0])
+        )
     raise UserError(
         "{}: {} checkpoints in this folder: give the prefix of one".format(
             folder, len(found) or "no"
@@ -124,28 +148,41 @@ def shapes_of(variables):
     }
 
 
-def plan_restore(shapes, prefix):
+def plan_restore(shapes, prefix, fewer_positions=False, more_pieces=False):
     """Match the model's variables with those of a checkpoint, by name and shape.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's variables.
         prefix: str, of the checkpoint.
+        fewer_positions, more_pieces: bool, whether the model's tables may be shorter or longer.
 
     Returns:
         `RestorePlan`.
     """
-    assignment, unused, unequal = {}, [], []
+    assignment, unused, unequal, resized = {}, [], [], {}
     for stored_name, shape in sorted(read_shapes(prefix).items()):
         name = _rename(stored_name)
         if name not in shapes:
             if not NOT_WEIGHTS.search(stored_name):
                 unused.append(stored_name)
-        elif list(shape) != shapes[name]:
-            unequal.append((name, list(shape), shapes[name]))
-        else:
+        elif list(shape) == shapes[name]:
             assignment[stored_name] = name
+        else:
+            is_fewer = _is_shorter(POSITION_TABLES, name, shapes[name], shape)
+            is_more = _is_shorter(VOCABULARY_TABLES, name, shape, shapes[name])
+            if (is_fewer and fewer_positions) or (is_more and more_pieces):
+                resized[stored_name] = name
+            else:
+                unequal.append((name, list(shape), shapes[name]))
+    assignment.update(resized)
     given = set(assignment.values()).union(name for name, _, _ in unequal)
-    return RestorePlan(assignment, sorted(set(shapes) - given), unused, unequal)
+    return RestorePlan(assignment, sorted(set(shapes) - given), unused, unequal, resized)
+
+
+def _is_shorter(tables, name, shape, other):
+    """Tell whether a variable is one of some tables, and one shape of it has fewer rows."""
+    same_width = list(shape[1:]) == list(other[1:])
+    return bool(tables.search(name)) and same_width and shape[0] < other[0]
 
 
 def warm_start(variables, prefix, new_variables=None, allow_missing=False):
@@ -169,7 +206,14 @@ def warm_start(variables, prefix, new_variables=None, allow_missing=False):
     return plan
 
 
-def check_warm_start(shapes, prefix, new_variables=None, allow_missing=False):
+def check_warm_start(
+    shapes,
+    prefix,
+    new_variables=None,
+    allow_missing=False,
+    fewer_positions=False,
+    more_pieces=False,
+):
     """Hold a checkpoint against the model that is to start from its weights.
 
     Args:
@@ -177,20 +221,26 @@ def check_warm_start(shapes, prefix, new_variables=None, allow_missing=False):
         prefix: str, of the checkpoint.
         new_variables: str, pattern of names that a checkpoint need not have (a new head), or None.
         allow_missing: bool; variables that the checkpoint lacks keep their random start.
+        fewer_positions, more_pieces: as `plan_restore`.
 
     Returns:
         `RestorePlan`.
 
     Raises:
-        UserError: for a checkpoint of another layout, other shapes or missing variables.
+        UserError: for a checkpoint that is damaged, of another layout, of other shapes, with more
+            layers, or without some of the variables.
     """
-    plan = plan_restore(shapes, prefix)
+    plan = plan_restore(shapes, prefix, fewer_positions, more_pieces)
     _check_layouts(shapes, prefix)
-    if plan.unequal:
-        name, stored, wanted = plan.unequal[0]
+    damage = find_damage(prefix)
+    if damage:
+        raise UserError("{} is damaged ({}): fetch or make it again".format(prefix, damage))
+    _check_shapes(plan.unequal, prefix)
+    beyond = [name for name in plan.unused if "bert/encoder/" in name]
+    if beyond:
         raise UserError(
-            "{}: {} has shape {} but the model's has {} ({} variables differ): use the config "
-            "that belongs to the checkpoint".format(prefix, name, stored, wanted, len(plan.unequal))
+            "{} has {} variables of layers that the model lacks, {} first: use the config that "
+            "belongs to the checkpoint".format(prefix, len(beyond), beyond[0])
         )
     absent = [
         name for name in plan.missing if not (new_variables and re.search(new_variables, name))
@@ -203,6 +253,20 @@ def check_warm_start(shapes, prefix, new_variables=None, allow_missing=False):
             )
         )
     return plan
+
+
+def _check_shapes(unequal, prefix):
+    if not unequal:
+        return
+    name, stored, wanted = unequal[0]
+    remedy = "use the config that belongs to the checkpoint"
+    if all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in unequal):
+        remedy += ", or --allow_vocab_resize=True to start the new pieces at random"
+    raise UserError(
+        "{}: {} has shape {} but the model's has {} ({} variables differ): {}".format(
+            prefix, name, stored, wanted, len(unequal), remedy
+        )
+    )
 
 
 def _check_layouts(shapes, prefix):

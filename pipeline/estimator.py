@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from pipeline import checkpoint, cluster, devices, hooks
+from pipeline import checkpoint, cluster, devices, hooks, weights
 from pipeline.errors import UserError
 
 # Steps from one point of TensorBoard's curves to the next.
@@ -55,6 +55,7 @@ class RunSettings(NamedTuple):
     output_dir: str
     init_checkpoint: Optional[str]
     allow_missing: bool
+    allow_vocab_resize: bool
     train_batch_size: int
     eval_batch_size: int
     predict_batch_size: int
@@ -95,6 +96,12 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
         "allow_missing",
         False,
         "Start variables that init_checkpoint lacks at random instead of stopping.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "allow_vocab_resize",
+        False,
+        "Start pieces beyond the vocabulary of init_checkpoint at random instead of stopping.",
         **options,
     )
     flags.DEFINE_integer(
@@ -407,9 +414,13 @@ def _restore(settings, new_variables, is_training):
         return None
 
     def restore():
-        checkpoint.warm_start(
-            variables, settings.init_checkpoint, new_variables, settings.allow_missing
+        prefix = weights.fit(
+            checkpoint.shapes_of(variables),
+            settings.init_checkpoint,
+            settings.output_dir,
+            settings.allow_vocab_resize,
         )
+        checkpoint.warm_start(variables, prefix, new_variables, settings.allow_missing)
         return tf.train.Scaffold()
 
     if settings.use_tpu:  # must run on the host, after the model is built

@@ -321,7 +321,12 @@ def compare_start(plan, start, folder, new_variables=None):
         found = checkpoint.check_same_run(shapes, start.checkpoint, folder)
     else:
         found = checkpoint.check_warm_start(
-            plan.shapes, start.checkpoint, new_variables, settings.allow_missing
+            plan.shapes,
+            start.checkpoint,
+            new_variables,
+            settings.allow_missing,
+            fewer_positions=True,
+            more_pieces=settings.allow_vocab_resize,
         )
     return "{}: {}, step {}; {} variables loaded, {} missing, {} unused".format(
         start.mode, start.checkpoint, start.step, *[len(names) for names in found[:3]]
