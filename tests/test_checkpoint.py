@@ -1,5 +1,6 @@
 """pipeline/checkpoint.py: finding, naming and restoring checkpoints of both layouts."""
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -76,6 +77,32 @@ def test_missing_variables_fail_unless_allowed(fixtures):
             assert checkpoint.warm_start(variables, prefix, **allowed).missing == ["output_bias"]
 
 
+@pytest.mark.parametrize("part", ["data-00000-of-00001", "index"])
+def test_files_cut_short_or_gone_are_named_before_a_run(fixtures, tmp_path, part):
+    prefix = str(tmp_path / "model.ckpt")
+    for name in ("data-00000-of-00001", "index"):
+        shutil.copy(prefix_of(fixtures, "google_groups") + "." + name, prefix + "." + name)
+    shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
+    checkpoint.check_warm_start(shapes, prefix)
+    path = pathlib.Path(prefix + "." + part)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="model.ckpt is (damaged|not a readable)") as raised:
+        checkpoint.check_warm_start(shapes, prefix)
+    assert "\n" not in str(raised.value)
+    path.unlink()
+    with pytest.raises(UserError, match="model.ckpt"):
+        checkpoint.check_warm_start(shapes, checkpoint.find_checkpoint(prefix))
+
+
+def test_layers_beyond_the_model_s_are_refused(fixtures):
+    config = config_of(fixtures, "google_groups")
+    fewer = dataclasses.replace(config, num_hidden_groups=2)
+    with pytest.raises(UserError, match="variables of layers that the model lacks"):
+        checkpoint.check_warm_start(
+            modeling.parameter_shapes(fewer), prefix_of(fixtures, "google_groups")
+        )
+
+
 def test_slots_and_step_are_no_unused_weights(tmp_path):
     with tf.Graph().as_default(), tf.Session() as session:
         kernel = tf.get_variable("dense/kernel", [2])
@@ -101,11 +128,19 @@ def test_finds_a_checkpoint_by_prefix_and_by_folder(fixtures):
         ("nowhere.ckpt", "nowhere.ckpt.index does not exist"),
         ("model.ckpt.meta", "give the prefix .*model.ckpt$"),
         ("model.ckpt.data-00000-of-00001", "give the prefix .*model.ckpt$"),
-        ("pytorch_model.bin", "no TensorFlow checkpoint"),
+        ("pytorch_model.bin", "no TensorFlow checkpoint.*from-huggingface"),
         ("", "no checkpoints in this folder"),
+        ("half", "half is half a checkpoint: .*half.data-00000-of-00001 is there, .*half.index"),
+        ("theirs", "theirs is a model of Hugging Face .model.safetensors.: .*from-huggingface"),
+        ("run/checkpoint", "only names the checkpoints of its folder"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(tmp_path, name, words):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint").write_text('model_checkpoint_path: "gone"')
+    (tmp_path / "half.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(UserError, match=words):
         checkpoint.find_checkpoint(str(tmp_path / name))
 

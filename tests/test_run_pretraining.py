@@ -202,6 +202,36 @@ def test_warm_start_takes_weights_and_starts_at_step_0(trained, workspace, caplo
     )
 
 
+def test_warm_start_with_more_pieces_and_fewer_positions(tmp_path, trained, caplog):
+    first = tf.train.latest_checkpoint(str(trained / "out" / "best"))
+    helpers.write_config(tmp_path, 63, 12)
+    write_records(str(tmp_path / "train.tfrecord"), count=12, sequence=12)
+    start = {
+        "init_checkpoint": first,
+        "eval_input_file": None,
+        "max_seq_length": 12,
+        "learning_rate": 1e-12,
+        "num_train_steps": 1,
+        "do_eval": False,
+    }
+    with pytest.raises(UserError, match="word_embeddings.* or --allow_vocab_resize=True"):
+        run(tmp_path, **start)
+    assert not (tmp_path / "out").exists()
+    run(tmp_path, allow_vocab_resize=True, **start)
+    assert "variables loaded, 0 missing, 0 unused" in caplog.text
+    second = tf.train.latest_checkpoint(str(tmp_path / "out"))
+    for name in ("word_embeddings", "position_embeddings"):
+        before, after = (
+            tf.train.load_variable(prefix, "bert/embeddings/" + name) for prefix in (first, second)
+        )
+        number = min(len(before), len(after))
+        np.testing.assert_allclose(after[:number], before[:number], atol=1e-6)
+    words = tf.train.load_variable(second, "bert/embeddings/word_embeddings")
+    assert len(words) == 63 and words[60:].any(axis=1).all()
+    bias = tf.train.load_variable(second, "cls/predictions/output_bias")
+    np.testing.assert_allclose(bias[60:], np.zeros(3), atol=1e-6)
+
+
 def test_slots_follow_the_layout(trained):
     names = tf.train.load_checkpoint(str(trained / "out")).get_variable_to_shape_map()
     assert "bert/pooler/dense/kernel/lamb_m" in names

@@ -1,0 +1,274 @@
+"""convert_checkpoint.py: its commands as a user types them, and what they leave behind."""
+
+import json
+
+import helpers
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import convert_checkpoint
+import modeling
+import predictor
+from pipeline import checkpoint, cli, files, model_folder, weights
+from pipeline.errors import UserError
+
+LAYOUTS = ("albert_zh_postln", "google_one_group", "google_groups")
+
+
+def call(*words, **values):
+    """Run a command in this process."""
+    argv = ["convert_checkpoint.py"] + list(words) + helpers.arguments(values)
+    flag_values = cli.parse(convert_checkpoint.define_flags, argv, "COMMAND PATH...")
+    convert_checkpoint.main(flag_values, list(words))
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    path = tmp_path / "vocab.txt"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [chr(0x4E00 + i) for i in range(100)]
+    path.write_text("".join(piece + "\n" for piece in pieces), encoding="utf-8")
+    return str(path)
+
+
+def to_huggingface(fixtures, name, vocabulary, folder):
+    call(
+        "to-huggingface",
+        str(fixtures / name),
+        output_dir=folder,
+        bert_config_file=fixtures / name / "config.json",
+        vocab_file=vocabulary,
+    )
+
+
+def assert_same_weights(one, two):
+    first, second = weights.read(one), weights.read(two)
+    assert sorted(first) == sorted(second)
+    for name, array in first.items():
+        assert first[name].dtype == second[name].dtype
+        np.testing.assert_array_equal(array, second[name])
+
+
+# ------------------------------------------------------------------------- Hugging Face
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_there_and_back_is_the_same_to_the_last_bit(name, fixtures, vocabulary, tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    to_huggingface(fixtures, name, vocabulary, tmp_path / "there")
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    original = checkpoint.find_checkpoint(str(fixtures / name))
+    assert_same_weights(original, checkpoint.find_checkpoint(str(tmp_path / "back")))
+    config = modeling.AlbertConfig.from_json_file(str(tmp_path / "back" / "albert_config.json"))
+    assert config == modeling.AlbertConfig.from_json_file(str(fixtures / name / "config.json"))
+    settings = json.loads((tmp_path / "there" / "tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "BertTokenizer"
+    assert "largest difference" in capsys.readouterr().out or not has_torch()
+
+
+def has_torch():
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def test_without_torch_it_says_so(fixtures, vocabulary, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("safetensors")
+    monkeypatch.setitem(convert_checkpoint.__dict__, "their_logits", lambda *_: None)
+    to_huggingface(fixtures, "google_one_group", vocabulary, tmp_path / "there")
+    assert "NOT VERIFIED" in capsys.readouterr().out
+
+
+def test_a_difference_leaves_nothing_behind(fixtures, vocabulary, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    wrong = {"masked_lm": 9.0, "sequence_output": 0.0, "sentence_order": 0.0}
+    monkeypatch.setitem(convert_checkpoint.__dict__, "their_logits", lambda *_: wrong)
+    with pytest.raises(UserError, match="differ by up to .* more than 0.0001"):
+        to_huggingface(fixtures, "google_one_group", vocabulary, tmp_path / "there")
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+
+
+def test_a_preln_model_is_refused_and_leaves_nothing(fixtures, vocabulary, tmp_path):
+    with pytest.raises(UserError, match="'preln' has no counterpart"):
+        to_huggingface(fixtures, "albert_zh_preln", vocabulary, tmp_path / "there")
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+
+
+@pytest.mark.parametrize("layout", ["albert_zh", "google"])
+def test_a_classifier_keeps_its_labels(layout, vocabulary, tmp_path):
+    pytest.importorskip("safetensors")
+    config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20, layout=layout)
+    rng = np.random.RandomState(0)
+    arrays = {
+        name: rng.normal(0, 0.3, shape).astype(np.float32)
+        for name, shape in modeling.parameter_shapes(config, 2).items()
+    }
+    run = tmp_path / "run"
+    model_folder.write(str(run), config.to_dict(), "sentence", ["bad", "good"], 20, vocabulary)
+    weights.write(str(run / "best" / "model.ckpt-7"), arrays)
+    call("to-huggingface", str(run / "best"), output_dir=tmp_path / "there")
+    values = json.loads((tmp_path / "there" / "config.json").read_text())
+    assert values["id2label"] == {"0": "bad", "1": "good"}
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    back = str(tmp_path / "back")
+    assert_same_weights(str(run / "best" / "model.ckpt-7"), checkpoint.find_checkpoint(back))
+    again = predictor.Predictor(back)
+    before = predictor.Predictor(str(run), str(run / "best" / "model.ckpt-7"))
+    assert again.predict(["一丁"]) == before.predict(["一丁"])
+
+
+def test_a_training_there_that_parts_the_layers_comes_back_as_layers_of_their_own(
+    fixtures, vocabulary, tmp_path, caplog
+):
+    numpy = pytest.importorskip("safetensors.numpy")
+    to_huggingface(fixtures, "albert_zh_postln", vocabulary, tmp_path / "there")
+    path = str(tmp_path / "there" / "model.safetensors")
+    parameters = numpy.load_file(path)
+    parameters["bert.encoder.layer.1.output.dense.bias"] += 1
+    parameters["bert.embeddings.word_embeddings.weight"][5] += 1
+    numpy.save_file(parameters, path, metadata={"format": "pt"})
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    config = modeling.AlbertConfig.from_json_file(str(tmp_path / "back" / "albert_config.json"))
+    assert (config.embedding_size, config.parameter_sharing) == (None, "none")
+
+
+# ------------------------------------------------------------------------- torch itself
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_transformers_reads_it_with_the_right_tokenizer(name, fixtures, vocabulary, tmp_path):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    to_huggingface(fixtures, name, vocabulary, tmp_path / "there")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "there"))
+    assert tokenizer.tokenize("一丁[MASK]") == ["一", "丁", "[MASK]"]
+    assert transformers.AutoModel.from_pretrained(str(tmp_path / "there")).config.hidden_size == 24
+
+
+@pytest.mark.parametrize("kind", ["Albert", "Bert"])
+@pytest.mark.parametrize("head", ["ForMaskedLM", "ForPreTraining", "ForSequenceClassification"])
+def test_foreign_models_come_in(kind, head, tmp_path, capsys):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, kind + "Config")(
+        vocab_size=50,
+        hidden_size=12,
+        embedding_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=20,
+        hidden_act="gelu_new",
+    )
+    model = getattr(transformers, kind + head)(config)
+    model.save_pretrained(str(tmp_path / "there"))
+    if head == "ForMaskedLM":  # has no pooler, which every model here has
+        with pytest.raises(UserError, match="pooler"):
+            call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+        return
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    assert "largest difference" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------- the others
+
+
+def test_slim_drops_all_but_weights(tmp_path):
+    arrays = {"bert/a": np.ones(3, np.float32), "bert/a/adam_m": np.ones(3, np.float32)}
+    arrays.update({"bert/a/lamb_v_1": np.ones(3, np.float32), "global_step": np.int64(7)})
+    weights.write(str(tmp_path / "model.ckpt-7"), arrays)
+    call("slim", str(tmp_path / "model.ckpt-7"), output_dir=tmp_path / "slim")
+    prefix = checkpoint.find_checkpoint(str(tmp_path / "slim"))
+    assert prefix == str(tmp_path / "slim" / "model.ckpt-7")
+    assert sorted(checkpoint.read_shapes(prefix)) == ["bert/a"]
+
+
+def test_average_is_the_mean(tmp_path):
+    for number in (1, 2, 6):
+        arrays = {"a": np.full(3, number, np.float32), "global_step": np.int64(number)}
+        weights.write(str(tmp_path / "model.ckpt-{}".format(number)), arrays)
+    paths = [str(tmp_path / "model.ckpt-{}".format(number)) for number in (1, 2, 6)]
+    call("average", *paths, output_dir=tmp_path / "average")
+    found = weights.read(checkpoint.find_checkpoint(str(tmp_path / "average")))
+    np.testing.assert_array_equal(found["a"], np.full(3, 3, np.float32))
+    weights.write(str(tmp_path / "other"), {"b": np.ones(3, np.float32)})
+    with pytest.raises(UserError, match="are not of one model: a differs"):
+        call("average", paths[0], str(tmp_path / "other"), output_dir=tmp_path / "odd")
+
+
+@pytest.mark.parametrize(
+    "name, layout, config",
+    [
+        ("albert_config_tiny.json", "albert_zh", "albert_config_tiny.json"),
+        ("albert_config_tiny_google.json", "google", "albert_config_tiny_google.json"),
+        ("bert_config.json", "bert", "bert_config.json"),
+    ],
+)
+def test_inspect_names_layout_config_and_what_it_cannot_know(
+    name, layout, config, root, tmp_path, capsys
+):
+    made = modeling.AlbertConfig.from_json_file(str(root / "albert_config" / name))
+    shapes = modeling.parameter_shapes(made)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    arrays["bert/pooler/dense/bias/adam_m"] = np.zeros(made.hidden_size, np.float32)
+    arrays["global_step"] = np.int64(12)
+    weights.write(str(tmp_path / "model.ckpt"), arrays)
+    call("inspect", str(tmp_path), json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["layout"], found["step"], found["slots"]) == (layout, 12, ["adam_m"])
+    assert found["configs"] == ["albert_config/" + config]
+    assert found["heads"] == ["masked_lm", "sentence_order"]
+    assert found["dtypes"] == ["float32"]
+    assert found["bytes"] == sum(
+        files.size(str(path)) for path in tmp_path.iterdir() if path.name != "checkpoint"
+    )
+    for field, value in found["fields"].items():
+        assert getattr(made, field) == value, field
+    assert "num_attention_heads" in found["unknown"]
+    assert ("num_hidden_layers" in found["unknown"]) == (layout != "bert")
+
+
+@pytest.mark.parametrize(
+    "words, values, message",
+    [
+        ([], {}, "'': give one of inspect"),
+        (["turn", "x"], {}, "'turn': give one of inspect"),
+        (["inspect"], {}, "inspect: give one path, found 0"),
+        (["slim", "a", "b"], {}, "slim: give one path, found 2"),
+        (["slim", "a"], {}, "--output_dir is needed"),
+        (["inspect", "nowhere"], {}, "no checkpoint at nowhere"),
+        (["from-huggingface", "nowhere"], {"output_dir": "out"}, "nowhere is not a folder of"),
+    ],
+)
+def test_mistakes_are_one_clear_line(words, values, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        call(*words, **values)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(fixtures, tmp_path):
+    with pytest.raises(UserError, match="exists: give another"):
+        call("slim", str(fixtures / "google_groups"), output_dir=tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
+def test_damaged_safetensors_are_one_clear_line(content, tmp_path):
+    pytest.importorskip("safetensors")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "config.json").write_text('{"model_type": "albert"}')
+    (tmp_path / "there" / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="model.safetensors is not readable"):
+        call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+
+
+def test_data_of_a_checkpoint_cut_short(fixtures, tmp_path):
+    prefix = str(fixtures / "google_groups" / "model.ckpt")
+    for part in (".index", ".data-00000-of-00001"):
+        tf.io.gfile.copy(prefix + part, str(tmp_path / "model.ckpt") + part)
+    data = tmp_path / "model.ckpt.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:1000])
+    with pytest.raises(UserError, match="model.ckpt is damaged .*: fetch or make it again"):
+        call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "slim")

@@ -1,0 +1,161 @@
+"""huggingface.py: the same outputs there, and every bit back, whatever layers share."""
+
+import numpy as np
+import pytest
+
+import convert_checkpoint
+import huggingface
+import modeling
+from pipeline.errors import UserError
+from tests.numpy_huggingface import Model
+
+SMALL = {
+    "vocab_size": 60,
+    "embedding_size": 8,
+    "hidden_size": 12,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "intermediate_size": 20,
+    "max_position_embeddings": 16,
+}
+CONFIGS = {
+    "google": {"layout": "google"},
+    "google_groups": {"layout": "google", "num_hidden_groups": 2, "inner_group_num": 2},
+    "google_uneven_groups": {"layout": "google", "num_hidden_groups": 3},
+    "google_attention": {"layout": "google", "parameter_sharing": "attention"},
+    "google_ffn": {"layout": "google", "parameter_sharing": "ffn"},
+    "google_none": {"layout": "google", "parameter_sharing": "none"},
+    "google_not_factorized": {"layout": "google", "embedding_size": None},
+    "albert_zh": {"layout": "albert_zh"},
+    "albert_zh_attention": {"layout": "albert_zh", "parameter_sharing": "attention"},
+    "albert_zh_ffn": {"layout": "albert_zh", "parameter_sharing": "ffn"},
+    "albert_zh_none": {"layout": "albert_zh", "parameter_sharing": "none"},
+    "albert_zh_relu": {"layout": "albert_zh", "hidden_act": "relu"},
+    "bert": {"layout": "albert_zh", "embedding_size": None, "parameter_sharing": "none"},
+}
+
+
+def make(name, num_labels=None, **fields):
+    """Return config and random weights, with biases and norms that do something."""
+    config = modeling.AlbertConfig(**dict(SMALL, **CONFIGS[name], **fields))
+    rng = np.random.RandomState(1)
+    shapes = modeling.parameter_shapes(config, num_labels)
+    arrays = {
+        name: (rng.normal(0, 0.3, shape) + name.endswith("gamma")).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    return config, arrays
+
+
+def convert(config, arrays, labels=None):
+    """Return config.json, parameters and factors of the folder that would be written."""
+    class_name, parameters = huggingface.to_parameters(config, arrays)
+    is_factorized = huggingface.is_factorized(config)
+    factors = {name: arrays[name] for name in huggingface.FACTORS} if is_factorized else None
+    return huggingface.to_config(config, class_name, labels), parameters, factors
+
+
+@pytest.mark.parametrize("num_labels", [None, 3])
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_same_outputs_there_and_every_bit_back(name, num_labels):
+    config, arrays = make(name, num_labels)
+    theirs, parameters, factors = convert(config, arrays)
+    inputs = convert_checkpoint.fixed_inputs(config)
+    expected = Model(theirs, parameters)(*inputs)
+    found = convert_checkpoint.our_logits(config, arrays, inputs)
+    assert sorted(found) == sorted(expected)
+    for head, logits in found.items():
+        np.testing.assert_allclose(logits, expected[head], atol=2e-5)
+    back = huggingface.from_parameters(config, parameters, factors)
+    assert sorted(back) == sorted(arrays)
+    for variable, array in arrays.items():
+        np.testing.assert_array_equal(back[variable], array)
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_without_our_config_the_model_is_still_the_same(name):
+    config, arrays = make(name)
+    theirs, parameters, _ = convert(config, arrays)
+    foreign = huggingface.from_config(theirs, "config.json")
+    back = huggingface.from_parameters(foreign, parameters)
+    inputs = convert_checkpoint.fixed_inputs(config)
+    expected = convert_checkpoint.our_logits(config, arrays, inputs)
+    for head, logits in convert_checkpoint.our_logits(foreign, back, inputs).items():
+        np.testing.assert_allclose(logits, expected[head], atol=1e-5)
+
+
+def test_layers_that_share_here_must_be_equal_there():
+    config, arrays = make("albert_zh")
+    _, parameters, factors = convert(config, arrays)
+    parameters["bert.encoder.layer.2.output.dense.bias"] = np.ones(12, np.float32)
+    with pytest.raises(UserError, match="layer.2.output.dense.bias is not equal"):
+        huggingface.from_parameters(config, parameters, factors)
+
+
+def test_tied_parameters_may_be_there_and_must_be_equal():
+    config, arrays = make("google")
+    _, parameters, _ = convert(config, arrays)
+    words = parameters["albert.embeddings.word_embeddings.weight"]
+    parameters["predictions.decoder.weight"] = words.copy()
+    parameters["predictions.decoder.bias"] = parameters["predictions.bias"].copy()
+    parameters["albert.embeddings.position_ids"] = np.arange(16)[np.newaxis]
+    huggingface.from_parameters(config, parameters)
+    parameters["predictions.decoder.weight"][3] += 1
+    with pytest.raises(UserError, match="predictions.decoder.weight is not .*word_embeddings"):
+        huggingface.from_parameters(config, parameters)
+
+
+def test_a_model_without_heads_and_prefix():
+    config, arrays = make("google")
+    body = {name: array for name, array in arrays.items() if name.startswith("bert/")}
+    class_name, parameters = huggingface.to_parameters(config, body)
+    assert class_name == "AlbertModel"
+    bare = {name[len("albert.") :]: array for name, array in parameters.items()}
+    assert sorted(huggingface.from_parameters(config, bare)) == sorted(body)
+
+
+def test_layernorm_before_sublayers_is_refused_with_the_reason():
+    config, arrays = make("albert_zh", ln_type="preln")
+    with pytest.raises(UserError, match="'preln' has no counterpart.*normalize"):
+        huggingface.to_parameters(config, arrays)
+
+
+@pytest.mark.parametrize("extra", ["bert/encoder/layer_9/odd/bias", "bert/odd"])
+def test_nothing_is_left_over_or_missing(extra):
+    config, arrays = make("google")
+    with pytest.raises(UserError, match="has, unknown to this config, 1 names, " + extra):
+        huggingface.to_parameters(config, dict(arrays, **{extra: np.ones(2)}))
+    del arrays["bert/pooler/dense/bias"]
+    with pytest.raises(UserError, match="lacks 1 names, bert/pooler/dense/bias"):
+        huggingface.to_parameters(config, arrays)
+
+
+def test_heads_that_no_class_has():
+    config, arrays = make("google")
+    arrays["output_weights"], arrays["output_bias"] = np.ones([2, 12]), np.ones(2)
+    with pytest.raises(UserError, match="heads masked_lm, sentence_order, classifier"):
+        huggingface.to_parameters(config, arrays)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' does not exist here.*gelu_new"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps 1e-05"),
+        ({"position_embedding_type": "relative_key"}, "relative_key"),
+        ({"model_type": "roberta"}, "model_type 'roberta', not albert or bert"),
+    ],
+)
+def test_configs_of_other_computations_are_refused(changes, words):
+    config, arrays = make("google")
+    theirs, _, _ = convert(config, arrays)
+    with pytest.raises(UserError, match=words):
+        huggingface.from_config(dict(theirs, **changes), "config.json")
+
+
+def test_labels_are_named():
+    config, arrays = make("google", 2)
+    theirs, _, _ = convert(config, arrays, ["bad", "good"])
+    assert theirs["id2label"] == {"0": "bad", "1": "good"}
+    assert theirs["label2id"] == {"bad": 0, "good": 1}
+    assert theirs["architectures"] == ["AlbertForSequenceClassification"]
