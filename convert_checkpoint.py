@@ -151,7 +151,7 @@ def _write_checkpoint(folder, basename, arrays):
 
 
 def to_huggingface(args, paths, folder):
-    """Write a checkpoint as a folder of Hugging Face, and compute both."""
+    """Write a checkpoint as a folder of Hugging Face; returns what `compare` does."""
     prefix = checkpoint.find_checkpoint(paths[0])
     arrays = weights.read(prefix)
     model = described_model(args, prefix, "output_weights" in arrays)
@@ -167,7 +167,7 @@ def to_huggingface(args, paths, folder):
     _write_json(folder, CONFIG, theirs)
     files.write_text(os.path.join(folder, OUR_CONFIG), config.to_json_string())
     write_tokenizer(folder, model)
-    compare(folder, config, arrays)
+    return compare(folder, config, arrays)
 
 
 def described_model(args, prefix, is_classifier):
@@ -233,7 +233,7 @@ def _safetensors():
 
 
 def from_huggingface(args, paths, folder):
-    """Write a folder of Hugging Face as a checkpoint with its config, and compute both."""
+    """Write a folder of Hugging Face as a checkpoint with its config; returns as `compare`."""
     source = paths[0]
     theirs = _read_json(source, CONFIG)
     parameters = read_parameters(source)
@@ -245,7 +245,7 @@ def from_huggingface(args, paths, folder):
     files.write_text(os.path.join(folder, OUR_CONFIG), config.to_json_string())
     settings = _read_json(source, "tokenizer_config.json", {})
     copy_vocabulary(source, folder, settings, theirs, config, arrays)
-    compare(source, config, arrays)
+    return compare(source, config, arrays)
 
 
 def original_weights(source, parameters):
@@ -353,8 +353,16 @@ def copy_vocabulary(source, folder, settings, theirs, config, arrays):
 def compare(folder, config, arrays):
     """Compute both models on the same inputs, and print the largest difference of each head.
 
+    Args:
+        folder: str, of Hugging Face.
+        config: `modeling.AlbertConfig`.
+        arrays: dict of variable name to array.
+
+    Returns:
+        dict of head to float; empty where torch or transformers is missing.
+
     Raises:
-        UserError: if one is larger than TOLERANCE.
+        UserError: if a difference is larger than TOLERANCE.
     """
     inputs = fixed_inputs(config)
     theirs = their_logits(folder, inputs)
@@ -363,10 +371,10 @@ def compare(folder, config, arrays):
             "NOT VERIFIED: torch and transformers are not installed "
             "(pip install -r requirements-interop.txt)"
         )
-        return
+        return {}
     ours = our_logits(config, arrays, inputs)
-    for head in sorted(ours):
-        difference = float(np.abs(ours[head] - theirs[head]).max())
+    found = {head: float(np.abs(ours[head] - theirs[head]).max()) for head in sorted(ours)}
+    for head, difference in found.items():
         print("{}: largest difference {:.2g}".format(head, difference))
         if not difference <= TOLERANCE:
             raise UserError(
@@ -374,6 +382,7 @@ def compare(folder, config, arrays):
                     folder, head, difference, TOLERANCE
                 )
             )
+    return found
 
 
 def fixed_inputs(config, batch_size=3, length=24):

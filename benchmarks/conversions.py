@@ -1,0 +1,93 @@
+"""How exact conversions are: the largest difference of every layout, size, head and direction.
+
+    python benchmarks/conversions.py [--sizes=tiny,small,base,large]
+
+Random weights of each size go to Hugging Face and back. The last line is a JSON array of objects:
+layout, size, head, `there` and `back` (largest difference of any output, which is the model
+computed here beside the folder computed by transformers), and `same_bits`, whether the checkpoint
+that comes back is the one that went. Needs requirements-interop.txt.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np
+
+import convert_checkpoint
+import modeling
+from pipeline import checkpoint, cli, weights
+from pipeline.text_table import text_table
+
+CONFIGS = os.path.join(sys.path[0], "albert_config")
+LAYOUTS = {"albert_zh": "albert_config_{}.json", "google": "albert_config_{}_google.json"}
+HEADS = {"pre-training": None, "classifier": 3}
+
+
+def main():
+    """Convert every model and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="tiny,small,base")
+    sizes = parser.parse_args().sizes.split(",")
+    found = [
+        dict(layout=layout, size=size, head=head, **convert(LAYOUTS[layout].format(size), number))
+        for layout in LAYOUTS
+        for size in sizes
+        for head, number in HEADS.items()
+    ]
+    rows = [list(found[0])] + [[shown(value) for value in row.values()] for row in found]
+    print(text_table(rows))
+    print(json.dumps(found))
+
+
+def shown(value):
+    """Return a value for the table, differences in two digits."""
+    return "{:.1e}".format(value) if isinstance(value, float) else value
+
+
+def convert(name, num_labels):
+    """Send random weights there and back; returns the two differences and whether bits are same."""
+    config_file = os.path.join(CONFIGS, name)
+    config = modeling.AlbertConfig.from_json_file(config_file)
+    arrays = random_weights(config, num_labels)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        prefix, there, back = (os.path.join(folder, name) for name in ("model.ckpt", "hf", "tf"))
+        weights.write(prefix, arrays)
+        os.mkdir(there)
+        os.mkdir(back)
+        words = {
+            "bert_config_file": config_file,
+            "vocab_file": os.path.join(CONFIGS, "vocab.txt"),
+        }
+        argv = [name] + ["--{}={}".format(*item) for item in words.items()]
+        args = cli.parse(convert_checkpoint.define_flags, argv)
+        differences = {
+            "there": convert_checkpoint.to_huggingface(args, [prefix], there),
+            "back": convert_checkpoint.from_huggingface(args, [there], back),
+        }
+        again = weights.read(checkpoint.find_checkpoint(back))
+    same = sorted(again) == sorted(arrays) and all(
+        np.array_equal(again[name], arrays[name]) for name in arrays
+    )
+    return dict({way: max(found.values()) for way, found in differences.items()}, same_bits=same)
+
+
+def random_weights(config, num_labels):
+    """Return weights as a model starts with, but with biases and norms that do something."""
+    rng = np.random.RandomState(0)
+    shapes = modeling.parameter_shapes(config, num_labels)
+    return {
+        name: (rng.normal(0, 0.05, shape) + name.endswith("gamma")).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+if __name__ == "__main__":
+    main()
