@@ -34,6 +34,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 OUR_CONFIG, OUR_FACTORS = "albert_config.json", "factors.safetensors"
 BASENAME = "albert_model.ckpt"
 TOLERANCE = 1e-4
+WORDS = "COMMAND PATH..."
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "albert_config")
 
 
@@ -474,4 +475,4 @@ COMMANDS = {
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, "COMMAND PATH...")
+    cli.run(main, define_flags, WORDS)

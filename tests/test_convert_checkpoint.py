@@ -19,7 +19,7 @@ LAYOUTS = ("albert_zh_postln", "google_one_group", "google_groups")
 def call(*words, **values):
     """Run a command in this process."""
     argv = ["convert_checkpoint.py"] + list(words) + helpers.arguments(values)
-    flag_values = cli.parse(convert_checkpoint.define_flags, argv, "COMMAND PATH...")
+    flag_values = cli.parse(convert_checkpoint.define_flags, argv, convert_checkpoint.WORDS)
     convert_checkpoint.main(flag_values, list(words))
 
 
