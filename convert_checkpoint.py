@@ -3,14 +3,15 @@
     python convert_checkpoint.py inspect albert_tiny_zh
     python convert_checkpoint.py to-huggingface albert_tiny_zh --output_dir=albert_tiny_hf \\
         --bert_config_file=albert_config_tiny.json --vocab_file=vocab.txt
-    python convert_checkpoint.py to-huggingface lcqmc_runs/best --output_dir=lcqmc_hf
+    python convert_checkpoint.py to-huggingface lcqmc_runs --output_dir=lcqmc_hf
     python convert_checkpoint.py from-huggingface albert_tiny_hf --output_dir=albert_tiny_again
     python convert_checkpoint.py slim my_model/model.ckpt-125000 --output_dir=slim
     python convert_checkpoint.py average my_model/model.ckpt-12{3,4,5}000 --output_dir=average
 
 Each makes OUTPUT_DIR whole or not at all. A fine-tuned model needs neither config nor vocabulary:
 its run's folder has both, and the labels. Where torch and transformers are installed, a conversion
-computes both models and ends with status 2 if a logit differs by more than 1e-4.
+computes both models and ends with status 2 if a logit differs by more than 1e-4. Of a run's folder
+the best checkpoint is taken.
 """
 
 import json
@@ -25,7 +26,7 @@ from absl import flags
 
 import huggingface
 import modeling
-from pipeline import checkpoint, cli, files, inspection, model_folder, weights
+from pipeline import checkpoint, cli, files, inspection, model_folder, training, weights
 from pipeline.errors import UserError
 from pipeline.text_table import text_table
 
@@ -153,7 +154,7 @@ def _write_checkpoint(folder, basename, arrays):
 
 def to_huggingface(args, paths, folder):
     """Write a checkpoint as a folder of Hugging Face; returns what `compare` does."""
-    prefix = checkpoint.find_checkpoint(paths[0])
+    prefix = training.best_checkpoint(paths[0]) or checkpoint.find_checkpoint(paths[0])
     arrays = weights.read(prefix)
     model = described_model(args, prefix, "output_weights" in arrays)
     config = modeling.AlbertConfig.from_dict(model.config, prefix)

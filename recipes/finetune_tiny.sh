@@ -40,6 +40,6 @@ finetune afqmc afqmc 3 "$pretrained"
 finetune chnsenticorp chnsenticorp 3 "$pretrained"
 finetune ocnli ocnli 3 "$pretrained"
 finetune tnews tnews 2 "$pretrained"
-finetune lcqmc_full lcqmc 2 "$pretrained"
+finetune lcqmc_full lcqmc 1 "$pretrained"
 
 "$python" recipes/results_table.py --folder="$out/finetuned"

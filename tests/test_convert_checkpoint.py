@@ -109,7 +109,8 @@ def test_a_classifier_keeps_its_labels(layout, vocabulary, tmp_path):
     run = tmp_path / "run"
     model_folder.write(str(run), config.to_dict(), "sentence", ["bad", "good"], 20, vocabulary)
     weights.write(str(run / "best" / "model.ckpt-7"), arrays)
-    call("to-huggingface", str(run / "best"), output_dir=tmp_path / "there")
+    files.write_text(str(run / "best" / "checkpoint"), 'model_checkpoint_path: "model.ckpt-7"\n')
+    call("to-huggingface", str(run), output_dir=tmp_path / "there")
     values = json.loads((tmp_path / "there" / "config.json").read_text())
     assert values["id2label"] == {"0": "bad", "1": "good"}
     call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
