@@ -1,4 +1,4 @@
-"""Export a model for TensorFlow Serving, TensorFlow Lite or ONNX Runtime, checked before it is there.
+"""Export a model for TensorFlow Serving, TensorFlow Lite or ONNX Runtime, checked on the way.
 
 python export_model.py --model_dir=OUT --output_dir=served              served/1/saved_model.pb ...
 python export_model.py --model_dir=OUT --output_dir=lite --format=tflite --quantization=int8
@@ -75,7 +75,8 @@ def files_of(path):
     """Return the paths of the files in a folder and below it, or that of a file."""
     if not files.is_folder(path):
         return [path]
-    return [os.path.join(folder, name) for folder, _, names in tf.io.gfile.walk(path) for name in names]
+    walk = tf.io.gfile.walk(path)
+    return [os.path.join(folder, name) for folder, _, names in walk for name in names]
 
 
 if __name__ == "__main__":

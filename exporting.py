@@ -164,7 +164,6 @@ def write_saved_model(model, folder, options):
 def _save(session, prefix, folder, signatures):
     """Write the graph of a session with the weights of a checkpoint."""
     _load_weights(session, prefix)
-    session.run(tf.tables_initializer())
     builder = tf.saved_model.Builder(folder)
     builder.add_meta_graph_and_variables(
         session,
@@ -274,7 +273,8 @@ def _classify(model, inputs, _):
 
 
 def _has_masked_lm_head(prefix):
-    return any(name.endswith("cls/predictions/output_bias") for name in checkpoint.read_shapes(prefix))
+    names = checkpoint.read_shapes(prefix)
+    return any(name.endswith("cls/predictions/output_bias") for name in names)
 
 
 def _fill_mask(model, inputs, options):
@@ -334,15 +334,14 @@ def saved_model_differences(model, folder):
     session, signatures = load_saved_model(folder)
     with session:
         for name, function in sorted(signatures.items()):
-            kind = name.replace("_text", "")
-            if kind == "serving_default":
-                kind = "classify" if model.task else "embed"
+            default = "classify" if model.task else "embed"
+            kind = default if name == "serving_default" else name.replace("_text", "")
             if kind == "fill_mask":
                 found = {"probabilities": _masked_difference(model, name, function)}
             else:
                 rows = samples(model, kind)
-                feeds = _text_feeds(model, kind, rows) if name != kind else id_feeds(model, rows)
-                found = _differences(function(feeds), expected(model, kind, rows))
+                make_feeds = _text_feeds if name.endswith("_text") else id_feeds
+                found = _differences(function(make_feeds(model, rows)), expected(model, kind, rows))
             differences.update(("{} {}".format(name, key), value) for key, value in found.items())
     return differences
 
@@ -359,9 +358,9 @@ def id_feeds(model, rows):
     return dict(zip(INPUTS, predictor.padded_batch(encoded, np.arange(len(rows)))))
 
 
-def _text_feeds(model, kind, rows):
+def _text_feeds(_, rows):
     columns = [[text.encode("utf-8") for text in column] for column in zip(*rows)]
-    return dict(zip(text_fields(model, kind), columns))
+    return dict(zip(("text_a", "text_b") if len(columns) == 2 else ("text",), columns))
 
 
 def expected(model, kind, rows):

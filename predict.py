@@ -150,8 +150,7 @@ def check_flags(args, words):
 def load(args):
     """Return the `Predictor` of the flags."""
     if not args.model_dir and not args.embeddings:
-        raise UserError("--model_dir is needed; a model that was pre-trained only, without it, "
-                        "makes --embeddings")
+        raise UserError("--model_dir is needed; without a fine-tuned model there are --embeddings")
     return load_model(args, args.predict_batch_size)
 
 
