@@ -243,7 +243,7 @@ def build_outputs(config, inputs, num_labels=None):
         The `outputs` of `build`.
     """
     no_positions = tf.zeros([tf.shape(inputs[0])[0], 0], tf.int32)  # none beside [CLS]
-    weights = tf.cast(inputs[1], tf.float32)[:, :, tf.newaxis]  # [B, S, 1]
+    weights = tf.expand_dims(tf.cast(inputs[1], tf.float32), 2)  # [B, S, 1]
     with tf.variable_scope("", reuse=tf.AUTO_REUSE):
         whole = modeling.AlbertModel(config, False, *inputs, scope="bert")
         first = modeling.AlbertModel(

@@ -70,13 +70,14 @@ class GraphTokenizer:
             `tf.RaggedTensor`, int32 [B, (pieces)].
         """
         if with_masks:
-            parts = tf.strings.split(texts, MASK, result_type="RaggedTensor")
-            parts = parts.with_values(self._normalized(parts.values))
+            parts = tf.compat.v2.strings.split(texts, MASK)
+            # Blanks, for a join puts no separator behind a first string that is empty.
+            parts = parts.with_values(tf.strings.join([" ", self._normalized(parts.values)]))
             # No text can forge this word: brackets in it have been set apart by now.
             texts = tf.strings.reduce_join(parts, axis=-1, separator=" {} ".format(MASK))
         else:
             texts = self._normalized(texts)
-        words = tf.strings.split(texts, result_type="RaggedTensor")
+        words = tf.compat.v2.strings.split(texts)
         is_long = tf.strings.length(words.values, unit="UTF8_CHAR") > MAX_WORD_LENGTH
         unknown = tf.fill(tf.shape(words.values), UNK)
         words = words.with_values(tf.where(is_long, unknown, words.values))
