@@ -25,6 +25,7 @@ SCRIPTS = (
     "run_pretraining",
     "run_classifier",
     "predict",
+    "export_model",
     "plot_training",
 )
 # Both define `estimator.define_run_flags`; what they have in common is told once.

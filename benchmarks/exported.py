@@ -46,7 +46,7 @@ def main():
     # Before a runtime starts its threads: one core is what all of them get.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     model = predictor.Predictor(args.model_dir)
-    examples = tasks.read_split(model.task, args.data_dir, "dev")[: args.max_examples]
+    examples = tasks.load_examples(model.task, args.data_dir, "dev")[: args.max_examples]
     figures, functions = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for options in EXPORTS:
