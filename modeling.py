@@ -721,7 +721,9 @@ def _add_residual(hidden, output, seed, weights, context):
 
 def attention_mask(input_mask):
     """Turn a mask of pieces, int32 [B, S], into what is added to scores, float32 [B, 1, 1, S]."""
-    return (1.0 - tf.cast(input_mask[:, tf.newaxis, tf.newaxis, :], tf.float32)) * MASKED_SCORE
+    # Not indexed by tf.newaxis, which TensorFlow Lite does not know for tensors of any shape.
+    mask = tf.expand_dims(tf.expand_dims(input_mask, 1), 1)
+    return (1.0 - tf.cast(mask, tf.float32)) * MASKED_SCORE
 
 
 # ------------------------------------------------------------------------------------ heads

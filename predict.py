@@ -29,14 +29,7 @@ DIGITS = 6  # of what is printed
 def define_flags(flag_values):
     """Define this script's flags."""
     options = {"flag_values": flag_values}
-    flags.DEFINE_string("model_dir", None, "The --output_dir of a fine-tuning run.", **options)
-    flags.DEFINE_string(
-        "checkpoint",
-        None,
-        "Checkpoint to load, or a folder with one; if left out, the best of the run if one was "
-        "kept, else the latest.",
-        **options,
-    )
+    define_model_flags(options)
     flags.DEFINE_string(
         "input_file",
         None,
@@ -73,11 +66,25 @@ def define_flags(flag_values):
         "through the pooler.",
         **options,
     )
-    define_model_flags(options)
+    flags.DEFINE_integer(
+        "predict_batch_size",
+        predictor.BATCH_SIZE,
+        "Texts of a file that are computed at a time.",
+        lower_bound=1,
+        **options,
+    )
 
 
 def define_model_flags(options):
-    """Define the flags of a model that was pre-trained only, and of what both kinds take."""
+    """Define the flags that name a model, whether it was fine-tuned or pre-trained only."""
+    flags.DEFINE_string("model_dir", None, "The --output_dir of a fine-tuning run.", **options)
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "Checkpoint to load, or a folder with one; if left out, the best of the run if one was "
+        "kept, else the latest.",
+        **options,
+    )
     flags.DEFINE_string(
         "bert_config_file",
         None,
@@ -96,13 +103,6 @@ def define_model_flags(options):
         "Pieces of a text or pair, the longer text is cut first; if left out, that of the "
         "run, or {}.".format(predictor.MAX_SEQ_LENGTH),
         lower_bound=5,  # leaves each text of a pair one piece
-        **options,
-    )
-    flags.DEFINE_integer(
-        "predict_batch_size",
-        predictor.BATCH_SIZE,
-        "Texts of a file that are computed at a time.",
-        lower_bound=1,
         **options,
     )
 
@@ -149,16 +149,23 @@ def check_flags(args, words):
 
 def load(args):
     """Return the `Predictor` of the flags."""
-    common = {"max_seq_length": args.max_seq_length, "batch_size": args.predict_batch_size}
+    if not args.model_dir and not args.embeddings:
+        raise UserError("--model_dir is needed; without a fine-tuned model there are --embeddings")
+    return load_model(args, args.predict_batch_size)
+
+
+def load_model(args, batch_size=predictor.BATCH_SIZE):
+    """Return the `Predictor` that the flags of `define_model_flags` name."""
+    common = {"max_seq_length": args.max_seq_length, "batch_size": batch_size}
     if args.model_dir:
         for name in ("bert_config_file", "vocab_file", "spm_model_file", "do_lower_case"):
             if args[name].present:
                 raise UserError("--model_dir has its own: leave --{} out".format(name))
         return predictor.Predictor(args.model_dir, args.checkpoint, **common)
-    if not (args.embeddings and args.checkpoint and args.bert_config_file):
+    if not (args.checkpoint and args.bert_config_file):
         raise UserError(
-            "--model_dir is needed; or, for a model that was pre-trained only, --embeddings with "
-            "--checkpoint, --bert_config_file and --vocab_file"
+            "--model_dir is needed; or, for a model that was pre-trained only, --checkpoint, "
+            "--bert_config_file and --vocab_file"
         )
     return predictor.Predictor.of_pretrained(
         args.checkpoint,

@@ -48,6 +48,10 @@ class Predictor:
     Attributes:
         task: `tasks.Task` with the model's labels, in the order of its outputs; None for a model
             that was pre-trained only.
+        config: `modeling.AlbertConfig`.
+        tokenizer: `tokenization.FullTokenizer`.
+        prefix: str, the checkpoint.
+        max_seq_length: int.
 
     Raises:
         UserError: for a folder or checkpoint that holds no such model.
@@ -109,7 +113,8 @@ class Predictor:
                 "the vocabulary has {} pieces but vocab_size is {}: use the one that the model "
                 "was pre-trained with".format(len(tokenizer.vocab), config.vocab_size)
             )
-        self._tokenizer, self._max_seq_length = tokenizer, max_seq_length
+        self.config, self.tokenizer, self.prefix = config, tokenizer, prefix
+        self.max_seq_length = max_seq_length
         self._batch_size, self._has_told_cuts = batch_size, False
         with tf.Graph().as_default() as graph:
             inputs, outputs = build(config, len(self.task.labels) if self.task else None)
@@ -169,7 +174,7 @@ class Predictor:
 
     def _compute(self, name, texts, progress):
         examples = [tasks.Example("", *text) for text in texts]
-        features = encode_examples(examples, (), self._tokenizer, self._max_seq_length)
+        features = encode_examples(examples, (), self.tokenizer, self.max_seq_length)
         lengths = np.diff(features.begins)
         self._tell_cuts(np.sum(features.full_lengths > lengths), len(texts))
         results = np.empty([len(texts), self._widths[name]], np.float32)
@@ -190,7 +195,7 @@ class Predictor:
                 "%d of %d texts are longer than %d pieces and lose their end; this is told once",
                 count,
                 total,
-                self._max_seq_length,
+                self.max_seq_length,
             )
 
 
@@ -223,22 +228,36 @@ def build(config, num_labels=None):
         tf.placeholder(tf.int32, [None, None], name)
         for name in ("input_ids", "input_mask", "segment_ids")
     ]
+    return inputs, build_outputs(config, inputs, num_labels)
+
+
+def build_outputs(config, inputs, num_labels=None):
+    """Build what a predictor computes; built again in the same graph, it has the same weights.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        inputs: list of `input_ids`, `input_mask` and `segment_ids`, int32 [B, S].
+        num_labels: int, or None for a model without classifier.
+
+    Returns:
+        The `outputs` of `build`.
+    """
     no_positions = tf.zeros([tf.shape(inputs[0])[0], 0], tf.int32)  # none beside [CLS]
+    weights = tf.expand_dims(tf.cast(inputs[1], tf.float32), 2)  # [B, S, 1]
     with tf.variable_scope("", reuse=tf.AUTO_REUSE):
         whole = modeling.AlbertModel(config, False, *inputs, scope="bert")
         first = modeling.AlbertModel(
             config, False, *inputs, output_positions=no_positions, scope="bert"
         )
-    weights = tf.cast(inputs[1], tf.float32)[:, :, tf.newaxis]  # [B, S, 1]
-    outputs = {
-        "mean": tf.reduce_sum(whole.sequence_output * weights, 1) / tf.reduce_sum(weights, 1),
-        "cls": first.sequence_output[:, 0],
-        "pooled": first.pooled_output,
-    }
-    if num_labels:
-        head = modeling.classification_head(first, num_labels)
-        outputs["probabilities"] = tf.nn.softmax(head.logits)
-    return inputs, outputs
+        outputs = {
+            "mean": tf.reduce_sum(whole.sequence_output * weights, 1) / tf.reduce_sum(weights, 1),
+            "cls": first.sequence_output[:, 0],
+            "pooled": first.pooled_output,
+        }
+        if num_labels:
+            head = modeling.classification_head(first, num_labels)
+            outputs["probabilities"] = tf.nn.softmax(head.logits)
+    return outputs
 
 
 def padded_batch(features, rows):

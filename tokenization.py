@@ -57,12 +57,14 @@ class FullTokenizer:
     Attributes:
         vocab: OrderedDict, piece to id, in the order of the ids.
         inv_vocab: dict, id to piece.
+        basic_tokenizer: `BasicTokenizer` that makes the words; None for a SentencePiece model.
 
     Raises:
         UserError: when the file is missing or is not such a vocabulary.
     """
 
     def __init__(self, vocab_file, do_lower_case=True, spm_model_file=None):
+        self.basic_tokenizer = None if spm_model_file else BasicTokenizer(do_lower_case)
         if spm_model_file:
             self._encoder = SentencePieceEncoder(spm_model_file, do_lower_case)
         elif not vocab_file:

@@ -26,6 +26,7 @@ SCRIPTS = (
     "run_classifier",
     "predict",
     "convert_checkpoint",
+    "export_model",
     "plot_training",
 )
 # Both define `estimator.define_run_flags`; what they have in common is told once.

@@ -33,6 +33,8 @@ FORBIDDEN = {
     "pipeline.runs": {"tensorflow", "pipeline.estimator", "pipeline.tasks"},
     "pipeline.checkpoint": {"absl", "pipeline.estimator"},
     "predictor": {"pipeline.estimator", "run_classifier", "predict"},
+    "text_ops": {"absl", "modeling", "predictor"},
+    "exporting": {"absl", "predict", "export_model"},
     "pipeline.model_folder": {"tensorflow", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.metrics": {"absl", "pipeline.tasks", "pipeline.estimator"},
     "pipeline.hooks": {"absl", "pipeline.estimator"},

@@ -1,0 +1,119 @@
+"""How exports of a fine-tuned model compare: size of the file, accuracy, and latency on one core.
+
+    python benchmarks/exported.py --model_dir=OUT --data_dir=LCQMC [--max_examples=2000]
+
+Each format is written to a temporary folder. The accuracy is that on the dev set of the task; the
+latency that of one example of 25 pieces or so at a time, from ids to probabilities, pinned to one
+core, the formats in turns. The last line is a JSON object: name of the format to its figures.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np
+
+import export_model
+import exporting
+import predictor
+from pipeline import files, tasks, text_table
+
+EXPORTS = (
+    exporting.Options("saved_model", raw_text=False),
+    exporting.Options("onnx"),
+    exporting.Options("tflite", "float32"),
+    exporting.Options("tflite", "float16"),
+    exporting.Options("tflite", "int8"),
+)
+BATCH_SIZE = 64
+WARM_UP = 20
+
+
+def main():
+    """Export, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model_dir", required=True, help="--output_dir of a fine-tuning run")
+    parser.add_argument("--data_dir", required=True, help="folder of the task, with a dev file")
+    parser.add_argument("--max_examples", type=int, default=10000, help="of the dev set")
+    parser.add_argument("--turns", type=int, default=300, help="examples that are timed")
+    args = parser.parse_args()
+    # Before a runtime starts its threads: one core is what all of them get.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    model = predictor.Predictor(args.model_dir)
+    examples = tasks.load_examples(model.task, args.data_dir, "dev")[: args.max_examples]
+    figures, functions = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for options in EXPORTS:
+            name = "{} {}".format(options.format, options.quantization)
+            path, differences = exporting.write(model, folder, options)
+            functions[name] = load(path, options)
+            size = sum(files.size(found) for found in export_model.files_of(path))
+            figures[name] = {
+                "mb": size / 1e6,
+                "largest_difference": max(differences.values()),
+                "accuracy": accuracy(model, functions[name], examples),
+            }
+        for name, times in latencies(model, functions, examples[: args.turns]).items():
+            p50, p95 = np.percentile(times, (50, 95)) * 1e3
+            figures[name].update(p50_ms=float(p50), p95_ms=float(p95))
+    show(figures, len(examples))
+
+
+def load(path, options):
+    """Return the function of an export: dict of arrays to dict with `probabilities`."""
+    if options.format == "saved_model":
+        return exporting.load_saved_model(path)[1]["classify"]
+    loaders = {"onnx": exporting.load_onnx, "tflite": exporting.load_tflite}
+    return loaders[options.format](path, num_threads=1)
+
+
+def feeds_of(model, examples):
+    """Return the inputs of a batch of examples."""
+    rows = [(example.text_a, example.text_b) for example in examples]
+    return exporting.id_feeds(model, [row[:1] if row[1] is None else row for row in rows])
+
+
+def accuracy(model, function, examples):
+    """Return the share of examples that get their label."""
+    correct = 0
+    ordered = sorted(examples, key=lambda e: len(e.text_a) + len(e.text_b or ""))
+    for begin in range(0, len(ordered), BATCH_SIZE):
+        batch = ordered[begin : begin + BATCH_SIZE]
+        best = function(feeds_of(model, batch))["probabilities"].argmax(axis=1)
+        correct += sum(model.task.labels[i] == e.label for i, e in zip(best, batch))
+    return correct / len(examples)
+
+
+def latencies(model, functions, examples):
+    """Return the seconds of one example after another: dict of name to list."""
+    seconds = {name: [] for name in functions}
+    for turn, example in enumerate(examples[:WARM_UP] + examples):
+        feeds = feeds_of(model, [example])
+        for name, function in functions.items():
+            begin = time.perf_counter()
+            function(feeds)
+            if turn >= WARM_UP:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def show(figures, num_examples):
+    """Print the table and the JSON line."""
+    rows = [["format", "MB", "accuracy", "largest difference", "p50 ms", "p95 ms"]]
+    for name, found in figures.items():
+        values = [name, "{:.1f}".format(found["mb"]), found["accuracy"]]
+        values.append("{:.1g}".format(found["largest_difference"]))
+        rows.append(values + ["{:.2f}".format(found[key]) for key in ("p50_ms", "p95_ms")])
+    print("accuracy on {} examples".format(num_examples))
+    print(text_table.text_table(rows), end="")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Export a model for TensorFlow Serving, TensorFlow Lite or ONNX Runtime, checked on the way.
+
+python export_model.py --model_dir=OUT --output_dir=served              served/1/saved_model.pb ...
+python export_model.py --model_dir=OUT --output_dir=lite --format=tflite --quantization=int8
+python export_model.py --model_dir=OUT --output_dir=onnx --format=onnx  onnx/model.onnx
+"""
+
+import os
+
+# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow.compat.v1 as tf
+from absl import flags, logging
+
+import exporting
+import predict
+from pipeline import cli, files
+from pipeline.errors import UserError
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    options = {"flag_values": flag_values}
+    predict.define_model_flags(options)
+    flags.DEFINE_string("output_dir", None, "Folder of the export.", required=True, **options)
+    flags.DEFINE_enum(
+        "format",
+        "saved_model",
+        list(exporting.FORMATS),
+        "saved_model for TensorFlow Serving, tflite for TensorFlow Lite, onnx for ONNX Runtime.",
+        **options,
+    )
+    flags.DEFINE_enum(
+        "quantization",
+        "float32",
+        list(exporting.QUANTIZATIONS),
+        "Weights of a tflite file; int8 computes in int8 where that pays, too.",
+        **options,
+    )
+    flags.DEFINE_integer(
+        "version",
+        1,
+        "Of a saved_model: TensorFlow Serving serves the highest one in output_dir.",
+        lower_bound=1,
+        **options,
+    )
+    flags.DEFINE_bool(
+        "raw_text", True, "Whether a saved_model takes text, too, and not ids alone.", **options
+    )
+    flags.DEFINE_integer(
+        "top_k", 5, "Pieces that a saved_model tells for a [MASK].", lower_bound=1, **options
+    )
+
+
+def main(args):
+    """Load the model, export it and tell how far the export is from it."""
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    logging.set_verbosity(logging.ERROR)  # not that samples are cut, or what converters do
+    options = exporting.Options(
+        args.format, args.quantization, args.version, args.raw_text, args.top_k
+    )
+    if options.quantization != "float32" and options.format != "tflite":
+        raise UserError("--quantization is for --format=tflite: leave it out")
+    exporting.output_path(args.output_dir, options)
+    exporting.check_packages(options)
+    path, differences = exporting.write(predict.load_model(args), args.output_dir, options)
+    for name, difference in differences.items():
+        print("{}: largest difference {:.2g}".format(name, difference))
+    size = sum(files.size(found) for found in files_of(path))
+    print("{}: {:.1f} MB".format(path, size / 1e6))
+
+
+def files_of(path):
+    """Return the paths of the files in a folder and below it, or that of a file."""
+    if not files.is_folder(path):
+        return [path]
+    walk = tf.io.gfile.walk(path)
+    return [os.path.join(folder, name) for folder, _, names in walk for name in names]
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)
