@@ -29,17 +29,20 @@ finetune() {  # NAME TASK EPOCHS FLAGS...
   "$python" run_classifier.py --task_name="$2" --data_dir="$tasks/$2" --do_train=True --do_eval=True \
     --vocab_file=albert_config/vocab.txt --bert_config_file="$out/config.json" \
     --output_dir="$out/finetuned/$1" --num_train_epochs="$3" --max_seq_length=128 \
-    --train_batch_size=64 --learning_rate=3e-4 --evals_per_epoch=1 "${@:4}"
+    --train_batch_size=64 --learning_rate=1e-4 --evals_per_epoch=1 "${@:4}"
 }
 
-pretrained=--init_checkpoint=$out/pretrained
+if [ ! -e "$out/start/model.ckpt.index" ]; then
+  "$python" recipes/rescale.py --checkpoint="$out/pretrained" --scale=0.08 --output_dir="$out/start"
+fi
+pretrained=(--init_checkpoint="$out/start" --allow_missing=True)
 pairs=--max_train_examples=60000
-finetune lcqmc_60k_pretrained lcqmc 2 $pairs --seeds=1,2,3 "$pretrained"
+finetune lcqmc_60k_pretrained lcqmc 2 $pairs --seeds=1,2,3 "${pretrained[@]}"
 finetune lcqmc_60k_random lcqmc 2 $pairs --seeds=1,2,3
-finetune afqmc afqmc 3 "$pretrained"
-finetune chnsenticorp chnsenticorp 3 "$pretrained"
-finetune ocnli ocnli 3 "$pretrained"
-finetune tnews tnews 2 "$pretrained"
-finetune lcqmc_full lcqmc 1 "$pretrained"
+finetune afqmc afqmc 3 "${pretrained[@]}"
+finetune chnsenticorp chnsenticorp 3 "${pretrained[@]}"
+finetune ocnli ocnli 3 "${pretrained[@]}"
+finetune tnews tnews 2 "${pretrained[@]}"
+finetune lcqmc_full lcqmc 1 "${pretrained[@]}"
 
 "$python" recipes/results_table.py --folder="$out/finetuned"
