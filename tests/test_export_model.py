@@ -187,7 +187,10 @@ def test_masks_are_filled(tmp_path, name):
     ]
     assert found["pieces"][0, 0, 0].decode("utf-8") == PIECES[found["ids"][0, 0, 0]]
     assert found["pieces"][1, 0, 0] == b""
-    model = predictor.Predictor.of_pretrained(*map(str, list(flags.values())[:3]))
+    model = predictor.Predictor.of_pretrained(
+        *[str(flags[key]) for key in ("checkpoint", "bert_config_file", "vocab_file")],
+        max_seq_length=LENGTH,
+    )
     feeds = exporting.masked_feeds(model, texts)
     wanted = exporting.masked_probabilities(model, feeds)
     best = np.sort(wanted, axis=1)[:, :-4:-1]  # [masks, 3]
