@@ -128,6 +128,16 @@ def read_shapes(prefix):
         ) from error
 
 
+def is_slot(name, names):
+    """Tell whether a variable is the step or a slot, whatever an optimizer calls it.
+
+    Args:
+        name: str.
+        names: container of str, all variables of the checkpoint: a slot is under its weight.
+    """
+    return bool(NOT_WEIGHTS.search(name)) or name.rpartition("/")[0] in names
+
+
 def detect_layout(names):
     """Return `albert_zh`, `google`, `bert` or `unknown` for the variable names of a checkpoint."""
     for layout, mark in LAYOUT_MARKS:
@@ -160,10 +170,11 @@ def plan_restore(shapes, prefix, fewer_positions=False, more_pieces=False):
         `RestorePlan`.
     """
     assignment, unused, unequal, resized = {}, [], [], {}
-    for stored_name, shape in sorted(read_shapes(prefix).items()):
+    stored_shapes = read_shapes(prefix)
+    for stored_name, shape in sorted(stored_shapes.items()):
         name = _rename(stored_name)
         if name not in shapes:
-            if not NOT_WEIGHTS.search(stored_name):
+            if not is_slot(stored_name, stored_shapes):
                 unused.append(stored_name)
         elif list(shape) == shapes[name]:
             assignment[stored_name] = name
@@ -406,8 +417,8 @@ def step_of(prefix):
 
 def count_weights(prefix):
     """Return the number of a checkpoint's weights, those of the optimizer left out."""
-    shapes = read_shapes(prefix).items()
-    return sum(int(np.prod(shape)) for name, shape in shapes if not NOT_WEIGHTS.search(name))
+    shapes = read_shapes(prefix)
+    return sum(int(np.prod(shapes[name])) for name in shapes if not is_slot(name, shapes))
 
 
 def latest_step(output_dir):

@@ -41,7 +41,7 @@ def describe(shapes):
         unknown.append("ln_type")
     if "num_hidden_layers" not in fields:
         unknown.append("num_hidden_layers")
-    slots = {name.rsplit("/", 1)[1] for name in shapes if _is_slot(name, shapes)}
+    slots = {name.rpartition("/")[2] for name in shapes if name.rpartition("/")[0] in shapes}
     return {
         "layout": layout,
         "fields": fields,
@@ -50,10 +50,6 @@ def describe(shapes):
         "num_labels": shapes.get("output_weights", [None])[0],
         "slots": sorted(slots),
     }
-
-
-def _is_slot(name, shapes):
-    return "/" in name and checkpoint.NOT_WEIGHTS.search(name) and name.rsplit("/", 1)[0] in shapes
 
 
 def _sizes(shapes, layout):
@@ -83,7 +79,7 @@ def _sizes(shapes, layout):
 
 def _sharing(shapes, layout):
     """Return the fields that say which layers share weights, and L where none does."""
-    names = [name for name in shapes if not checkpoint.NOT_WEIGHTS.search(name)]
+    names = [name for name in shapes if not checkpoint.is_slot(name, shapes)]
     numbers = {
         sublayer: {m.group(1) for m in map(LAYER.search, names) if m and re.search(mark, m.string)}
         for sublayer, mark in SUBLAYERS.items()

@@ -37,8 +37,8 @@ def read(prefix, names=None):
 
 
 def weight_names(names):
-    """Return those names that are of weights, a sorted list."""
-    return sorted(name for name in names if not checkpoint.NOT_WEIGHTS.search(name))
+    """Return those of a checkpoint's names that are of weights, a sorted list."""
+    return sorted(name for name in names if not checkpoint.is_slot(name, names))
 
 
 def write(prefix, arrays):
