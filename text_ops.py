@@ -8,13 +8,14 @@ versions can disagree, as they would between Python and the normalization ops of
 Dimension letters: B texts, S longest of a batch.
 """
 
+import functools
 import importlib
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from pipeline.errors import UserError
-from tokenization import CLS, MASK, SEP, UNK
+from tokenization import CLS, MASK, SEP, UNK, BasicTokenizer
 
 TENSORFLOW_TEXT = "tensorflow-text==2.15.0"
 # Characters; a longer word is [UNK], as in `tokenization.WordpieceTokenizer`.
@@ -57,7 +58,8 @@ class GraphTokenizer:
             table, max_bytes_per_word=MAX_WORD_BYTES, unknown_token=UNK
         )
         self._ids = {marker: tokenizer.vocab[marker] for marker in (CLS, SEP)}
-        self._table = _replacement_table(tokenizer.basic_tokenizer.normalize)
+        arrays = _replacement_arrays(tokenizer.basic_tokenizer.do_lower_case)
+        self._table = [tf.constant(array) for array in arrays]
 
     def pieces(self, texts, with_masks=False):
         """Make pieces of texts.
@@ -142,8 +144,10 @@ def tensorflow_text():
         ) from error
 
 
-def _replacement_table(normalize):
+@functools.lru_cache(maxsize=None)
+def _replacement_arrays(do_lower_case):
     """Return (pages, places, others): what all code points become, equal pages stored once."""
+    normalize = BasicTokenizer(do_lower_case).normalize
     others, numbers = [], {}
     entries = np.empty(CODE_POINTS, np.int16)
     for code in range(CODE_POINTS):
@@ -160,9 +164,9 @@ def _replacement_table(normalize):
             entries[code] = numbers[normalized]
     pages, places = np.unique(entries.reshape(-1, PAGE), axis=0, return_inverse=True)
     return (
-        tf.constant(pages),
-        tf.constant(places.astype(np.int32)),
-        tf.constant([other.encode("utf-8") for other in others]),
+        pages,
+        places.astype(np.int32),
+        np.array([other.encode("utf-8") for other in others], object),
     )
 
 

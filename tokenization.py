@@ -190,7 +190,7 @@ class BasicTokenizer:
     """
 
     def __init__(self, do_lower_case=True):
-        self._do_lower_case = do_lower_case
+        self.do_lower_case = do_lower_case
 
     def tokenize(self, text):
         """Return the words of a text, a list of str."""
@@ -219,7 +219,7 @@ class BasicTokenizer:
         "É" becomes "e", "中" " 中 ", "," " , ", a tab " ", a control character "", U+2260 " = ".
         What it becomes does not depend on its neighbours.
         """
-        return _normalize(character, self._do_lower_case)
+        return _normalize(character, self.do_lower_case)
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -91,6 +91,11 @@ def version(out):
     return out.parent / "served" / "3"
 
 
+@pytest.fixture(scope="module")
+def signatures(version):
+    return served(version)
+
+
 # ---------------------------------------------------------------------------------- raw text
 
 
@@ -111,8 +116,8 @@ def test_pieces_in_the_graph(root, do_lower_case):
     np.testing.assert_array_equal(found.values, ids)
 
 
-def test_bytes_that_are_no_text_are_dropped(version):
-    found = served(version)["embed_text"]({"text": [b"\xce\xde\xe5\xa4\xa9", "天".encode("utf-8")]})
+def test_bytes_that_are_no_text_are_dropped(signatures):
+    found = signatures["embed_text"]({"text": [b"\xce\xde\xe5\xa4\xa9", "天".encode("utf-8")]})
     np.testing.assert_allclose(found["mean"][0], found["mean"][1], atol=1e-6)
 
 
@@ -127,8 +132,7 @@ def test_layout_of_a_version(version):
     assert str(version.parent.parent).encode() not in (version / "saved_model.pb").read_bytes()
 
 
-def test_signatures_of_a_classifier(version, model):
-    signatures = served(version)
+def test_signatures_of_a_classifier(signatures, model):
     names = {"serving_default", "classify", "classify_text", "embed", "embed_text"}
     assert set(signatures) == names
     pairs = PAIRS + [("", "天"), ("", ""), ("天" * 40, "地" * 9), ("天" * 9, "地" * 40)]
@@ -147,16 +151,16 @@ def test_signatures_of_a_classifier(version, model):
         np.testing.assert_allclose(found[pooling], model.embed(TEXTS, pooling), atol=1e-5)
 
 
-def test_ids_beyond_the_positions_are_refused_and_texts_cut(version):
+def test_ids_beyond_the_positions_are_refused_and_texts_cut(signatures):
     ids = np.ones([1, LENGTH + 1], np.int32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than the {} p".format(LENGTH)):
-        served(version)["embed"](dict.fromkeys(exporting.INPUTS, ids))
+        signatures["embed"](dict.fromkeys(exporting.INPUTS, ids))
     long, cut = "天" * 50, "天" * (LENGTH - 2)
-    found = served(version)["embed_text"]({"text": encoded([long, cut])})["mean"]
+    found = signatures["embed_text"]({"text": encoded([long, cut])})["mean"]
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
-def test_a_request_as_json(version, model):
+def test_a_request_as_json(signatures, model):
     """The body that README shows, as the server decodes it."""
     body = json.loads(
         '{"signature_name": "classify_text", "instances": [{"text_a": "天地", "text_b": "玄黄宇"}]}'
@@ -164,12 +168,12 @@ def test_a_request_as_json(version, model):
     columns = {
         name: encoded([row[name] for row in body["instances"]]) for name in ("text_a", "text_b")
     }
-    found = served(version)[body["signature_name"]](columns)
+    found = signatures[body["signature_name"]](columns)
     wanted = model.predict([("天地", "玄黄宇")])[0]
     assert found["label"][0].decode("utf-8") == wanted["label"]
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", ["albert_zh", "google"])
 def test_masks_are_filled(tmp_path, name):
     flags = write_pretrained(tmp_path, **ARCHITECTURES[name])
     run(output_dir=tmp_path / "served", top_k=3, **flags)
