@@ -39,10 +39,10 @@ pretrained=(--init_checkpoint="$out/start" --allow_missing=True)
 pairs=--max_train_examples=60000
 finetune lcqmc_60k_pretrained lcqmc 2 $pairs --seeds=1,2,3 "${pretrained[@]}"
 finetune lcqmc_60k_random lcqmc 2 $pairs --seeds=1,2,3
-finetune afqmc afqmc 3 "${pretrained[@]}"
-finetune chnsenticorp chnsenticorp 3 "${pretrained[@]}"
+finetune afqmc afqmc 2 "${pretrained[@]}"
+finetune chnsenticorp chnsenticorp 2 "${pretrained[@]}"
 finetune ocnli ocnli 3 "${pretrained[@]}"
-finetune tnews tnews 2 "${pretrained[@]}"
+finetune tnews tnews 1 "${pretrained[@]}"
 finetune lcqmc_full lcqmc 1 "${pretrained[@]}"
 
 "$python" recipes/results_table.py --folder="$out/finetuned"
