@@ -8,6 +8,7 @@ import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from absl import logging
 from test_predict import ARCHITECTURES, LABELS, LENGTH, PAIRS, PIECES, TEXTS, write_model
 from test_tokenization import train_sentencepiece
 
@@ -39,6 +40,15 @@ ODD = [
     "天" * 120,
     "👨‍👩‍👧",
 ]
+
+
+@pytest.fixture(autouse=True)
+def verbosity():
+    """What the script silences is heard again by other tests."""
+    before = tf.logging.get_verbosity(), logging.get_verbosity()
+    yield
+    tf.logging.set_verbosity(before[0])
+    logging.set_verbosity(before[1])
 
 
 def run(**values):
