@@ -42,7 +42,7 @@ ODD = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def verbosity():
     """What the script silences is heard again by other tests."""
     before = tf.logging.get_verbosity(), logging.get_verbosity()
