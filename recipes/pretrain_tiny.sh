@@ -13,6 +13,7 @@
 # H=312 as 0.02 does at 768; single pieces masked, 30% of them (arXiv 2202.08005) in training and
 # the usual 15% in evaluation; AdamW. After 770 steps of these settings the masked-LM loss was 5.8;
 # the google layout, which normalizes after each sublayer, then still stood at the unigram entropy.
+# The rate is too high for the order of sentences, which is not learned: see recipes/rescale.py.
 set -euo pipefail
 
 if [ $# -ne 3 ]; then

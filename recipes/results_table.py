@@ -31,19 +31,17 @@ def main(args):
     """Write and print the table."""
     if not args.folder:
         raise UserError("give --folder")
-    runs = {
-        os.path.basename(os.path.dirname(path)): scores_of(os.path.dirname(path))
-        for path in sorted(glob.glob(os.path.join(args.folder, "*", results.RUN)))
-    }
+    folders = map(os.path.dirname, sorted(glob.glob(os.path.join(args.folder, "*", results.RUN))))
+    found = {os.path.basename(folder): results.read(folder) for folder in folders}
+    runs = {name: scores_of(run) for name, run in found.items() if run["metrics"]}  # finished ones
     files.write_text(os.path.join(args.folder, results.RUN), json.dumps(runs, indent=2) + "\n")
     rows = [["run"] + list(SCORES)]
     rows += [[name] + [shown(found[score]) for score in SCORES] for name, found in runs.items()]
     print(text_table(rows))
 
 
-def scores_of(folder):
+def scores_of(run):
     """Return a dict of score to `{"mean", "deviation", "seeds"}`; None without several seeds."""
-    run = results.read(folder)
     found = {}
     for name in SCORES:
         score = run["metrics"][name]
