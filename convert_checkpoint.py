@@ -28,7 +28,6 @@ import huggingface
 import modeling
 from pipeline import checkpoint, cli, files, inspection, model_folder, training, weights
 from pipeline.errors import UserError
-from pipeline.text_table import text_table
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 # What a folder has beside these, so that the way back gives every bit and the same names.
@@ -105,8 +104,9 @@ def inspect(args, paths):
         return
     rows = [[name, found[name]] for name in sorted(found) if name != "fields"]
     rows += [["  " + name, value] for name, value in sorted(found["fields"].items())]
-    rows = [[name, ", ".join(x) if isinstance(x, list) else x] for name, x in rows]
-    print(text_table(rows))
+    for name, value in rows:
+        shown = ", ".join(value) if isinstance(value, list) else value
+        print("{:<26}{}".format(name, "-" if shown in (None, "") else shown))
 
 
 def fitting_configs(shapes):

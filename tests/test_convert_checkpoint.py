@@ -227,6 +227,8 @@ def test_inspect_names_layout_config_and_what_it_cannot_know(
     )
     for field, value in found["fields"].items():
         assert getattr(made, field) == value, field
+    call("inspect", str(tmp_path))
+    assert "layout                    {}\n".format(layout) in capsys.readouterr().out
     assert "num_attention_heads" in found["unknown"]
     assert ("num_hidden_layers" in found["unknown"]) == (layout != "bert")
 
