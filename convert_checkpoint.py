@@ -143,10 +143,9 @@ def average(args, paths, folder):
 
 
 def _write_checkpoint(folder, basename, arrays):
-    weights.write(os.path.join(folder, basename), arrays)
-    files.write_text(
-        os.path.join(folder, checkpoint.STATE), 'model_checkpoint_path: "{}"\n'.format(basename)
-    )
+    prefix = os.path.join(folder, basename)
+    weights.write(prefix, arrays)
+    checkpoint.write_state(folder, [prefix])
 
 
 # ------------------------------------------------------------------------- to Hugging Face
@@ -406,7 +405,7 @@ def our_logits(config, arrays, inputs):
         arrays: dict of variable name to array.
         inputs: input_ids, input_mask and segment_ids, int32 [B, S].
     """
-    heads = huggingface.find_heads(arrays)
+    heads = inspection.find_heads(arrays)
     with tf.Graph().as_default():
         model = modeling.AlbertModel(config, False, *map(tf.constant, inputs), scope="bert")
         found = {"sequence_output": model.sequence_output}

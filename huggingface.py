@@ -13,6 +13,7 @@ import hashlib
 import numpy as np
 
 import modeling
+from pipeline import inspection
 from pipeline.errors import UserError
 
 LAYER_NORM_EPSILON = 1e-12
@@ -20,12 +21,6 @@ CLASSIFIER_DROPOUT = 0.1
 # Layout -> how the names of its counterpart begin, and what its classes and model_type are called.
 PREFIXES = {"google": "albert", "albert_zh": "bert"}
 FAMILIES = {"albert": "Albert", "bert": "Bert"}
-# Head -> the variables that tell of it.
-HEADS = {
-    "masked_lm": "cls/predictions/output_bias",
-    "sentence_order": "cls/seq_relationship/output_weights",
-    "classifier": "output_weights",
-}
 # Heads -> end of the class's name.
 CLASSES = {
     (): "Model",
@@ -140,11 +135,6 @@ def is_factorized(config):
     return config.layout == "albert_zh" and config.embedding_size is not None
 
 
-def find_heads(names):
-    """Return the heads that variables belong to, a tuple in the order of `HEADS`."""
-    return tuple(head for head, mark in HEADS.items() if mark in names)
-
-
 def parameter_names(config, heads):
     """Return a dict of parameter name to variable name of a model with some heads.
 
@@ -153,7 +143,7 @@ def parameter_names(config, heads):
 
     Args:
         config: `modeling.AlbertConfig`.
-        heads: iterable of keys of `HEADS`.
+        heads: iterable of keys of `inspection.HEADS`.
     """
     layout, prefix = config.layout, PREFIXES[config.layout] + "."
     scopes = ("bert/embeddings/", prefix + "embeddings.")
@@ -220,7 +210,7 @@ def to_parameters(config, arrays):
         UserError: where there is no such model, or variables are missing or left over.
     """
     check_exact(config)
-    heads = find_heads(arrays)
+    heads = inspection.find_heads(arrays)
     if heads not in CLASSES:
         raise UserError(
             "heads {}: neither those of pre-training (masked_lm and sentence_order) nor a "
@@ -257,7 +247,9 @@ def from_parameters(config, parameters, factors=None):
     """
     parameters = with_prefix(config, without_copies(parameters))
     heads = [
-        head for head in HEADS if any(theirs in parameters for _, theirs in _head(config, head))
+        head
+        for head in inspection.HEADS
+        if any(theirs in parameters for _, theirs in _head(config, head))
     ]
     names = parameter_names(config, heads)
     expected = set(names).union([WORDS] if is_factorized(config) else [])

@@ -526,11 +526,16 @@ def _step(prefix):
 def _make_latest(folder, prefix):
     """Make a run's checkpoint the latest one; later ones are passed over."""
     prefixes = [other for other in _prefixes(folder)[::-1] if _step(other) <= _step(prefix)]
-    _write_state(folder, prefixes)
+    write_state(folder, prefixes)
 
 
-def _write_state(folder, prefixes):
-    """Write the file that names a folder's checkpoints, the latest one last."""
+def write_state(folder, prefixes):
+    """Write the file that names a folder's checkpoints.
+
+    Args:
+        folder: str.
+        prefixes: list of str, of checkpoints in it, the latest one last.
+    """
     names = [("model_checkpoint_path", prefixes[-1])]
     names += [("all_model_checkpoint_paths", prefix) for prefix in prefixes]
     lines = ['{}: "{}"\n'.format(key, os.path.basename(prefix)) for key, prefix in names]
@@ -552,7 +557,7 @@ def copy(prefix, folder):
     for part in parts + [".index"]:
         tf.io.gfile.copy(prefix + part, target + part + files.TEMPORARY_SUFFIX, overwrite=True)
         files.rename(target + part + files.TEMPORARY_SUFFIX, target + part)
-    _write_state(folder, [target])
+    write_state(folder, [target])
     for path in files.glob(os.path.join(folder, BASENAME + "-*")):
         if not path.startswith(target + "."):
             tf.io.gfile.remove(path)

@@ -83,27 +83,7 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     Where `train_batch_size` is None, the script has to find one.
     """
     options = {"flag_values": flag_values}
-    flags.DEFINE_string("output_dir", None, "Folder for checkpoints and results.", **options)
-    flags.mark_flag_as_required("output_dir", flag_values)
-    flags.DEFINE_string(
-        "init_checkpoint",
-        None,
-        "Checkpoint to start from: a prefix such as albert_base_zh/bert_model.ckpt, or a folder. "
-        "Used only where output_dir holds no checkpoint of its own.",
-        **options,
-    )
-    flags.DEFINE_bool(
-        "allow_missing",
-        False,
-        "Start variables that init_checkpoint lacks at random instead of stopping.",
-        **options,
-    )
-    flags.DEFINE_bool(
-        "allow_vocab_resize",
-        False,
-        "Start pieces beyond the vocabulary of init_checkpoint at random instead of stopping.",
-        **options,
-    )
+    _define_start_flags(flag_values)
     flags.DEFINE_integer(
         "train_batch_size",
         train_batch_size,
@@ -142,6 +122,31 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
         "random_seed", 12345, "Seed of initial weights, dropout and shuffling.", **options
     )
     devices.define_device_flags(options)
+
+
+def _define_start_flags(flag_values):
+    options = {"flag_values": flag_values}
+    flags.DEFINE_string("output_dir", None, "Folder for checkpoints and results.", **options)
+    flags.mark_flag_as_required("output_dir", flag_values)
+    flags.DEFINE_string(
+        "init_checkpoint",
+        None,
+        "Checkpoint to start from: a prefix such as albert_base_zh/bert_model.ckpt, or a folder. "
+        "Used only where output_dir holds no checkpoint of its own.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "allow_missing",
+        False,
+        "Start variables that init_checkpoint lacks at random instead of stopping.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "allow_vocab_resize",
+        False,
+        "Start pieces beyond the vocabulary of init_checkpoint at random instead of stopping.",
+        **options,
+    )
 
 
 OPTIMIZER_FLAGS = ("optimizer", "learning_rate", "weight_decay")

@@ -12,11 +12,12 @@ NOT_IN_SHAPES = (
     "attention_probs_dropout_prob",
     "initializer_range",
 )
-HEADS = (
-    ("masked_lm", r"^cls/predictions/"),
-    ("sentence_order", r"^cls/seq_relationship/"),
-    ("classifier", r"^output_weights$"),
-)
+# Head -> the variable that tells of it.
+HEADS = {
+    "masked_lm": "cls/predictions/output_bias",
+    "sentence_order": "cls/seq_relationship/output_weights",
+    "classifier": "output_weights",
+}
 LAYER = re.compile(r"bert/encoder/(?:layer_|transformer/group_)(\d+|shared)/")
 INNER = re.compile(r"/inner_group_(\d+)/")
 SUBLAYERS = {"attention": r"/attention", "ffn": r"/(intermediate|ffn_1)/"}
@@ -46,10 +47,15 @@ def describe(shapes):
         "layout": layout,
         "fields": fields,
         "unknown": sorted(unknown),
-        "heads": [head for head, mark in HEADS if any(re.search(mark, name) for name in shapes)],
+        "heads": list(find_heads(shapes)),
         "num_labels": shapes.get("output_weights", [None])[0],
         "slots": sorted(slots),
     }
+
+
+def find_heads(names):
+    """Return the heads that variables belong to, a tuple in the order of `HEADS`."""
+    return tuple(head for head, mark in HEADS.items() if mark in names)
 
 
 def _sizes(shapes, layout):

@@ -14,12 +14,11 @@ NEW_ROWS_DEVIATION = 0.02
 FITTED = "fitted_init"
 
 
-def read(prefix, names=None):
+def read(prefix):
     """Return the weights of a checkpoint, those of the optimizer and the step left out.
 
     Args:
         prefix: str.
-        names: which variables to read; default all weights.
 
     Returns:
         dict of variable name to array, sorted by name.
@@ -31,9 +30,8 @@ def read(prefix, names=None):
     if damage:
         raise UserError("{} is damaged ({}): fetch or make it again".format(prefix, damage))
     reader = tf.train.load_checkpoint(prefix)
-    if names is None:
-        names = weight_names(reader.get_variable_to_shape_map())
-    return {name: reader.get_tensor(name) for name in sorted(names)}
+    names = weight_names(reader.get_variable_to_shape_map())
+    return {name: reader.get_tensor(name) for name in names}
 
 
 def weight_names(names):
