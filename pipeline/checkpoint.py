@@ -149,13 +149,13 @@ def detect_layout(names):
 def shapes_of(variables):
     """Return a dict of name to shape (list of int) of a list of tf.Variable.
 
-    The slots of further replicas, which equal those of the first, are in no checkpoint: left out.
+    The variables of further replicas have the names of the first ones, under which they are saved.
     """
-    return {
-        variable.op.name: variable.shape.as_list()
-        for variable in variables
-        if not REPLICA_SUFFIX.search(variable.op.name)
-    }
+    return {_saved_name(variable): variable.shape.as_list() for variable in variables}
+
+
+def _saved_name(variable):
+    return REPLICA_SUFFIX.sub("", variable.op.name)
 
 
 def plan_restore(shapes, prefix, fewer_positions=False, more_pieces=False):
@@ -211,7 +211,7 @@ def warm_start(variables, prefix, new_variables=None, allow_missing=False):
     """
     plan = check_warm_start(shapes_of(variables), prefix, new_variables, allow_missing)
     log_restore(plan, prefix)
-    by_name = {variable.op.name: variable for variable in variables}
+    by_name = {_saved_name(variable): variable for variable in variables}
     assignment = {stored: by_name[name] for stored, name in plan.assignment.items()}
     tf.train.init_from_checkpoint(prefix, assignment)
     return plan

@@ -152,3 +152,16 @@ def test_devices_that_do_not_fit_are_named_before_anything_is_written(workspace,
     with pytest.raises(UserError, match=words):
         helpers.run(run_pretraining, flags(workspace, "none", **changes))
     assert not (workspace / "none").exists()
+
+
+def test_every_replica_starts_from_a_checkpoint(workspace, root):
+    values = dict(
+        flags(workspace, "warm", strategy="mirrored", num_train_steps=1, learning_rate=1e-9),
+        init_checkpoint=workspace / "whole",
+    )
+    process = helpers.start("run_pretraining", root, values, num_cpus=2)
+    log, _ = process.communicate()
+    assert process.returncode == 0, log
+    name = "bert/embeddings/word_embeddings"
+    found, start = weights(workspace / "warm"), weights(workspace / "whole")
+    np.testing.assert_allclose(found[name], start[name], atol=1e-7)
