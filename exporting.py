@@ -221,7 +221,7 @@ def build_signatures(model, vocabulary, options):
     placeholders = _id_placeholders()
     inputs = _checked_lengths(list(placeholders.values()), model.config)
     signatures = {
-        name: Signature(placeholders, compute(model, inputs, options))
+        name: Signature(placeholders, _for_any_batch(compute, model, inputs, options))
         for name, compute in computations.items()
     }
     signatures["serving_default"] = signatures["classify" if model.task else "embed"]
@@ -233,8 +233,21 @@ def build_signatures(model, vocabulary, options):
             inputs = tokenizer.inputs(
                 list(texts.values()), model.max_seq_length, with_masks=name == "fill_mask"
             )
-            signatures[name + "_text"] = Signature(texts, compute(model, inputs, options))
+            outputs = _for_any_batch(compute, model, inputs, options)
+            signatures[name + "_text"] = Signature(texts, outputs)
     return signatures
+
+
+def _for_any_batch(compute, model, inputs, options):
+    """Return the outputs of a computation, for a batch of no text, too.
+
+    TensorFlow's product of many matrices fails for none: such a batch is computed with a row.
+    """
+    is_empty = tf.cast(tf.equal(tf.shape(inputs[0]), 0), tf.int32)  # [2], of rows and columns
+    lacking = tf.stack([tf.zeros_like(is_empty), is_empty * is_empty[0]], axis=1)  # [2, 2]
+    outputs = compute(model, [tf.pad(tensor, lacking) for tensor in inputs], options)
+    batch_size = tf.shape(inputs[0])[0]
+    return {name: tensor[:batch_size] for name, tensor in outputs.items()}
 
 
 def text_fields(model, name):

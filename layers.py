@@ -40,9 +40,11 @@ def gelu(x, fused=False):
 
 
 def _gelu(x):
+    # No constant meets x alone: TensorFlow Lite would merge it into the weights that made x, and
+    # so compute that product once more.
     x32 = tf.cast(x, tf.float32)
-    tanh = tf.tanh(GELU_SLOPE * x32 * (1.0 + GELU_CUBIC * x32 * x32))
-    return tf.cast(0.5 * x32 * (1.0 + tanh), x.dtype)
+    tanh = tf.tanh(x32 * (GELU_SLOPE + GELU_SLOPE * GELU_CUBIC * (x32 * x32)))
+    return tf.cast(x32 * (0.5 + 0.5 * tanh), x.dtype)
 
 
 def _gelu_gradient(upstream, x):

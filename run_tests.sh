@@ -4,7 +4,7 @@
 #     bash run_tests.sh tests/test_cli.py -k help
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-bash make_venv.sh requirements.txt requirements-test.txt requirements-beam.txt
+bash make_venv.sh requirements.txt requirements-test.txt requirements-beam.txt requirements-export.txt
 export TF_CPP_MIN_LOG_LEVEL=2
 .venv/bin/python -m ruff check .
 .venv/bin/python -m pytest "$@"

@@ -170,6 +170,19 @@ def test_ids_beyond_the_positions_are_refused_and_texts_cut(signatures):
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
+def test_a_batch_of_no_text(signatures):
+    none = np.zeros([0], object)
+    for name, function in signatures.items():
+        if name.endswith("_text"):
+            fields = ("text_a", "text_b") if name == "classify_text" else ("text",)
+            found = [function(dict.fromkeys(fields, none))]
+        else:
+            shapes = ([0, 0], [0, 3], [0, LENGTH])
+            feeds = [dict.fromkeys(exporting.INPUTS, np.zeros(shape, int)) for shape in shapes]
+            found = [function(inputs) for inputs in feeds]
+        assert all(len(array) == 0 for outputs in found for array in outputs.values())
+
+
 def test_a_request_as_json(signatures, model):
     """The body that README shows, as the server decodes it."""
     body = json.loads(
@@ -214,6 +227,8 @@ def test_masks_are_filled(tmp_path, name):
     np.testing.assert_allclose(again["probabilities"], found["probabilities"], atol=1e-5)
     none = signatures["fill_mask_text"]({"text": encoded(["天", "地"])})
     assert none["pieces"].shape == (2, 0, 3)
+    empty = signatures["fill_mask_text"]({"text": np.zeros([0], object)})
+    assert empty["pieces"].shape == (0, 0, 3)
 
 
 def test_a_task_of_one_text(tmp_path):
