@@ -31,7 +31,7 @@ from pipeline.errors import UserError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 # What a folder has beside these, so that the way back gives every bit and the same names.
-OUR_CONFIG, OUR_FACTORS = "albert_config.json", "factors.safetensors"
+OUR_CONFIG, OUR_FACTORS = model_folder.CONFIG, "factors.safetensors"
 BASENAME = "albert_model.ckpt"
 TOLERANCE = 1e-4
 WORDS = "COMMAND PATH..."
@@ -134,12 +134,22 @@ def slim(args, paths, folder):
     """Write a checkpoint's weights alone."""
     prefix = checkpoint.find_checkpoint(paths[0])
     _write_checkpoint(folder, os.path.basename(prefix), weights.read(prefix))
+    copy_description(prefix, folder)
 
 
 def average(args, paths, folder):
     """Write the mean of several checkpoints' weights."""
     prefixes = [checkpoint.find_checkpoint(path) for path in paths]
     _write_checkpoint(folder, BASENAME, weights.average(prefixes))
+    copy_description(prefixes[0], folder)
+
+
+def copy_description(prefix, folder):
+    """Copy what belongs to a checkpoint of a run: config, labels, vocabulary."""
+    for name in model_folder.NAMES:
+        path = model_folder.find(prefix, name)
+        if path:
+            shutil.copyfile(path, os.path.join(folder, name))
 
 
 def _write_checkpoint(folder, basename, arrays):
@@ -166,20 +176,21 @@ def to_huggingface(args, paths, folder):
     labels = model.labels if "output_weights" in arrays else None
     theirs = huggingface.to_config(config, class_name, labels, model.task)
     _write_json(folder, CONFIG, theirs)
-    files.write_text(os.path.join(folder, OUR_CONFIG), config.to_json_string())
+    model_folder.write_config(folder, config)
     write_tokenizer(folder, model)
     return compare(folder, config, arrays)
 
 
 def described_model(args, prefix, is_classifier):
     """Return the `model_folder.ModelFolder` of a checkpoint: of its run, or of the flags."""
-    folder = os.path.dirname(prefix)
-    for place in (folder, os.path.dirname(folder)):  # a run's own checkpoints, and its best one
-        if is_classifier and os.path.exists(os.path.join(place, model_folder.DESCRIPTION)):
-            return model_folder.read(place)
-    if not args.bert_config_file or not args.vocab_file:
+    description = is_classifier and model_folder.find(prefix, model_folder.DESCRIPTION)
+    if description:
+        return model_folder.read(os.path.dirname(description))
+    config_file = args.bert_config_file or model_folder.find(prefix, model_folder.CONFIG)
+    if not config_file or not args.vocab_file:
         raise UserError("--bert_config_file and --vocab_file are needed for {}".format(prefix))
-    config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
+    config = modeling.AlbertConfig.from_json_file(config_file)
+    model_folder.check_config(config, prefix)
     labels = ()
     if is_classifier:
         number = checkpoint.read_shapes(prefix)["output_weights"][0]
@@ -243,7 +254,7 @@ def from_huggingface(args, paths, folder):
         config = huggingface.from_config(theirs, os.path.join(source, CONFIG))
         arrays = huggingface.from_parameters(config, parameters)
     _write_checkpoint(folder, BASENAME, arrays)
-    files.write_text(os.path.join(folder, OUR_CONFIG), config.to_json_string())
+    model_folder.write_config(folder, config)
     settings = _read_json(source, "tokenizer_config.json", {})
     copy_vocabulary(source, folder, settings, theirs, config, arrays)
     return compare(source, config, arrays)

@@ -63,6 +63,7 @@ class Predictor:
         prefix = checkpoint.find_checkpoint(checkpoint_path or _preferred(model_dir))
         if "output_weights" not in checkpoint.read_shapes(prefix):
             raise UserError("{} holds no classifier (no variable output_weights)".format(prefix))
+        model_folder.check_labels(found.labels, prefix)
         self.task = tasks.get_task(found.task)._replace(labels=found.labels)
         self._load(
             modeling.AlbertConfig.from_dict(found.config, source),
@@ -113,6 +114,7 @@ class Predictor:
                 "the vocabulary has {} pieces but vocab_size is {}: use the one that the model "
                 "was pre-trained with".format(len(tokenizer.vocab), config.vocab_size)
             )
+        model_folder.check_config(config, prefix)
         self.config, self.tokenizer, self.prefix = config, tokenizer, prefix
         self.max_seq_length = max_seq_length
         self._batch_size, self._has_told_cuts = batch_size, False

@@ -377,7 +377,24 @@ def look_at_starts(plan):
                 )
             )
         lines.append(preflight.compare_start(plan, start, run.folder, new_variables(plan.args)))
+        look_at_labels(plan, start)
     return "; ".join(lines)
+
+
+def look_at_labels(plan, start):
+    """Hold the task's labels against those of a classifier that a run starts from.
+
+    Raises:
+        UserError: where they differ, but for a training that begins, which learns others.
+    """
+    if not start.checkpoint:
+        return
+    try:
+        model_folder.check_labels(plan.task.labels, start.checkpoint)
+    except UserError as error:
+        if start.is_own or not plan.args.do_train:
+            raise
+        tf.logging.warning("%s; it is no more than where training begins", error)
 
 
 CHECKS = (

@@ -19,6 +19,7 @@ from pipeline import (
     estimator,
     manifest,
     metrics,
+    model_folder,
     preflight,
     records,
     results,
@@ -107,6 +108,7 @@ def main(args):
     )
     if runner.is_chief:
         results.write(settings.output_dir, run)
+        model_folder.write_config(settings.output_dir, plan.config)
     with estimator.user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (args.num_train_steps, settings.save_checkpoints_steps)

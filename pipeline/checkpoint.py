@@ -231,7 +231,8 @@ def check_warm_start(
         shapes: dict of name to shape (list of int) of the model's weights.
         prefix: str, of the checkpoint.
         new_variables: str, pattern of names that a checkpoint need not have (a new head), or None.
-        allow_missing: bool; variables that the checkpoint lacks keep their random start.
+        allow_missing: bool; variables that the checkpoint lacks keep their random start, and so do
+            new ones that have another shape in it.
         fewer_positions, more_pieces: as `plan_restore`.
 
     Returns:
@@ -246,16 +247,21 @@ def check_warm_start(
     damage = find_damage(prefix)
     if damage:
         raise UserError("{} is damaged ({}): fetch or make it again".format(prefix, damage))
-    _check_shapes(plan.unequal, prefix)
+    is_new = re.compile(new_variables or r"(?!)").search  # by default nothing is
+    if allow_missing:
+        replaced = [name for name, _, _ in plan.unequal if is_new(name)]
+        plan = plan._replace(
+            unequal=[odd for odd in plan.unequal if odd[0] not in replaced],
+            missing=sorted(plan.missing + replaced),
+        )
+    _check_shapes(plan.unequal, prefix, is_new)
     beyond = [name for name in plan.unused if "bert/encoder/" in name]
     if beyond:
         raise UserError(
             "{} has {} variables of layers that the model lacks, {} first: use the config that "
             "belongs to the checkpoint".format(prefix, len(beyond), beyond[0])
         )
-    absent = [
-        name for name in plan.missing if not (new_variables and re.search(new_variables, name))
-    ]
+    absent = [name for name in plan.missing if not is_new(name)]
     if absent and not allow_missing:
         raise UserError(
             "{} lacks {} of the model's variables, {} first: use the config that belongs to it, "
@@ -266,12 +272,14 @@ def check_warm_start(
     return plan
 
 
-def _check_shapes(unequal, prefix):
+def _check_shapes(unequal, prefix, is_new):
     if not unequal:
         return
     name, stored, wanted = unequal[0]
     remedy = "use the config that belongs to the checkpoint"
-    if all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in unequal):
+    if all(is_new(odd[0]) for odd in unequal):
+        remedy = "it classifies other labels; --allow_missing=True starts a new head at random"
+    elif all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in unequal):
         remedy += ", or --allow_vocab_resize=True to start the new pieces at random"
     raise UserError(
         "{}: {} has shape {} but the model's has {} ({} variables differ): {}".format(

@@ -1,10 +1,12 @@
-"""What a fine-tuned model needs beside its checkpoints, kept in the folder that they are in.
+"""What a model needs beside its checkpoints, kept in the folder that they are in.
 
-    classifier.json    task, labels, length, config of the model, which vocabulary
-    vocab.txt          copy of the WordPiece vocabulary, or
-    spiece.model       copy of the SentencePiece model
+    albert_config.json config of a model that was pre-trained only
+    classifier.json    of a fine-tuned one: task, labels, length, config, which vocabulary
+    vocab.txt          copy of its WordPiece vocabulary, or
+    spiece.model       copy of its SentencePiece model
 
-So the folder can be moved, and predicts without the flags that it was trained with.
+So the folder can be moved, and predicts without the flags that it was trained with. And what the
+variables of a checkpoint do not tell can be held against what is said beside it.
 """
 
 import json
@@ -13,11 +15,12 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 from absl import logging
 
-from pipeline import files
+from pipeline import files, training
 from pipeline.errors import UserError
 
-DESCRIPTION = "classifier.json"
+DESCRIPTION, CONFIG = "classifier.json", "albert_config.json"
 WORDPIECE, SENTENCEPIECE = "vocab.txt", "spiece.model"
+NAMES = (DESCRIPTION, CONFIG, WORDPIECE, SENTENCEPIECE)
 # Field of the description -> its type.
 FIELDS = {
     "task": str,
@@ -28,6 +31,11 @@ FIELDS = {
     "vocabulary_sha256": str,
     "config": dict,
 }
+# Fields of a config that do not change the shape of any variable, if layers share theirs...
+UNTOLD = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
+# ...and those by which a config is known to be of the same model.
+SIZES = ("layout", "hidden_size", "embedding_size", "intermediate_size")
+FOREIGN = ("model_type", "architectures")  # Fields of Hugging Face's configs.
 
 
 class ModelFolder(NamedTuple):
@@ -132,6 +140,103 @@ def read(folder):
         vocab_file=None if is_sentencepiece else vocabulary,
         spm_model_file=vocabulary if is_sentencepiece else None,
     )
+
+
+def write_config(folder, config):
+    """Write the `modeling.AlbertConfig` of a model that is pre-trained in a folder."""
+    files.write_text(os.path.join(folder, CONFIG), config.to_json_string())
+
+
+def find(prefix, name):
+    """Return the path of a file that belongs to a checkpoint, or None.
+
+    Args:
+        prefix: str, in the folder of a run, or in the one there of its best checkpoint.
+        name: str, of the file.
+    """
+    folder = os.path.dirname(prefix)
+    if os.path.basename(folder) == training.BEST:
+        folder = os.path.dirname(folder)
+    path = os.path.join(folder, name)
+    return path if files.exists(path) else None
+
+
+def check_config(config, prefix):
+    """Hold a config against those beside a checkpoint, in what its variables do not tell.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        prefix: str, of the checkpoint.
+
+    Raises:
+        UserError: where there are configs of a model of this size, and none of them agrees.
+    """
+    contradictions = []
+    for path in _configs_beside(prefix):
+        fields = _config_fields(path)
+        known = [name for name in UNTOLD if name in fields]
+        if not known or any(fields.get(name, value) != value for name, value in _sizes(config)):
+            continue
+        odd = [name for name in known if fields[name] != getattr(config, name)]
+        if not odd:
+            return
+        contradictions.append((path, odd[0], fields[odd[0]], getattr(config, odd[0])))
+    if contradictions:
+        raise UserError(
+            "{} says {}={!r}, --bert_config_file {!r}: variables fit either, but the model beside "
+            "them is what was trained; give that config, or move the checkpoint away from "
+            "it".format(*contradictions[0])
+        )
+
+
+def _configs_beside(prefix):
+    beside = files.glob(os.path.join(os.path.dirname(prefix), "*config*.json"))
+    belonging = [find(prefix, name) for name in (CONFIG, DESCRIPTION)]
+    return sorted(set(beside).union(filter(None, belonging)))
+
+
+def _sizes(config):
+    return [(name, getattr(config, name)) for name in SIZES]
+
+
+def _config_fields(path):
+    """Return the fields of a config; none of a file that holds no config of this kind."""
+    found = _read_fields(path)
+    if os.path.basename(path) == DESCRIPTION:
+        found = found.get("config")
+    is_ours = isinstance(found, dict) and not any(name in found for name in FOREIGN)
+    return found if is_ours else {}
+
+
+def _read_fields(path):
+    """Return the object in a JSON file; an empty one where there is none, or it is damaged."""
+    try:
+        with files.open_file(path) as stream:
+            found = json.loads(stream.read().decode("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_labels(labels, prefix):
+    """Hold labels against those that the classifier in a checkpoint was trained for.
+
+    Args:
+        labels: list of str, in the order of the classifier's outputs.
+        prefix: str, of the checkpoint; nothing is known where no description is beside it.
+
+    Raises:
+        UserError: where they differ, or their order does.
+    """
+    path = find(prefix, DESCRIPTION)
+    trained = _read_fields(path).get("labels") if path else None
+    if trained is not None and trained != list(labels):
+        raise UserError(
+            "{}: the classifier was trained for the labels {}, in this order, and not for {}: give "
+            "those, or another checkpoint".format(
+                path, ",".join(map(str, trained)), ",".join(labels)
+            )
+        )
 
 
 def _load(path):

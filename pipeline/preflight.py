@@ -18,7 +18,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from absl import logging as absl_logging
 
-from pipeline import checkpoint, devices, estimator, files, manifest
+from pipeline import checkpoint, devices, estimator, files, manifest, model_folder
 from pipeline.errors import UserError
 
 FAILED_STATUS = 2
@@ -281,8 +281,8 @@ def look_at_disk(plan):
 def look_at_start(plan):
     """Find out whether the run resumes, starts from a checkpoint's weights or afresh.
 
-    Needs `settings`, `shapes` (of the model's weights, by name) and `slot_names`; sets `start`, and
-    in `settings` the checkpoint that was found.
+    Needs `settings`, `config`, `shapes` (of the model's weights, by name) and `slot_names`; sets
+    `start`, and in `settings` the checkpoint that was found.
     """
     folder = plan.settings.output_dir
     plan.start = find_start(plan, folder)
@@ -304,7 +304,7 @@ def compare_start(plan, start, folder, new_variables=None):
     """Hold what a run starts from against the model; returns what was found in words.
 
     Args:
-        plan: `Plan` with `settings`, `shapes` and `slot_names`.
+        plan: `Plan` with `settings`, `config`, `shapes` and `slot_names`.
         start: `checkpoint.Start`.
         folder: str, of the run.
         new_variables: str, pattern of the variables that a checkpoint of another run need not
@@ -328,6 +328,7 @@ def compare_start(plan, start, folder, new_variables=None):
             fewer_positions=True,
             more_pieces=settings.allow_vocab_resize,
         )
+    model_folder.check_config(plan.config, start.checkpoint)
     return "{}: {}, step {}; {} variables loaded, {} missing, {} unused".format(
         start.mode, start.checkpoint, start.step, *[len(names) for names in found[:3]]
     )

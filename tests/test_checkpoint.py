@@ -9,7 +9,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
-from pipeline import checkpoint, files
+import run_classifier
+from pipeline import checkpoint, files, weights
 from pipeline.errors import UserError
 
 LAYOUTS = {
@@ -75,6 +76,19 @@ def test_missing_variables_fail_unless_allowed(fixtures):
             checkpoint.warm_start(variables, prefix)
         for allowed in ({"allow_missing": True}, {"new_variables": r"^output_bias$"}):
             assert checkpoint.warm_start(variables, prefix, **allowed).missing == ["output_bias"]
+
+
+def test_a_classifier_of_other_labels_is_replaced_if_that_is_allowed(fixtures, tmp_path):
+    config = config_of(fixtures, "albert_zh_postln")
+    shapes = modeling.parameter_shapes(config, 3)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    weights.write(str(tmp_path / "model.ckpt"), arrays)
+    shapes = modeling.parameter_shapes(config, 2)
+    start = (shapes, str(tmp_path / "model.ckpt"), run_classifier.NEW_VARIABLES)
+    with pytest.raises(UserError, match="other labels; --allow_missing=True"):
+        checkpoint.check_warm_start(*start)
+    found = checkpoint.check_warm_start(*start, allow_missing=True)
+    assert found.missing == ["output_bias", "output_weights"] and not found.unequal
 
 
 @pytest.mark.parametrize("part", ["data-00000-of-00001", "index"])

@@ -186,6 +186,17 @@ def test_slim_drops_all_but_weights(tmp_path):
     assert sorted(checkpoint.read_shapes(prefix)) == ["bert/a"]
 
 
+def test_what_belongs_to_a_run_s_checkpoint_comes_along(vocabulary, tmp_path):
+    config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20)
+    model_folder.write(str(tmp_path / "run"), config.to_dict(), "sentence", "ab", 20, vocabulary)
+    weights.write(str(tmp_path / "run" / "best" / "model.ckpt-7"), {"a": np.ones(3, np.float32)})
+    prefix = str(tmp_path / "run" / "best" / "model.ckpt-7")
+    call("slim", prefix, output_dir=tmp_path / "slim")
+    call("average", prefix, prefix, output_dir=tmp_path / "average")
+    for name in ("slim", "average"):
+        assert model_folder.read(str(tmp_path / name)).labels == ("a", "b")
+
+
 def test_average_is_the_mean(tmp_path):
     for number in (1, 2, 6):
         arrays = {"a": np.full(3, number, np.float32), "global_step": np.int64(number)}

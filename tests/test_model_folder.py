@@ -1,10 +1,12 @@
 """A fine-tuned model's folder says what it needs, and notices what is missing or was changed."""
 
+import dataclasses
 import json
 import logging
 
 import pytest
 
+import modeling
 from pipeline import model_folder
 from pipeline.errors import UserError
 
@@ -108,3 +110,62 @@ def test_a_damaged_description_is_written_anew(given):
     (out / "classifier.json").write_text("{")
     write(given)
     assert model_folder.read(str(out)).labels == ("否", "是")
+
+
+# ----------------------------------------------------------------- held against a checkpoint
+
+
+def config(**changes):
+    return modeling.AlbertConfig(
+        vocab_size=7, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, **changes
+    )
+
+
+@pytest.mark.parametrize("name", ["albert_config.json", "albert_config_tiny.json"])
+def test_what_no_variable_tells_is_held_against_the_config_beside(tmp_path, name):
+    (tmp_path / name).write_text(config().to_json_string(), encoding="utf-8")
+    prefix = str(tmp_path / "model.ckpt")
+    model_folder.check_config(config(initializer_range=0.5), prefix)
+    for field, value in (
+        ("num_attention_heads", 4),
+        ("num_hidden_layers", 3),
+        ("ln_type", "preln"),
+        ("hidden_act", "relu"),
+    ):
+        given = dataclasses.replace(config(), **{field: value})
+        with pytest.raises(UserError, match="{}.* says {}=".format(name, field)):
+            model_folder.check_config(given, prefix)
+    model_folder.check_config(config(intermediate_size=9, hidden_act="relu"), prefix)  # another's
+
+
+def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
+    out = write(given, config=config().to_dict())
+    for prefix in (out / "model.ckpt-3", out / "best" / "model.ckpt-3"):
+        model_folder.check_config(config(), str(prefix))
+        model_folder.check_labels(LABELS, str(prefix))
+        with pytest.raises(UserError, match="classifier.json says hidden_act='gelu'"):
+            model_folder.check_config(config(hidden_act="relu"), str(prefix))
+        with pytest.raises(UserError, match="for the labels 否,是, in this order, and not for 是"):
+            model_folder.check_labels(LABELS[::-1], str(prefix))
+    model_folder.check_labels(LABELS[::-1], str(out / "other" / "model.ckpt-3"))
+
+
+def test_other_files_beside_a_checkpoint_tell_nothing(tmp_path):
+    prefix = str(tmp_path / "model.ckpt")
+    theirs = dict(config().to_dict(), hidden_act="gelu_new", model_type="albert")
+    for name, text in (
+        ("config.json", json.dumps(theirs)),
+        ("my_config.json", "{"),
+        ("a_config.json", "[3]"),
+        ("classifier.json", '{"config": 3}'),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    model_folder.check_config(config(), prefix)
+    model_folder.check_labels(LABELS, prefix)
+
+
+def test_one_config_of_several_that_agrees_is_enough(tmp_path):
+    for number in (1, 2, 4):
+        text = dataclasses.replace(config(), num_attention_heads=number).to_json_string()
+        (tmp_path / "config_{}.json".format(number)).write_text(text, encoding="utf-8")
+    model_folder.check_config(config(), str(tmp_path / "model.ckpt"))

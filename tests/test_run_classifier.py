@@ -239,6 +239,21 @@ def test_evaluates_the_classifier_that_init_checkpoint_names(trained, workspace)
         assert found[name] == pytest.approx(expected[name], rel=1e-5)
 
 
+def test_labels_in_another_order_are_not_those_of_the_classifier(trained, workspace, caplog):
+    task = {"task_name": "sentence_pair", "labels": "1,0"}
+    for name in ("train", "dev"):
+        text = (workspace / "data" / (name + ".txt")).read_text(encoding="utf-8")
+        (workspace / "data" / (name + ".tsv")).write_text(text, encoding="utf-8")
+    start = dict(task, init_checkpoint=scored_checkpoint(trained))
+    with pytest.raises(UserError, match="trained for the labels 0,1, in this order, and not for 1"):
+        run(workspace, do_eval=True, **start)
+    assert not (workspace / "out").exists()
+    run(workspace, do_train=True, **start)
+    assert "it is no more than where training begins" in caplog.text
+    with pytest.raises(UserError, match="labels 1,0, in this order, and not for 0,1"):
+        run(workspace, do_train=True, **dict(task, labels="0,1"))
+
+
 def test_evaluates_the_checkpoint_of_output_dir_first(trained, workspace):
     run(workspace, do_train=True)
     run(workspace, do_eval=True, init_checkpoint=trained / "out")

@@ -369,6 +369,16 @@ def test_output_dir_of_another_model_is_refused(continued, field, value):
         run(continued, num_train_steps=6)
 
 
+def test_heads_that_no_variable_tells_are_held_against_the_config_of_the_run(continued, trained):
+    config = json.loads((continued / "config.json").read_text())
+    (continued / "config.json").write_text(json.dumps(dict(config, num_attention_heads=4)))
+    starts = {"output_dir": continued / "new", "init_checkpoint": trained / "out" / "best"}
+    for changes in ({"num_train_steps": 6}, starts):
+        with pytest.raises(UserError, match="albert_config.json says num_attention_heads=2, .* 4"):
+            run(continued, **changes)
+    assert not (continued / "new").exists()
+
+
 def test_output_dir_of_another_optimizer_is_refused(continued):
     with pytest.raises(UserError, match="another optimizer, without .*adam_m"):
         run(continued, num_train_steps=6, optimizer="adamw")
