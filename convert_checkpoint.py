@@ -46,6 +46,14 @@ def define_flags(flag_values):
         "bert_config_file", None, "JSON file of the model, for to-huggingface.", **options
     )
     flags.DEFINE_string("vocab_file", None, "Its vocabulary, for to-huggingface.", **options)
+    flags.DEFINE_enum(
+        "architecture",
+        None,
+        sorted(huggingface.FAMILIES),
+        "to-huggingface: what a model of layout albert_zh becomes: bert, the default, which "
+        "stores shared layers once for each; or albert, which stores them once.",
+        **options,
+    )
     flags.DEFINE_bool("do_lower_case", True, "Lower-case the text and strip accents.", **options)
     flags.DEFINE_bool("json", False, "inspect: print a JSON object instead of a table.", **options)
 
@@ -167,14 +175,15 @@ def to_huggingface(args, paths, folder):
     arrays = weights.read(prefix)
     model = described_model(args, prefix, "output_weights" in arrays)
     config = modeling.AlbertConfig.from_dict(model.config, prefix)
-    class_name, parameters = huggingface.to_parameters(config, arrays)
+    family = args.architecture or huggingface.ARCHITECTURES[config.layout][0]
+    class_name, parameters = huggingface.to_parameters(config, family, arrays)
     _save(folder, WEIGHTS, parameters, {"format": "pt"})
     if huggingface.is_factorized(config):
         kept = {name: arrays[name] for name in huggingface.FACTORS}
-        sha256 = huggingface.words_sha256(parameters)
+        sha256 = huggingface.words_sha256(family, parameters)
         _save(folder, OUR_FACTORS, kept, {"word_embeddings_sha256": sha256})
     labels = model.labels if "output_weights" in arrays else None
-    theirs = huggingface.to_config(config, class_name, labels, model.task)
+    theirs = huggingface.to_config(config, family, class_name, labels, model.task)
     _write_json(folder, CONFIG, theirs)
     model_folder.write_config(folder, config)
     write_tokenizer(folder, model)
@@ -248,11 +257,12 @@ def from_huggingface(args, paths, folder):
     """Write a folder of Hugging Face as a checkpoint with its config; returns as `compare`."""
     source = paths[0]
     theirs = _read_json(source, CONFIG)
+    family = huggingface.family_of(theirs, os.path.join(source, CONFIG))
     parameters = read_parameters(source)
-    config, arrays = original_weights(source, parameters)
+    config, arrays = original_weights(source, family, parameters)
     if arrays is None:
         config = huggingface.from_config(theirs, os.path.join(source, CONFIG))
-        arrays = huggingface.from_parameters(config, parameters)
+        arrays = huggingface.from_parameters(config, family, parameters)
     _write_checkpoint(folder, BASENAME, arrays)
     model_folder.write_config(folder, config)
     settings = _read_json(source, "tokenizer_config.json", {})
@@ -260,7 +270,7 @@ def from_huggingface(args, paths, folder):
     return compare(source, config, arrays)
 
 
-def original_weights(source, parameters):
+def original_weights(source, family, parameters):
     """Return config and weights as they were before `to_huggingface`, or (None, None).
 
     There are none in a foreign folder, nor where a training there has changed what was one before:
@@ -272,24 +282,25 @@ def original_weights(source, parameters):
     try:
         factors = None
         if huggingface.is_factorized(config):
-            factors = read_factors(source, parameters)
-        return config, huggingface.from_parameters(config, parameters, factors)
+            factors = read_factors(source, family, parameters)
+        return config, huggingface.from_parameters(config, family, parameters, factors)
     except UserError as error:
         tf.logging.warning(
-            "%s is no longer the model that %s describes (%s): its layers become layers of their "
-            "own, its word embeddings one table",
+            "%s is no longer the model that %s describes (%s): it is taken as the %s that it is "
+            "there, whose word embeddings are one table",
             source,
             OUR_CONFIG,
             error,
+            huggingface.FAMILIES[family],
         )
         return None, None
 
 
-def read_factors(source, parameters):
+def read_factors(source, family, parameters):
     """Return the two matrices that the word embeddings are the product of; raises UserError."""
     path = os.path.join(source, OUR_FACTORS)
     factors, metadata = _load(path)
-    if metadata.get("word_embeddings_sha256") != huggingface.words_sha256(parameters):
+    if metadata.get("word_embeddings_sha256") != huggingface.words_sha256(family, parameters):
         raise UserError("{} are not the factors of its word embeddings".format(path))
     return factors
 
@@ -433,7 +444,10 @@ def our_logits(config, arrays, inputs):
         fed = {tf.placeholder(tf.float32, x.shape): x for x in tf.trainable_variables()}
         start = [tf.assign(variable, place) for place, variable in fed.items()]
         with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
-            session.run(start, {place: arrays[x.op.name] for place, x in fed.items()})
+            # What only fills masks has no pooler, and none of these read it.
+            empty = {x.op.name: np.zeros(x.shape) for x in fed.values() if "/pooler/" in x.op.name}
+            filled = dict(empty, **arrays)
+            session.run(start, {place: filled[x.op.name] for place, x in fed.items()})
             return session.run(found)
 
 

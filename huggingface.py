@@ -2,13 +2,15 @@
 
 The google layout is Hugging Face's ALBERT. The albert_zh layout with LayerNorm after each sublayer
 is its BERT, with layers that share weights, and with the product of `word_embeddings` and
-`word_embeddings_2` as word embeddings. All of it is tables of names; kernels are transposed.
+`word_embeddings_2` as word embeddings. It is an ALBERT as well, one with E = H whose projection
+changes nothing. All of it is tables of names; kernels are transposed.
 
 Dimension letters as in modeling.py: V, E, H, L.
 """
 
 import dataclasses
 import hashlib
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
@@ -18,13 +20,15 @@ from pipeline.errors import UserError
 
 LAYER_NORM_EPSILON = 1e-12
 CLASSIFIER_DROPOUT = 0.1
-# Layout -> how the names of its counterpart begin, and what its classes and model_type are called.
-PREFIXES = {"google": "albert", "albert_zh": "bert"}
+# Architectures there: how names begin, which is their model_type, and what classes are called.
 FAMILIES = {"albert": "Albert", "bert": "Bert"}
+# Layout -> architectures that compute the same, the usual one first.
+ARCHITECTURES = {"google": ("albert",), "albert_zh": ("bert", "albert")}
 # Heads -> end of the class's name.
 CLASSES = {
     (): "Model",
     ("masked_lm", "sentence_order"): "ForPreTraining",
+    ("masked_lm",): "ForMaskedLM",
     ("classifier",): "ForSequenceClassification",
 }
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "tanh": "tanh", "linear": "linear"}
@@ -39,36 +43,69 @@ ACTIVATIONS_BACK = {
 # Kinds of modules -> (name of the variable, of the parameter).
 DENSE = (("kernel", "weight"), ("bias", "bias"))
 NORM = (("gamma", "weight"), ("beta", "bias"))
-# What a layer's sublayers are made of: (variable scope, module, kind).
+
+
+class Module(NamedTuple):
+    """What a module of a layer is called in each layout here and each architecture there."""
+
+    google: str
+    albert_zh: str
+    albert: str
+    bert: str
+    kind: Tuple[Tuple[str, str], ...]
+
+
+# Sublayer -> its modules.
 SUBLAYERS = {
-    "google": {
-        "attention": (
-            ("attention_1/self/query", "attention.query", DENSE),
-            ("attention_1/self/key", "attention.key", DENSE),
-            ("attention_1/self/value", "attention.value", DENSE),
-            ("attention_1/output/dense", "attention.dense", DENSE),
-            ("LayerNorm", "attention.LayerNorm", NORM),
+    "attention": [
+        Module(
+            google="attention_1/self/" + name,
+            albert_zh="attention/self/" + name,
+            albert="attention." + name,
+            bert="attention.self." + name,
+            kind=DENSE,
+        )
+        for name in ("query", "key", "value")
+    ]
+    + [
+        Module(
+            google="attention_1/output/dense",
+            albert_zh="attention/output/dense",
+            albert="attention.dense",
+            bert="attention.output.dense",
+            kind=DENSE,
         ),
-        "ffn": (
-            ("ffn_1/intermediate/dense", "ffn", DENSE),
-            ("ffn_1/intermediate/output/dense", "ffn_output", DENSE),
-            ("LayerNorm_1", "full_layer_layer_norm", NORM),
+        Module(
+            google="LayerNorm",
+            albert_zh="attention/output/LayerNorm",
+            albert="attention.LayerNorm",
+            bert="attention.output.LayerNorm",
+            kind=NORM,
         ),
-    },
-    "albert_zh": {
-        "attention": (
-            ("attention/self/query", "attention.self.query", DENSE),
-            ("attention/self/key", "attention.self.key", DENSE),
-            ("attention/self/value", "attention.self.value", DENSE),
-            ("attention/output/dense", "attention.output.dense", DENSE),
-            ("attention/output/LayerNorm", "attention.output.LayerNorm", NORM),
+    ],
+    "ffn": [
+        Module(
+            google="ffn_1/intermediate/dense",
+            albert_zh="intermediate/dense",
+            albert="ffn",
+            bert="intermediate.dense",
+            kind=DENSE,
         ),
-        "ffn": (
-            ("intermediate/dense", "intermediate.dense", DENSE),
-            ("output/dense", "output.dense", DENSE),
-            ("output/LayerNorm", "output.LayerNorm", NORM),
+        Module(
+            google="ffn_1/intermediate/output/dense",
+            albert_zh="output/dense",
+            albert="ffn_output",
+            bert="output.dense",
+            kind=DENSE,
         ),
-    },
+        Module(
+            google="LayerNorm_1",
+            albert_zh="output/LayerNorm",
+            albert="full_layer_layer_norm",
+            bert="output.LayerNorm",
+            kind=NORM,
+        ),
+    ],
 }
 EMBEDDINGS = (
     ("word_embeddings", "word_embeddings.weight"),
@@ -78,10 +115,10 @@ EMBEDDINGS = (
     ("LayerNorm/beta", "LayerNorm.bias"),
 )
 PROJECTION = "encoder/embedding_hidden_mapping_in"
-POOLER = {"google": "pooler", "albert_zh": "pooler.dense"}
-# Head -> (variable, parameter), for each layout.
+POOLER = {"albert": "pooler", "bert": "pooler.dense"}
+# Head -> (variable, parameter), for each architecture.
 HEAD_NAMES = {
-    "google": {
+    "albert": {
         "masked_lm": (
             ("cls/predictions/transform/dense/kernel", "predictions.dense.weight"),
             ("cls/predictions/transform/dense/bias", "predictions.dense.bias"),
@@ -94,7 +131,7 @@ HEAD_NAMES = {
             ("cls/seq_relationship/output_bias", "sop_classifier.classifier.bias"),
         ),
     },
-    "albert_zh": {
+    "bert": {
         "masked_lm": (
             ("cls/predictions/transform/dense/kernel", "cls.predictions.transform.dense.weight"),
             ("cls/predictions/transform/dense/bias", "cls.predictions.transform.dense.bias"),
@@ -122,9 +159,11 @@ COPIES = (
     ("embeddings.position_ids", None),
     ("embeddings.token_type_ids", None),
 )
+# Ends of names as they were before 2019.
+OLD_ENDS = {".gamma": ".weight", ".beta": ".bias"}
 # Of the product of albert_zh's two matrices the factors cannot be told: they are kept beside it.
 FACTORS = ("bert/embeddings/word_embeddings", "bert/embeddings/word_embeddings_2")
-WORDS = "bert.embeddings.word_embeddings.weight"
+WORDS = "{}.embeddings.word_embeddings.weight"
 
 
 # ------------------------------------------------------------------------------------ names
@@ -135,7 +174,14 @@ def is_factorized(config):
     return config.layout == "albert_zh" and config.embedding_size is not None
 
 
-def parameter_names(config, heads):
+def has_identity(config, family):
+    """Tell whether there is a projection there, from H to H, and none here."""
+    return family == "albert" and (
+        config.layout == "albert_zh" or config.embedding_width == config.hidden_size
+    )
+
+
+def parameter_names(config, family, heads, has_pooler=True):
     """Return a dict of parameter name to variable name of a model with some heads.
 
     Parameters of layers that share weights name the same variables. The word embeddings of a
@@ -143,38 +189,42 @@ def parameter_names(config, heads):
 
     Args:
         config: `modeling.AlbertConfig`.
+        family: key of `FAMILIES`.
         heads: iterable of keys of `inspection.HEADS`.
+        has_pooler: bool.
     """
-    layout, prefix = config.layout, PREFIXES[config.layout] + "."
-    scopes = ("bert/embeddings/", prefix + "embeddings.")
-    names = {scopes[1] + theirs: scopes[0] + ours for ours, theirs in EMBEDDINGS}
+    prefix = family + "."
+    names = {
+        prefix + "embeddings." + theirs: "bert/embeddings/" + ours for ours, theirs in EMBEDDINGS
+    }
     if is_factorized(config):
-        del names[WORDS]
-    if layout == "google":
-        module = prefix + PROJECTION.replace("/", ".")
-        _add(names, module, "bert/" + PROJECTION, DENSE)
-    for layer, inner, module in _layers(config):
-        for sublayer, parts in SUBLAYERS[layout].items():
+        del names[WORDS.format(family)]
+    if family == "albert":
+        _add(names, prefix + PROJECTION.replace("/", "."), "bert/" + PROJECTION, DENSE)
+    for layer, inner, place in _layers(config, family):
+        for sublayer, modules in SUBLAYERS.items():
             scope = "bert/encoder/" + modeling.layer_scope(config, layer, inner, sublayer)
-            for ours, theirs, kind in parts:
-                _add(names, "{}{}.{}".format(prefix, module, theirs), scope + "/" + ours, kind)
-    _add(names, prefix + POOLER[layout], "bert/pooler/dense", DENSE)
+            for module in modules:
+                ours, theirs = getattr(module, config.layout), getattr(module, family)
+                _add(names, prefix + place + "." + theirs, scope + "/" + ours, module.kind)
+    if has_pooler:
+        _add(names, prefix + POOLER[family], "bert/pooler/dense", DENSE)
     for head in heads:
-        names.update((theirs, ours) for ours, theirs in _head(config, head))
+        names.update((theirs, ours) for ours, theirs in _head(family, head))
     return names
 
 
-def _head(config, head):
-    return HEAD_NAMES[config.layout].get(head, CLASSIFIER)
+def _head(family, head):
+    return HEAD_NAMES[family].get(head, CLASSIFIER)
 
 
 def _add(names, module, scope, kind):
     names.update((module + "." + theirs, scope + "/" + ours) for ours, theirs in kind)
 
 
-def _layers(config):
-    """Yield (layer, inner, module) of each layer that is stored there."""
-    if config.layout == "albert_zh":
+def _layers(config, family):
+    """Yield (layer, inner, place) of each layer that is stored there."""
+    if family == "bert":
         for layer in range(config.num_hidden_layers):
             yield layer, 0, "encoder.layer.{}".format(layer)
         return
@@ -196,11 +246,12 @@ def num_groups(config):
 # ------------------------------------------------------------------------------------ weights
 
 
-def to_parameters(config, arrays):
+def to_parameters(config, family, arrays):
     """Return the parameters of a model there that computes what ours does.
 
     Args:
         config: `modeling.AlbertConfig`.
+        family: str, one of the `ARCHITECTURES` of its layout.
         arrays: dict of variable name to float array, the weights of one checkpoint.
 
     Returns:
@@ -209,17 +260,16 @@ def to_parameters(config, arrays):
     Raises:
         UserError: where there is no such model, or variables are missing or left over.
     """
-    check_exact(config)
+    check_exact(config, family)
     heads = inspection.find_heads(arrays)
     if heads not in CLASSES:
         raise UserError(
             "heads {}: neither those of pre-training (masked_lm and sentence_order) nor a "
             "classifier alone".format(", ".join(heads))
         )
-    names = parameter_names(config, heads)
+    names = parameter_names(config, family, heads, CLASSES[heads] != "ForMaskedLM")
     arrays = dict(arrays)
-    if config.layout == "google" and config.embedding_width == config.hidden_size:
-        # Without a projection here, with one there: the one that changes nothing.
+    if has_identity(config, family):
         arrays["bert/" + PROJECTION + "/kernel"] = np.eye(config.hidden_size, dtype=np.float32)
         arrays["bert/" + PROJECTION + "/bias"] = np.zeros(config.hidden_size, np.float32)
     factors = FACTORS if is_factorized(config) else ()
@@ -227,32 +277,34 @@ def to_parameters(config, arrays):
     parameters = {theirs: _turned(arrays[ours], ours) for theirs, ours in names.items()}
     if factors:
         words, projection = (arrays[name].astype(np.float64) for name in factors)
-        parameters[WORDS] = (words @ projection).astype(np.float32)  # [V, H]
-    return FAMILIES[PREFIXES[config.layout]] + CLASSES[heads], parameters
+        parameters[WORDS.format(family)] = (words @ projection).astype(np.float32)  # [V, H]
+    return FAMILIES[family] + CLASSES[heads], parameters
 
 
-def from_parameters(config, parameters, factors=None):
+def from_parameters(config, family, parameters, factors=None):
     """Return the weights of our model that computes what a model there does.
 
     Args:
         config: `modeling.AlbertConfig`, as `from_config` made it or, with `factors`, the original.
+        family: str, key of `FAMILIES`.
         parameters: dict of parameter name to array.
         factors: dict of the arrays of `FACTORS`, or None.
 
     Returns:
-        dict of variable name to array.
+        dict of variable name to array. A model that only fills masks has no pooler.
 
     Raises:
         UserError: where parameters are missing or left over, or differ though they are one here.
     """
-    parameters = with_prefix(config, without_copies(parameters))
-    heads = [
+    parameters = with_full_names(family, without_copies(parameters))
+    heads = tuple(
         head
         for head in inspection.HEADS
-        if any(theirs in parameters for _, theirs in _head(config, head))
-    ]
-    names = parameter_names(config, heads)
-    expected = set(names).union([WORDS] if is_factorized(config) else [])
+        if any(theirs in parameters for _, theirs in _head(family, head))
+    )
+    pooler = "{}.{}.weight".format(family, POOLER[family])
+    names = parameter_names(config, family, heads, heads != ("masked_lm",) or pooler in parameters)
+    expected = set(names).union([WORDS.format(family)] if is_factorized(config) else [])
     check_all_used(expected, parameters, "the folder")
     arrays = dict(factors or {})
     for theirs, ours in names.items():
@@ -263,12 +315,10 @@ def from_parameters(config, parameters, factors=None):
                 "parameter_sharing in the config".format(theirs)
             )
         arrays[ours] = array
-    return _without_identity(config, arrays)
+    return _without_identity(arrays) if has_identity(config, family) else arrays
 
 
-def _without_identity(config, arrays):
-    if config.layout != "google" or config.embedding_width != config.hidden_size:
-        return arrays
+def _without_identity(arrays):
     kernel, bias = (arrays.pop("bert/" + PROJECTION + "/" + part) for part in ("kernel", "bias"))
     if not np.array_equal(kernel, np.eye(len(kernel))) or bias.any():
         raise UserError(
@@ -295,9 +345,14 @@ def without_copies(parameters):
     return kept
 
 
-def with_prefix(config, parameters):
-    """Return parameters under full names: those of a model without any head lack the prefix."""
-    prefix = PREFIXES[config.layout] + "."
+def with_full_names(family, parameters):
+    """Return parameters under today's names; those of a model without heads lack the prefix."""
+    for old, new in OLD_ENDS.items():
+        parameters = {
+            name[: -len(old)] + new if name.endswith(old) else name: array
+            for name, array in parameters.items()
+        }
+    prefix = family + "."
     if any(name.startswith(prefix) for name in parameters):
         return parameters
     return {prefix + name: array for name, array in parameters.items()}
@@ -315,16 +370,22 @@ def check_all_used(expected, found, where):
             )
 
 
-def words_sha256(parameters):
+def words_sha256(family, parameters):
     """Return the hash of the word embeddings, which tells whether kept factors are still theirs."""
-    return hashlib.sha256(np.ascontiguousarray(parameters[WORDS]).tobytes()).hexdigest()
+    words = np.ascontiguousarray(parameters[WORDS.format(family)])
+    return hashlib.sha256(words.tobytes()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------ configs
 
 
-def check_exact(config):
-    """Raise UserError for a model that Hugging Face has no counterpart of."""
+def check_exact(config, family):
+    """Raise UserError for a model that an architecture of Hugging Face does not compute."""
+    if family not in ARCHITECTURES[config.layout]:
+        raise UserError(
+            "a model of layout {!r} is no {}: embeddings there are normalized after they are "
+            "projected to H, here before".format(config.layout, family)
+        )
     if config.ln_type == "preln":
         raise UserError(
             "ln_type 'preln' has no counterpart: the BERT and ALBERT of Hugging Face normalize "
@@ -333,11 +394,12 @@ def check_exact(config):
         )
 
 
-def to_config(config, class_name, labels=None, task=None):
+def to_config(config, family, class_name, labels=None, task=None):
     """Return the `config.json` of a model there, a dict.
 
     Args:
         config: `modeling.AlbertConfig`.
+        family: str, key of `FAMILIES`.
         class_name: str, as `to_parameters` returned it.
         labels: list of str, of a classifier, in the order of its outputs; None for another model.
         task: str, what the classifier was trained for.
@@ -357,7 +419,7 @@ def to_config(config, class_name, labels=None, task=None):
     made = {name: getattr(config, name) for name in same}
     made.update(
         architectures=[class_name],
-        model_type=PREFIXES[config.layout],
+        model_type=family,
         hidden_act=ACTIVATIONS[config.hidden_act],
         layer_norm_eps=LAYER_NORM_EPSILON,
         pad_token_id=0,
@@ -365,9 +427,10 @@ def to_config(config, class_name, labels=None, task=None):
         torch_dtype="float32",  # the same, for transformers before 4.56
         tie_word_embeddings=True,
     )
-    if config.layout == "google":
+    if family == "albert":
+        is_projected = not has_identity(config, family)
         made.update(
-            embedding_size=config.embedding_width,
+            embedding_size=config.embedding_width if is_projected else config.hidden_size,
             num_hidden_groups=num_groups(config),
             inner_group_num=config.inner_group_num,
             classifier_dropout_prob=CLASSIFIER_DROPOUT,
@@ -383,6 +446,14 @@ def to_config(config, class_name, labels=None, task=None):
     return made
 
 
+def family_of(values, source):
+    """Return the architecture of a config.json, a key of `FAMILIES`; raises UserError."""
+    family = values.get("model_type")
+    if family not in FAMILIES:
+        raise UserError("{}: model_type {!r}, not albert or bert".format(source, family))
+    return family
+
+
 def from_config(values, source):
     """Return the `modeling.AlbertConfig` of a model there.
 
@@ -395,9 +466,7 @@ def from_config(values, source):
     Raises:
         UserError: for another kind of model, and for what cannot be computed here.
     """
-    family = values.get("model_type")
-    if family not in FAMILIES:
-        raise UserError("{}: model_type {!r}, not albert or bert".format(source, family))
+    family = family_of(values, source)
     act = values.get("hidden_act")
     if act not in ACTIVATIONS_BACK:
         raise UserError(

@@ -3,9 +3,10 @@
     python benchmarks/conversions.py [--sizes=tiny,small,base,large]
 
 Random weights of each size go to Hugging Face and back. The last line is a JSON array of objects:
-layout, size, head, `there` and `back` (largest difference of any output, which is the model
-computed here beside the folder computed by transformers), and `same_bits`, whether the checkpoint
-that comes back is the one that went. Needs requirements-interop.txt.
+layout, architecture, size, head, `mb` of model.safetensors, `there` and `back` (largest difference
+of any output, which is the model computed here beside the folder computed by transformers), and
+`same_bits`, whether the checkpoint that comes back is the one that went. Needs
+requirements-interop.txt.
 """
 
 import argparse
@@ -22,8 +23,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 
 import convert_checkpoint
+import huggingface
 import modeling
-from pipeline import checkpoint, cli, weights
+from pipeline import checkpoint, cli, files, weights
 from pipeline.text_table import text_table
 
 CONFIGS = os.path.join(sys.path[0], "albert_config")
@@ -37,8 +39,15 @@ def main():
     parser.add_argument("--sizes", default="tiny,small,base")
     sizes = parser.parse_args().sizes.split(",")
     found = [
-        dict(layout=layout, size=size, head=head, **convert(LAYOUTS[layout].format(size), number))
-        for layout in LAYOUTS
+        dict(
+            layout=layout,
+            architecture=family,
+            size=size,
+            head=head,
+            **convert(LAYOUTS[layout].format(size), family, number),
+        )
+        for layout, families in huggingface.ARCHITECTURES.items()
+        for family in families
         for size in sizes
         for head, number in HEADS.items()
     ]
@@ -52,8 +61,8 @@ def shown(value):
     return "{:.1e}".format(value) if isinstance(value, float) else value
 
 
-def convert(name, num_labels):
-    """Send random weights there and back; returns the two differences and whether bits are same."""
+def convert(name, family, num_labels):
+    """Send random weights there and back; returns the size, both differences and `same_bits`."""
     config_file = os.path.join(CONFIGS, name)
     config = modeling.AlbertConfig.from_json_file(config_file)
     arrays = random_weights(config, num_labels)
@@ -65,6 +74,7 @@ def convert(name, num_labels):
         words = {
             "bert_config_file": config_file,
             "vocab_file": os.path.join(CONFIGS, "vocab.txt"),
+            "architecture": family,
         }
         argv = [name] + ["--{}={}".format(*item) for item in words.items()]
         args = cli.parse(convert_checkpoint.define_flags, argv)
@@ -73,10 +83,12 @@ def convert(name, num_labels):
             "back": convert_checkpoint.from_huggingface(args, [there], back),
         }
         again = weights.read(checkpoint.find_checkpoint(back))
+        mb = round(files.size(os.path.join(there, convert_checkpoint.WEIGHTS)) / 1e6)
     same = sorted(again) == sorted(arrays) and all(
         np.array_equal(again[name], arrays[name]) for name in arrays
     )
-    return dict({way: max(found.values()) for way, found in differences.items()}, same_bits=same)
+    largest = {way: max(found.values()) for way, found in differences.items()}
+    return dict(mb=mb, **largest, same_bits=same)
 
 
 def random_weights(config, num_labels):

@@ -47,37 +47,47 @@ def make(name, num_labels=None, **fields):
     return config, arrays
 
 
-def convert(config, arrays, labels=None):
+# (config, architecture): all that there are.
+WAYS = [
+    (name, family)
+    for name in sorted(CONFIGS)
+    for family in huggingface.ARCHITECTURES[CONFIGS[name]["layout"]]
+]
+
+
+def convert(config, arrays, labels=None, family=None):
     """Return config.json, parameters and factors of the folder that would be written."""
-    class_name, parameters = huggingface.to_parameters(config, arrays)
+    family = family or huggingface.ARCHITECTURES[config.layout][0]
+    class_name, parameters = huggingface.to_parameters(config, family, arrays)
     is_factorized = huggingface.is_factorized(config)
     factors = {name: arrays[name] for name in huggingface.FACTORS} if is_factorized else None
-    return huggingface.to_config(config, class_name, labels), parameters, factors
+    return huggingface.to_config(config, family, class_name, labels), parameters, factors
 
 
 @pytest.mark.parametrize("num_labels", [None, 3])
-@pytest.mark.parametrize("name", sorted(CONFIGS))
-def test_same_outputs_there_and_every_bit_back(name, num_labels):
+@pytest.mark.parametrize("name, family", WAYS)
+def test_same_outputs_there_and_every_bit_back(name, family, num_labels):
     config, arrays = make(name, num_labels)
-    theirs, parameters, factors = convert(config, arrays)
+    theirs, parameters, factors = convert(config, arrays, family=family)
+    assert theirs["model_type"] == family
     inputs = convert_checkpoint.fixed_inputs(config)
     expected = Model(theirs, parameters)(*inputs)
     found = convert_checkpoint.our_logits(config, arrays, inputs)
     assert sorted(found) == sorted(expected)
     for head, logits in found.items():
         np.testing.assert_allclose(logits, expected[head], atol=2e-5)
-    back = huggingface.from_parameters(config, parameters, factors)
+    back = huggingface.from_parameters(config, family, parameters, factors)
     assert sorted(back) == sorted(arrays)
     for variable, array in arrays.items():
         np.testing.assert_array_equal(back[variable], array)
 
 
-@pytest.mark.parametrize("name", sorted(CONFIGS))
-def test_without_our_config_the_model_is_still_the_same(name):
+@pytest.mark.parametrize("name, family", WAYS)
+def test_without_our_config_the_model_is_still_the_same(name, family):
     config, arrays = make(name)
-    theirs, parameters, _ = convert(config, arrays)
+    theirs, parameters, _ = convert(config, arrays, family=family)
     foreign = huggingface.from_config(theirs, "config.json")
-    back = huggingface.from_parameters(foreign, parameters)
+    back = huggingface.from_parameters(foreign, family, parameters)
     inputs = convert_checkpoint.fixed_inputs(config)
     expected = convert_checkpoint.our_logits(config, arrays, inputs)
     for head, logits in convert_checkpoint.our_logits(foreign, back, inputs).items():
@@ -89,7 +99,7 @@ def test_layers_that_share_here_must_be_equal_there():
     _, parameters, factors = convert(config, arrays)
     parameters["bert.encoder.layer.2.output.dense.bias"] = np.ones(12, np.float32)
     with pytest.raises(UserError, match="layer.2.output.dense.bias is not equal"):
-        huggingface.from_parameters(config, parameters, factors)
+        huggingface.from_parameters(config, "bert", parameters, factors)
 
 
 def test_tied_parameters_may_be_there_and_must_be_equal():
@@ -99,42 +109,88 @@ def test_tied_parameters_may_be_there_and_must_be_equal():
     parameters["predictions.decoder.weight"] = words.copy()
     parameters["predictions.decoder.bias"] = parameters["predictions.bias"].copy()
     parameters["albert.embeddings.position_ids"] = np.arange(16)[np.newaxis]
-    huggingface.from_parameters(config, parameters)
+    huggingface.from_parameters(config, "albert", parameters)
     parameters["predictions.decoder.weight"][3] += 1
     with pytest.raises(UserError, match="predictions.decoder.weight is not .*word_embeddings"):
-        huggingface.from_parameters(config, parameters)
+        huggingface.from_parameters(config, "albert", parameters)
 
 
 def test_a_model_without_heads_and_prefix():
     config, arrays = make("google")
     body = {name: array for name, array in arrays.items() if name.startswith("bert/")}
-    class_name, parameters = huggingface.to_parameters(config, body)
+    class_name, parameters = huggingface.to_parameters(config, "albert", body)
     assert class_name == "AlbertModel"
     bare = {name[len("albert.") :]: array for name, array in parameters.items()}
-    assert sorted(huggingface.from_parameters(config, bare)) == sorted(body)
+    assert sorted(huggingface.from_parameters(config, "albert", bare)) == sorted(body)
 
 
 def test_layernorm_before_sublayers_is_refused_with_the_reason():
     config, arrays = make("albert_zh", ln_type="preln")
-    with pytest.raises(UserError, match="'preln' has no counterpart.*normalize"):
-        huggingface.to_parameters(config, arrays)
+    for family in huggingface.FAMILIES:
+        with pytest.raises(UserError, match="'preln' has no counterpart.*normalize"):
+            huggingface.to_parameters(config, family, arrays)
+
+
+def test_the_google_layout_is_no_bert():
+    config, arrays = make("google")
+    with pytest.raises(UserError, match="layout 'google' is no bert: .* after they are projected"):
+        huggingface.to_parameters(config, "bert", arrays)
+
+
+def test_an_albert_stores_shared_layers_once():
+    config, arrays = make("albert_zh")
+    numbers = {
+        family: sum(array.size for array in convert(config, arrays, family=family)[1].values())
+        for family in huggingface.FAMILIES
+    }
+    layer = sum(x.size for name, x in arrays.items() if "/layer_shared/" in name)
+    identity = config.hidden_size * (config.hidden_size + 1)
+    assert (
+        numbers["bert"] - numbers["albert"] == (SMALL["num_hidden_layers"] - 1) * layer - identity
+    )
+
+
+@pytest.mark.parametrize("name, family", [("google", "albert"), ("bert", "bert")])
+def test_what_only_fills_masks_and_has_old_names(name, family):
+    config, arrays = make(name)
+    for variable in list(arrays):
+        if "pooler" in variable or "seq_relationship" in variable:
+            del arrays[variable]
+    class_name, parameters = huggingface.to_parameters(config, family, arrays)
+    assert class_name.endswith("ForMaskedLM")
+    old = {
+        name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): array
+        for name, array in parameters.items()
+    }
+    back = huggingface.from_parameters(config, family, old)
+    assert sorted(back) == sorted(arrays)
+    inputs = convert_checkpoint.fixed_inputs(config)
+    assert "masked_lm" in convert_checkpoint.our_logits(config, back, inputs)
+
+
+def test_a_projection_that_was_trained_there_is_not_thrown_away():
+    config, arrays = make("albert_zh")
+    _, parameters, factors = convert(config, arrays, family="albert")
+    parameters["albert.encoder.embedding_hidden_mapping_in.bias"][3] = 1e-3
+    with pytest.raises(UserError, match="projects 12 to 12: there is no such projection"):
+        huggingface.from_parameters(config, "albert", parameters, factors)
 
 
 @pytest.mark.parametrize("extra", ["bert/encoder/layer_9/odd/bias", "bert/odd"])
 def test_nothing_is_left_over_or_missing(extra):
     config, arrays = make("google")
     with pytest.raises(UserError, match="has, unknown to this config, 1 names, " + extra):
-        huggingface.to_parameters(config, dict(arrays, **{extra: np.ones(2)}))
+        huggingface.to_parameters(config, "albert", dict(arrays, **{extra: np.ones(2)}))
     del arrays["bert/pooler/dense/bias"]
     with pytest.raises(UserError, match="lacks 1 names, bert/pooler/dense/bias"):
-        huggingface.to_parameters(config, arrays)
+        huggingface.to_parameters(config, "albert", arrays)
 
 
 def test_heads_that_no_class_has():
     config, arrays = make("google")
     arrays["output_weights"], arrays["output_bias"] = np.ones([2, 12]), np.ones(2)
     with pytest.raises(UserError, match="heads masked_lm, sentence_order, classifier"):
-        huggingface.to_parameters(config, arrays)
+        huggingface.to_parameters(config, "albert", arrays)
 
 
 @pytest.mark.parametrize(
