@@ -23,7 +23,7 @@ import modeling
 import predictor
 import text_ops
 import tokenization
-from pipeline import checkpoint, features, files, tasks
+from pipeline import checkpoint, features, files, inspection, tasks
 from pipeline.errors import UserError
 
 FORMATS = ("saved_model", "tflite", "onnx")
@@ -286,8 +286,8 @@ def _classify(model, inputs, _):
 
 
 def _has_masked_lm_head(prefix):
-    names = checkpoint.read_shapes(prefix)
-    return any(name.endswith("cls/predictions/output_bias") for name in names)
+    names = map(checkpoint.rename, checkpoint.read_shapes(prefix))
+    return "masked_lm" in inspection.find_heads(set(names))
 
 
 def _fill_mask(model, inputs, options):

@@ -278,7 +278,7 @@ def to_parameters(config, family, arrays):
     if factors:
         words, projection = (arrays[name].astype(np.float64) for name in factors)
         parameters[WORDS.format(family)] = (words @ projection).astype(np.float32)  # [V, H]
-    return FAMILIES[family] + CLASSES[heads], parameters
+    return class_name(family, heads), parameters
 
 
 def from_parameters(config, family, parameters, factors=None):
@@ -394,14 +394,19 @@ def check_exact(config, family):
         )
 
 
-def to_config(config, family, class_name, labels=None, task=None):
+def class_name(family, heads):
+    """Return the name of the class there of a model with some heads, a key of `CLASSES`."""
+    return FAMILIES[family] + CLASSES[heads]
+
+
+def to_config(config, family, name, labels=(), task=None):
     """Return the `config.json` of a model there, a dict.
 
     Args:
         config: `modeling.AlbertConfig`.
         family: str, key of `FAMILIES`.
-        class_name: str, as `to_parameters` returned it.
-        labels: list of str, of a classifier, in the order of its outputs; None for another model.
+        name: str, of the class there.
+        labels: sequence of str, of a classifier, in the order of its outputs.
         task: str, what the classifier was trained for.
     """
     same = (
@@ -418,7 +423,7 @@ def to_config(config, family, class_name, labels=None, task=None):
     )
     made = {name: getattr(config, name) for name in same}
     made.update(
-        architectures=[class_name],
+        architectures=[name],
         model_type=family,
         hidden_act=ACTIVATIONS[config.hidden_act],
         layer_norm_eps=LAYER_NORM_EPSILON,
@@ -437,7 +442,7 @@ def to_config(config, family, class_name, labels=None, task=None):
         )
     else:
         made.update(classifier_dropout=CLASSIFIER_DROPOUT)
-    if labels is not None:
+    if labels:
         made.update(
             id2label={str(i): label for i, label in enumerate(labels)},
             label2id={label: i for i, label in enumerate(labels)},

@@ -197,11 +197,9 @@ def create_train_op(
         gradients = [tf.tpu.cross_replica_sum(gradient) for gradient in gradients]
 
     def reduce_and_update(strategy, gradients):
-        total = tf.distribute.ReduceOp.SUM
-        gradients = strategy.extended.batch_reduce_to(total, list(zip(gradients, variables)))
+        pairs = _summed_over_replicas(strategy, gradients, variables)
 
         def update():
-            pairs = list(zip(gradients, variables))
             return _update(strategy, optimizer, pairs, global_step, config.clip_norm, loss_scale)
 
         is_one_device = strategy.num_replicas_in_sync == 1  # as a compiled program is
@@ -212,6 +210,13 @@ def create_train_op(
     scalars, watched = replica.merge_call(reduce_and_update, args=(gradients,))
     rate = {"learning_rate": learning_rate}
     return TrainOp(scalars["grad_norm"].op, sums, dict(rate, **scalars), dict(rate, **watched))
+
+
+def _summed_over_replicas(strategy, gradients, variables):
+    """Return pairs of gradient and variable, as an optimizer takes them."""
+    total = tf.distribute.ReduceOp.SUM
+    gradients = strategy.extended.batch_reduce_to(total, list(zip(gradients, variables)))
+    return list(zip(gradients, variables))
 
 
 def _accumulated_gradients(forward, num_micro_batches, variables, loss_scale, compiled):

@@ -24,7 +24,7 @@ from absl import logging
 
 import modeling
 import tokenization
-from pipeline import checkpoint, model_folder, tasks, training
+from pipeline import checkpoint, model_folder, run_folder, tasks
 from pipeline.errors import UserError
 from pipeline.features import encode_examples
 
@@ -60,7 +60,7 @@ class Predictor:
     def __init__(self, model_dir, checkpoint_path=None, max_seq_length=None, batch_size=BATCH_SIZE):
         found = model_folder.read(model_dir)
         source = os.path.join(model_dir, model_folder.DESCRIPTION)
-        prefix = checkpoint.find_checkpoint(checkpoint_path or _preferred(model_dir))
+        prefix = run_folder.find_best(checkpoint_path or model_dir)
         if "output_weights" not in checkpoint.read_shapes(prefix):
             raise UserError("{} holds no classifier (no variable output_weights)".format(prefix))
         model_folder.check_labels(found.labels, prefix)
@@ -199,11 +199,6 @@ class Predictor:
                 total,
                 self.max_seq_length,
             )
-
-
-def _preferred(model_dir):
-    best = os.path.join(model_dir, training.BEST)
-    return best if tf.train.latest_checkpoint(best) else model_dir
 
 
 def _session_config():

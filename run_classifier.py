@@ -25,6 +25,7 @@ from pipeline import (
     predictions,
     preflight,
     results,
+    run_folder,
     runs,
     scores,
     signals,
@@ -156,16 +157,16 @@ def train(plan, run, runner, end):
     """Train in the folder of a run, with evaluations on the way if there are to be any."""
     args = plan.args
     if runner.is_chief:
-        model_folder.write(
-            run.folder,
-            plan.config.to_dict(),
-            plan.task.name,
-            plan.task.labels,
-            args.max_seq_length,
-            args.vocab_file,
-            args.do_lower_case,
-            args.spm_model_file,
+        made = model_folder.ModelFolder(
+            task=plan.task.name,
+            labels=plan.task.labels,
+            max_seq_length=args.max_seq_length,
+            config=plan.config.to_dict(),
+            vocab_file=args.vocab_file,
+            do_lower_case=args.do_lower_case,
+            spm_model_file=args.spm_model_file,
         )
+        model_folder.write(run.folder, made)
     evaluation = args.do_eval and training.Evaluation(
         lambda: evaluate(plan, runner),
         plan.eval_every_steps,
@@ -188,7 +189,7 @@ def evaluate(plan, runner):
     latest = tf.train.latest_checkpoint(runner.model_dir)
     _, found = score(plan, runner, "dev", latest)
     numbers = {name: value for name, value in found.items() if isinstance(value, float)}
-    found = dict(named("dev", numbers), global_step=checkpoint.step_of(latest))
+    found = dict(named("dev", numbers), global_step=run_folder.step_of(latest))
     training.write_curves(runner.model_dir, found)
     return found
 
@@ -218,7 +219,7 @@ def named(split, found):
 
 def report(plan, run, runner, split, description):
     """Score a split with the best checkpoint of a run, and write all that is to be known of it."""
-    path = training.best_checkpoint(run.folder) or tf.train.latest_checkpoint(run.folder)
+    path = run_folder.best_checkpoint(run.folder) or tf.train.latest_checkpoint(run.folder)
     probabilities, found = score(plan, runner, split, path)
     scored = path or plan.starts[run.folder].checkpoint
     description["scored"] = results.describe_checkpoint(scored)
@@ -229,7 +230,7 @@ def report(plan, run, runner, split, description):
         tables = scores.class_tables(found)
     metrics = named(split, found)
     if split == "dev":
-        metrics["global_step"] = checkpoint.step_of(path) if path else 0
+        metrics["global_step"] = run_folder.step_of(path) if path else 0
     results.write(run.folder, description, PREFIXES[split] + "_results", metrics, tables)
     if split == "test":
         table = os.path.join(run.folder, PREDICTIONS)
@@ -357,7 +358,7 @@ def look_at_devices(plan):
 
 
 def look_at_starts(plan):
-    """Find out what every run starts from; sets `starts` (folder -> `checkpoint.Start`).
+    """Find out what every run starts from; sets `starts` (folder -> `run_folder.Start`).
 
     Raises:
         UserError: if there is nothing to evaluate, if it holds no classifier, and where one of

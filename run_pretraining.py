@@ -13,7 +13,6 @@ from absl import flags
 import modeling
 import optimization
 from pipeline import (
-    checkpoint,
     cli,
     devices,
     estimator,
@@ -23,6 +22,7 @@ from pipeline import (
     preflight,
     records,
     results,
+    run_folder,
     signals,
     training,
 )
@@ -255,7 +255,7 @@ def make_input_fn(args, files, training):
         training,
         seed=args.random_seed,
         batch_size=args.train_batch_size,
-        first_example=lambda: checkpoint.latest_step(args.output_dir) * args.train_batch_size,
+        first_example=lambda: run_folder.latest_step(args.output_dir) * args.train_batch_size,
         folder=args.output_dir,
         settings=records.input_settings(args),
     )

@@ -141,9 +141,12 @@ def _common_flags():
 def _default_and_help(flag):
     default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
     default = "" if default in (None, "") else "`{}`".format(default)
+    if any("must have a value" in str(check.message) for check in flag.validators):
+        default = "**needed**"
     choices = getattr(flag.parser, "enum_values", None)
     if choices:  # absl puts them before the help, as <a|b>
-        return "{} of {}".format(default, ", ".join(choices)), flag.help.partition(">: ")[2]
+        shown = "{} of {}".format(default or "one", ", ".join(choices))
+        return shown, flag.help.partition(">: ")[2]
     return default, flag.help
 
 

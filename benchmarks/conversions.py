@@ -24,6 +24,7 @@ import numpy as np
 
 import convert_checkpoint
 import huggingface
+import huggingface_folder
 import modeling
 from pipeline import checkpoint, cli, files, weights
 from pipeline.text_table import text_table
@@ -83,7 +84,7 @@ def convert(name, family, num_labels):
             "back": convert_checkpoint.from_huggingface(args, [there], back),
         }
         again = weights.read(checkpoint.find_checkpoint(back))
-        mb = round(files.size(os.path.join(there, convert_checkpoint.WEIGHTS)) / 1e6)
+        mb = round(files.size(os.path.join(there, huggingface_folder.WEIGHTS)) / 1e6)
     same = sorted(again) == sorted(arrays) and all(
         np.array_equal(again[name], arrays[name]) for name in arrays
     )

@@ -140,9 +140,8 @@ def ours(args):
             modeling.classification_head(model, len(LABELS))
             session.run(tf.global_variables_initializer())
             tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"))
-        model_folder.write(
-            folder, config.to_dict(), "sentence_pair", LABELS, MAX_SEQ_LENGTH, VOCABULARY
-        )
+        described = ("sentence_pair", LABELS, MAX_SEQ_LENGTH, config.to_dict(), VOCABULARY)
+        model_folder.write(folder, model_folder.ModelFolder(*described))
         model = predictor.Predictor(folder)
     return lambda a, b: model.predict([(a, b)])[0]["label"]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from pipeline import checkpoint
+from pipeline import run_folder
 from pipeline.errors import UserError
 
 # Seconds that a worker waits for the chief to save what both have trained.
@@ -117,7 +117,7 @@ class Runner:
     def _await_checkpoint(self, step):
         """Wait until the step is saved: who starts from an older one leaves the others."""
         end = time.time() + PATIENCE
-        while checkpoint.latest_step(self.model_dir) < step:
+        while run_folder.latest_step(self.model_dir) < step:
             if time.time() > end:
                 raise UserError(
                     "no checkpoint of step {} in --output_dir={} after {} minutes: all machines "

@@ -341,9 +341,17 @@ def free_host_memory(read=None):
             limit, used, statistics = [read(name.format(path.rstrip("/"))) or "" for name in names]
             if limit.strip().isdigit() and used.strip().isdigit():
                 # The cache of files counts as used, but is given back.
-                cache = re.search(r"^(?:total_)?inactive_file (\d+)", statistics, re.MULTILINE)
-                free.append(int(limit) - int(used) + (int(cache.group(1)) if cache else 0))
+                free.append(int(limit) - int(used) + _inactive_file(statistics))
     return max(0, min(free))
+
+
+def _inactive_file(statistics):
+    """Return the bytes in a memory.stat: of the whole tree below a group, where both are told."""
+    for name in ("total_inactive_file", "inactive_file"):
+        found = re.search(r"^{} (\d+)".format(name), statistics, re.MULTILINE)
+        if found:
+            return int(found.group(1))
+    return 0
 
 
 def _read(path):

@@ -58,7 +58,6 @@ class RunSettings(NamedTuple):
     allow_vocab_resize: bool
     train_batch_size: int
     eval_batch_size: int
-    predict_batch_size: int
     save_checkpoints_steps: int
     keep_checkpoint_max: int
     iterations_per_loop: int
@@ -75,12 +74,14 @@ class RunSettings(NamedTuple):
     gcp_project: Optional[str]
     master: Optional[str]
     num_tpu_cores: int
+    predict_batch_size: Optional[int] = None  # of a script that does not predict
 
 
-def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_batch_size=8):
+def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_batch_size=None):
     """Define the flags behind `RunSettings`; the batch sizes are the script's defaults.
 
-    Where `train_batch_size` is None, the script has to find one.
+    Where `train_batch_size` is None, the script has to find one; where `predict_batch_size` is, it
+    does not predict.
     """
     options = {"flag_values": flag_values}
     _define_start_flags(flag_values)
@@ -94,13 +95,14 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     flags.DEFINE_integer(
         "eval_batch_size", eval_batch_size, "Examples an evaluation step.", lower_bound=1, **options
     )
-    flags.DEFINE_integer(
-        "predict_batch_size",
-        predict_batch_size,
-        "Examples a prediction step.",
-        lower_bound=1,
-        **options,
-    )
+    if predict_batch_size:
+        flags.DEFINE_integer(
+            "predict_batch_size",
+            predict_batch_size,
+            "Examples a prediction step.",
+            lower_bound=1,
+            **options,
+        )
     flags.DEFINE_integer(
         "save_checkpoints_steps",
         1000,
@@ -191,7 +193,8 @@ def run_settings(args):
     Raises:
         UserError: for devices that are not there, a TPU without a name or with local paths.
     """
-    settings = RunSettings(**{name: getattr(args, name) for name in RunSettings._fields})
+    given = {name: getattr(args, name) for name in RunSettings._fields if name in args}
+    settings = RunSettings(**given)
     devices.check(settings)
     if settings.use_tpu and not (settings.tpu_name or settings.master):
         raise UserError(

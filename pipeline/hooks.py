@@ -6,7 +6,7 @@ import time
 
 import tensorflow.compat.v1 as tf
 
-from pipeline import checkpoint
+from pipeline import run_folder
 from pipeline.errors import UserError
 
 
@@ -124,7 +124,7 @@ class DivergenceGuard(tf.train.SessionRunHook):
         raise UserError(
             "training diverged at step {} ({}): lower --learning_rate or raise --num_warmup_steps; "
             "nothing is overwritten, and the same --output_dir goes on from the last good "
-            "checkpoint, {}".format(step, what, checkpoint.go_back(self._model_dir, last_good))
+            "checkpoint, {}".format(step, what, run_folder.go_back(self._model_dir, last_good))
         )
 
 
@@ -166,7 +166,7 @@ class CheckpointHook(tf.train.SessionRunHook):
 
     def _save(self, session, step):
         self._check(session, step)
-        prefix = os.path.join(self._model_dir, checkpoint.BASENAME)
+        prefix = os.path.join(self._model_dir, run_folder.BASENAME)
         [saver] = tf.get_collection(tf.GraphKeys.SAVERS)
         try:
             saver.save(session, prefix, global_step=step, write_meta_graph=False)

@@ -4,6 +4,7 @@
     classifier.json    of a fine-tuned one: task, labels, length, config, which vocabulary
     vocab.txt          copy of its WordPiece vocabulary, or
     spiece.model       copy of its SentencePiece model
+    best/              the best checkpoint of the run, and best.json
 
 So the folder can be moved, and predicts without the flags that it was trained with. And what the
 variables of a checkpoint do not tell can be held against what is said beside it.
@@ -11,14 +12,15 @@ variables of a checkpoint do not tell can be held against what is said beside it
 
 import json
 import os
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence
 
 from absl import logging
 
-from pipeline import files, training
+from pipeline import files
 from pipeline.errors import UserError
 
 DESCRIPTION, CONFIG = "classifier.json", "albert_config.json"
+BEST = "best"
 WORDPIECE, SENTENCEPIECE = "vocab.txt", "spiece.model"
 NAMES = (DESCRIPTION, CONFIG, WORDPIECE, SENTENCEPIECE)
 # Field of the description -> its type.
@@ -42,52 +44,37 @@ class ModelFolder(NamedTuple):
     """What a folder says of the model in it."""
 
     task: str
-    labels: Tuple[str, ...]  # in the order of the classifier's outputs
+    labels: Sequence[str]  # in the order of the classifier's outputs
     max_seq_length: int
-    do_lower_case: bool
     config: Dict[str, object]  # fields of the model's config
-    vocab_file: Optional[str]  # path of the copy, if it is a WordPiece vocabulary
-    spm_model_file: Optional[str]  # path of the copy, if it is a SentencePiece model
+    vocab_file: Optional[str] = None  # path of the WordPiece vocabulary, if it has one
+    do_lower_case: bool = True
+    spm_model_file: Optional[str] = None  # path of the SentencePiece model, if it has one
 
 
-def write(
-    folder,
-    config,
-    task_name,
-    labels,
-    max_seq_length,
-    vocab_file=None,
-    do_lower_case=True,
-    spm_model_file=None,
-):
+def write(folder, model):
     """Write what `read` needs, each file by rename; warns of what a folder said otherwise before.
 
     Args:
         folder: str, made where it is missing.
-        config: dict that json can write, the fields of the model's config.
-        task_name: str.
-        labels: list of str, in the order of the classifier's outputs.
-        max_seq_length: int.
-        vocab_file: str, a WordPiece vocabulary; not read if `spm_model_file` is given.
-        do_lower_case: bool, what the tokenizer was given.
-        spm_model_file: str, a SentencePiece model, or None.
+        model: `ModelFolder`; its vocabulary is copied, the SentencePiece model if there are both.
 
     Raises:
         UserError: where a file cannot be written.
     """
-    name = SENTENCEPIECE if spm_model_file else WORDPIECE
-    with files.open_file(spm_model_file or vocab_file) as stream:
+    name = SENTENCEPIECE if model.spm_model_file else WORDPIECE
+    with files.open_file(model.spm_model_file or model.vocab_file) as stream:
         vocabulary = stream.read()
     with files.WholeFile(os.path.join(folder, name)) as whole:
         whole.write(vocabulary)
     description = {
-        "task": task_name,
-        "labels": list(labels),
-        "max_seq_length": max_seq_length,
-        "do_lower_case": do_lower_case,
+        "task": model.task,
+        "labels": list(model.labels),
+        "max_seq_length": model.max_seq_length,
+        "do_lower_case": model.do_lower_case,
         "vocabulary": name,
         "vocabulary_sha256": files.sha256(os.path.join(folder, name)),
-        "config": config,
+        "config": model.config,
     }
     path = os.path.join(folder, DESCRIPTION)
     if files.exists(path):
@@ -155,7 +142,7 @@ def find(prefix, name):
         name: str, of the file.
     """
     folder = os.path.dirname(prefix)
-    if os.path.basename(folder) == training.BEST:
+    if os.path.basename(folder) == BEST:
         folder = os.path.dirname(folder)
     path = os.path.join(folder, name)
     return path if files.exists(path) else None

@@ -1,4 +1,4 @@
-"""Predictions written for people, and as a benchmark wants them."""
+"""Probabilities of a split, and predictions written for people and as CLUE wants them."""
 
 import json
 import os

@@ -18,7 +18,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 from absl import logging as absl_logging
 
-from pipeline import checkpoint, devices, estimator, files, manifest, model_folder
+from pipeline import checkpoint, devices, estimator, files, manifest, model_folder, run_folder
 from pipeline.errors import UserError
 
 FAILED_STATUS = 2
@@ -291,8 +291,8 @@ def look_at_start(plan):
 
 
 def find_start(plan, folder):
-    """Return the `checkpoint.Start` of the run in a folder. Needs `settings`."""
-    return checkpoint.find_start(
+    """Return the `run_folder.Start` of the run in a folder. Needs `settings`."""
+    return run_folder.find_start(
         folder,
         plan.settings.init_checkpoint,
         plan.args.do_train,
@@ -305,7 +305,7 @@ def compare_start(plan, start, folder, new_variables=None):
 
     Args:
         plan: `Plan` with `settings`, `config`, `shapes` and `slot_names`.
-        start: `checkpoint.Start`.
+        start: `run_folder.Start`.
         folder: str, of the run.
         new_variables: str, pattern of the variables that a checkpoint of another run need not
             have, or None.

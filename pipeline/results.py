@@ -66,7 +66,7 @@ def describe(script, args, start, **inputs):
     Args:
         script: str, name of the entry script.
         args: the parsed `FlagValues`.
-        start: `checkpoint.Start`.
+        start: `run_folder.Start`.
         **inputs: what it reads: name to list of paths.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from pipeline import bucketing, checkpoint, data_checks, files, model_folder, record_index, tasks
+from pipeline import bucketing, data_checks, files, model_folder, record_index, run_folder, tasks
 from pipeline.errors import UserError
 from pipeline.features import Features, cached_features, measure_lengths
 
@@ -107,7 +107,7 @@ def training_input_fn(plan, run):
         shuffle_buffer=None,
         batch_size=plan.settings.train_batch_size,
     )
-    is_resumed = checkpoint.latest_step(run.folder) > 0
+    is_resumed = run_folder.latest_step(run.folder) > 0
     record_index.remember_order(run.folder, order, is_resumed)
     return _input_fn(
         plan,
@@ -115,7 +115,7 @@ def training_input_fn(plan, run):
         training=True,
         seed=run.seed,
         batch_size=plan.settings.train_batch_size,
-        first_step=lambda: checkpoint.latest_step(run.folder),
+        first_step=lambda: run_folder.latest_step(run.folder),
     )
 
 

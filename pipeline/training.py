@@ -9,10 +9,9 @@ from typing import Callable, NamedTuple
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from pipeline import checkpoint, files, hooks
+from pipeline import files, hooks, model_folder, run_folder
 from pipeline.errors import UserError
 
-BEST = "best"  # Folder in output_dir; also the name of the JSON file in it.
 HISTORY = "eval_history.jsonl"
 
 
@@ -109,7 +108,7 @@ def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluat
     """
     folder = runner.model_dir
     with _owned_folder(runner):
-        step = checkpoint.latest_step(folder)
+        step = run_folder.latest_step(folder)
         every = evaluation.every_steps if evaluation else 0
         seen = read_history(folder, step)
         while step < max_steps:
@@ -129,7 +128,7 @@ def _owned_folder(runner):
         if runner.is_chief:
             if files.is_local(runner.model_dir):
                 stack.enter_context(files.locked_folder(runner.model_dir))
-            checkpoint.remove_unfinished(runner.model_dir)
+            run_folder.remove_unfinished(runner.model_dir)
         yield
 
 
@@ -172,11 +171,6 @@ def write_curves(folder, results):
         writer.add_summary(tf.Summary(value=values), results["global_step"])
 
 
-def best_checkpoint(folder):
-    """Return the prefix of the best checkpoint of a run, or None where none was kept."""
-    return tf.train.latest_checkpoint(os.path.join(folder, BEST))
-
-
 def _evaluate(runner, evaluation):
     if not runner.is_chief:  # which evaluates meanwhile
         return None
@@ -185,9 +179,9 @@ def _evaluate(runner, evaluation):
     step, value = results["global_step"], results[evaluation.metric]
     best = _read_best(folder)
     if evaluation.score(results) > (evaluation.score(best) if best else -math.inf):
-        checkpoint.copy(tf.train.latest_checkpoint(folder), os.path.join(folder, BEST))
+        run_folder.copy(tf.train.latest_checkpoint(folder), os.path.join(folder, model_folder.BEST))
         text = json.dumps({"global_step": step, evaluation.metric: value}, indent=2) + "\n"
-        files.write_text(os.path.join(folder, BEST, BEST + ".json"), text)
+        files.write_text(os.path.join(folder, model_folder.BEST, model_folder.BEST + ".json"), text)
         tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
     lines = list(read_history(folder, step - 1).values()) + [results]
     # Last of all: an evaluation that is not in the history is made again.
@@ -197,7 +191,7 @@ def _evaluate(runner, evaluation):
 
 
 def _read_best(folder):
-    path = os.path.join(folder, BEST, BEST + ".json")
+    path = os.path.join(folder, model_folder.BEST, model_folder.BEST + ".json")
     if not files.exists(path):
         return None
     with files.open_file(path) as stream:

@@ -21,17 +21,15 @@ def read(prefix):
         prefix: str.
 
     Returns:
-        dict of variable name to array, sorted by name.
+        dict of variable name, as the model has it, to array; sorted by the stored name.
 
     Raises:
         UserError: where the checkpoint is damaged.
     """
-    damage = checkpoint.find_damage(prefix)
-    if damage:
-        raise UserError("{} is damaged ({}): fetch or make it again".format(prefix, damage))
+    checkpoint.check_whole(prefix)
     reader = tf.train.load_checkpoint(prefix)
     names = weight_names(reader.get_variable_to_shape_map())
-    return {name: reader.get_tensor(name) for name in names}
+    return {checkpoint.rename(name): reader.get_tensor(name) for name in names}
 
 
 def weight_names(names):
@@ -100,17 +98,17 @@ def fit(shapes, prefix, output_dir, allow_vocab_resize=False):
         return prefix
     arrays = read(prefix)
     rng = np.random.RandomState(0)
-    for stored, name in sorted(resized.items()):
+    for name in sorted(resized.values()):
         number = shapes[name][0]
         tf.logging.warning(
             "%s: %s has %d rows, the model's %d: %s",
             prefix,
             name,
-            len(arrays[stored]),
+            len(arrays[name]),
             number,
-            "the last are left out" if number < len(arrays[stored]) else "the new are random",
+            "the last are left out" if number < len(arrays[name]) else "the new are random",
         )
-        arrays[stored] = _with_rows(arrays[stored], number, rng)
+        arrays[name] = _with_rows(arrays[name], number, rng)
     target = os.path.join(output_dir, FITTED, os.path.basename(prefix))
     write(target, arrays)
     return target

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TF_CPP_MIN_LOG_LEVEL=2
 
 TESTS=(
-  tests/test_{modeling,lamb_optimizer,optimization,precision,record_order,checkpoint,whole_path}.py
+  tests/test_{modeling,lamb_optimizer,optimization,precision,record_order,checkpoint,run_folder,whole_path}.py
 )
 
 status=0

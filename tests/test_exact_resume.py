@@ -13,7 +13,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
-from pipeline import checkpoint, examples, record_index, records
+from pipeline import examples, record_index, records, run_folder
 
 SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
 
@@ -97,10 +97,10 @@ def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
     output = workspace / "killed"
     moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
     for _ in range(int(os.environ.get("KILLS", "2"))):
-        before = checkpoint.latest_step(str(output))
+        before = run_folder.latest_step(str(output))
         process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
         try:
-            while checkpoint.latest_step(str(output)) == before and process.poll() is None:
+            while run_folder.latest_step(str(output)) == before and process.poll() is None:
                 time.sleep(0.01)
             time.sleep(moments.random() * 0.5)
             assert process.poll() is None, "the run ended before it was killed"
@@ -108,6 +108,6 @@ def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
             process.send_signal(signal.SIGKILL)
             process.wait()
     assert (output / record_index.CACHE_NAME).exists()
-    assert 0 < checkpoint.latest_step(str(output)) < STEPS
+    assert 0 < run_folder.latest_step(str(output)) < STEPS
     subprocess.run(argv, cwd=str(root), stderr=subprocess.DEVNULL, check=True)
     assert_same_bits(output, uninterrupted)

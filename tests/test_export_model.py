@@ -313,9 +313,10 @@ def test_raw_text_needs_wordpiece(tmp_path):
     helpers.write_config(tmp_path, size, LENGTH)
     config = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))
     out = tmp_path / "out"
-    model_folder.write(
-        str(out), config.to_dict(), "sentence", LABELS, LENGTH, spm_model_file=str(path)
+    made = model_folder.ModelFolder(
+        "sentence", LABELS, LENGTH, config.to_dict(), spm_model_file=str(path)
     )
+    model_folder.write(str(out), made)
     with tf.Graph().as_default(), tf.Session() as session:
         model = modeling.AlbertModel(config, False, tf.zeros([1, 2], tf.int32))
         modeling.classification_head(model, len(LABELS))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import convert_checkpoint
 import huggingface
+import huggingface_check
 import modeling
 from pipeline.errors import UserError
 from tests.numpy_huggingface import Model
@@ -55,7 +55,7 @@ WAYS = [
 ]
 
 
-def convert(config, arrays, labels=None, family=None):
+def convert(config, arrays, labels=(), family=None):
     """Return config.json, parameters and factors of the folder that would be written."""
     family = family or huggingface.ARCHITECTURES[config.layout][0]
     class_name, parameters = huggingface.to_parameters(config, family, arrays)
@@ -70,9 +70,9 @@ def test_same_outputs_there_and_every_bit_back(name, family, num_labels):
     config, arrays = make(name, num_labels)
     theirs, parameters, factors = convert(config, arrays, family=family)
     assert theirs["model_type"] == family
-    inputs = convert_checkpoint.fixed_inputs(config)
+    inputs = huggingface_check.fixed_inputs(config)
     expected = Model(theirs, parameters)(*inputs)
-    found = convert_checkpoint.our_logits(config, arrays, inputs)
+    found = huggingface_check.our_logits(config, arrays, inputs)
     assert sorted(found) == sorted(expected)
     for head, logits in found.items():
         np.testing.assert_allclose(logits, expected[head], atol=2e-5)
@@ -88,9 +88,9 @@ def test_without_our_config_the_model_is_still_the_same(name, family):
     theirs, parameters, _ = convert(config, arrays, family=family)
     foreign = huggingface.from_config(theirs, "config.json")
     back = huggingface.from_parameters(foreign, family, parameters)
-    inputs = convert_checkpoint.fixed_inputs(config)
-    expected = convert_checkpoint.our_logits(config, arrays, inputs)
-    for head, logits in convert_checkpoint.our_logits(foreign, back, inputs).items():
+    inputs = huggingface_check.fixed_inputs(config)
+    expected = huggingface_check.our_logits(config, arrays, inputs)
+    for head, logits in huggingface_check.our_logits(foreign, back, inputs).items():
         np.testing.assert_allclose(logits, expected[head], atol=1e-5)
 
 
@@ -164,8 +164,8 @@ def test_what_only_fills_masks_and_has_old_names(name, family):
     }
     back = huggingface.from_parameters(config, family, old)
     assert sorted(back) == sorted(arrays)
-    inputs = convert_checkpoint.fixed_inputs(config)
-    assert "masked_lm" in convert_checkpoint.our_logits(config, back, inputs)
+    inputs = huggingface_check.fixed_inputs(config)
+    assert "masked_lm" in huggingface_check.our_logits(config, back, inputs)
 
 
 def test_a_projection_that_was_trained_there_is_not_thrown_away():

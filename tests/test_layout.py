@@ -13,6 +13,7 @@ PACKAGES = {
     "google": "tensorflow",
     "google_crc32c": "google-crc32c",
 }
+LONGEST_FUNCTION, LONGEST_MAIN = 60, 40  # lines
 # Module -> what it must not know, beside the scripts, which nothing but a script imports.
 FORBIDDEN = {
     "modeling": {"absl", "optimization", "lamb_optimizer"},
@@ -29,9 +30,19 @@ FORBIDDEN = {
     "pipeline.data_checks": {"tensorflow", "pipeline.tasks"},
     "pipeline.scores": {"tensorflow", "pipeline.tasks"},
     "pipeline.predictions": {"tensorflow", "pipeline.estimator"},
-    "pipeline.task_data": {"tensorflow", "pipeline.estimator", "pipeline.training"},
-    "pipeline.runs": {"tensorflow", "pipeline.estimator", "pipeline.tasks"},
-    "pipeline.checkpoint": {"absl", "pipeline.estimator"},
+    "pipeline.task_data": {"pipeline.estimator", "pipeline.training"},
+    "pipeline.runs": {"pipeline.estimator", "pipeline.tasks"},
+    "pipeline.checkpoint": {"absl", "pipeline.estimator", "pipeline.run_folder"},
+    "pipeline.run_folder": {"absl", "pipeline.estimator", "pipeline.training"},
+    "pipeline.weights": {"absl", "pipeline.estimator", "pipeline.run_folder"},
+    "pipeline.inspection": {"absl", "pipeline.estimator", "pipeline.weights"},
+    "pipeline.devices": {"pipeline.estimator"},
+    "pipeline.cluster": {"absl", "pipeline.estimator"},
+    "pipeline.finetuning": {"pipeline.training", "pipeline.checkpoint"},
+    "layers": {"absl", "modeling", "optimization"},
+    "xla": {"absl", "modeling", "layers", "optimization"},
+    "huggingface": {"absl", "huggingface_folder", "convert_checkpoint"},
+    "huggingface_folder": {"absl", "modeling", "convert_checkpoint"},
     "predictor": {"pipeline.estimator", "run_classifier", "predict"},
     "text_ops": {"absl", "modeling", "predictor"},
     "exporting": {"absl", "predict", "export_model"},
@@ -75,7 +86,28 @@ def test_pipeline_imports_no_script_of_the_root(root):
 
 @pytest.mark.parametrize("name", sorted(FORBIDDEN))
 def test_modules_know_only_what_they_may(root, name):
-    assert not imports_of(modules(root)[name]) & FORBIDDEN[name]
+    paths = modules(root)
+    assert not imports_of(paths[name]) & FORBIDDEN[name]
+    if "tensorflow" in FORBIDDEN[name]:  # nor through others: workers that load it are slow
+        assert "tensorflow" not in closure(paths, name)
+
+
+def closure(paths, name):
+    """Return the set of modules that are loaded with one of ours."""
+    found, left = set(), {name}
+    while left:
+        found |= left
+        left = set().union(*(imports_of(paths[one]) for one in left if one in paths)) - found
+    return found
+
+
+def test_functions_can_be_read_in_one_go(root):
+    for name, path in modules(root).items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                limit = LONGEST_MAIN if node.name == "main" else LONGEST_FUNCTION
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= limit, "{}.{} has {} lines".format(name, node.name, lines)
 
 
 def requirements(path):

@@ -17,13 +17,14 @@ LABELS = ["否", "是"]
 def write(folder, **changes):
     values = {
         "config": CONFIG,
-        "task_name": "pairs",
+        "task": "pairs",
         "labels": LABELS,
         "max_seq_length": 32,
         "vocab_file": str(folder / "given.txt"),
         "do_lower_case": False,
     }
-    model_folder.write(str(folder / "out"), **dict(values, **changes))
+    described = model_folder.ModelFolder(**dict(values, **changes))
+    model_folder.write(str(folder / "out"), described)
     return folder / "out"
 
 

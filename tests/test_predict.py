@@ -44,9 +44,8 @@ def write_model(folder, seed=1, step=1, task="sentence_pair", **fields):
     helpers.write_config(folder, len(PIECES), LENGTH, initializer_range=0.3, **fields)
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
-    model_folder.write(
-        str(folder / "out"), config.to_dict(), task, LABELS, LENGTH, str(folder / "vocab.txt")
-    )
+    described = (task, LABELS, LENGTH, config.to_dict(), str(folder / "vocab.txt"))
+    model_folder.write(str(folder / "out"), model_folder.ModelFolder(*described))
     save_weights(folder / "out" / "model.ckpt", config, seed, step)
     return folder / "out"
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
-from pipeline import checkpoint, cli, manifest, results
+from pipeline import cli, manifest, results, run_folder
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def described(tmp_path):
     return results.describe(
         "run_pretraining.py",
         cli.parse(run_pretraining.define_flags, argv),
-        checkpoint.Start("warm start", str(tmp_path / "out" / "model.ckpt-4"), 0),
+        run_folder.Start("warm start", str(tmp_path / "out" / "model.ckpt-4"), 0),
         records=[str(tmp_path / "b"), str(tmp_path / "c")],
         config=[str(tmp_path / "a")],
     )

@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 import predict
 import run_classifier
-from pipeline import bucketing, cli, estimator, preflight, runs, training
+from pipeline import bucketing, cli, estimator, preflight, run_folder, runs, training
 from pipeline.errors import UserError
 
 LENGTH = 16
@@ -200,7 +200,7 @@ def test_predictions_are_named_and_in_order(trained):
 
 
 def scored_checkpoint(folder):
-    return training.best_checkpoint(str(folder / "out"))
+    return run_folder.best_checkpoint(str(folder / "out"))
 
 
 def expected_outputs(folder, split):

@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_pretraining
-from pipeline import checkpoint, manifest, records, training
+from pipeline import manifest, records, run_folder, training
 from pipeline.errors import UserError
 from pipeline.examples import pretraining_schema
 
@@ -177,7 +177,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root):
     assert process.returncode == 143, "".join(log)
     assert "Traceback" not in "".join(log)
     assert re.search(r"model.ckpt-\d is saved, the same command goes on", "".join(log))
-    assert checkpoint.latest_step(str(workspace / "out")) < 4
+    assert run_folder.latest_step(str(workspace / "out")) < 4
     run(workspace)
     assert_equal_weights(workspace / "out", trained / "out")
 
