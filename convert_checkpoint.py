@@ -71,18 +71,8 @@ def main(args, words):
     target = (args.output_dir or "").rstrip("/")
     if not target:
         raise UserError("--output_dir is needed")
-    if os.path.exists(target):
-        raise UserError("--output_dir={} exists: give another, or remove it".format(target))
-    temporary = target + files.TEMPORARY_SUFFIX
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        os.makedirs(temporary)
-        function(args, paths, temporary)
-        os.rename(temporary, target)
-    except OSError as error:
-        raise UserError("--output_dir={}: {}".format(target, error.strerror)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with files.whole_folder(target) as folder:
+        function(args, paths, folder)
     print("made {}: {}".format(target, ", ".join(sorted(os.listdir(target)))))
 
 
@@ -92,6 +82,7 @@ def main(args, words):
 def inspect(args, paths):
     """Print what a checkpoint is."""
     prefix = run_folder.find_best(paths[0])
+    checkpoint.check_whole(prefix)
     stored = checkpoint.read_shapes(prefix)
     shapes = {checkpoint.rename(name): shape for name, shape in stored.items()}
     reader = tf.train.load_checkpoint(prefix)
@@ -148,6 +139,7 @@ def slim(args, paths, folder):
 def average(args, paths, folder):
     """Write the mean of several checkpoints' weights."""
     prefixes = [run_folder.find_best(path) for path in paths]
+    model_folder.check_same(prefixes)
     _write_checkpoint(folder, BASENAME, weights.average(prefixes))
     copy_description(prefixes[0], folder)
 
@@ -190,21 +182,31 @@ def to_huggingface(args, paths, folder):
 
 def described_model(args, prefix, arrays):
     """Return the `model_folder.ModelFolder` of a checkpoint: of its run, or of the flags."""
-    is_classifier = "classifier" in inspection.find_heads(arrays)
-    description = is_classifier and model_folder.find(prefix, model_folder.DESCRIPTION)
+    num_labels = len(arrays.get("output_weights", ()))
+    description = num_labels and model_folder.find(prefix, model_folder.DESCRIPTION)
     if description:
-        return model_folder.read(os.path.dirname(description))
+        for name in ("bert_config_file", "vocab_file"):
+            if args[name].present:
+                raise UserError("{} has it: leave --{} out".format(description, name))
+        model = model_folder.read(os.path.dirname(description))
+        if len(model.labels) != num_labels:
+            raise UserError(
+                "{} names {} labels, the classifier in {} has {}: give the checkpoint of that "
+                "run".format(description, len(model.labels), prefix, num_labels)
+            )
+        return model
     config_file = args.bert_config_file or model_folder.find(prefix, model_folder.CONFIG)
-    if not config_file or not args.vocab_file:
+    vocab_file = args.vocab_file or model_folder.find(prefix, model_folder.WORDPIECE)
+    if not config_file or not vocab_file:
         raise UserError("--bert_config_file and --vocab_file are needed for {}".format(prefix))
     config = modeling.AlbertConfig.from_json_file(config_file)
     model_folder.check_config(config, prefix)
     return model_folder.ModelFolder(
         task="sentence_pair",
-        labels=[str(i) for i in range(len(arrays["output_weights"]))] if is_classifier else (),
+        labels=[str(i) for i in range(num_labels)],
         max_seq_length=config.max_position_embeddings,
         config=config.to_dict(),
-        vocab_file=args.vocab_file,
+        vocab_file=vocab_file,
         do_lower_case=args.do_lower_case,
     )
 
@@ -215,14 +217,15 @@ def from_huggingface(args, paths, folder):
     config, arrays, class_name = read_huggingface(source)
     _write_checkpoint(folder, BASENAME, arrays)
     model_folder.write_config(folder, config)
-    vocabulary = huggingface_folder.find_vocabulary(source)
-    if vocabulary is None:
-        tf.logging.warning("%s has no vocabulary: none is copied", source)
-    elif "output_weights" in arrays:
-        num_labels = len(arrays["output_weights"])
-        model_folder.write(folder, huggingface_folder.describe(source, config, num_labels))
-    else:
-        shutil.copyfile(vocabulary, os.path.join(folder, os.path.basename(vocabulary)))
+    vocabulary = huggingface_folder.copy_vocabulary(source, folder)
+    num_labels = len(arrays.get("output_weights", ()))
+    if vocabulary:
+        described = huggingface_folder.describe(source, config, num_labels, vocabulary)
+        huggingface_folder.check_vocabulary(described)
+    if num_labels:
+        if not vocabulary:
+            raise UserError("{} has no vocabulary: put its vocab.txt there".format(source))
+        model_folder.write(folder, described)
     return check(source, class_name, config, arrays)
 
 
@@ -237,28 +240,36 @@ def read_huggingface(folder):
     source = os.path.join(folder, huggingface_folder.CONFIG)
     family = huggingface.family_of(theirs, source)
     parameters = huggingface_folder.read_parameters(folder)
-    config, arrays = original_weights(folder, family, parameters)
+    config, arrays = original_weights(folder, family, theirs, parameters)
     if arrays is None:
         config = huggingface.from_config(theirs, source)
         arrays = huggingface.from_parameters(config, family, parameters)
     return config, arrays, huggingface.class_name(family, inspection.find_heads(arrays))
 
 
-def original_weights(folder, family, parameters):
-    """Return config and weights as they were before `to_huggingface`, or (None, None)."""
+def original_weights(folder, family, theirs, parameters):
+    """Return config and weights as they were before `to_huggingface`, or (None, None).
+
+    Args:
+        folder: str.
+        family: str, key of `huggingface.FAMILIES`.
+        theirs: dict, the folder's config.json.
+        parameters: dict of parameter name to array.
+    """
     path = os.path.join(folder, model_folder.CONFIG)
     if not os.path.exists(path):
         return None, None
     config = modeling.AlbertConfig.from_json_file(path)
     try:
+        huggingface.check_same_model(config, family, theirs)
         factors = None
         if huggingface.is_factorized(config):
             factors = huggingface_folder.read_factors(folder, family, parameters)
         return config, huggingface.from_parameters(config, family, parameters, factors)
     except UserError as error:
         tf.logging.warning(
-            "%s is no longer the model that %s describes (%s): it is taken as the %s that it is "
-            "there, whose word embeddings are one table",
+            "%s is no longer the model that %s describes (%s): it is taken as the %s that it has "
+            "become",
             folder,
             model_folder.CONFIG,
             error,

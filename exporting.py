@@ -104,6 +104,7 @@ def output_path(output_dir, options):
         "onnx": "model.onnx",
     }[options.format]
     path = os.path.join(output_dir, name)
+    files.refuse_pattern(path)
     if files.exists(path):
         mend = "give another --version" if options.format == "saved_model" else "remove it"
         raise UserError("{} exists: {} or another --output_dir".format(path, mend))
@@ -303,8 +304,9 @@ def _fill_mask(model, inputs, options):
         encoder = modeling.AlbertModel(model.config, False, *inputs, scope="bert")
         with tf.variable_scope("cls/predictions"):
             logits = modeling.masked_lm_logits(encoder, encoder.outputs_at(places))  # [B*M, V]
-    best, ids = tf.nn.top_k(tf.nn.softmax(logits), options.top_k)  # [B*M, k]
-    shape = tf.concat([tf.shape(places), [options.top_k]], axis=0)
+    number = min(options.top_k, model.config.vocab_size)
+    best, ids = tf.nn.top_k(tf.nn.softmax(logits), number)  # [B*M, k]
+    shape = tf.concat([tf.shape(places), [number]], axis=0)
     names = [model.tokenizer.inv_vocab.get(i, "") for i in range(model.config.vocab_size)]
     ids = tf.reshape(ids, shape) * tf.cast(is_there, tf.int32)
     pieces = tf.gather(tf.constant(names), ids)

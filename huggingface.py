@@ -39,6 +39,24 @@ ACTIVATIONS_BACK = {
     "tanh": "tanh",
     "linear": "linear",
 }
+# What a config there means that does not say it.
+DEFAULT_ACTIVATIONS = {"albert": "gelu_new", "bert": "gelu"}
+DEFAULT_EMBEDDING_SIZE = 128
+# Fields of a config there that say what is computed.
+MODEL_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "embedding_size",
+    "num_hidden_layers",
+    "num_hidden_groups",
+    "inner_group_num",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "hidden_act",
+    "layer_norm_eps",
+)
 
 # Kinds of modules -> (name of the variable, of the parameter).
 DENSE = (("kernel", "weight"), ("bias", "bias"))
@@ -268,12 +286,14 @@ def to_parameters(config, family, arrays):
             "classifier alone".format(", ".join(heads))
         )
     names = parameter_names(config, family, heads, CLASSES[heads] != "ForMaskedLM")
-    arrays = dict(arrays)
     if has_identity(config, family):
-        arrays["bert/" + PROJECTION + "/kernel"] = np.eye(config.hidden_size, dtype=np.float32)
-        arrays["bert/" + PROJECTION + "/bias"] = np.zeros(config.hidden_size, np.float32)
+        identity = {"/kernel": np.eye(config.hidden_size), "/bias": np.zeros(config.hidden_size)}
+        arrays = dict(
+            arrays, **{"bert/" + PROJECTION + k: v.astype(np.float32) for k, v in identity.items()}
+        )
     factors = FACTORS if is_factorized(config) else ()
     check_all_used(set(names.values()).union(factors), arrays, "the checkpoint")
+    check_shapes(config, arrays)
     parameters = {theirs: _turned(arrays[ours], ours) for theirs, ours in names.items()}
     if factors:
         words, projection = (arrays[name].astype(np.float64) for name in factors)
@@ -315,15 +335,18 @@ def from_parameters(config, family, parameters, factors=None):
                 "parameter_sharing in the config".format(theirs)
             )
         arrays[ours] = array
-    return _without_identity(arrays) if has_identity(config, family) else arrays
+    arrays = _without_identity(arrays) if has_identity(config, family) else arrays
+    check_shapes(config, arrays)
+    return arrays
 
 
 def _without_identity(arrays):
     kernel, bias = (arrays.pop("bert/" + PROJECTION + "/" + part) for part in ("kernel", "bias"))
     if not np.array_equal(kernel, np.eye(len(kernel))) or bias.any():
         raise UserError(
-            "embedding_hidden_mapping_in projects {0} to {0}: there is no such projection in a "
-            "model whose E is H".format(len(kernel))
+            "embedding_hidden_mapping_in projects {0} to {0} and is no identity: there is no such "
+            "projection in a model whose E is H; if it was trained after --architecture=albert, "
+            "train what --architecture=bert makes".format(len(kernel))
         )
     return arrays
 
@@ -366,6 +389,20 @@ def check_all_used(expected, found, where):
             raise UserError(
                 "{} {} {} names, {} first: use the config that belongs to it".format(
                     where, problem, len(names), names[0]
+                )
+            )
+
+
+def check_shapes(config, arrays):
+    """Raise UserError where an array has not the shape that a config says."""
+    is_classifier = "classifier" in inspection.find_heads(arrays)
+    num_labels = len(arrays["output_weights"]) if is_classifier else None
+    expected = modeling.parameter_shapes(config, num_labels)
+    for name in sorted(set(arrays) & set(expected)):
+        if list(arrays[name].shape) != expected[name]:
+            raise UserError(
+                "{} has shape {}, but by the config {}: use the config that belongs to it".format(
+                    name, list(arrays[name].shape), expected[name]
                 )
             )
 
@@ -452,11 +489,47 @@ def to_config(config, family, name, labels=(), task=None):
 
 
 def family_of(values, source):
-    """Return the architecture of a config.json, a key of `FAMILIES`; raises UserError."""
+    """Return the architecture of a config.json, a key of `FAMILIES`.
+
+    Raises:
+        UserError: for another one, and for heads that there are none of here.
+    """
     family = values.get("model_type")
     if family not in FAMILIES:
         raise UserError("{}: model_type {!r}, not albert or bert".format(source, family))
+    known = [FAMILIES[family] + end for end in CLASSES.values()]
+    unknown = [name for name in values.get("architectures") or () if name not in known]
+    if unknown:
+        raise UserError(
+            "{}: {} has a head that there is none of here, where there are {}".format(
+                source, unknown[0], ", ".join(known)
+            )
+        )
+    if values.get("problem_type") not in (None, "single_label_classification"):
+        raise UserError(
+            "{}: problem_type {!r}: classifiers here tell one label of several".format(
+                source, values["problem_type"]
+            )
+        )
     return family
+
+
+def check_same_model(config, family, values):
+    """Raise UserError where a config.json is no longer that of a model of ours.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        family: str, key of `FAMILIES`.
+        values: dict, the config.json.
+    """
+    made = to_config(config, family, None)
+    for name in MODEL_FIELDS:
+        if made.get(name) != values.get(name, made.get(name)):
+            raise UserError(
+                "{} is {!r} in its config.json and was {!r}".format(
+                    name, values[name], made.get(name)
+                )
+            )
 
 
 def from_config(values, source):
@@ -472,13 +545,15 @@ def from_config(values, source):
         UserError: for another kind of model, and for what cannot be computed here.
     """
     family = family_of(values, source)
-    act = values.get("hidden_act")
+    act = values.get("hidden_act", DEFAULT_ACTIVATIONS[family])
     if act not in ACTIVATIONS_BACK:
-        raise UserError(
-            "{}: hidden_act {!r} does not exist here, where gelu is the tanh approximation: if the "
-            'model was trained with that, as all published ALBERT were, write "gelu_new" '
-            "there".format(source, act)
-        )
+        remedy = "there is {} only".format(", ".join(sorted(ACTIVATIONS_BACK)))
+        if act == "gelu":
+            remedy = (
+                "gelu is the tanh approximation: if the model was trained with that, as all "
+                'published ALBERT were, write "gelu_new" there'
+            )
+        raise UserError("{}: hidden_act {!r} does not exist here: {}".format(source, act, remedy))
     epsilon = values.get("layer_norm_eps", LAYER_NORM_EPSILON)
     position = values.get("position_embedding_type", "absolute")
     if epsilon != LAYER_NORM_EPSILON or position != "absolute":
@@ -491,6 +566,7 @@ def from_config(values, source):
     fields["hidden_act"] = ACTIVATIONS_BACK[act]
     if family == "albert":
         fields["layout"] = "google"
+        fields.setdefault("embedding_size", DEFAULT_EMBEDDING_SIZE)
     else:
         fields.update(layout="albert_zh", embedding_size=None, parameter_sharing="none")
     return modeling.AlbertConfig.from_dict(fields, source)

@@ -12,16 +12,20 @@ import os
 import shutil
 
 import numpy as np
+from absl import logging
 
 import huggingface
-from pipeline import files, model_folder
+import tokenization
+from pipeline import files, model_folder, tasks
 from pipeline.errors import UserError
 
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"
+FAST_TOKENIZER = "tokenizer.json"
 FACTORS = "factors.safetensors"
 INDEX_SUFFIX = ".index.json"  # of weights that are in several files
 VOCABULARIES = (model_folder.WORDPIECE, model_folder.SENTENCEPIECE)
+SHORTEST_SEQUENCE, MAX_SEQ_LENGTH = 5, 128  # [CLS] a [SEP] b [SEP]; where a folder names none
 
 
 # ---------------------------------------------------------------------------------- weights
@@ -105,9 +109,10 @@ def _load_pickle(path):
         ) from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle and torch raise many kinds
+        state = state.get("state_dict", state)
+        return {name: tensor.float().numpy() for name, tensor in state.items()}
+    except Exception as error:  # pickle and torch raise many kinds, and anything may be in it
         raise UserError("{} is not readable: {}".format(path, str(error).split("\n")[0])) from error
-    return {name: tensor.float().numpy() for name, tensor in state.items()}
 
 
 # ---------------------------------------------------------------------------------- configs
@@ -143,9 +148,8 @@ def write_tokenizer(folder, model):
 
     The class is named, for transformers would take its SentencePiece tokenizer for every ALBERT.
     """
+    check_vocabulary(model)
     source = model.spm_model_file or model.vocab_file
-    if not os.path.exists(source):
-        raise UserError("{} does not exist: name the model's vocabulary".format(source))
     name = model_folder.SENTENCEPIECE if model.spm_model_file else model_folder.WORDPIECE
     shutil.copyfile(source, os.path.join(folder, name))
     settings = {
@@ -156,30 +160,85 @@ def write_tokenizer(folder, model):
     write_json(folder, TOKENIZER, settings)
 
 
-def find_vocabulary(folder):
-    """Return the path of the vocabulary, or None."""
-    paths = [os.path.join(folder, name) for name in VOCABULARIES]
-    return next(filter(os.path.exists, paths), None)
+def copy_vocabulary(source, folder):
+    """Copy the vocabulary; where it is only in tokenizer.json, written as vocab.txt.
+
+    Returns:
+        str, the path of the copy, or None where there is none.
+    """
+    for name in VOCABULARIES:
+        if os.path.exists(os.path.join(source, name)):
+            return shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
+    model = read_json(source, FAST_TOKENIZER, {}).get("model") or {}
+    if model.get("type") != "WordPiece":
+        logging.warning("%s has none of %s: no vocabulary", source, ", ".join(VOCABULARIES))
+        return None
+    pieces = sorted(model["vocab"], key=model["vocab"].get)
+    path = os.path.join(folder, model_folder.WORDPIECE)
+    files.write_text(path, "".join(piece + "\n" for piece in pieces))
+    return path
 
 
-def describe(folder, config, num_labels):
-    """Return the `model_folder.ModelFolder` of a classifier there.
+def check_vocabulary(model):
+    """Raise UserError where the vocabulary of a `model_folder.ModelFolder` is not one of its."""
+    vocabulary = model.spm_model_file or model.vocab_file
+    pieces = tokenization.FullTokenizer(
+        model.vocab_file, model.do_lower_case, model.spm_model_file
+    ).vocab
+    if len(pieces) > model.config["vocab_size"]:
+        raise UserError(
+            "{} has {} pieces, the model {}: use the vocabulary that it was pre-trained "
+            "with".format(vocabulary, len(pieces), model.config["vocab_size"])
+        )
+
+
+def describe(folder, config, num_labels, vocabulary):
+    """Return the `model_folder.ModelFolder` of a model there.
 
     Args:
-        folder: str; there is a vocabulary in it.
+        folder: str.
         config: `modeling.AlbertConfig`.
-        num_labels: int.
+        num_labels: int, 0 where it is no classifier.
+        vocabulary: str, path of its vocabulary.
+
+    Raises:
+        UserError: where it names another number of labels, or one label twice.
     """
     theirs, settings = read_json(folder, CONFIG), read_json(folder, TOKENIZER, {})
-    names = theirs.get("id2label") or {}
-    vocabulary = find_vocabulary(folder)
     is_sentencepiece = os.path.basename(vocabulary) == model_folder.SENTENCEPIECE
+    length = settings.get("model_max_length")
+    longest = config.max_position_embeddings
+    if not isinstance(length, (int, float)) or length < SHORTEST_SEQUENCE:
+        length = MAX_SEQ_LENGTH
+    task = theirs.get("finetuning_task")
     return model_folder.ModelFolder(
-        task=theirs.get("finetuning_task") or "sentence_pair",
-        labels=[names.get(str(i), str(i)) for i in range(num_labels)],
-        max_seq_length=min(settings.get("model_max_length", 128), config.max_position_embeddings),
+        task=task if task in tasks.TASKS else "sentence_pair",
+        labels=_labels(os.path.join(folder, CONFIG), theirs.get("id2label"), num_labels),
+        max_seq_length=int(min(length, longest)),
         config=config.to_dict(),
         vocab_file=None if is_sentencepiece else vocabulary,
-        do_lower_case=settings.get("do_lower_case", True),
+        do_lower_case=_is_lower_case(folder, settings),
         spm_model_file=vocabulary if is_sentencepiece else None,
     )
+
+
+def _labels(path, names, num_labels):
+    if not num_labels:
+        return []
+    names = names or {str(i): str(i) for i in range(num_labels)}
+    wanted = [str(i) for i in range(num_labels)]
+    if not isinstance(names, dict) or sorted(names) != sorted(wanted):
+        raise UserError(
+            "{}: id2label does not name the {} labels of the classifier".format(path, num_labels)
+        )
+    labels = [str(names[number]) for number in wanted]
+    if len(set(labels)) < num_labels:
+        raise UserError("{}: id2label has a label twice: {}".format(path, ", ".join(labels)))
+    return labels
+
+
+def _is_lower_case(folder, settings):
+    found = settings.get("do_lower_case")
+    if not isinstance(found, bool):
+        found = (read_json(folder, FAST_TOKENIZER, {}).get("normalizer") or {}).get("lowercase")
+    return found if isinstance(found, bool) else True

@@ -241,13 +241,14 @@ def build_outputs(config, inputs, num_labels=None):
     """
     no_positions = tf.zeros([tf.shape(inputs[0])[0], 0], tf.int32)  # none beside [CLS]
     weights = tf.expand_dims(tf.cast(inputs[1], tf.float32), 2)  # [B, S, 1]
+    counts = tf.maximum(tf.reduce_sum(weights, 1), 1.0)  # [B, 1]; of a row of padding alone, too
     with tf.variable_scope("", reuse=tf.AUTO_REUSE):
         whole = modeling.AlbertModel(config, False, *inputs, scope="bert")
         first = modeling.AlbertModel(
             config, False, *inputs, output_positions=no_positions, scope="bert"
         )
         outputs = {
-            "mean": tf.reduce_sum(whole.sequence_output * weights, 1) / tf.reduce_sum(weights, 1),
+            "mean": tf.reduce_sum(whole.sequence_output * weights, 1) / counts,
             "cls": first.sequence_output[:, 0],
             "pooled": first.pooled_output,
         }

@@ -377,8 +377,8 @@ def look_at_starts(plan):
                     start.checkpoint
                 )
             )
-        lines.append(preflight.compare_start(plan, start, run.folder, new_variables(plan.args)))
         look_at_labels(plan, start)
+        lines.append(preflight.compare_start(plan, start, run.folder, new_variables(plan.args)))
     return "; ".join(lines)
 
 

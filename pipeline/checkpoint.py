@@ -17,6 +17,13 @@ LAYOUT_MARKS = (
     ("bert", "encoder/layer_0/"),
     ("albert_zh", "encoder/layer_shared/"),
 )
+UNKNOWN = "unknown"
+# Layout -> what to use with it.
+CONFIGS_OF = {
+    "albert_zh": "a config of layout 'albert_zh'",
+    "google": "a config of layout 'google'",
+    "bert": "one whose embedding_size is null and parameter_sharing 'none'",
+}
 
 # (pattern, replacement) from names of published checkpoints to names of the model.
 RENAMES = ((r"^module/", ""),)
@@ -62,6 +69,7 @@ def find_checkpoint(path):
     Raises:
         UserError: says what was found instead and what to give.
     """
+    files.refuse_pattern(path)
     if tf.io.gfile.exists(path + ".index"):
         return path
     if tf.io.gfile.isdir(path):
@@ -90,10 +98,18 @@ def find_checkpoint(path):
     )
 
 
+def latest(folder):
+    """Return the prefix that the state file of a folder names, or None where it is of no use."""
+    try:
+        return tf.train.latest_checkpoint(folder)
+    except ValueError:  # no text
+        return None
+
+
 def _only_checkpoint(folder):
-    latest = tf.train.latest_checkpoint(folder)
-    if latest:
-        return latest
+    named = latest(folder)
+    if named:
+        return named
     found = files.glob(folder.rstrip("/") + "/*.index")
     if len(found) == 1:
         return found[0][: -len(".index")]
@@ -139,7 +155,7 @@ def detect_layout(names):
     for layout, mark in LAYOUT_MARKS:
         if any(mark in name for name in names):
             return layout
-    return "unknown"
+    return UNKNOWN
 
 
 def shapes_of(variables):
@@ -241,6 +257,7 @@ def check_warm_start(
     plan = plan_restore(shapes, prefix, fewer_positions, more_pieces)
     _check_layouts(shapes, prefix)
     check_whole(prefix)
+    _check_types(plan.assignment, prefix)
     is_new = re.compile(new_variables or r"(?!)").search  # by default nothing is
     if allow_missing:
         replaced = [name for name, _, _ in plan.unequal if is_new(name)]
@@ -270,25 +287,40 @@ def _check_shapes(unequal, prefix, is_new):
     if not unequal:
         return
     name, stored, wanted = unequal[0]
-    remedy = "use the config that belongs to the checkpoint"
-    if all(is_new(odd[0]) for odd in unequal):
-        remedy = "it classifies other labels; --allow_missing=True starts a new head at random"
-    elif all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in unequal):
-        remedy += ", or --allow_vocab_resize=True to start the new pieces at random"
+    remedies = []
+    if any(is_new(odd[0]) for odd in unequal):
+        remedies.append("it classifies other labels; --allow_missing=True starts a new head")
+    rest = [odd for odd in unequal if not is_new(odd[0])]
+    if rest:
+        remedies.append("use the config that belongs to the checkpoint")
+    if rest and all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in rest):
+        remedies.append("or --allow_vocab_resize=True to start the new pieces at random")
     raise UserError(
         "{}: {} has shape {} but the model's has {} ({} variables differ): {}".format(
-            prefix, name, stored, wanted, len(unequal), remedy
+            prefix, name, stored, wanted, len(unequal), ", ".join(remedies)
         )
     )
+
+
+def _check_types(names, prefix):
+    types = tf.train.load_checkpoint(prefix).get_variable_to_dtype_map()
+    odd = [name for name in sorted(names) if types[name] != tf.float32]
+    if odd:
+        raise UserError(
+            "{}: {} is {}, weights are float32 here: convert_checkpoint.py slim makes them "
+            "so".format(prefix, odd[0], types[odd[0]].name)
+        )
 
 
 def _check_layouts(shapes, prefix):
     stored = detect_layout(read_shapes(prefix))
     model = detect_layout(shapes)
+    if stored == UNKNOWN:
+        raise UserError("{} holds no ALBERT: it has none of its variables".format(prefix))
     if stored != model:
         raise UserError(
-            "{} is a checkpoint of layout {!r} but --bert_config_file describes a model of layout "
-            "{!r}: use a config of layout {!r}".format(prefix, stored, model, stored)
+            "{} is a checkpoint of layout {!r} but the config describes a model of layout {!r}: "
+            "use {}".format(prefix, stored, model, CONFIGS_OF[stored])
         )
 
 

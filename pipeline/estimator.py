@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from pipeline import checkpoint, cluster, devices, hooks, weights
+from pipeline import checkpoint, cluster, devices, files, hooks, weights
 from pipeline.errors import UserError
 
 # Steps from one point of TensorBoard's curves to the next.
@@ -195,6 +195,7 @@ def run_settings(args):
     """
     given = {name: getattr(args, name) for name in RunSettings._fields if name in args}
     settings = RunSettings(**given)
+    files.refuse_pattern(settings.output_dir)
     devices.check(settings)
     if settings.use_tpu and not (settings.tpu_name or settings.master):
         raise UserError(

@@ -13,6 +13,8 @@ import gzip
 import hashlib
 import importlib
 import os
+import re
+import shutil
 import sys
 import time
 
@@ -218,6 +220,15 @@ def _is_at(path, handle):
         return False
 
 
+def refuse_pattern(path):
+    """Raise UserError for the path of a checkpoint that TensorFlow would take for a pattern."""
+    if re.search(r"[\[\]*?]", path):
+        raise UserError(
+            "{}: TensorFlow takes [ ] * ? in the path of a checkpoint for a pattern: give another "
+            "name".format(path)
+        )
+
+
 def check_writable(path):
     """Raise a `UserError` where `path` could not be written; leaves an older file as it is."""
     with writing(path):
@@ -278,6 +289,29 @@ class WholeFile:
             self._stream.close()
         with contextlib.suppress(*_errors()):
             remove(self._temporary)
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """A context of a new local folder, which gets its name when all in it is there.
+
+    Args:
+        path: str.
+
+    Raises:
+        UserError: where there is something of that name, or a file in it cannot be written.
+    """
+    if os.path.exists(path):
+        raise UserError("{} exists: give another folder, or remove it".format(path))
+    temporary = "{}.{}{}".format(path, os.getpid(), TEMPORARY_SUFFIX)
+    try:
+        os.makedirs(temporary)
+        yield temporary
+        os.rename(temporary, path)
+    except OSError as error:
+        raise UserError("{}: {}".format(error.filename or path, error.strerror)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path, text):

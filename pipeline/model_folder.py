@@ -12,6 +12,7 @@ variables of a checkpoint do not tell can be held against what is said beside it
 
 import json
 import os
+import re
 from typing import Dict, NamedTuple, Optional, Sequence
 
 from absl import logging
@@ -36,7 +37,7 @@ FIELDS = {
 # Fields of a config that do not change the shape of any variable, if layers share theirs...
 UNTOLD = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
 # ...and those by which a config is known to be of the same model.
-SIZES = ("layout", "hidden_size", "embedding_size", "intermediate_size")
+SIZES = ("layout", "vocab_size", "hidden_size", "embedding_size", "intermediate_size")
 FOREIGN = ("model_type", "architectures")  # Fields of Hugging Face's configs.
 
 
@@ -60,8 +61,11 @@ def write(folder, model):
         model: `ModelFolder`; its vocabulary is copied, the SentencePiece model if there are both.
 
     Raises:
-        UserError: where a file cannot be written.
+        UserError: where a file cannot be written, and for a label that no table can hold.
     """
+    odd = [label for label in model.labels if re.search(r"[\t\r\n]", label)]
+    if odd:
+        raise UserError("label {!r}: a label is one line without tabs".format(odd[0]))
     name = SENTENCEPIECE if model.spm_model_file else WORDPIECE
     with files.open_file(model.spm_model_file or model.vocab_file) as stream:
         vocabulary = stream.read()
@@ -141,11 +145,11 @@ def find(prefix, name):
         prefix: str, in the folder of a run, or in the one there of its best checkpoint.
         name: str, of the file.
     """
-    folder = os.path.dirname(prefix)
+    folder = os.path.dirname(os.path.abspath(prefix) if files.is_local(prefix) else prefix)
+    folders = [folder]
     if os.path.basename(folder) == BEST:
-        folder = os.path.dirname(folder)
-    path = os.path.join(folder, name)
-    return path if files.exists(path) else None
+        folders.append(os.path.dirname(folder))
+    return next(filter(files.exists, [os.path.join(place, name) for place in folders]), None)
 
 
 def check_config(config, prefix):
@@ -161,7 +165,7 @@ def check_config(config, prefix):
     contradictions = []
     for path in _configs_beside(prefix):
         fields = _config_fields(path)
-        known = [name for name in UNTOLD if name in fields]
+        known = [name for name in UNTOLD if type(fields.get(name)) is type(getattr(config, name))]
         if not known or any(fields.get(name, value) != value for name, value in _sizes(config)):
             continue
         odd = [name for name in known if fields[name] != getattr(config, name)]
@@ -170,9 +174,9 @@ def check_config(config, prefix):
         contradictions.append((path, odd[0], fields[odd[0]], getattr(config, odd[0])))
     if contradictions:
         raise UserError(
-            "{} says {}={!r}, --bert_config_file {!r}: variables fit either, but the model beside "
-            "them is what was trained; give that config, or move the checkpoint away from "
-            "it".format(*contradictions[0])
+            "{} says {}={!r}, the config that was given {!r}: the variables of the checkpoint fit "
+            "either, but what is beside it was trained; give that config, or move the checkpoint "
+            "away from it".format(*contradictions[0])
         )
 
 
@@ -217,13 +221,30 @@ def check_labels(labels, prefix):
     """
     path = find(prefix, DESCRIPTION)
     trained = _read_fields(path).get("labels") if path else None
-    if trained is not None and trained != list(labels):
+    if isinstance(trained, list) and trained != list(labels):
         raise UserError(
             "{}: the classifier was trained for the labels {}, in this order, and not for {}: give "
             "those, or another checkpoint".format(
                 path, ",".join(map(str, trained)), ",".join(labels)
             )
         )
+
+
+def check_same(prefixes):
+    """Raise UserError where what is beside several checkpoints contradicts each other."""
+    known = {}  # field -> (value, path)
+    for prefix in prefixes:
+        for path in filter(None, (find(prefix, name) for name in (CONFIG, DESCRIPTION))):
+            fields = dict(_config_fields(path), labels=_read_fields(path).get("labels"))
+            for field in UNTOLD + ("labels",):
+                value = fields.get(field)
+                first, source = known.setdefault(field, (value, path))
+                if None not in (first, value) and first != value:
+                    raise UserError(
+                        "{} and {} are not of one model: {} is {!r} and {!r}".format(
+                            source, path, field, first, value
+                        )
+                    )
 
 
 def _load(path):

@@ -82,7 +82,7 @@ def find_best(path):
 
 def best_checkpoint(folder):
     """Return the prefix of the best checkpoint of a run, or None where none was kept."""
-    return tf.train.latest_checkpoint(os.path.join(folder, model_folder.BEST))
+    return checkpoint.latest(os.path.join(folder, model_folder.BEST))
 
 
 def step_of(prefix):

@@ -17,6 +17,8 @@ FITTED = "fitted_init"
 def read(prefix):
     """Return the weights of a checkpoint, those of the optimizer and the step left out.
 
+    Numbers of half precision become float32, as which everything here is computed.
+
     Args:
         prefix: str.
 
@@ -29,7 +31,12 @@ def read(prefix):
     checkpoint.check_whole(prefix)
     reader = tf.train.load_checkpoint(prefix)
     names = weight_names(reader.get_variable_to_shape_map())
-    return {checkpoint.rename(name): reader.get_tensor(name) for name in names}
+    return {checkpoint.rename(name): _widened(reader.get_tensor(name)) for name in names}
+
+
+def _widened(array):
+    is_half = array.dtype.itemsize == 2 and array.dtype.kind in "fV"  # float16, bfloat16
+    return array.astype(np.float32) if is_half else array
 
 
 def weight_names(names):

@@ -85,10 +85,33 @@ def test_a_classifier_of_other_labels_is_replaced_if_that_is_allowed(fixtures, t
     weights.write(str(tmp_path / "model.ckpt"), arrays)
     shapes = modeling.parameter_shapes(config, 2)
     start = (shapes, str(tmp_path / "model.ckpt"), run_classifier.NEW_VARIABLES)
-    with pytest.raises(UserError, match="other labels; --allow_missing=True"):
+    with pytest.raises(UserError, match="other labels; --allow_missing=True starts a new head$"):
         checkpoint.check_warm_start(*start)
     found = checkpoint.check_warm_start(*start, allow_missing=True)
     assert found.missing == ["output_bias", "output_weights"] and not found.unequal
+
+
+def test_what_holds_no_model_of_ours_or_one_of_half_precision_is_named(fixtures, tmp_path):
+    shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
+    weights.write(str(tmp_path / "other.ckpt"), {"kernel": np.ones(3, np.float32)})
+    with pytest.raises(UserError, match="other.ckpt holds no ALBERT"):
+        checkpoint.check_warm_start(shapes, str(tmp_path / "other.ckpt"))
+    arrays = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    weights.write(str(tmp_path / "half.ckpt"), arrays)
+    with pytest.raises(UserError, match="is float16, weights are float32 here: .* slim makes"):
+        checkpoint.check_warm_start(shapes, str(tmp_path / "half.ckpt"))
+
+
+@pytest.mark.parametrize("name", ["out [1]", "a*", "b?"])
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(name):
+    with pytest.raises(UserError, match="for a pattern: give another name"):
+        checkpoint.find_checkpoint(name)
+
+
+def test_a_state_file_that_is_no_text(tmp_path):
+    (tmp_path / "checkpoint").write_bytes(b"\xff\x00\x80")
+    with pytest.raises(UserError, match="no checkpoints in this folder"):
+        checkpoint.find_checkpoint(str(tmp_path))
 
 
 @pytest.mark.parametrize("part", ["data-00000-of-00001", "index"])

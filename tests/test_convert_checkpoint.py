@@ -7,11 +7,13 @@ import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from test_tokenization import train_sentencepiece
 
 import convert_checkpoint
 import huggingface_check
 import modeling
 import predictor
+import tokenization
 from pipeline import checkpoint, cli, files, model_folder, run_folder, weights
 from pipeline.errors import UserError
 
@@ -136,8 +138,9 @@ def test_a_classifier_keeps_its_labels(layout, vocabulary, tmp_path):
 
 def test_a_sentencepiece_model_comes_back(tmp_path):
     pytest.importorskip("safetensors")
-    (tmp_path / "given").write_bytes(b"a SentencePiece model")
-    config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20)
+    train_sentencepiece(tmp_path / "given", ["[CLS]", "[SEP]", "[MASK]"])
+    size = len(tokenization.FullTokenizer(None, spm_model_file=str(tmp_path / "given")).vocab)
+    config = modeling.AlbertConfig(size, 8, 12, 2, 2, intermediate_size=20)
     described = model_folder.ModelFolder(
         "sentence", ["a", "b"], 20, config.to_dict(), spm_model_file=str(tmp_path / "given")
     )
@@ -209,6 +212,24 @@ def test_transformers_reads_it_with_the_right_tokenizer(
     assert transformers.AutoModel.from_pretrained(str(tmp_path / "there")).config.hidden_size == 24
 
 
+@pytest.mark.parametrize("is_half", [False, True])
+def test_what_transformers_saves_again_comes_back(classifier, tmp_path, vocabulary, is_half):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(str(classifier))
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    again = str(tmp_path / "again")
+    (model.half() if is_half else model).save_pretrained(again)
+    transformers.AutoTokenizer.from_pretrained(str(classifier)).save_pretrained(again)
+    call("from-huggingface", again, output_dir=tmp_path / "back")
+    found = model_folder.read(str(tmp_path / "back"))
+    assert (found.labels, found.max_seq_length) == (("bad", "good"), 20)
+    assert files.sha256(found.vocab_file) == files.sha256(vocabulary)
+    if not is_half:
+        prefix = checkpoint.find_checkpoint(str(tmp_path / "back"))
+        assert_same_weights(str(tmp_path / "run" / "model.ckpt"), prefix)
+
+
 @pytest.mark.parametrize("kind", ["Albert", "Bert"])
 @pytest.mark.parametrize("head", ["ForMaskedLM", "ForPreTraining", "ForSequenceClassification"])
 def test_foreign_models_come_in(kind, head, tmp_path, capsys):
@@ -225,6 +246,8 @@ def test_foreign_models_come_in(kind, head, tmp_path, capsys):
     )
     model = getattr(transformers, kind + head)(config)
     model.save_pretrained(str(tmp_path / "there"))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [chr(0x4E00 + i) for i in range(45)]
+    (tmp_path / "there" / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
     assert "largest difference" in capsys.readouterr().out
 
@@ -255,6 +278,29 @@ def test_what_belongs_to_a_run_s_checkpoint_comes_along(vocabulary, tmp_path):
     call("average", prefix, prefix, output_dir=tmp_path / "average")
     for name in ("slim", "average"):
         assert model_folder.read(str(tmp_path / name)).labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "labels, heads, message", [("ba", 2, "labels is"), ("ab", 4, "num_attention_heads is 2 and 4")]
+)
+def test_models_that_are_not_one_have_no_average(vocabulary, tmp_path, labels, heads, message):
+    for name, *described in (("one", "ab", 2), ("two", labels, heads)):
+        config = modeling.AlbertConfig(105, 8, 12, 2, described[1], intermediate_size=20).to_dict()
+        folder = str(tmp_path / name)
+        found = model_folder.ModelFolder("sentence", list(described[0]), 20, config, vocabulary)
+        model_folder.write(folder, found)
+        weights.write(os.path.join(folder, "model.ckpt"), {"a": np.ones(3, np.float32)})
+    prefixes = [str(tmp_path / name / "model.ckpt") for name in ("one", "two")]
+    with pytest.raises(UserError, match="are not of one model: " + message):
+        call("average", *prefixes, output_dir=tmp_path / "average")
+    assert not (tmp_path / "average").exists()
+
+
+def test_half_precision_becomes_float32(tmp_path):
+    weights.write(str(tmp_path / "model.ckpt"), {"a": np.ones(3, np.float16)})
+    call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "slim")
+    [array] = weights.read(str(tmp_path / "slim" / "model.ckpt")).values()
+    assert array.dtype == np.float32
 
 
 def test_average_is_the_mean(tmp_path):
@@ -324,9 +370,118 @@ def test_mistakes_are_one_clear_line(words, values, message, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_beside_a_new_folder_is_left_alone(tmp_path):
+    weights.write(str(tmp_path / "model.ckpt"), {"a": np.ones(3, np.float32)})
+    (tmp_path / "slim.tmp").mkdir()
+    call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "slim")
+    assert (tmp_path / "slim.tmp").is_dir()
+
+
 def test_nothing_is_overwritten(fixtures, tmp_path):
     with pytest.raises(UserError, match="exists: give another"):
         call("slim", str(fixtures / "google_groups"), output_dir=tmp_path)
+
+
+def changed(folder, name, **values):
+    """Change fields of a JSON file; None removes one."""
+    path = folder / name
+    found = dict(json.loads(path.read_text(encoding="utf-8")), **values)
+    left = {key: value for key, value in found.items() if value is not None}
+    path.write_text(json.dumps(left), encoding="utf-8")
+
+
+@pytest.fixture
+def classifier(vocabulary, tmp_path):
+    """The folder of a converted classifier with the labels bad and good."""
+    pytest.importorskip("safetensors")
+    config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20, layout="google")
+    described = ("sentence", ["bad", "good"], 20, config.to_dict(), vocabulary)
+    model_folder.write(str(tmp_path / "run"), model_folder.ModelFolder(*described))
+    weights.write(str(tmp_path / "run" / "model.ckpt"), random_weights(config, 2))
+    call("to-huggingface", str(tmp_path / "run" / "model.ckpt"), output_dir=tmp_path / "there")
+    return tmp_path / "there"
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (
+            {"vocab_size": 106},
+            r"word_embeddings has shape \[105, 8\], but by the config \[106, 8\]",
+        ),
+        ({"hidden_size": 24}, "but by the config"),
+        ({"id2label": {"0": "bad"}}, "id2label does not name the 2 labels"),
+        ({"id2label": ["bad", "good"]}, "id2label does not name the 2 labels"),
+        ({"id2label": {"0": "bad", "1": "bad"}}, "id2label has a label twice"),
+        ({"id2label": {"0": "bad", "1": "go\nod"}}, "a label is one line"),
+        ({"architectures": ["AlbertForMultipleChoice"]}, "MultipleChoice has a head that there is"),
+        ({"problem_type": "regression"}, "problem_type 'regression'"),
+        ({"hidden_act": "silu"}, "hidden_act 'silu' does not exist here: there is gelu_new"),
+    ],
+)
+def test_configs_that_are_not_of_the_weights(classifier, tmp_path, values, message):
+    (classifier / "albert_config.json").unlink()
+    changed(classifier, "config.json", **values)
+    with pytest.raises(UserError, match=message):
+        call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_model_saved_over_ours_is_taken_as_it_is(classifier, tmp_path, caplog):
+    changed(classifier, "config.json", num_attention_heads=4, architectures=None)
+    call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    assert "num_attention_heads is 4 in its config.json and was 2" in caplog.text
+    path = str(tmp_path / "back" / "albert_config.json")
+    assert modeling.AlbertConfig.from_json_file(path).num_attention_heads == 4
+
+
+@pytest.mark.parametrize(
+    "settings, length, lower",
+    [
+        ({"model_max_length": 16.0}, 16, True),
+        ({"model_max_length": 10**30}, 512, True),
+        ({"model_max_length": None, "do_lower_case": None}, 128, True),
+        ({"model_max_length": "x", "do_lower_case": "False"}, 128, True),
+        ({"model_max_length": 2, "do_lower_case": False}, 128, False),
+    ],
+)
+def test_settings_of_foreign_tokenizers(classifier, tmp_path, settings, length, lower):
+    changed(classifier, "tokenizer_config.json", **settings)
+    changed(classifier, "config.json", finetuning_task="mrpc")
+    call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    found = model_folder.read(str(tmp_path / "back"))
+    assert (found.max_seq_length, found.do_lower_case) == (length, lower)
+    assert (found.task, found.labels) == ("sentence_pair", ("bad", "good"))
+
+
+def test_a_vocabulary_in_tokenizer_json(classifier, tmp_path):
+    text = (classifier / "vocab.txt").read_text(encoding="utf-8")
+    (classifier / "vocab.txt").unlink()
+    with pytest.raises(UserError, match="has no vocabulary: put its vocab.txt there"):
+        call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    model = {
+        "type": "WordPiece",
+        "vocab": {piece: i for i, piece in enumerate(text.split("\n")[:-1])},
+    }
+    content = json.dumps({"model": model, "normalizer": {"lowercase": False}})
+    (classifier / "tokenizer.json").write_text(content, encoding="utf-8")
+    changed(classifier, "tokenizer_config.json", do_lower_case=None)
+    call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    assert (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8") == text
+    assert model_folder.read(str(tmp_path / "back")).do_lower_case is False
+
+
+def test_a_vocabulary_larger_than_the_model(classifier, tmp_path):
+    with open(str(classifier / "vocab.txt"), "a", encoding="utf-8") as stream:
+        stream.write("more\n")
+    with pytest.raises(UserError, match="vocab.txt has 106 pieces, the model 105"):
+        call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+
+
+def test_what_a_run_has_is_not_given_again(classifier, tmp_path, vocabulary):
+    prefix = str(tmp_path / "run" / "model.ckpt")
+    with pytest.raises(UserError, match="classifier.json has it: leave --vocab_file out"):
+        call("to-huggingface", prefix, output_dir=tmp_path / "again", vocab_file=vocabulary)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '"albert"', "3"])
@@ -353,5 +508,6 @@ def test_data_of_a_checkpoint_cut_short(fixtures, tmp_path):
         tf.io.gfile.copy(prefix + part, str(tmp_path / "model.ckpt") + part)
     data = tmp_path / "model.ckpt.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:1000])
-    with pytest.raises(UserError, match="model.ckpt is damaged .*: fetch or make it again"):
-        call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "slim")
+    for words, values in ((["slim"], {"output_dir": tmp_path / "slim"}), (["inspect"], {})):
+        with pytest.raises(UserError, match="model.ckpt is damaged .*: fetch or make it again"):
+            call(*words, str(tmp_path / "model.ckpt"), **values)

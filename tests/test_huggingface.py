@@ -172,7 +172,7 @@ def test_a_projection_that_was_trained_there_is_not_thrown_away():
     config, arrays = make("albert_zh")
     _, parameters, factors = convert(config, arrays, family="albert")
     parameters["albert.encoder.embedding_hidden_mapping_in.bias"][3] = 1e-3
-    with pytest.raises(UserError, match="projects 12 to 12: there is no such projection"):
+    with pytest.raises(UserError, match="projects 12 to 12 and is no identity"):
         huggingface.from_parameters(config, "albert", parameters, factors)
 
 

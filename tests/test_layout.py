@@ -42,7 +42,7 @@ FORBIDDEN = {
     "layers": {"absl", "modeling", "optimization"},
     "xla": {"absl", "modeling", "layers", "optimization"},
     "huggingface": {"absl", "huggingface_folder", "convert_checkpoint"},
-    "huggingface_folder": {"absl", "modeling", "convert_checkpoint"},
+    "huggingface_folder": {"modeling", "convert_checkpoint"},
     "predictor": {"pipeline.estimator", "run_classifier", "predict"},
     "text_ops": {"absl", "modeling", "predictor"},
     "exporting": {"absl", "predict", "export_model"},

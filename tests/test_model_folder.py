@@ -149,6 +149,9 @@ def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
         with pytest.raises(UserError, match="for the labels 否,是, in this order, and not for 是"):
             model_folder.check_labels(LABELS[::-1], str(prefix))
     model_folder.check_labels(LABELS[::-1], str(out / "other" / "model.ckpt-3"))
+    out.rename(given / "best")  # a folder that has its own, whatever it is called
+    with pytest.raises(UserError, match="for the labels"):
+        model_folder.check_labels(LABELS[::-1], str(given / "best" / "model.ckpt-3"))
 
 
 def test_other_files_beside_a_checkpoint_tell_nothing(tmp_path):
@@ -158,7 +161,8 @@ def test_other_files_beside_a_checkpoint_tell_nothing(tmp_path):
         ("config.json", json.dumps(theirs)),
         ("my_config.json", "{"),
         ("a_config.json", "[3]"),
-        ("classifier.json", '{"config": 3}'),
+        ("classifier.json", '{"config": 3, "labels": 5}'),
+        ("old_config.json", json.dumps(dict(config().to_dict(), ln_type=None, hidden_act=3))),
     ):
         (tmp_path / name).write_text(text, encoding="utf-8")
     model_folder.check_config(config(), prefix)
