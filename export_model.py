@@ -60,7 +60,7 @@ def main(args):
     options = exporting.Options(
         args.format, args.quantization, args.version, args.raw_text, args.top_k
     )
-    if options.quantization != "float32" and options.format != "tflite":
+    if options.quantization not in exporting.FORMATS[options.format].tolerances:
         raise UserError("--quantization is for --format=tflite: leave it out")
     exporting.output_path(args.output_dir, options)
     exporting.check_packages(options)

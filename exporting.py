@@ -14,7 +14,7 @@ import contextlib
 import importlib
 import os
 import tempfile
-from typing import Dict, NamedTuple
+from typing import Callable, Dict, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -26,10 +26,7 @@ import tokenization
 from pipeline import checkpoint, features, files, inspection, tasks
 from pipeline.errors import UserError
 
-FORMATS = ("saved_model", "tflite", "onnx")
 QUANTIZATIONS = ("float32", "float16", "int8")  # int8: of the weights, "dynamic range"
-# Largest difference from the predictor: of probabilities, and of vectors of values of about 1.
-TOLERANCES = {"saved_model": 1e-5, "onnx": 1e-4, "float32": 1e-4, "float16": 1e-2, "int8": 0.1}
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 ONNX_OPSET = 15
 INSTALL = "pip install -r requirements-export.txt"
@@ -47,11 +44,24 @@ MASKED_SAMPLES = ("[MASK]京是中国的首[MASK]。", "没有空", "天[MASK]�
 class Options(NamedTuple):
     """What is exported, and how."""
 
-    format: str = "saved_model"  # one of FORMATS
+    format: str = "saved_model"  # key of FORMATS
     quantization: str = "float32"  # one of QUANTIZATIONS
     version: int = 1  # of a saved model
     raw_text: bool = True  # whether a saved model has signatures for text
     top_k: int = 5  # pieces told for a [MASK]
+
+
+class Format(NamedTuple):
+    """A way to export."""
+
+    write: Callable  # of the model, the path and the options
+    differences: Callable  # from the model: of it and the path, a dict of output to float
+    file_name: str  # of the options' fields
+    # Quantization -> largest difference from the predictor that is kept: of probabilities, and of
+    # vectors of values of about 1.
+    tolerances: Dict[str, float]
+    packages: Tuple[str, ...] = ()  # that it needs
+    remedy: str = "remove it"  # where there is an export already
 
 
 class Signature(NamedTuple):
@@ -76,15 +86,15 @@ def write(model, output_dir, options):
         UserError: where the export exists, a package is missing or the tolerance is exceeded.
     """
     path = output_path(output_dir, options)
-    write_one, differences_of = _WAYS[options.format]
+    way = FORMATS[options.format]
     check_packages(options)
     with files.writing(path):
         files.make_parent(path)
     unfinished = path + files.TEMPORARY_SUFFIX
     _remove(unfinished)  # of a run that was killed
     try:
-        write_one(model, unfinished, options)
-        differences = differences_of(model, unfinished)
+        way.write(model, unfinished, options)
+        differences = way.differences(model, unfinished)
         _check_differences(differences, options)
         tf.io.gfile.rename(unfinished, path)
     finally:
@@ -98,16 +108,11 @@ def output_path(output_dir, options):
     Raises:
         UserError: where there is something already.
     """
-    name = {
-        "saved_model": str(options.version),
-        "tflite": "model_{}.tflite".format(options.quantization),
-        "onnx": "model.onnx",
-    }[options.format]
-    path = os.path.join(output_dir, name)
+    way = FORMATS[options.format]
+    path = os.path.join(output_dir, way.file_name.format(**options._asdict()))
     files.refuse_pattern(path)
     if files.exists(path):
-        mend = "give another --version" if options.format == "saved_model" else "remove it"
-        raise UserError("{} exists: {} or another --output_dir".format(path, mend))
+        raise UserError("{} exists: {} or another --output_dir".format(path, way.remedy))
     return path
 
 
@@ -115,21 +120,23 @@ def check_packages(options):
     """Raise a `UserError` where a package is missing that the options need."""
     if options.format == "saved_model" and options.raw_text:
         text_ops.tensorflow_text()
-    for name in ("tf2onnx", "onnxruntime") if options.format == "onnx" else ():
+    for name in FORMATS[options.format].packages:
         try:
             importlib.import_module(name)
         except ImportError as error:
             reason = str(error).split("\n")[0]
-            raise UserError("ONNX needs {} ({}): {}".format(name, reason, INSTALL)) from error
+            raise UserError(
+                "{} needs {} ({}): {}".format(options.format, name, reason, INSTALL)
+            ) from error
 
 
 def _check_differences(differences, options):
-    kind = options.quantization if options.format == "tflite" else options.format
+    tolerance = FORMATS[options.format].tolerances[options.quantization]
     name, largest = max(differences.items(), key=lambda item: item[1])
-    if not largest <= TOLERANCES[kind]:
+    if not largest <= tolerance:
         raise UserError(
-            "{} of {} differs from the model's by {:.2g}, more than {:g}: nothing was "
-            "written".format(name, kind, largest, TOLERANCES[kind])
+            "{} of {} ({}) differs from the model's by {:.2g}, more than {:g}: nothing was "
+            "written".format(name, options.format, options.quantization, largest, tolerance)
         )
 
 
@@ -523,8 +530,25 @@ def _portable_differences(model, function):
     return _differences(function(id_feeds(model, rows)), expected(model, kind, rows))
 
 
-_WAYS = {
-    "saved_model": (write_saved_model, saved_model_differences),
-    "tflite": (write_tflite, tflite_differences),
-    "onnx": (write_onnx, onnx_differences),
+FORMATS = {
+    "saved_model": Format(
+        write_saved_model,
+        saved_model_differences,
+        file_name="{version}",
+        tolerances={"float32": 1e-5},
+        remedy="give another --version",
+    ),
+    "tflite": Format(
+        write_tflite,
+        tflite_differences,
+        file_name="model_{quantization}.tflite",
+        tolerances={"float32": 1e-4, "float16": 1e-2, "int8": 0.1},
+    ),
+    "onnx": Format(
+        write_onnx,
+        onnx_differences,
+        file_name="model.onnx",
+        tolerances={"float32": 1e-4},
+        packages=("tf2onnx", "onnxruntime"),
+    ),
 }

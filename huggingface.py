@@ -64,66 +64,29 @@ NORM = (("gamma", "weight"), ("beta", "bias"))
 
 
 class Module(NamedTuple):
-    """What a module of a layer is called in each layout here and each architecture there."""
+    """A module of a layer: where it is here, in any layout, and what it is called there."""
 
-    google: str
-    albert_zh: str
+    part: str  # field of `modeling.LayerScopes`
     albert: str
     bert: str
     kind: Tuple[Tuple[str, str], ...]
+    below: str = ""  # scope below that of the part
 
 
 # Sublayer -> its modules.
 SUBLAYERS = {
-    "attention": [
-        Module(
-            google="attention_1/self/" + name,
-            albert_zh="attention/self/" + name,
-            albert="attention." + name,
-            bert="attention.self." + name,
-            kind=DENSE,
-        )
-        for name in ("query", "key", "value")
-    ]
-    + [
-        Module(
-            google="attention_1/output/dense",
-            albert_zh="attention/output/dense",
-            albert="attention.dense",
-            bert="attention.output.dense",
-            kind=DENSE,
-        ),
-        Module(
-            google="LayerNorm",
-            albert_zh="attention/output/LayerNorm",
-            albert="attention.LayerNorm",
-            bert="attention.output.LayerNorm",
-            kind=NORM,
-        ),
-    ],
-    "ffn": [
-        Module(
-            google="ffn_1/intermediate/dense",
-            albert_zh="intermediate/dense",
-            albert="ffn",
-            bert="intermediate.dense",
-            kind=DENSE,
-        ),
-        Module(
-            google="ffn_1/intermediate/output/dense",
-            albert_zh="output/dense",
-            albert="ffn_output",
-            bert="output.dense",
-            kind=DENSE,
-        ),
-        Module(
-            google="LayerNorm_1",
-            albert_zh="output/LayerNorm",
-            albert="full_layer_layer_norm",
-            bert="output.LayerNorm",
-            kind=NORM,
-        ),
-    ],
+    "attention": (
+        Module("self_attention", "attention.query", "attention.self.query", DENSE, "/query"),
+        Module("self_attention", "attention.key", "attention.self.key", DENSE, "/key"),
+        Module("self_attention", "attention.value", "attention.self.value", DENSE, "/value"),
+        Module("attention_output", "attention.dense", "attention.output.dense", DENSE),
+        Module("attention_norm", "attention.LayerNorm", "attention.output.LayerNorm", NORM),
+    ),
+    "ffn": (
+        Module("intermediate", "ffn", "intermediate.dense", DENSE),
+        Module("output", "ffn_output", "output.dense", DENSE),
+        Module("output_norm", "full_layer_layer_norm", "output.LayerNorm", NORM),
+    ),
 }
 EMBEDDINGS = (
     ("word_embeddings", "word_embeddings.weight"),
@@ -223,8 +186,9 @@ def parameter_names(config, family, heads, has_pooler=True):
         for sublayer, modules in SUBLAYERS.items():
             scope = "bert/encoder/" + modeling.layer_scope(config, layer, inner, sublayer)
             for module in modules:
-                ours, theirs = getattr(module, config.layout), getattr(module, family)
-                _add(names, prefix + place + "." + theirs, scope + "/" + ours, module.kind)
+                ours = getattr(modeling.LAYER_SCOPES[config.layout], module.part) + module.below
+                theirs = prefix + place + "." + getattr(module, family)
+                _add(names, theirs, scope + "/" + ours, module.kind)
     if has_pooler:
         _add(names, prefix + POOLER[family], "bert/pooler/dense", DENSE)
     for head in heads:

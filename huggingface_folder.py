@@ -16,7 +16,7 @@ from absl import logging
 
 import huggingface
 import tokenization
-from pipeline import files, model_folder, tasks
+from pipeline import features, files, model_folder, tasks
 from pipeline.errors import UserError
 
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -25,7 +25,7 @@ FAST_TOKENIZER = "tokenizer.json"
 FACTORS = "factors.safetensors"
 INDEX_SUFFIX = ".index.json"  # of weights that are in several files
 VOCABULARIES = (model_folder.WORDPIECE, model_folder.SENTENCEPIECE)
-SHORTEST_SEQUENCE, MAX_SEQ_LENGTH = 5, 128  # [CLS] a [SEP] b [SEP]; where a folder names none
+MAX_SEQ_LENGTH = 128  # where a folder names none
 
 
 # ---------------------------------------------------------------------------------- weights
@@ -208,7 +208,7 @@ def describe(folder, config, num_labels, vocabulary):
     is_sentencepiece = os.path.basename(vocabulary) == model_folder.SENTENCEPIECE
     length = settings.get("model_max_length")
     longest = config.max_position_embeddings
-    if not isinstance(length, (int, float)) or length < SHORTEST_SEQUENCE:
+    if not isinstance(length, (int, float)) or length < features.SHORTEST_SEQUENCE:
         length = MAX_SEQ_LENGTH
     task = theirs.get("finetuning_task")
     return model_folder.ModelFolder(

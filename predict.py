@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
 import predictor
-from pipeline import cli, files, predictions, progress, rows, tasks
+from pipeline import cli, features, files, predictions, progress, rows, tasks
 from pipeline.errors import UserError
 
 WORDS = "[TEXT_A [TEXT_B]]"  # on the command line, beside the flags
@@ -102,7 +102,7 @@ def define_model_flags(options):
         None,
         "Pieces of a text or pair, the longer text is cut first; if left out, that of the "
         "run, or {}.".format(predictor.MAX_SEQ_LENGTH),
-        lower_bound=5,  # leaves each text of a pair one piece
+        lower_bound=features.SHORTEST_SEQUENCE,
         **options,
     )
 

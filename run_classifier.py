@@ -150,7 +150,7 @@ def describe(plan, run):
     )
     before = results.read(run.folder).get("made_with")
     described["made_with"] = made_with(plan, run) if args.do_train else before
-    return dict(described, labels=plan.task.labels, examples=plan.data)
+    return dict(described, labels=plan.task.labels, examples=plan.data_findings)
 
 
 def train(plan, run, runner, end):

@@ -177,9 +177,9 @@ def describe(settings):
         return "TPU {}, {} cores".format(
             settings.tpu_name or settings.master, settings.num_tpu_cores
         )
-    gpus = ["{} ({})".format(d.name, _gigabytes(d.memory_limit)) for d in local_gpus()]
+    gpus = ["{} ({})".format(d.name, gigabytes(d.memory_limit)) for d in local_gpus()]
     return ", ".join(gpus) or "CPU with {} cores, {} free".format(
-        os.cpu_count(), _gigabytes(free_host_memory())
+        os.cpu_count(), gigabytes(free_host_memory())
     )
 
 
@@ -255,12 +255,12 @@ def largest_micro_batch(replica_batch, step_memory, memory):
         "Micro-batch of %d: about %s of activations an example; of the %s that are free on the "
         "%s, weights and slots take %s and activations may take %s%s",
         size,
-        _gigabytes(step_memory.bytes_per_example),
-        _gigabytes(memory.free),
+        gigabytes(step_memory.bytes_per_example),
+        gigabytes(memory.free),
         memory.device,
-        _gigabytes(weights),
-        _gigabytes(fits),
-        " (beyond {} a CPU gets no faster)".format(_gigabytes(usable)) if usable < fits else "",
+        gigabytes(weights),
+        gigabytes(fits),
+        " (beyond {} a CPU gets no faster)".format(gigabytes(usable)) if usable < fits else "",
     )
     if step_memory.bytes_per_example > fits:
         tf.logging.warning(
@@ -270,7 +270,8 @@ def largest_micro_batch(replica_batch, step_memory, memory):
     return size
 
 
-def _gigabytes(count):
+def gigabytes(count):
+    """Write a number of bytes."""
     return "{:.3g} GB".format(count / 1e9)
 
 

@@ -2,10 +2,8 @@
 
 import contextlib
 import functools
-import sys
 from typing import Callable, NamedTuple, Optional
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
@@ -223,33 +221,6 @@ def refuse_local_paths(settings, flag, paths):
                     flag, path.strip()
                 )
             )
-
-
-def start(settings, step_memory=None):
-    """Log versions, devices and batch sizes: the first line to look for in a log.
-
-    Args:
-        settings: `RunSettings`.
-        step_memory: `devices.StepMemory` where there is training.
-
-    Returns:
-        `devices.Placement`, or None where there is no training.
-
-    Raises:
-        UserError: as `devices.place`.
-    """
-    placement = devices.place(settings, step_memory) if step_memory else None
-    tf.logging.info(
-        "TensorFlow %s, numpy %s, Python %s; %s; %s",
-        tf.version.VERSION,
-        np.__version__,
-        sys.version.split()[0],
-        devices.describe(settings),
-        placement.describe() if placement else "no training",
-    )
-    if devices.accelerator(settings) is None:
-        tf.logging.warning("No GPU found: running on the CPU")
-    return placement
 
 
 def make_runner(model_fn, settings, placement=None):

@@ -20,6 +20,8 @@ from pipeline.workers import run_tasks
 
 # Label id of an example without a label: out of range, so that no loss takes it for a class.
 UNLABELLED = -1
+# Fewest pieces that leave each text of a pair one: [CLS] a [SEP] b [SEP].
+SHORTEST_SEQUENCE = 5
 # Part of every fingerprint: to be raised when the same example becomes other features.
 FEATURES_VERSION = 2
 # Examples that a process encodes at a time: so few that their arrays stay in the cache.

@@ -5,10 +5,7 @@ from typing import NamedTuple
 
 from absl import flags, logging
 
-from pipeline import estimator, tasks
-
-# Fewest pieces that leave each text of a pair one: [CLS] a [SEP] b [SEP].
-SHORTEST_SEQUENCE = 5
+from pipeline import estimator, features, tasks
 
 
 class Defaults(NamedTuple):
@@ -107,7 +104,7 @@ def define_data_flags(flag_values):
         "max_seq_length",
         128,
         "Pieces of a sequence; longer pairs lose the end of the longer text.",
-        lower_bound=SHORTEST_SEQUENCE,
+        lower_bound=features.SHORTEST_SEQUENCE,
         **options,
     )
     flags.DEFINE_bool(

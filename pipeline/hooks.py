@@ -6,7 +6,7 @@ import time
 
 import tensorflow.compat.v1 as tf
 
-from pipeline import run_folder
+from pipeline import progress, run_folder
 from pipeline.errors import UserError
 
 
@@ -53,7 +53,8 @@ class ProgressHook(tf.train.SessionRunHook):
         speed = ", {:.1f} examples/s".format(rate * self._batch_size)
         if tokens:
             speed += ", {:,.0f} tokens/s".format(seen_tokens / elapsed)
-        self._tell(step, scalars, speed + ", ETA " + duration((self._last_step - step) / rate))
+        left = progress.duration((self._last_step - step) / rate)
+        self._tell(step, scalars, speed + ", ETA " + left)
 
     def _mark(self, run_context, now):
         # What is fetched beside the update may be the step before or after it: this is exact.
@@ -204,13 +205,6 @@ class SignalHook(tf.train.SessionRunHook):
     def after_run(self, run_context, run_values):
         if self._signals.received:
             run_context.request_stop()
-
-
-def duration(seconds):
-    """Write seconds as h:mm:ss."""
-    minutes, seconds = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return "{}:{:02d}:{:02d}".format(hours, minutes, seconds)
 
 
 def _listing(scalars):

@@ -11,25 +11,40 @@ import logging
 import math
 import os
 import shutil
+import sys
 import time
 import types
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 from absl import logging as absl_logging
 
-from pipeline import checkpoint, devices, estimator, files, manifest, model_folder, run_folder
+from pipeline import checkpoint, cli, devices, files, manifest, model_folder, run_folder
 from pipeline.errors import UserError
 
-FAILED_STATUS = 2
 
-
-class Missing(Exception):
+class Missing(AttributeError):
     """A check looks for what an earlier one failed to put on the plan."""
 
 
 class Plan(types.SimpleNamespace):
-    """What the checks have found so far, as attributes; `args` is there from the beginning."""
+    """What the checks have found so far, as attributes; `args` is there from the beginning.
+
+    Attributes:
+        settings: `estimator.RunSettings`; folders: list of str, those in output_dir that runs save
+            in; keeps_best: bool, whether they keep the best checkpoint, too. By `flags`.
+        config: `modeling.AlbertConfig`; num_weights: int. By `config`.
+        shapes: dict of name to list of int, of the model's weights. By `config` or `start`.
+        optimizer: `optimization.OptimizerConfig`; slot_names: list of str. By `optimizer`.
+        execution: `modeling.Execution`; step_memory: `devices.StepMemory`; placement:
+            `devices.Placement`, or None without training. By `devices`.
+        start: `run_folder.Start`, or starts: dict of folder to it. By `start`.
+
+    Pre-training has `files`, `train_files` and `eval_files`, lists of str, too; fine-tuning has
+    `splits`, `runs`, `task`, `examples`, `data_files`, `data_findings`, `tokenizer`, `encoded` and
+    `eval_every_steps`: see its checks.
+    """
 
     def __getattr__(self, name):
         raise Missing(name)
@@ -72,7 +87,7 @@ def run(checks, args):
     seconds = "{:.1f} seconds".format(time.time() - start)
     if failed:
         print("{} of {} checks failed in {}".format(len(failed), len(checks), seconds))
-        raise SystemExit(FAILED_STATUS)
+        raise SystemExit(cli.USER_ERROR_STATUS)
     print("All {} checks passed in {}".format(len(checks), seconds))
     raise SystemExit(0)
 
@@ -191,9 +206,19 @@ def look_at_placement(plan):
 
     Needs `settings` and `step_memory`.
     """
-    plan.placement = estimator.start(
-        plan.settings, plan.step_memory if plan.args.do_train else None
+    settings = plan.settings
+    plan.placement = devices.place(settings, plan.step_memory) if plan.args.do_train else None
+    # The first line to look for in a log.
+    tf.logging.info(
+        "TensorFlow %s, numpy %s, Python %s; %s; %s",
+        tf.version.VERSION,
+        np.__version__,
+        sys.version.split()[0],
+        devices.describe(settings),
+        plan.placement.describe() if plan.placement else "no training",
     )
+    if devices.accelerator(settings) is None:
+        tf.logging.warning("No GPU found: running on the CPU")
     if not plan.placement:
         return "no training"
     return "batch {} = {} replicas x {} micro-batches of {}".format(
@@ -222,12 +247,12 @@ def look_at_memory(plan):
     return (
         "about {} for weights, gradients and slots, {} for the activations of {} at a time; {} are "
         "free on the {}".format(
-            _size(weights),
-            _size(activations),
+            devices.gigabytes(weights),
+            devices.gigabytes(activations),
             "one example" if plan.placement.micro_batch == 1 else "{} examples".format(
                 plan.placement.micro_batch
             ),
-            _size(memory.free),
+            devices.gigabytes(memory.free),
             memory.device,
         )
     )  # fmt: skip
@@ -266,15 +291,15 @@ def look_at_disk(plan):
             "--output_dir={} has {} free but {} checkpoints of {} need {}: make room, or lower "
             "--keep_checkpoint_max={}".format(
                 folder,
-                _size(free),
+                devices.gigabytes(free),
                 number,
-                _size(size),
-                _size(needed),
+                devices.gigabytes(size),
+                devices.gigabytes(needed),
                 plan.settings.keep_checkpoint_max,
             )
         )
     return "{}: {} free, a checkpoint takes {}, {} at most".format(
-        folder, _size(free), _size(size), number
+        folder, devices.gigabytes(free), devices.gigabytes(size), number
     )
 
 
@@ -332,7 +357,3 @@ def compare_start(plan, start, folder, new_variables=None):
     return "{}: {}, step {}; {} variables loaded, {} missing, {} unused".format(
         start.mode, start.checkpoint, start.step, *[len(names) for names in found[:3]]
     )
-
-
-def _size(count):
-    return "{:.3g} GB".format(count / 1e9)

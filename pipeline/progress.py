@@ -58,7 +58,7 @@ class Progress:
             max(self._total, self._bytes) / 1e6,
             self._instances,
             (self._instances - self._old_instances) / seconds,
-            _clock(left) if new_bytes else "?",
+            duration(left) if new_bytes else "?",
         )
 
     def _tell(self, share, text):
@@ -96,11 +96,12 @@ class Lines:
             *("{:,.0f}".format(number) for number in (done, total)),
             self._unit,
             "{:,.0f}".format(rate),
-            _clock((total - done) / rate),
+            duration((total - done) / rate),
         )
 
 
-def _clock(seconds):
-    minutes, seconds = divmod(int(seconds), 60)
+def duration(seconds):
+    """Write seconds as h:mm:ss."""
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return "{}:{:02d}:{:02d}".format(hours, minutes, seconds)

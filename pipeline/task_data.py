@@ -43,7 +43,7 @@ def look_at_data(plan):
             )
     plan.task, plan.examples = task, examples
     plan.data_files = {split: tasks.find_file(task, args.data_dir, split) for split in plan.splits}
-    plan.data = data_checks.log_data(task.labels, examples)
+    plan.data_findings = data_checks.log_data(task.labels, examples)
     counts = ", ".join("{:,} {}".format(len(examples[split]), split) for split in examples)
     return "{}: {} labels, examples: {}".format(task.name, len(task.labels), counts)
 

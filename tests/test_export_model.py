@@ -251,7 +251,7 @@ def test_tflite(tmp_path, out, model, quantization, capsys):
     function = exporting.load_tflite(str(path))
     for pairs in (PAIRS, PAIRS[:1], PAIRS[3:]):  # any batch, any length
         found = function(exporting.id_feeds(model, pairs))["probabilities"]
-        atol = exporting.TOLERANCES[quantization]
+        atol = exporting.FORMATS["tflite"].tolerances[quantization]
         np.testing.assert_allclose(found, model.probabilities(pairs), atol=atol)
 
 
@@ -277,7 +277,8 @@ def test_an_existing_version_is_refused(version, out):
 
 @pytest.mark.parametrize("export_format", ["saved_model", "tflite"])
 def test_nothing_is_left_of_an_export_that_differs(tmp_path, out, export_format, monkeypatch):
-    monkeypatch.setattr(exporting, "TOLERANCES", dict.fromkeys(exporting.TOLERANCES, -1.0))
+    strict = exporting.FORMATS[export_format]._replace(tolerances={"float32": -1.0})
+    monkeypatch.setitem(exporting.FORMATS, export_format, strict)
     with pytest.raises(UserError, match="differs from the model's by .*nothing was written"):
         run(model_dir=out, output_dir=tmp_path, format=export_format)
     assert os.listdir(str(tmp_path)) == []
