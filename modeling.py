@@ -929,6 +929,39 @@ def dropout(tensor, rate, seed, fused=False):
     return layers.drop(tensor, layers.make_dropping(rate, seed, fused), fused)
 
 
+def _normal(deviation):
+    """Initializer of the published code: normal, cut off at two deviations."""
+    return tf.truncated_normal_initializer(stddev=deviation)
+
+
+def _matmul_last(tensor, kernel):
+    """Multiply [..., K] by [K, W], as one product of matrices."""
+    shape = _shape(tensor)
+    kernel = tf.cast(kernel, tensor.dtype)
+    flat = tf.matmul(tf.reshape(tensor, [-1, shape[-1]]), kernel)
+    return tf.reshape(flat, shape[:-1] + [_shape(kernel)[-1]])
+
+
+def _matmul_transposed(rows, kernel):
+    """Multiply [M, K] by the transpose of [W, K]."""
+    return tf.matmul(rows, tf.cast(kernel, rows.dtype), transpose_b=True)
+
+
+def _shape(tensor):
+    """Return the shape as a list of int where static and of int32 scalars where not."""
+    static = tensor.shape.as_list()
+    dynamic = tf.shape(tensor)
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(static)]
+
+
+def _check_rank(tensor, rank, name):
+    if tensor.shape.ndims != rank:
+        raise ValueError("{} has shape {}, expected rank {}".format(name, tensor.shape, rank))
+
+
+# ------------------------------------------------------------------------ what is in a model
+
+
 def distances_from_head(config):
     """Tell how far below the head the weights of an encoder are: for layer-wise learning rates.
 
@@ -1011,33 +1044,3 @@ def activation_bytes(config, sequence_length, num_predictions=0, execution=PLAIN
     # Logits, their softmax and their gradient, in float32 always.
     logits = 3 * num_predictions * config.vocab_size * 4
     return (kept + passing) * tf.as_dtype(execution.dtype).size + logits
-
-
-def _normal(deviation):
-    """Initializer of the published code: normal, cut off at two deviations."""
-    return tf.truncated_normal_initializer(stddev=deviation)
-
-
-def _matmul_last(tensor, kernel):
-    """Multiply [..., K] by [K, W], as one product of matrices."""
-    shape = _shape(tensor)
-    kernel = tf.cast(kernel, tensor.dtype)
-    flat = tf.matmul(tf.reshape(tensor, [-1, shape[-1]]), kernel)
-    return tf.reshape(flat, shape[:-1] + [_shape(kernel)[-1]])
-
-
-def _matmul_transposed(rows, kernel):
-    """Multiply [M, K] by the transpose of [W, K]."""
-    return tf.matmul(rows, tf.cast(kernel, rows.dtype), transpose_b=True)
-
-
-def _shape(tensor):
-    """Return the shape as a list of int where static and of int32 scalars where not."""
-    static = tensor.shape.as_list()
-    dynamic = tf.shape(tensor)
-    return [dynamic[axis] if size is None else size for axis, size in enumerate(static)]
-
-
-def _check_rank(tensor, rank, name):
-    if tensor.shape.ndims != rank:
-        raise ValueError("{} has shape {}, expected rank {}".format(name, tensor.shape, rank))
