@@ -148,25 +148,13 @@ def ours(args):
 
 def hugging_face(args):
     """Return that of the peer."""
+    import peer
     import torch
     import transformers
 
-    import modeling
-
-    config = modeling.AlbertConfig.from_json_file(args.config)
     torch.set_num_threads(1)
-    model = transformers.AlbertForSequenceClassification(
-        transformers.AlbertConfig(
-            vocab_size=config.vocab_size,
-            embedding_size=config.embedding_width,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-            max_position_embeddings=config.max_position_embeddings,
-            num_labels=len(LABELS),
-        )
-    ).eval()
+    config = peer.albert_config(args.config, num_labels=len(LABELS))
+    model = transformers.AlbertForSequenceClassification(config).eval()
     tokenizer = transformers.BertTokenizerFast(VOCABULARY)
 
     def predict(text_a, text_b):

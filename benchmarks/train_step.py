@@ -219,25 +219,12 @@ def ours(args):
 
 def hugging_face(args, compiled=False):
     """Return the actions of the peer, transformers.AlbertForPreTraining with AdamW."""
+    import peer
     import torch
     import transformers
 
-    import modeling
-
-    config = modeling.AlbertConfig.from_json_file(args.config)
-    model = transformers.AlbertForPreTraining(
-        transformers.AlbertConfig(
-            vocab_size=config.vocab_size,
-            embedding_size=config.embedding_width,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-            hidden_dropout_prob=config.hidden_dropout_prob,
-            attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-            max_position_embeddings=config.max_position_embeddings,
-        )
-    )
+    config = peer.albert_config(args.config)
+    model = transformers.AlbertForPreTraining(config)
     model.train()
     batch = {
         name: torch.from_numpy(values).long()
