@@ -96,7 +96,7 @@ def inspect(args, paths):
         variables=len(shapes),
         dtypes=sorted({types[name].name for name in weights.weight_names(stored)}),
         bytes=weights.size_on_disk(prefix),
-        configs=fitting_configs(shapes),
+        configs=fitting_configs(shapes, found["fields"]),
     )
     if args.json:
         print(json.dumps(found, indent=2, sort_keys=True))
@@ -108,16 +108,20 @@ def inspect(args, paths):
         print("{:<26}{}".format(name, "-" if shown in (None, "") else shown))
 
 
-def fitting_configs(shapes):
-    """Return the files of albert_config/ that describe a model of these shapes."""
-    stored = _body(shapes)
-    paths = sorted(files.glob(os.path.join(CONFIGS, "*.json")))
-    configs = {path: modeling.AlbertConfig.from_json_file(path) for path in paths}
-    return [
-        os.path.relpath(path, os.path.dirname(CONFIGS))
-        for path, config in configs.items()
-        if _body(modeling.parameter_shapes(config)) == stored
-    ]
+def fitting_configs(shapes, fields):
+    """Return the files of albert_config/ that describe a model.
+
+    Args:
+        shapes: dict of variable name to list of int.
+        fields: dict, those of its config that are known from them.
+    """
+    stored, found = _body(shapes), []
+    for path in sorted(files.glob(os.path.join(CONFIGS, "*.json"))):
+        config = modeling.AlbertConfig.from_json_file(path)
+        is_like = all(getattr(config, name) == value for name, value in fields.items())
+        if is_like and _body(modeling.parameter_shapes(config)) == stored:
+            found.append(os.path.relpath(path, os.path.dirname(CONFIGS)))
+    return found
 
 
 def _body(shapes):

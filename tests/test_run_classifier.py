@@ -177,7 +177,8 @@ def assert_same_weights(folder, reference, step):
 
 def test_replicas_learn_from_batches_of_other_lengths(workspace, root):
     """Each replica pads its part of a batch to its own longest example."""
-    values = flags(workspace, do_train=True, do_eval=True, strategy="mirrored", **LEARNING)
+    learning = dict(LEARNING, num_train_epochs=1)
+    values = flags(workspace, do_train=True, do_eval=True, strategy="mirrored", **learning)
     process = helpers.start("run_classifier", root, values, num_cpus=2)
     log, _ = process.communicate()
     assert process.returncode == 0, log
