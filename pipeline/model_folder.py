@@ -38,7 +38,8 @@ FIELDS = {
 UNTOLD = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
 # ...and those by which a config is known to be of the same model.
 SIZES = ("layout", "vocab_size", "hidden_size", "embedding_size", "intermediate_size")
-FOREIGN = ("model_type", "architectures")  # Fields of Hugging Face's configs.
+# Fields of Hugging Face's configs; the oldest have the last one alone.
+FOREIGN = ("model_type", "architectures", "layer_norm_eps")
 
 
 class ModelFolder(NamedTuple):

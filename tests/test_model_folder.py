@@ -157,8 +157,10 @@ def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
 def test_other_files_beside_a_checkpoint_tell_nothing(tmp_path):
     prefix = str(tmp_path / "model.ckpt")
     theirs = dict(config().to_dict(), hidden_act="gelu_new", model_type="albert")
+    older = dict(config().to_dict(), hidden_act="gelu_new", layer_norm_eps=1e-12)
     for name, text in (
         ("config.json", json.dumps(theirs)),
+        ("older_config.json", json.dumps(older)),
         ("my_config.json", "{"),
         ("a_config.json", "[3]"),
         ("classifier.json", '{"config": 3, "labels": 5}'),

@@ -22,7 +22,7 @@ CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)
 ODD = 5  # examples of dev and of test: no multiple of the batch size 4
 TRAINED = 160
-LEARNING = {"num_train_epochs": 4, "learning_rate": 0.003}
+LEARNING = {"num_train_epochs": 2, "learning_rate": 0.003}
 
 
 def write_workspace(folder):
@@ -96,7 +96,7 @@ def test_learns_what_can_be_learned(trained):
     results = read_json(trained / "out" / "eval_results.json")
     assert results["eval_accuracy"] == 1.0
     history = training.read_history(str(trained / "out"))
-    assert history[TRAINED * 4 // 4]["eval_loss"] < 0.1
+    assert history[TRAINED * 2 // 4]["eval_loss"] < 0.1
     assert results["eval_macro_f1"] == 1.0
     assert results["eval_examples"] == ODD
     assert results["eval_confusion"] == [[3, 0], [0, 2]]
@@ -407,9 +407,9 @@ SCORED = {"do_train": True, "do_eval": True, "do_predict": True}
 def test_the_best_checkpoint_is_scored_and_predicts(trained):
     """Accuracy is 1 long before the end: the first such evaluation is the best."""
     history = training.read_history(str(trained / "out"))
-    assert list(history) == [20, 40, 60, 80, 100, 120, 140, 160]
+    assert list(history) == [20, 40, 60, 80]
     best = max(history, key=lambda step: (history[step]["eval_accuracy"], -step))
-    assert scored_checkpoint(trained).endswith("model.ckpt-{}".format(best)) and best < 160
+    assert scored_checkpoint(trained).endswith("model.ckpt-{}".format(best)) and best < 80
     results = read_json(trained / "out" / "results.json")
     assert results["metrics"]["global_step"] == best
     assert results["scored"]["checkpoint"] == scored_checkpoint(trained)
@@ -430,7 +430,7 @@ def test_results_tell_what_a_run_was(trained):
     assert len(results["inputs"]["data"]) == 3 and results["labels"] == ["0", "1"]
     assert results["examples"]["classes"]["dev"] == {"0": 3, "1": 2}
     assert results["made_with"]["learning_rate"] == LEARNING["learning_rate"]
-    assert "--num_train_epochs=4" in results["command"]
+    assert "--num_train_epochs=2" in results["command"]
 
 
 def weights_of(folder):
