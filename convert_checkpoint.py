@@ -16,7 +16,6 @@ the best checkpoint is taken.
 
 import json
 import os
-import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -153,7 +152,7 @@ def copy_description(prefix, folder):
     for name in model_folder.NAMES:
         path = model_folder.find(prefix, name)
         if path:
-            shutil.copyfile(path, os.path.join(folder, name))
+            tf.io.gfile.copy(path, os.path.join(folder, name))
 
 
 def _write_checkpoint(folder, basename, arrays):

@@ -251,10 +251,9 @@ def to_parameters(config, family, arrays):
         )
     names = parameter_names(config, family, heads, CLASSES[heads] != "ForMaskedLM")
     if has_identity(config, family):
-        identity = {"/kernel": np.eye(config.hidden_size), "/bias": np.zeros(config.hidden_size)}
-        arrays = dict(
-            arrays, **{"bert/" + PROJECTION + k: v.astype(np.float32) for k, v in identity.items()}
-        )
+        arrays = dict(arrays)
+        arrays["bert/" + PROJECTION + "/kernel"] = np.eye(config.hidden_size, dtype=np.float32)
+        arrays["bert/" + PROJECTION + "/bias"] = np.zeros(config.hidden_size, np.float32)
     factors = FACTORS if is_factorized(config) else ()
     check_all_used(set(names.values()).union(factors), arrays, "the checkpoint")
     check_shapes(config, arrays)

@@ -146,11 +146,15 @@ def find(prefix, name):
         prefix: str, in the folder of a run, or in the one there of its best checkpoint.
         name: str, of the file.
     """
-    folder = os.path.dirname(os.path.abspath(prefix) if files.is_local(prefix) else prefix)
+    folder = _folder(prefix)
     folders = [folder]
     if os.path.basename(folder) == BEST:
         folders.append(os.path.dirname(folder))
     return next(filter(files.exists, [os.path.join(place, name) for place in folders]), None)
+
+
+def _folder(prefix):
+    return os.path.dirname(os.path.abspath(prefix) if files.is_local(prefix) else prefix)
 
 
 def check_config(config, prefix):
@@ -163,11 +167,11 @@ def check_config(config, prefix):
     Raises:
         UserError: where there are configs of a model of this size, and none of them agrees.
     """
-    contradictions = []
+    contradictions, sizes = [], {name: getattr(config, name) for name in SIZES}
     for path in _configs_beside(prefix):
         fields = _config_fields(path)
         known = [name for name in UNTOLD if type(fields.get(name)) is type(getattr(config, name))]
-        if not known or any(fields.get(name, value) != value for name, value in _sizes(config)):
+        if not known or any(fields.get(name, sizes[name]) != sizes[name] for name in sizes):
             continue
         odd = [name for name in known if fields[name] != getattr(config, name)]
         if not odd:
@@ -182,13 +186,9 @@ def check_config(config, prefix):
 
 
 def _configs_beside(prefix):
-    beside = files.glob(os.path.join(os.path.dirname(prefix), "*config*.json"))
+    beside = files.glob(os.path.join(_folder(prefix), "*config*.json"))
     belonging = [find(prefix, name) for name in (CONFIG, DESCRIPTION)]
     return sorted(set(beside).union(filter(None, belonging)))
-
-
-def _sizes(config):
-    return [(name, getattr(config, name)) for name in SIZES]
 
 
 def _config_fields(path):
@@ -238,9 +238,11 @@ def check_same(prefixes):
         for path in filter(None, (find(prefix, name) for name in (CONFIG, DESCRIPTION))):
             fields = dict(_config_fields(path), labels=_read_fields(path).get("labels"))
             for field in UNTOLD + ("labels",):
-                value = fields.get(field)
+                if fields.get(field) is None:
+                    continue
+                value = fields[field]
                 first, source = known.setdefault(field, (value, path))
-                if None not in (first, value) and first != value:
+                if first != value:
                     raise UserError(
                         "{} and {} are not of one model: {} is {!r} and {!r}".format(
                             source, path, field, first, value

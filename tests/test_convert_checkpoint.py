@@ -290,7 +290,9 @@ def test_models_that_are_not_one_have_no_average(vocabulary, tmp_path, labels, h
         found = model_folder.ModelFolder("sentence", list(described[0]), 20, config, vocabulary)
         model_folder.write(folder, found)
         weights.write(os.path.join(folder, "model.ckpt"), {"a": np.ones(3, np.float32)})
-    prefixes = [str(tmp_path / name / "model.ckpt") for name in ("one", "two")]
+    prefixes = [str(tmp_path / name / "model.ckpt") for name in ("none", "one", "two")]
+    weights.write(prefixes[0], {"a": np.ones(3, np.float32)})
+    (tmp_path / "none" / "albert_config.json").write_text("{}")  # which tells nothing
     with pytest.raises(UserError, match="are not of one model: " + message):
         call("average", *prefixes, output_dir=tmp_path / "average")
     assert not (tmp_path / "average").exists()
