@@ -22,12 +22,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-import huggingface
-import huggingface_check
-import huggingface_folder
 import modeling
-from pipeline import checkpoint, cli, files, inspection, model_folder, run_folder, weights
-from pipeline.errors import UserError
+from checkpointing import arrays as weights
+from checkpointing import inspection, model_files, restore, run_folder
+from common import cli, files
+from common.errors import UserError
+from huggingface import mapping
+from huggingface.check import differences
+from huggingface.folder import (
+    CONFIG,
+    check_vocabulary,
+    copy_vocabulary,
+    describe,
+    read_factors,
+    read_json,
+    read_parameters,
+    write_json,
+    write_parameters,
+    write_tokenizer,
+)
 
 BASENAME = "albert_model.ckpt"
 TOLERANCE = 1e-4
@@ -46,7 +59,7 @@ def define_flags(flag_values):
     flags.DEFINE_enum(
         "architecture",
         None,
-        sorted(huggingface.FAMILIES),
+        sorted(mapping.FAMILIES),
         "to-huggingface: what a model of layout albert_zh becomes: bert, the default, which "
         "stores shared layers once for each; or albert, which stores them once.",
         **options,
@@ -81,9 +94,9 @@ def main(args, words):
 def inspect(args, paths):
     """Print what a checkpoint is."""
     prefix = run_folder.find_best(paths[0])
-    checkpoint.check_whole(prefix)
-    stored = checkpoint.read_shapes(prefix)
-    shapes = {checkpoint.rename(name): shape for name, shape in stored.items()}
+    restore.check_whole(prefix)
+    stored = restore.read_shapes(prefix)
+    shapes = {restore.rename(name): shape for name, shape in stored.items()}
     reader = tf.train.load_checkpoint(prefix)
     found = inspection.describe(shapes)
     has_step = reader.has_tensor(tf.GraphKeys.GLOBAL_STEP)
@@ -91,7 +104,7 @@ def inspect(args, paths):
     found.update(
         checkpoint=prefix,
         step=int(reader.get_tensor(tf.GraphKeys.GLOBAL_STEP)) if has_step else None,
-        weights=checkpoint.count_weights(prefix),
+        weights=restore.count_weights(prefix),
         variables=len(shapes),
         dtypes=sorted({types[name].name for name in weights.weight_names(stored)}),
         bytes=weights.size_on_disk(prefix),
@@ -142,15 +155,15 @@ def slim(args, paths, folder):
 def average(args, paths, folder):
     """Write the mean of several checkpoints' weights."""
     prefixes = [run_folder.find_best(path) for path in paths]
-    model_folder.check_same(prefixes)
+    model_files.check_same(prefixes)
     _write_checkpoint(folder, BASENAME, weights.average(prefixes))
     copy_description(prefixes[0], folder)
 
 
 def copy_description(prefix, folder):
     """Copy what belongs to a checkpoint of a run: config, labels, vocabulary."""
-    for name in model_folder.NAMES:
-        path = model_folder.find(prefix, name)
+    for name in model_files.NAMES:
+        path = model_files.find(prefix, name)
         if path:
             tf.io.gfile.copy(path, os.path.join(folder, name))
 
@@ -170,41 +183,41 @@ def to_huggingface(args, paths, folder):
     arrays = weights.read(prefix)
     model = described_model(args, prefix, arrays)
     config = modeling.AlbertConfig.from_dict(model.config, prefix)
-    family = args.architecture or huggingface.ARCHITECTURES[config.layout][0]
-    class_name, parameters = huggingface.to_parameters(config, family, arrays)
+    family = args.architecture or mapping.ARCHITECTURES[config.layout][0]
+    class_name, parameters = mapping.to_parameters(config, family, arrays)
     factors = None
-    if huggingface.is_factorized(config):
-        factors = {name: arrays[name] for name in huggingface.FACTORS}
-    huggingface_folder.write_parameters(folder, family, parameters, factors)
-    theirs = huggingface.to_config(config, family, class_name, model.labels, model.task)
-    huggingface_folder.write_json(folder, huggingface_folder.CONFIG, theirs)
-    huggingface_folder.write_tokenizer(folder, model)
-    model_folder.write_config(folder, config)
+    if mapping.is_factorized(config):
+        factors = {name: arrays[name] for name in mapping.FACTORS}
+    write_parameters(folder, family, parameters, factors)
+    theirs = mapping.to_config(config, family, class_name, model.labels, model.task)
+    write_json(folder, CONFIG, theirs)
+    write_tokenizer(folder, model)
+    model_files.write_config(folder, config)
     return check(folder, class_name, config, arrays)
 
 
 def described_model(args, prefix, arrays):
-    """Return the `model_folder.ModelFolder` of a checkpoint: of its run, or of the flags."""
+    """Return the `model_files.ModelFolder` of a checkpoint: of its run, or of the flags."""
     num_labels = len(arrays.get("output_weights", ()))
-    description = num_labels and model_folder.find(prefix, model_folder.DESCRIPTION)
+    description = num_labels and model_files.find(prefix, model_files.DESCRIPTION)
     if description:
         for name in ("bert_config_file", "vocab_file"):
             if args[name].present:
                 raise UserError("{} has it: leave --{} out".format(description, name))
-        model = model_folder.read(os.path.dirname(description))
+        model = model_files.read(os.path.dirname(description))
         if len(model.labels) != num_labels:
             raise UserError(
                 "{} names {} labels, the classifier in {} has {}: give the checkpoint of that "
                 "run".format(description, len(model.labels), prefix, num_labels)
             )
         return model
-    config_file = args.bert_config_file or model_folder.find(prefix, model_folder.CONFIG)
-    vocab_file = args.vocab_file or model_folder.find(prefix, model_folder.WORDPIECE)
+    config_file = args.bert_config_file or model_files.find(prefix, model_files.CONFIG)
+    vocab_file = args.vocab_file or model_files.find(prefix, model_files.WORDPIECE)
     if not config_file or not vocab_file:
         raise UserError("--bert_config_file and --vocab_file are needed for {}".format(prefix))
     config = modeling.AlbertConfig.from_json_file(config_file)
-    model_folder.check_config(config, prefix)
-    return model_folder.ModelFolder(
+    model_files.check_config(config, prefix)
+    return model_files.ModelFolder(
         task="sentence_pair",
         labels=[str(i) for i in range(num_labels)],
         max_seq_length=config.max_position_embeddings,
@@ -219,16 +232,16 @@ def from_huggingface(args, paths, folder):
     source = paths[0]
     config, arrays, class_name = read_huggingface(source)
     _write_checkpoint(folder, BASENAME, arrays)
-    model_folder.write_config(folder, config)
-    vocabulary = huggingface_folder.copy_vocabulary(source, folder)
+    model_files.write_config(folder, config)
+    vocabulary = copy_vocabulary(source, folder)
     num_labels = len(arrays.get("output_weights", ()))
     if vocabulary:
-        described = huggingface_folder.describe(source, config, num_labels, vocabulary)
-        huggingface_folder.check_vocabulary(described)
+        described = describe(source, config, num_labels, vocabulary)
+        check_vocabulary(described)
     if num_labels:
         if not vocabulary:
             raise UserError("{} has no vocabulary: put its vocab.txt there".format(source))
-        model_folder.write(folder, described)
+        model_files.write(folder, described)
     return check(source, class_name, config, arrays)
 
 
@@ -239,15 +252,15 @@ def read_huggingface(folder):
     training there has changed what was one before: layers that shared weights, or a product of
     which the factors are kept.
     """
-    theirs = huggingface_folder.read_json(folder, huggingface_folder.CONFIG)
-    source = os.path.join(folder, huggingface_folder.CONFIG)
-    family = huggingface.family_of(theirs, source)
-    parameters = huggingface_folder.read_parameters(folder)
+    theirs = read_json(folder, CONFIG)
+    source = os.path.join(folder, CONFIG)
+    family = mapping.family_of(theirs, source)
+    parameters = read_parameters(folder)
     config, arrays = original_weights(folder, family, theirs, parameters)
     if arrays is None:
-        config = huggingface.from_config(theirs, source)
-        arrays = huggingface.from_parameters(config, family, parameters)
-    return config, arrays, huggingface.class_name(family, inspection.find_heads(arrays))
+        config = mapping.from_config(theirs, source)
+        arrays = mapping.from_parameters(config, family, parameters)
+    return config, arrays, mapping.class_name(family, inspection.find_heads(arrays))
 
 
 def original_weights(folder, family, theirs, parameters):
@@ -255,28 +268,28 @@ def original_weights(folder, family, theirs, parameters):
 
     Args:
         folder: str.
-        family: str, key of `huggingface.FAMILIES`.
+        family: str, key of `mapping.FAMILIES`.
         theirs: dict, the folder's config.json.
         parameters: dict of parameter name to array.
     """
-    path = os.path.join(folder, model_folder.CONFIG)
+    path = os.path.join(folder, model_files.CONFIG)
     if not os.path.exists(path):
         return None, None
     config = modeling.AlbertConfig.from_json_file(path)
     try:
-        huggingface.check_same_model(config, family, theirs)
+        mapping.check_same_model(config, family, theirs)
         factors = None
-        if huggingface.is_factorized(config):
-            factors = huggingface_folder.read_factors(folder, family, parameters)
-        return config, huggingface.from_parameters(config, family, parameters, factors)
+        if mapping.is_factorized(config):
+            factors = read_factors(folder, family, parameters)
+        return config, mapping.from_parameters(config, family, parameters, factors)
     except UserError as error:
         tf.logging.warning(
             "%s is no longer the model that %s describes (%s): it is taken as the %s that it has "
             "become",
             folder,
-            model_folder.CONFIG,
+            model_files.CONFIG,
             error,
-            huggingface.FAMILIES[family],
+            mapping.FAMILIES[family],
         )
         return None, None
 
@@ -285,7 +298,7 @@ def check(folder, class_name, config, arrays):
     """Compute both models on the same inputs, and print the largest difference of each output.
 
     Args:
-        folder, class_name, config, arrays: as `huggingface_check.differences`.
+        folder, class_name, config, arrays: as `check.differences`.
 
     Returns:
         dict of output to float; empty where torch or transformers is missing.
@@ -293,7 +306,7 @@ def check(folder, class_name, config, arrays):
     Raises:
         UserError: if a difference is larger than TOLERANCE.
     """
-    found = huggingface_check.differences(folder, class_name, config, arrays)
+    found = differences(folder, class_name, config, arrays)
     if found is None:
         print(
             "NOT VERIFIED: torch and transformers are not installed "

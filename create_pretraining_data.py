@@ -4,9 +4,9 @@
         --output_file=data/news.tfrecord --vocab_file=albert_config/vocab.txt
 
 Input: UTF-8 text, one sentence a line, a blank line between documents; or JSON lines; gzipped or
-not. `pipeline/masking.py` says how instances are made. The records are a function of input, flags
-and seed, whatever the number of processes. A run that was killed goes on where it was when started
-again with the same flags.
+not. `pretraining_data/masking_reference.py` says how instances are made. The records depend on
+input, flags and seed, not on the number of processes. A run that was killed goes on
+where it was when it is started again with the same flags.
 """
 
 import hashlib
@@ -21,18 +21,9 @@ import time
 import numpy as np
 from absl import flags, logging
 
-from pipeline import (
-    cli,
-    corpus,
-    creation,
-    files,
-    instances,
-    masking,
-    progress,
-    segmenters,
-    show,
-)
-from pipeline.errors import UserError
+from common import cli, files, progress
+from common.errors import UserError
+from pretraining_data import build, corpus, instances, masking_reference, segmenters, show
 from tokenization import FullTokenizer
 
 # Flags that the records do not depend on: where there are any, bad lines are left out.
@@ -52,7 +43,7 @@ def define_flags(flag_values):
         None,
         "TFRecord file, or several separated by commas, or, with --num_output_shards, the name "
         "that theirs are made of.",
-        **own
+        **own,
     )
     flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary, one piece a line.", **own)
     flags.DEFINE_bool("do_lower_case", True, "Lower-case the text and strip accents.", **own)
@@ -74,17 +65,17 @@ def _define_instance_flags(own):
         "max_seq_length",
         512,
         "Length of the sequences, special pieces included.",
-        lower_bound=masking.MIN_SEQ_LENGTH,
-        upper_bound=masking.MAX_SEQ_LENGTH,
-        **own
+        lower_bound=masking_reference.MIN_SEQ_LENGTH,
+        upper_bound=masking_reference.MAX_SEQ_LENGTH,
+        **own,
     )
     flags.DEFINE_integer(
         "max_predictions_per_seq",
         51,
         "Most masked pieces in a sequence.",
         lower_bound=1,
-        upper_bound=masking.MAX_SEQ_LENGTH,
-        **own
+        upper_bound=masking_reference.MAX_SEQ_LENGTH,
+        **own,
     )
     flags.DEFINE_integer(
         "random_seed",
@@ -92,7 +83,7 @@ def _define_instance_flags(own):
         "Equal seeds give equal bytes.",
         lower_bound=-(2**63),
         upper_bound=2**63 - 1,
-        **own
+        **own,
     )
     flags.DEFINE_integer(
         "dupe_factor", 10, "Number of differently masked duplicates.", lower_bound=1, **own
@@ -103,7 +94,7 @@ def _define_instance_flags(own):
         "Share of the pieces to mask, never exceeded.",
         lower_bound=0.0,
         upper_bound=1.0,
-        **own
+        **own,
     )
     flags.DEFINE_float(
         "short_seq_prob",
@@ -111,7 +102,7 @@ def _define_instance_flags(own):
         "Probability of a sequence that aims at a random, shorter length.",
         lower_bound=0.0,
         upper_bound=1.0,
-        **own
+        **own,
     )
     flags.DEFINE_bool(
         "non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.", **own
@@ -124,15 +115,15 @@ def _define_masking_flags(own):
         3,
         "Most words in a masked gram; 1 masks single words.",
         lower_bound=1,
-        upper_bound=masking.MAX_SEQ_LENGTH,
-        **own
+        upper_bound=masking_reference.MAX_SEQ_LENGTH,
+        **own,
     )
     flags.DEFINE_enum(
         "favor_ngram",
         "shorter",
-        sorted(masking.GRAM_WEIGHTS),
+        sorted(masking_reference.GRAM_WEIGHTS),
         "Probability of a gram of n words: proportional to 1/n (shorter), equal, or longer first.",
-        **own
+        **own,
     )
     flags.DEFINE_bool(
         "replace_spans", False, "Draw 80/10/10 once for each gram, not for each piece.", **own
@@ -142,7 +133,7 @@ def _define_masking_flags(own):
         "auto",
         ["auto"] + sorted(segmenters.SEGMENTERS),
         "What finds the words; auto: rjieba where installed, else jieba.",
-        **own
+        **own,
     )
     flags.DEFINE_string("user_dict", None, "Dictionary of further words, for jieba.", **own)
     flags.DEFINE_bool(
@@ -150,7 +141,7 @@ def _define_masking_flags(own):
         False,
         "Labels of the later characters of a Chinese word keep the ## that the published tool "
         "left on them: only to continue a checkpoint trained so.",
-        **own
+        **own,
     )
 
 
@@ -160,7 +151,7 @@ def _define_format_flags(own):
         "text",
         ["text", "jsonl"],
         "text: one sentence a line, blank lines between documents; jsonl: a JSON object a line.",
-        **own
+        **own,
     )
     flags.DEFINE_list(
         "text_fields", ["title", "content"], "Fields of JSON lines that hold the text.", **own
@@ -172,14 +163,14 @@ def _define_format_flags(own):
         "skip_bad_lines",
         False,
         "Leave out, and count, lines that are not UTF-8 or not JSON, instead of stopping.",
-        **own
+        **own,
     )
     flags.DEFINE_integer(
         "num_output_shards",
         None,
         "Number of output files: news.tfrecord becomes news-00000-of-00010.tfrecord and so on.",
         lower_bound=1,
-        **own
+        **own,
     )
     flags.DEFINE_bool("compress", False, "Gzip the output files.", **own)
 
@@ -193,7 +184,7 @@ def _define_run_flags(own):
         None,
         "Runner of Apache Beam for more than one machine, for example DataflowRunner; needs "
         "requirements-beam.txt.",
-        **own
+        **own,
     )
     flags.DEFINE_string(
         "runner_options", "", "Flags of that runner, in one string: '--a=b --c=d'.", **own
@@ -218,7 +209,7 @@ def main(args):
     _warn_of_lengths(args)
     tokenizer = FullTokenizer(args.vocab_file, args.do_lower_case)
     segmenter = _load_segmenter(args)
-    job = creation.Job(
+    job = build.Job(
         maker=_instance_maker(args, tokenizer, segmenter),
         inputs=inputs,
         outputs=outputs,
@@ -230,8 +221,8 @@ def main(args):
     )
     if args.show:
         _show(job, tokenizer, args.show)
-    with creation.work_folder(job.folder):
-        if creation.check_outputs(job, args.overwrite):
+    with build.work_folder(job.folder):
+        if build.check_outputs(job, args.overwrite):
             logging.info("made already, of this input with these flags: %s", ", ".join(outputs))
             return
         made = _create(args, job)
@@ -241,7 +232,7 @@ def main(args):
 def _create(args, job):
     if args.runner:
         try:
-            beam = importlib.import_module("pipeline.beam")
+            beam = importlib.import_module("pretraining_data.beam")
         except ImportError as error:
             raise UserError(
                 "--runner={} needs Apache Beam: pip install -r requirements-beam.txt".format(
@@ -250,7 +241,7 @@ def _create(args, job):
             ) from error
         return beam.create(job, args.runner, _split_options(args.runner_options))
     with progress.Progress(sum(map(files.size, job.inputs)), len(job.outputs)) as observer:
-        return creation.create(job, observer)
+        return build.create(job, observer)
 
 
 def _split_options(options):
@@ -325,19 +316,19 @@ def _load_segmenter(args):
 
 
 def _instance_maker(args, tokenizer, segmenter):
-    vocabulary = masking.describe_vocabulary(tokenizer.vocab, args.published_labels)
+    vocabulary = masking_reference.describe_vocabulary(tokenizer.vocab, args.published_labels)
     if not len(vocabulary.replacements):
         raise UserError("vocabulary {}: all pieces are special ones".format(args.vocab_file))
     return instances.InstanceMaker(
         tokenizer=tokenizer,
         segmenter=segmenter if args.do_whole_word_mask else None,
         vocabulary=vocabulary,
-        config=masking.MaskingConfig(
+        config=masking_reference.MaskingConfig(
             max_seq_length=args.max_seq_length,
             max_predictions_per_seq=args.max_predictions_per_seq,
             masked_lm_prob=args.masked_lm_prob,
             short_seq_prob=args.short_seq_prob,
-            gram_probabilities=masking.gram_probabilities(args.ngram, args.favor_ngram),
+            gram_probabilities=masking_reference.gram_probabilities(args.ngram, args.favor_ngram),
             replace_spans=args.replace_spans,
         ),
         format=corpus.Format(

@@ -13,10 +13,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
-import exporting
 import predict
-from pipeline import cli, files
-from pipeline.errors import UserError
+from common import cli, files
+from common.errors import UserError
+from serving import export
 
 
 def define_flags(flag_values):
@@ -27,14 +27,14 @@ def define_flags(flag_values):
     flags.DEFINE_enum(
         "format",
         "saved_model",
-        list(exporting.FORMATS),
+        list(export.FORMATS),
         "saved_model for TensorFlow Serving, tflite for TensorFlow Lite, onnx for ONNX Runtime.",
         **options,
     )
     flags.DEFINE_enum(
         "quantization",
         "float32",
-        list(exporting.QUANTIZATIONS),
+        list(export.QUANTIZATIONS),
         "Weights of a tflite file; int8 computes in int8 where that pays, too.",
         **options,
     )
@@ -57,14 +57,14 @@ def main(args):
     """Load the model, export it and tell how far the export is from it."""
     tf.logging.set_verbosity(tf.logging.ERROR)
     logging.set_verbosity(logging.ERROR)  # not that samples are cut, or what converters do
-    options = exporting.Options(
+    options = export.Options(
         args.format, args.quantization, args.version, args.raw_text, args.top_k
     )
-    if options.quantization not in exporting.FORMATS[options.format].tolerances:
+    if options.quantization not in export.FORMATS[options.format].tolerances:
         raise UserError("--quantization is for --format=tflite: leave it out")
-    exporting.output_path(args.output_dir, options)
-    exporting.check_packages(options)
-    path, differences = exporting.write(predict.load_model(args), args.output_dir, options)
+    export.output_path(args.output_dir, options)
+    export.check_packages(options)
+    path, differences = export.write(predict.load_model(args), args.output_dir, options)
     for name, difference in differences.items():
         print("{}: largest difference {:.2g}".format(name, difference))
     size = sum(files.size(found) for found in files_of(path))

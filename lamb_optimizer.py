@@ -15,7 +15,7 @@ from typing import NamedTuple, Tuple
 
 import tensorflow.compat.v1 as tf
 
-from xla import compiled
+from ops.xla import compiled
 
 EXCLUDE_FROM_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
 
@@ -132,7 +132,7 @@ class MomentOptimizer(tf.train.Optimizer):
             beta1=self._beta1,
             beta2=self._beta2,
             epsilon=self._epsilon,
-            weight_decay=self._weight_decay if self._is_decayed(var) else 0.0
+            weight_decay=self._weight_decay if self._is_decayed(var) else 0.0,
         )
         rate = self._rate_factor(var) * tf.cast(self._learning_rate_tensor, update.dtype)
         step_size = rate * self._ratio(old[2], update, var)

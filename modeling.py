@@ -21,9 +21,9 @@ from typing import NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import layers
-from layers import ACTIVATIONS
-from pipeline.errors import UserError
+from common.errors import UserError
+from ops import layers
+from ops.layers import ACTIVATIONS
 
 # Added to the attention scores of padding: after the softmax nothing is left of them.
 MASKED_SCORE = -10000.0

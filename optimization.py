@@ -4,6 +4,7 @@ from typing import Dict, NamedTuple, Tuple
 
 import tensorflow.compat.v1 as tf
 
+from common.errors import UserError
 from lamb_optimizer import (
     EXCLUDE_FROM_WEIGHT_DECAY,
     SCHEMES,
@@ -11,8 +12,7 @@ from lamb_optimizer import (
     MomentOptimizer,
     densify,
 )
-from pipeline.errors import UserError
-from xla import compile_whole
+from ops.xla import compile_whole
 
 # TensorFlow 2 has no other variables, and XLA takes no others, the global step included.
 tf.enable_resource_variables()

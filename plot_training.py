@@ -10,8 +10,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from pipeline import cli, files, training
-from pipeline.errors import UserError
+from common import cli, files
+from common.errors import UserError
+from training import loop
 
 WORDS = "OUT_DIR..."  # on the command line, beside the flags
 PICTURE = "curves.png"
@@ -93,7 +94,7 @@ def read_run(folder):
         UserError: where there are none.
     """
     held_out = {}
-    for step, results in training.read_history(folder).items():
+    for step, results in loop.read_history(folder).items():
         for name, value in results.items():
             held_out.setdefault(name, []).append((step, value))
     run = Run(folder, read_scalars(folder), held_out)
@@ -213,7 +214,7 @@ def _draw_curves(axis, run, panel, color, window):
             marker="o",
             markersize=5,
             markeredgecolor="white",
-            markeredgewidth=0.8
+            markeredgewidth=0.8,
         )
         text = {"ha": "right", "color": color, "fontsize": 10, "fontweight": "bold"}
         axis.annotate(

@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
-import predictor
-from pipeline import cli, features, files, predictions, progress, rows, tasks
-from pipeline.errors import UserError
+from common import cli, files, progress
+from common.errors import UserError
+from finetuning import encoding, predictions, task_files, tasks
+from serving import predictor
 
 WORDS = "[TEXT_A [TEXT_B]]"  # on the command line, beside the flags
 STANDARD_INPUT = "-"
@@ -102,7 +103,7 @@ def define_model_flags(options):
         None,
         "Pieces of a text or pair, the longer text is cut first; if left out, that of the "
         "run, or {}.".format(predictor.MAX_SEQ_LENGTH),
-        lower_bound=features.SHORTEST_SEQUENCE,
+        lower_bound=encoding.SHORTEST_SEQUENCE,
         **options,
     )
 
@@ -135,7 +136,7 @@ def check_flags(args, words):
     if is_file(args) != bool(args.output_file):
         raise UserError("--input_file=FILE and --output_file belong together")
     if is_file(args):
-        suffixes = LINES_SUFFIXES if args.embeddings else rows.SUFFIXES
+        suffixes = LINES_SUFFIXES if args.embeddings else task_files.SUFFIXES
         if os.path.splitext(args.input_file)[1] not in suffixes:
             raise UserError(
                 "{}: the name of the file must end in {}".format(

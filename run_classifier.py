@@ -15,24 +15,15 @@ from absl import flags
 import modeling
 import optimization
 import tokenization
-from pipeline import (
-    checkpoint,
-    cli,
-    devices,
-    estimator,
-    finetuning,
-    model_folder,
-    predictions,
-    preflight,
-    results,
-    run_folder,
-    runs,
-    scores,
-    signals,
-    task_data,
-    training,
-)
-from pipeline.errors import UserError
+from checkpointing import model_files, restore, run_folder
+from common import cli, signals
+from common.errors import UserError
+from finetuning import inputs, predictions, scores
+from finetuning.defaults import choose
+from finetuning.flags import define_data_flags, define_training_flags
+from finetuning.seeds import check_settings, finished_metrics, runs_of, write_summary
+from training import devices, loop, model_fn, preflight, run_report
+from training.flags import define_run_flags, run_settings
 
 # What the names of a split's results begin with.
 PREFIXES = {"dev": "eval", "test": "test"}
@@ -47,26 +38,24 @@ def define_flags(flag_values):
         "bert_config_file", None, "JSON file of the model.", flag_values=flag_values
     )
     flags.mark_flag_as_required("bert_config_file", flag_values)
-    finetuning.define_data_flags(flag_values)
-    finetuning.define_training_flags(flag_values, optimization.OPTIMIZERS)
-    estimator.define_run_flags(
-        flag_values, train_batch_size=None, eval_batch_size=64, predict_batch_size=64
-    )
+    define_data_flags(flag_values)
+    define_training_flags(flag_values, optimization.OPTIMIZERS)
+    define_run_flags(flag_values, train_batch_size=None, eval_batch_size=64, predict_batch_size=64)
     preflight.define_flags(flag_values)
 
 
 def main(args):
     """Train, evaluate, predict, or any of these; once for every seed."""
     plan = preflight.run(CHECKS, args)
-    plan.encoded = {split: task_data.encode(plan, split) for split in plan.splits}
+    plan.encoded = {split: inputs.encode(plan, split) for split in plan.splits}
     if args.do_train:
         for run in plan.runs:
             is_resumed = plan.starts[run.folder].is_own
-            runs.check_settings(run.folder, made_with(plan, run), is_resumed, bool(args.seeds))
-    with estimator.user_errors(), signals.OrderlyEnd() as end:
+            check_settings(run.folder, made_with(plan, run), is_resumed, bool(args.seeds))
+    with model_fn.user_errors(), signals.OrderlyEnd() as end:
         found = {run.seed: run_once(plan, run, end) for run in plan.runs}
     if args.seeds and all(found.values()):
-        runs.write_summary(args.output_dir, describe(plan, plan.runs[0]), found)
+        write_summary(args.output_dir, describe(plan, plan.runs[0]), found)
 
 
 # --------------------------------------------------------------------------------- runs
@@ -77,7 +66,7 @@ def run_once(plan, run, end):
 
     Args:
         plan: `preflight.Plan`, after all `CHECKS`, and with `encoded`.
-        run: `runs.Run`.
+        run: `seeds.Run`.
         end: `signals.OrderlyEnd`.
 
     Returns:
@@ -86,7 +75,7 @@ def run_once(plan, run, end):
     args = plan.args
     scored = {split: plan.encoded[split].name for split in PREFIXES if split in plan.splits}
     if args.seeds and args.do_train:
-        metrics = runs.finished_metrics(run.folder, made_with(plan, run), scored)
+        metrics = finished_metrics(run.folder, made_with(plan, run), scored)
         if metrics is not None:
             tf.logging.info("%s has finished with these settings before", run.folder)
             return metrics
@@ -95,10 +84,10 @@ def run_once(plan, run, end):
         random_seed=run.seed,
         init_checkpoint=plan.starts[run.folder].checkpoint,
     )
-    runner = estimator.make_runner(make_model_fn(plan, settings), settings, plan.placement)
+    runner = model_fn.make_runner(make_model_fn(plan, settings), settings, plan.placement)
     description = describe(plan, run)
     if runner.is_chief:
-        results.write(run.folder, description)
+        run_report.write(run.folder, description)
     if args.do_train:
         train(plan, run, runner, end)
     if not runner.is_chief:
@@ -106,7 +95,7 @@ def run_once(plan, run, end):
     for split in scored:
         report(plan, run, runner, split, description)
     description["finished"] = scored if args.do_train else None
-    results.write(run.folder, description)
+    run_report.write(run.folder, description)
     return description["metrics"]
 
 
@@ -131,16 +120,16 @@ def initial_sha256(plan):
     """Return the hash of the checkpoint that --init_checkpoint names, or None."""
     path = plan.settings.init_checkpoint
     try:
-        path = path and checkpoint.find_checkpoint(path)
+        path = path and restore.find_checkpoint(path)
     except UserError:  # gone; runs that have checkpoints of their own do without
         path = None
-    return results.describe_checkpoint(path)["index_sha256"]
+    return run_report.describe_checkpoint(path)["index_sha256"]
 
 
 def describe(plan, run):
-    """Return the `results.describe` of a run, and what it learns from and is made with."""
+    """Return the `run_report.describe` of a run, and what it learns from and is made with."""
     args = plan.args
-    described = results.describe(
+    described = run_report.describe(
         "run_classifier.py",
         args,
         plan.starts[run.folder],
@@ -148,7 +137,7 @@ def describe(plan, run):
         vocabulary=[args.spm_model_file or args.vocab_file],
         data=list(plan.data_files.values()),
     )
-    before = results.read(run.folder).get("made_with")
+    before = run_report.read(run.folder).get("made_with")
     described["made_with"] = made_with(plan, run) if args.do_train else before
     return dict(described, labels=plan.task.labels, examples=plan.data_findings)
 
@@ -157,7 +146,7 @@ def train(plan, run, runner, end):
     """Train in the folder of a run, with evaluations on the way if there are to be any."""
     args = plan.args
     if runner.is_chief:
-        made = model_folder.ModelFolder(
+        made = model_files.ModelFolder(
             task=plan.task.name,
             labels=plan.task.labels,
             max_seq_length=args.max_seq_length,
@@ -166,17 +155,17 @@ def train(plan, run, runner, end):
             do_lower_case=args.do_lower_case,
             spm_model_file=args.spm_model_file,
         )
-        model_folder.write(run.folder, made)
-    evaluation = args.do_eval and training.Evaluation(
+        model_files.write(run.folder, made)
+    evaluation = args.do_eval and loop.Evaluation(
         lambda: evaluate(plan, runner),
         plan.eval_every_steps,
         "eval_" + plan.task.metric,
         higher_is_better=True,
         patience=args.patience,
     )
-    training.train_and_evaluate(
+    loop.train_and_evaluate(
         runner,
-        task_data.training_input_fn(plan, run),
+        inputs.training_input_fn(plan, run),
         plan.optimizer.num_train_steps,
         plan.settings.save_checkpoints_steps,
         end,
@@ -185,12 +174,12 @@ def train(plan, run, runner, end):
 
 
 def evaluate(plan, runner):
-    """Score the latest checkpoint on dev, for `training.Evaluation`."""
+    """Score the latest checkpoint on dev, for `loop.Evaluation`."""
     latest = tf.train.latest_checkpoint(runner.model_dir)
     _, found = score(plan, runner, "dev", latest)
     numbers = {name: value for name, value in found.items() if isinstance(value, float)}
     found = dict(named("dev", numbers), global_step=run_folder.step_of(latest))
-    training.write_curves(runner.model_dir, found)
+    loop.write_curves(runner.model_dir, found)
     return found
 
 
@@ -204,7 +193,7 @@ def score(plan, runner, split, path):
         path: str, checkpoint of the run, or None for what the run starts from.
     """
     num_examples = len(plan.examples[split])
-    input_fn = task_data.scoring_input_fn(plan, split)
+    input_fn = inputs.scoring_input_fn(plan, split)
     probabilities = predictions.predict(runner, input_fn, num_examples, path)
     label_ids = plan.encoded[split].features.label_ids
     if np.all(label_ids < 0):
@@ -222,7 +211,7 @@ def report(plan, run, runner, split, description):
     path = run_folder.best_checkpoint(run.folder) or tf.train.latest_checkpoint(run.folder)
     probabilities, found = score(plan, runner, split, path)
     scored = path or plan.starts[run.folder].checkpoint
-    description["scored"] = results.describe_checkpoint(scored)
+    description["scored"] = run_report.describe_checkpoint(scored)
     examples, tables = plan.examples[split], ""
     if "accuracy" in found:
         labels = [example.label for example in examples if example.label is not None]
@@ -231,7 +220,7 @@ def report(plan, run, runner, split, description):
     metrics = named(split, found)
     if split == "dev":
         metrics["global_step"] = run_folder.step_of(path) if path else 0
-    results.write(run.folder, description, PREFIXES[split] + "_results", metrics, tables)
+    run_report.write(run.folder, description, PREFIXES[split] + "_results", metrics, tables)
     if split == "test":
         table = os.path.join(run.folder, PREDICTIONS)
         predictions.write_predictions(table, plan.task.labels, examples, probabilities)
@@ -257,8 +246,8 @@ def look_at_flags(plan):
         )
     if args.patience and args.strategy == "multi_worker":
         raise UserError("--patience and --strategy=multi_worker do not go together")
-    plan.settings = estimator.run_settings(args)
-    plan.runs = runs.runs_of(args.output_dir, args.random_seed, args.seeds)
+    plan.settings = run_settings(args)
+    plan.runs = runs_of(args.output_dir, args.random_seed, args.seeds)
     plan.folders = [run.folder for run in plan.runs]
     seeds = ", ".join(str(run.seed) for run in plan.runs)
     return "{}; seed {}".format(", ".join(plan.splits), seeds)
@@ -305,7 +294,7 @@ def look_at_optimizer(plan):
     What the flags leave out is what suits the model's size, in `settings` too.
     """
     args = plan.args
-    chosen = finetuning.choose(args, plan.config.hidden_size)
+    chosen = choose(args, plan.config.hidden_size)
     batch_size, num_examples = chosen.train_batch_size, len(plan.examples.get("train", ()))
     plan.settings = plan.settings._replace(train_batch_size=batch_size)
     num_steps = max(1, int(num_examples * chosen.num_train_epochs / batch_size))
@@ -368,9 +357,7 @@ def look_at_starts(plan):
     plan.starts, lines = {}, []
     for run in plan.runs:
         start = plan.starts[run.folder] = preflight.find_start(plan, run.folder)
-        if not plan.args.do_train and "output_weights" not in checkpoint.read_shapes(
-            start.checkpoint
-        ):
+        if not plan.args.do_train and "output_weights" not in restore.read_shapes(start.checkpoint):
             raise UserError(
                 "{} holds no classifier (no variable output_weights): fine-tune it first with "
                 "--do_train=True, or give the --output_dir of a fine-tuned one".format(
@@ -391,7 +378,7 @@ def look_at_labels(plan, start):
     if not start.checkpoint:
         return
     try:
-        model_folder.check_labels(plan.task.labels, start.checkpoint)
+        model_files.check_labels(plan.task.labels, start.checkpoint)
     except UserError as error:
         if start.is_own or not plan.args.do_train:
             raise
@@ -401,7 +388,7 @@ def look_at_labels(plan, start):
 CHECKS = (
     ("flags", look_at_flags),
     ("config", look_at_config),
-    ("data", task_data.look_at_data),
+    ("data", inputs.look_at_data),
     ("vocabulary", look_at_vocabulary),
     ("optimizer", look_at_optimizer),
     ("devices", look_at_devices),
@@ -420,13 +407,13 @@ def loss_weights(features):
 
 
 def make_model_fn(plan, settings):
-    """Return what `estimator.make_model_fn` makes of this script's model.
+    """Return what `model_fn.make_model_fn` makes of this script's model.
 
     Args:
         plan: `preflight.Plan`.
-        settings: `estimator.RunSettings` of the run.
+        settings: `flags.RunSettings` of the run.
     """
-    return estimator.make_model_fn(
+    return model_fn.make_model_fn(
         make_forward(
             plan.config,
             len(plan.task.labels),
@@ -434,7 +421,7 @@ def make_model_fn(plan, settings):
             plan.args.classifier_dropout_prob,
         ),
         settings,
-        estimator.Training(
+        model_fn.Training(
             functools.partial(optimization.create_train_op, config=plan.optimizer),
             loss_weights,
             plan.placement,
@@ -484,12 +471,12 @@ def make_forward(config, num_labels, execution=modeling.PLAIN, dropout_prob=0.1)
         )
         if is_training:
             tokens = tf.reduce_sum(tf.cast(features["input_mask"], tf.float32))
-            return estimator.ModelOutputs(head.loss, None, None, tokens=tokens)
+            return model_fn.ModelOutputs(head.loss, None, None, tokens=tokens)
         predicted = {
             "probabilities": tf.nn.softmax(head.logits),  # [B, labels]
             "example_index": features["example_index"],  # [B]
         }
-        return estimator.ModelOutputs(None, predicted, None)
+        return model_fn.ModelOutputs(None, predicted, None)
 
     return forward
 

@@ -12,23 +12,21 @@ from absl import flags
 
 import modeling
 import optimization
-from pipeline import (
-    cli,
-    devices,
-    estimator,
-    manifest,
-    metrics,
-    model_folder,
-    preflight,
-    records,
-    results,
-    run_folder,
-    signals,
-    training,
+from checkpointing import model_files, run_folder
+from common import cli, signals
+from common.errors import UserError
+from common.files import find_files
+from tfrecords import manifest, reader
+from tfrecords.wire import pretraining_schema
+from training import devices, loop, metrics, preflight, run_report
+from training.flags import (
+    define_optimizer_flags,
+    define_run_flags,
+    optimizer_fields,
+    refuse_local_paths,
+    run_settings,
 )
-from pipeline.errors import UserError
-from pipeline.examples import pretraining_schema
-from pipeline.files import find_files
+from training.model_fn import ModelOutputs, Training, make_model_fn, make_runner, user_errors
 
 RESULTS = "eval_results"
 
@@ -63,8 +61,8 @@ def define_flags(flag_values):
     )
     flags.DEFINE_bool("do_train", False, "Train.", **options)
     flags.DEFINE_bool("do_eval", False, "Evaluate, after training if there is any.", **options)
-    training.define_evaluation_flags(flag_values, "lowest loss")
-    estimator.define_optimizer_flags(
+    loop.define_evaluation_flags(flag_values, "lowest loss")
+    define_optimizer_flags(
         flag_values, optimization.OPTIMIZERS, optimizer="lamb", learning_rate=0.00176
     )
     flags.DEFINE_integer(
@@ -77,8 +75,8 @@ def define_flags(flag_values):
         lower_bound=0,
         **options,
     )
-    records.define_input_flags(flag_values)
-    estimator.define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
+    reader.define_input_flags(flag_values)
+    define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
     preflight.define_flags(flag_values)
 
 
@@ -86,37 +84,37 @@ def main(args):
     """Train, evaluate, or both."""
     plan = preflight.run(CHECKS, args)
     settings = plan.settings
-    model_fn = estimator.make_model_fn(
+    model_fn = make_model_fn(
         make_forward(plan.config, plan.execution),
         settings,
-        estimator.Training(
+        Training(
             functools.partial(optimization.create_train_op, config=plan.optimizer),
             loss_weights,
             plan.placement,
             args.num_train_steps,
         ),
     )
-    runner = estimator.make_runner(model_fn, settings, plan.placement)
+    runner = make_runner(model_fn, settings, plan.placement)
     # Both before training, so that bad evaluation files are told at once.
     train_input = args.do_train and make_input_fn(args, plan.train_files, training=True)
     eval_input = args.do_eval and make_input_fn(args, plan.eval_files, training=False)
-    evaluation = args.do_eval and training.Evaluation(
+    evaluation = args.do_eval and loop.Evaluation(
         lambda: evaluate(runner, eval_input, args.eval_steps), args.eval_every_steps, "loss"
     )
-    run = results.describe(
+    run = run_report.describe(
         "run_pretraining.py", args, plan.start, config=[args.bert_config_file], records=plan.files
     )
     if runner.is_chief:
-        results.write(settings.output_dir, run)
-        model_folder.write_config(settings.output_dir, plan.config)
-    with estimator.user_errors(), signals.OrderlyEnd() as end:
+        run_report.write(settings.output_dir, run)
+        model_files.write_config(settings.output_dir, plan.config)
+    with user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (args.num_train_steps, settings.save_checkpoints_steps)
-            found = training.train_and_evaluate(runner, train_input, *steps, end, evaluation)
+            found = loop.train_and_evaluate(runner, train_input, *steps, end, evaluation)
         else:
             found = evaluation.run() if runner.is_chief else None
         if runner.is_chief:
-            results.write(settings.output_dir, run, RESULTS, found)
+            run_report.write(settings.output_dir, run, RESULTS, found)
 
 
 # ------------------------------------------------------------------------------- checks
@@ -133,7 +131,7 @@ def look_at_flags(plan):
                 args.eval_every_steps
             )
         )
-    plan.settings = estimator.run_settings(args)
+    plan.settings = run_settings(args)
     plan.folders = [args.output_dir]
     plan.keeps_best = args.do_train and args.do_eval
     return " and ".join(name for name in ("do_train", "do_eval") if args[name].value)
@@ -158,7 +156,7 @@ def look_at_optimizer(plan):
         num_train_steps=args.num_train_steps,
         num_warmup_steps=args.num_warmup_steps,
         slots=plan.config.layout,
-        **estimator.optimizer_fields(args),
+        **optimizer_fields(args),
     )
     plan.slot_names = optimization.create_optimizer(optimizer, 0.0).slot_names
     if args.do_train:
@@ -178,7 +176,7 @@ def look_at_records(plan):
     """
     args = plan.args
     for name in ("input_file", "eval_input_file"):
-        estimator.refuse_local_paths(plan.settings, name, args[name].value)
+        refuse_local_paths(plan.settings, name, args[name].value)
     plan.train_files, plan.eval_files = input_files(args)
     plan.files = sorted(set(plan.train_files + plan.eval_files))
     for warning in manifest.check_manifests(
@@ -188,7 +186,7 @@ def look_at_records(plan):
     if args.check_only:  # else the input functions do so
         schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
         for files in filter(None, (plan.train_files, plan.eval_files)):
-            records.check_records(files, schema)
+            reader.check_records(files, schema)
     return "sequences of {}, {} predictions; files to train on: {}, to evaluate with: {}".format(
         args.max_seq_length,
         args.max_predictions_per_seq,
@@ -249,7 +247,7 @@ CHECKS = (
 
 def make_input_fn(args, files, training):
     """Return an input function; that of training goes on where the latest checkpoint stopped."""
-    return records.make_input_fn(
+    return reader.make_input_fn(
         files,
         pretraining_schema(args.max_seq_length, args.max_predictions_per_seq),
         training,
@@ -257,7 +255,7 @@ def make_input_fn(args, files, training):
         batch_size=args.train_batch_size,
         first_example=lambda: run_folder.latest_step(args.output_dir) * args.train_batch_size,
         folder=args.output_dir,
-        settings=records.input_settings(args),
+        settings=reader.input_settings(args),
     )
 
 
@@ -300,7 +298,7 @@ def make_forward(config, execution=modeling.PLAIN):
         order = modeling.sentence_order_head(
             model, features["next_sentence_labels"], totals.get("sentence_order")
         )
-        return estimator.ModelOutputs(
+        return ModelOutputs(
             loss=masked_lm.loss + order.loss,
             predictions=None,
             eval_metrics=(metrics.pretraining_metrics, metric_tensors(features, masked_lm, order)),

@@ -17,7 +17,8 @@ import numpy as np
 
 import modeling
 import tokenization
-from pipeline import masking
+from pretraining_data import masking_reference
+from pretraining_data.draws import Draws
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VOCAB_SIZE = 30000
@@ -177,26 +178,31 @@ def test_sentence_order():
 
 
 def instances_of_sample():
-    """Yield (pieces, list of duplicates, lists of `masking.Instance`) of the sample's documents."""
+    """Yield (pieces, list of duplicates, lists of `Instance`) of the sample's documents."""
     tokenizer = tokenization.FullTokenizer(os.path.join(ROOT, "albert_config", "vocab.txt"))
-    vocabulary = masking.describe_vocabulary(tokenizer.vocab)
-    config = masking.MaskingConfig(
+    vocabulary = masking_reference.describe_vocabulary(tokenizer.vocab)
+    config = masking_reference.MaskingConfig(
         max_seq_length=128,
         max_predictions_per_seq=20,
         masked_lm_prob=0.15,
         short_seq_prob=0.1,
-        gram_probabilities=masking.gram_probabilities(3),
+        gram_probabilities=masking_reference.gram_probabilities(3),
     )
     with open(os.path.join(ROOT, "data", "news_zh_1.txt"), encoding="utf-8") as stream:
         documents = stream.read().strip().split("\n\n")
     for number, text in enumerate(documents):
         pieces, begins, _ = tokenizer.encode(text)
-        breaks = masking.find_breaks(text, None, pieces, begins, vocabulary)
-        document = masking.Document(pieces, np.append(breaks, np.int8(masking.SENTENCE)))
-        draws = [masking.Draws(1, number, k) for k in range(DUPLICATES)]
+        breaks = masking_reference.find_breaks(text, None, pieces, begins, vocabulary)
+        document = masking_reference.Document(
+            pieces, np.append(breaks, np.int8(masking_reference.SENTENCE))
+        )
+        draws = [Draws(1, number, k) for k in range(DUPLICATES)]
         yield (
             pieces.tolist(),
-            [masking.make_instances(document, config, vocabulary, draw) for draw in draws],
+            [
+                masking_reference.make_instances(document, config, vocabulary, draw)
+                for draw in draws
+            ],
         )
 
 

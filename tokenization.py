@@ -32,7 +32,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_pb2
 
-from pipeline.errors import UserError
+from common.errors import UserError
 
 PAD, UNK, CLS, SEP, MASK = MARKERS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

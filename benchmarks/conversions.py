@@ -23,11 +23,13 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 
 import convert_checkpoint
-import huggingface
-import huggingface_folder
 import modeling
-from pipeline import checkpoint, cli, files, weights
-from pipeline.text_table import text_table
+from checkpointing import arrays as weights
+from checkpointing import restore
+from common import cli, files
+from common.text_table import text_table
+from huggingface import folder as huggingface_folder
+from huggingface import mapping
 
 CONFIGS = os.path.join(sys.path[0], "albert_config")
 LAYOUTS = {"albert_zh": "albert_config_{}.json", "google": "albert_config_{}_google.json"}
@@ -47,7 +49,7 @@ def main():
             head=head,
             **convert(LAYOUTS[layout].format(size), family, number),
         )
-        for layout, families in huggingface.ARCHITECTURES.items()
+        for layout, families in mapping.ARCHITECTURES.items()
         for family in families
         for size in sizes
         for head, number in HEADS.items()
@@ -83,7 +85,7 @@ def convert(name, family, num_labels):
             "there": convert_checkpoint.to_huggingface(args, [prefix], there),
             "back": convert_checkpoint.from_huggingface(args, [there], back),
         }
-        again = weights.read(checkpoint.find_checkpoint(back))
+        again = weights.read(restore.find_checkpoint(back))
         mb = round(files.size(os.path.join(there, huggingface_folder.WEIGHTS)) / 1e6)
     same = sorted(again) == sorted(arrays) and all(
         np.array_equal(again[name], arrays[name]) for name in arrays

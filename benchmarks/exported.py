@@ -20,16 +20,16 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 
 import export_model
-import exporting
-import predictor
-from pipeline import files, tasks, text_table
+from common import files, text_table
+from finetuning import tasks
+from serving import export, predictor
 
 EXPORTS = (
-    exporting.Options("saved_model", raw_text=False),
-    exporting.Options("onnx"),
-    exporting.Options("tflite", "float32"),
-    exporting.Options("tflite", "float16"),
-    exporting.Options("tflite", "int8"),
+    export.Options("saved_model", raw_text=False),
+    export.Options("onnx"),
+    export.Options("tflite", "float32"),
+    export.Options("tflite", "float16"),
+    export.Options("tflite", "int8"),
 )
 BATCH_SIZE = 64
 WARM_UP = 20
@@ -51,7 +51,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for options in EXPORTS:
             name = "{} {}".format(options.format, options.quantization)
-            path, differences = exporting.write(model, folder, options)
+            path, differences = export.write(model, folder, options)
             functions[name] = load(path, options)
             size = sum(files.size(found) for found in export_model.files_of(path))
             figures[name] = {
@@ -68,15 +68,15 @@ def main():
 def load(path, options):
     """Return the function of an export: dict of arrays to dict with `probabilities`."""
     if options.format == "saved_model":
-        return exporting.load_saved_model(path)[1]["classify"]
-    loaders = {"onnx": exporting.load_onnx, "tflite": exporting.load_tflite}
+        return export.load_saved_model(path)[1]["classify"]
+    loaders = {"onnx": export.load_onnx, "tflite": export.load_tflite}
     return loaders[options.format](path, num_threads=1)
 
 
 def feeds_of(model, examples):
     """Return the inputs of a batch of examples."""
     rows = [(example.text_a, example.text_b) for example in examples]
-    return exporting.id_feeds(model, [row[:1] if row[1] is None else row for row in rows])
+    return export.id_feeds(model, [row[:1] if row[1] is None else row for row in rows])
 
 
 def accuracy(model, function, examples):

@@ -29,7 +29,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import run_classifier
-from pipeline import bucketing, cli, devices, preflight, task_data
+from common import cli
+from finetuning import batching, inputs
+from training import devices, preflight
 
 VOCABULARY = os.path.join(sys.path[0], "albert_config", "vocab.txt")
 # Steps of a turn where every step is alike.
@@ -78,7 +80,7 @@ def plan_of(args, folder, dynamic_padding):
         "vocab_file": VOCABULARY,
         "output_dir": folder,
         "max_seq_length": args.max_seq_length,
-        "max_train_examples": bucketing.POOL_BATCHES * args.batch_size,
+        "max_train_examples": batching.POOL_BATCHES * args.batch_size,
         "train_batch_size": args.batch_size,
         "dynamic_padding": dynamic_padding,
         "do_train": True,
@@ -87,7 +89,7 @@ def plan_of(args, folder, dynamic_padding):
     plan = preflight.run(
         run_classifier.CHECKS, cli.parse(run_classifier.define_flags, ["finetune.py"] + words)
     )
-    plan.encoded = {split: task_data.encode(plan, split) for split in plan.splits}
+    plan.encoded = {split: inputs.encode(plan, split) for split in plan.splits}
     return plan
 
 
@@ -102,12 +104,12 @@ class Contestant:
 
     def __init__(self, plan, part, is_dynamic):
         self._batch_size = plan.settings.train_batch_size
-        self._turn_steps = bucketing.POOL_BATCHES if is_dynamic else PADDED_STEPS
+        self._turn_steps = batching.POOL_BATCHES if is_dynamic else PADDED_STEPS
         with tf.Graph().as_default():
             if part == "train":
-                input_fn = task_data.training_input_fn(plan, plan.runs[0])
+                input_fn = inputs.training_input_fn(plan, plan.runs[0])
             else:
-                input_fn = task_data.scoring_input_fn(plan, "train")
+                input_fn = inputs.scoring_input_fn(plan, "train")
             dataset = input_fn({"batch_size": self._batch_size}).repeat()
             iterator = tf.data.make_initializable_iterator(dataset)
             model_fn = run_classifier.make_model_fn(plan, plan.settings)

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-import huggingface
 import modeling
+from huggingface import mapping
 
 
 def albert_config(path, **fields):
@@ -17,4 +17,4 @@ def albert_config(path, **fields):
 
     config = modeling.AlbertConfig.from_json_file(path)
     same = dataclasses.replace(config, layout="google", ln_type="postln")
-    return transformers.AlbertConfig(**huggingface.to_config(same, "albert", None), **fields)
+    return transformers.AlbertConfig(**mapping.to_config(same, "albert", None), **fields)

@@ -130,8 +130,8 @@ def ours(args):
     import tensorflow.compat.v1 as tf
 
     import modeling
-    import predictor
-    from pipeline import model_folder
+    from checkpointing import model_files
+    from serving import predictor
 
     config = modeling.AlbertConfig.from_json_file(args.config)
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +141,7 @@ def ours(args):
             session.run(tf.global_variables_initializer())
             tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"))
         described = ("sentence_pair", LABELS, MAX_SEQ_LENGTH, config.to_dict(), VOCABULARY)
-        model_folder.write(folder, model_folder.ModelFolder(*described))
+        model_files.write(folder, model_files.ModelFolder(*described))
         model = predictor.Predictor(folder)
     return lambda a, b: model.predict([(a, b)])[0]["label"]
 

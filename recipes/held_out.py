@@ -21,8 +21,8 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from pipeline import cli, files
-from pipeline.errors import UserError
+from common import cli, files
+from common.errors import UserError
 
 
 def define_flags(flag_values):

@@ -16,8 +16,9 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from pipeline import cli, files, tasks
-from pipeline.errors import UserError
+from common import cli, files
+from common.errors import UserError
+from finetuning import tasks
 
 SENTENCE_END = re.compile(r"(?<=[。！？!?；;])")
 DOCUMENT_LINES = 8

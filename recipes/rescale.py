@@ -18,13 +18,13 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from pipeline import checkpoint, cli, weights
-from pipeline.errors import UserError
+from checkpointing import restore
+from checkpointing.arrays import read, write
+from common import cli
+from common.errors import UserError
 
 # What is added to the sum, and what reads the sum without normalizing it.
-ADDS = re.compile(
-    r"^bert/embeddings/LayerNorm/|^bert/encoder/layer_\w+/(attention/)?output/dense/"
-)
+ADDS = re.compile(r"^bert/embeddings/LayerNorm/|^bert/encoder/layer_\w+/(attention/)?output/dense/")
 READS = re.compile(r"^cls/predictions/transform/dense/kernel$")
 POOLER = re.compile(r"^bert/pooler/|^cls/seq_relationship/")
 
@@ -41,8 +41,8 @@ def main(args):
     """Write the new checkpoint."""
     if not args.checkpoint or not args.output_dir:
         raise UserError("give --checkpoint and --output_dir")
-    arrays = weights.read(checkpoint.find_checkpoint(args.checkpoint))
-    weights.write(os.path.join(args.output_dir, "model.ckpt"), rescaled(arrays, args.scale))
+    arrays = read(restore.find_checkpoint(args.checkpoint))
+    write(os.path.join(args.output_dir, "model.ckpt"), rescaled(arrays, args.scale))
 
 
 def rescaled(arrays, scale):

@@ -15,9 +15,10 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from pipeline import cli, files, results
-from pipeline.errors import UserError
-from pipeline.text_table import text_table
+from common import cli, files
+from common.errors import UserError
+from common.text_table import text_table
+from training import run_report
 
 SCORES = ("eval_accuracy", "eval_macro_f1")
 
@@ -31,10 +32,12 @@ def main(args):
     """Write and print the table."""
     if not args.folder:
         raise UserError("give --folder")
-    folders = map(os.path.dirname, sorted(glob.glob(os.path.join(args.folder, "*", results.RUN))))
-    found = {os.path.basename(folder): results.read(folder) for folder in folders}
+    folders = map(
+        os.path.dirname, sorted(glob.glob(os.path.join(args.folder, "*", run_report.RUN)))
+    )
+    found = {os.path.basename(folder): run_report.read(folder) for folder in folders}
     runs = {name: scores_of(run) for name, run in found.items() if run["metrics"]}  # finished ones
-    files.write_text(os.path.join(args.folder, results.RUN), json.dumps(runs, indent=2) + "\n")
+    files.write_text(os.path.join(args.folder, run_report.RUN), json.dumps(runs, indent=2) + "\n")
     rows = [["run"] + list(SCORES)]
     rows += [[name] + [shown(found[score]) for score in SCORES] for name, found in runs.items()]
     print(text_table(rows))

@@ -6,7 +6,7 @@ import sys
 from typing import NamedTuple
 
 import modeling
-from pipeline import cli
+from common import cli
 
 # The command line of a run script on so many logical CPU devices.
 ON_CPUS = """
@@ -16,7 +16,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
 tf.config.set_logical_device_configuration(cpu, devices)
 import {script}
-from pipeline import cli
+from common import cli
 cli.run({script}.main, {script}.define_flags)
 """
 

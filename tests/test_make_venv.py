@@ -55,8 +55,8 @@ def test_makes_once_and_installs_what_changed(folder):
 @pytest.mark.parametrize(
     "python, told",
     [
-        ("[ \"$1\" = --version ] && echo Python 3.13.0; exit 1", "Python 3.13.0"),
-        ("[ \"$2\" != pip ]", "(broken, half-made"),  # made, but stopped before pip was there
+        ('[ "$1" = --version ] && echo Python 3.13.0; exit 1', "Python 3.13.0"),
+        ('[ "$2" != pip ]', "(broken, half-made"),  # made, but stopped before pip was there
     ],
 )
 def test_a_venv_that_does_not_serve_is_removed(folder, python, told):

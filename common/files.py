@@ -1,0 +1,328 @@
+"""Local and remote files alike, and files that are whole or not there at all.
+
+A path with "://" (gs://, hdfs://) goes through tf.io.gfile. TensorFlow is imported for those
+alone: what works on local files starts without it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import functools
+import glob as local_glob
+import gzip
+import hashlib
+import importlib
+import os
+import re
+import shutil
+import sys
+import time
+
+from common.errors import UserError
+
+TEMPORARY_SUFFIX = ".tmp"
+MANIFEST_SUFFIX = ".manifest.json"
+WORK_SUFFIX = ".work"
+# How long to wait for a folder that another process holds.
+LOCK_SECONDS = 5
+
+
+def is_local(path):
+    """Return whether `path` is one of this machine's."""
+    return "://" not in path
+
+
+@functools.lru_cache(maxsize=None)
+def _gfile():
+    # What hdfs:// and s3:// need since TensorFlow 2.6, where it is installed.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("tensorflow_io")
+    return importlib.import_module("tensorflow").io.gfile
+
+
+def open_file(path, mode="rb"):
+    """Open a file in binary mode."""
+    return open(path, mode) if is_local(path) else _gfile().GFile(path, mode)
+
+
+def exists(path):
+    """Return whether there is a file or folder."""
+    with _told("look for", path):
+        return os.path.exists(path) if is_local(path) else _gfile().exists(path)
+
+
+def is_folder(path):
+    """Return whether there is a folder."""
+    with _told("look for", path):
+        return os.path.isdir(path) if is_local(path) else _gfile().isdir(path)
+
+
+def size(path):
+    """Return the number of bytes of a file."""
+    with _told("look for", path):
+        return os.path.getsize(path) if is_local(path) else _gfile().stat(path).length
+
+
+def modified(path):
+    """Return when a file was last written: nanoseconds since 1970."""
+    return os.stat(path).st_mtime_ns if is_local(path) else _gfile().stat(path).mtime_nsec
+
+
+def sha256(path):
+    """Return the sha256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        for chunk in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def remove(path):
+    """Remove a file, if there is one."""
+    if exists(path):
+        (os if is_local(path) else _gfile()).remove(path)
+
+
+def rename(old, new):
+    """Give a file another name, in place of a file that has it."""
+    if is_local(new):
+        os.replace(old, new)
+    else:
+        _gfile().rename(old, new, overwrite=True)
+
+
+def make_parent(path):
+    """Make the folder that `path` lies in, where it does not exist."""
+    folder = path.rpartition("/")[0]
+    if folder and is_local(path):
+        os.makedirs(folder, exist_ok=True)
+    elif folder:
+        _gfile().makedirs(folder)
+
+
+def find_files(pattern):
+    """Return the sorted list of the files that a flag names.
+
+    Args:
+        pattern: str, paths and globs separated by commas. Manifests and unfinished files that a
+            glob happens to match are left out.
+
+    Raises:
+        UserError: names the path or glob that matches nothing.
+    """
+    found = set()
+    for part in filter(None, (part.strip() for part in pattern.split(","))):
+        matches = [part] if exists(part) else _visible(part)
+        if not matches:
+            raise UserError(
+                "no file matches {!r}: check the path, or make the file first".format(part)
+            )
+        # One look at a remote file system takes long: there a folder is told when it is read.
+        looked_at = matches if is_local(part) else matches[:1]
+        folder = next(filter(is_folder, looked_at), None)
+        if folder:
+            raise UserError("{0} is a folder: name files, for example {0}/*".format(folder))
+        found.update(matches)
+    if not found:
+        raise UserError("no input file is named in {!r}".format(pattern))
+    return sorted(found)
+
+
+def list_files(folder):
+    """Return the paths of what is in a folder; nothing if there is none."""
+    try:
+        names = os.listdir(folder) if is_local(folder) else _gfile().listdir(folder)
+    except _errors():
+        return []
+    return [name if folder == "." else os.path.join(folder, name) for name in names]
+
+
+def glob(pattern):
+    """Return the paths that match; nothing where a local folder does not exist."""
+    # TensorFlow 1 raises an error for a folder that does not exist.
+    return local_glob.glob(pattern) if is_local(pattern) else _gfile().glob(pattern)
+
+
+def _visible(pattern):
+    try:
+        found = glob(pattern)
+    except _errors():  # the folder does not exist
+        return []
+    hidden = (MANIFEST_SUFFIX, TEMPORARY_SUFFIX, WORK_SUFFIX)
+    return [path for path in found if not path.endswith(hidden)]
+
+
+def _errors():
+    """Return what the file systems raise."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
+
+
+def writing(path):
+    """A context in which what the file system raises becomes a `UserError` that names `path`."""
+    return _told("write", path)
+
+
+@contextlib.contextmanager
+def _told(what, path):
+    try:
+        yield
+    except _errors() as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            reason = "{}: make room, then start again".format(reason)
+        raise UserError("cannot {} {}: {}".format(what, path, reason)) from error
+
+
+@contextlib.contextmanager
+def locked_folder(folder):
+    """A context in which a local folder is there and belongs to this process.
+
+    It belongs to processes that are forked meanwhile, too, until the last of them has ended.
+
+    Args:
+        folder: str; made where it is missing.
+
+    Raises:
+        UserError: where it cannot be made, or belongs to another process.
+    """
+    handle = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(folder):
+    deadline = time.time() + LOCK_SECONDS
+    while time.time() < deadline:
+        with writing(folder):
+            os.makedirs(folder, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:  # a file system without locks
+            return handle
+        else:
+            if _is_at(folder, handle):
+                return handle
+        os.close(handle)
+    raise UserError("{} is in use: wait until the other process has ended".format(folder))
+
+
+def _is_at(path, handle):
+    """Return whether an open file is still there: who held the lock may have removed it."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def refuse_pattern(path):
+    """Raise UserError for the path of a checkpoint that TensorFlow would take for a pattern."""
+    if re.search(r"[\[\]*?]", path):
+        raise UserError(
+            "{}: TensorFlow takes [ ] * ? in the path of a checkpoint for a pattern: give another "
+            "name".format(path)
+        )
+
+
+def check_writable(path):
+    """Raise a `UserError` where `path` could not be written; leaves an older file as it is."""
+    with writing(path):
+        make_parent(path)
+        open_file(path + TEMPORARY_SUFFIX, "wb").close()
+        remove(path + TEMPORARY_SUFFIX)
+
+
+class WholeFile:
+    """A context manager that writes a file, which appears by rename when complete.
+
+    Until then the bytes are in `path + tag + ".tmp"`; an error inside the context removes that file
+    and leaves an older `path` as it was.
+
+    Args:
+        path: str, local or any other that tf.io.gfile knows.
+        compress: bool, whether to gzip.
+        tag: str, not empty where others may write the same file at the same time.
+
+    Raises:
+        UserError: where the path cannot be written, or the disk is full.
+    """
+
+    def __init__(self, path, compress=False, tag=""):
+        self._path = path
+        self._temporary = path + tag + TEMPORARY_SUFFIX
+        self._compress = compress
+
+    def __enter__(self):
+        with writing(self._path):
+            make_parent(self._path)
+            self._stream = self._target = open_file(self._temporary, "wb")
+        if self._compress:
+            # Without name and time in it, equal contents are equal bytes.
+            self._target = gzip.GzipFile("", "wb", fileobj=self._stream, mtime=0)
+        return self
+
+    def write(self, data):
+        """Append bytes."""
+        with writing(self._path):
+            self._target.write(data)
+
+    def __exit__(self, error_type, *_):
+        complete = False
+        try:
+            with writing(self._path):
+                self._target.close()
+                self._stream.close()
+                if error_type is None:
+                    rename(self._temporary, self._path)
+                    complete = True
+        finally:
+            if not complete:
+                self._abandon()
+
+    def _abandon(self):
+        with contextlib.suppress(*_errors()):
+            self._stream.close()
+        with contextlib.suppress(*_errors()):
+            remove(self._temporary)
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """A context of a new local folder, which gets its name when all in it is there.
+
+    Args:
+        path: str.
+
+    Raises:
+        UserError: where there is something of that name, or a file in it cannot be written.
+    """
+    if os.path.exists(path):
+        raise UserError("{} exists: give another folder, or remove it".format(path))
+    temporary = "{}.{}{}".format(path, os.getpid(), TEMPORARY_SUFFIX)
+    try:
+        os.makedirs(temporary)
+        yield temporary
+        os.rename(temporary, path)
+    except OSError as error:
+        raise UserError("{}: {}".format(error.filename or path, error.strerror)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path, text):
+    """Write a text file, UTF-8, by rename.
+
+    Args:
+        path: str, local or any other that tf.io.gfile knows.
+        text: str.
+
+    Raises:
+        UserError: where the file cannot be written.
+    """
+    with WholeFile(path) as whole:
+        whole.write(text.encode("utf-8"))

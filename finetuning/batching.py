@@ -1,0 +1,197 @@
+"""The input functions of fine-tuning: batches of examples of about one length.
+
+Padding is most of the work on short texts, so a batch holds examples of about one length and is
+padded to its longest. Which examples a training step takes is a pure function of their lengths,
+seed, batch size and step. An epoch permutes all examples, cuts them into pools of POOL_BATCHES
+batches, sorts every pool by length, and permutes the batches:
+
+    lengths, permuted    5 2 9 4 8 3 | 6 1 7 2 4 3       batches of 2, pools of 3 batches
+    pools, sorted        2 3|4 5|8 9 | 1 2|3 4|6 7
+    batches, permuted    6 7|2 3|1 2|8 9|4 5|3 4
+
+Where an epoch ends within a batch, the next one fills it up, and then starts to make its own.
+
+All of it is TensorFlow operations on a features file, since the process of a remote TPU host runs
+no Python, and graphs with the examples in them would be large. n is the number of examples, B the
+batch size of a step, b that of a replica, S the length that a batch is padded to.
+"""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from finetuning.encoding import DTYPES, Features
+from tfrecords import reader
+from tfrecords.order import permutation
+
+# So large that batches differ little in length, and so small that they differ in anything else.
+POOL_BATCHES = 64
+# Batches are padded to multiples of this: each length is compiled, and laid out in memory, once.
+LENGTH_MULTIPLE = 2
+# A TPU compiles a whole model for a length, which is one of these.
+FIXED_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+def fixed_length(features, max_seq_length):
+    """Return the least of FIXED_LENGTHS that holds every example, or else max_seq_length.
+
+    Args:
+        features: `encoding.Features`.
+        max_seq_length: int, that they were encoded with.
+    """
+    longest = int(np.diff(features.begins).max())
+    lengths = [length for length in FIXED_LENGTHS if longest <= length < max_seq_length]
+    return min(lengths, default=max_seq_length)
+
+
+def make_input_fn(
+    path,
+    max_seq_length,
+    training,
+    seed=0,
+    batch_size=None,
+    first_step=lambda: 0,
+    dynamic_padding=True,
+):
+    """Return the input function that an Estimator asks for.
+
+    Training goes on for ever, as told above. Otherwise there is one pass, longest examples first,
+    and the last batch is filled up with examples of zeros, so that no example is lost. Padding
+    changes which lengths batches have, but not which examples.
+
+    Args:
+        path: str, a features file.
+        max_seq_length: int, of its examples at most.
+        training: bool.
+        seed: int, of the order.
+        batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
+        first_step: function that returns an int, the step to start training at; called whenever
+            the input function is.
+        dynamic_padding: bool, whether S is the longest of a batch, up to the next multiple of
+            LENGTH_MULTIPLE; otherwise it is max_seq_length.
+
+    Returns:
+        Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
+        None) that returns a tf.data.Dataset of dicts: `input_ids`, `input_mask` and `segment_ids`,
+        int32 [b, S]; `label_ids`, int32 [b]; `example_index`, int32 [b], the place of the example
+        in the file; `is_real_example`, float32 [b], which is 0 for what fills up the last batch,
+        of index -1. The replicas of a host take the elements in turns.
+    """
+
+    def input_fn(params=None, input_context=None):
+        part = reader.part_of_step(params or {}, batch_size, input_context)
+        step_size = part.batch_size * part.num_replicas * part.num_hosts
+        first = first_step() * step_size if training else 0
+
+        def read_batches(fields):
+            features = Features(*map(tf.io.decode_raw, tf.unstack(fields), _types()))
+            lengths = features.begins[1:] - features.begins[:-1]  # [n]
+            if training:
+                order = training_order(lengths, seed, step_size, first)
+            else:
+                order = evaluation_order(lengths, step_size)
+            rows = reader.of_host(order.batch(part.batch_size, drop_remainder=True), part)
+            return rows.map(
+                lambda rows: pad_batch(features, lengths, rows, max_seq_length, dynamic_padding)
+            )
+
+        fields = tf.data.TFRecordDataset(path).batch(len(DTYPES), drop_remainder=True)
+        return fields.flat_map(read_batches).prefetch(tf.data.experimental.AUTOTUNE)
+
+    return input_fn
+
+
+def _types():
+    return (tf.as_dtype(np.dtype(dtype)) for dtype in DTYPES)
+
+
+def training_order(lengths, seed, batch_size, first):
+    """Return the tf.data.Dataset of examples, int64 [], in the endless order of training.
+
+    Args:
+        lengths: int64 [n].
+        seed: int.
+        batch_size: int, B.
+        first: int, position of the first example.
+    """
+    size = tf.size(lengths, out_type=tf.int64)
+    first_epoch, first_of_epoch = first // size, first % size
+
+    def read_epoch(epoch):
+        done = tf.where(tf.equal(epoch, first_epoch), first_of_epoch, np.int64(0))
+        order = epoch_order(lengths, seed, batch_size, epoch)
+        return tf.data.Dataset.from_tensor_slices(order[done:])
+
+    return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(read_epoch)
+
+
+def epoch_order(lengths, seed, batch_size, epoch):
+    """Return the examples of an epoch, int64 [n], as the module says.
+
+    Args:
+        lengths: int64 [n].
+        seed: int.
+        batch_size: int, B.
+        epoch: int64 [].
+    """
+    size = tf.size(lengths, out_type=tf.int64)
+    order = permutation(size, seed, epoch)
+    head = tf.minimum(-epoch * size % batch_size, size)  # fills the last batch of the epoch before
+    num_batches = (size - head) // batch_size
+    tail = head + num_batches * batch_size
+    middle = order[head:tail]
+    pools = tf.range(tail - head) // (POOL_BATCHES * batch_size)
+    keys = pools * (tf.reduce_max(lengths) + 1) + tf.gather(lengths, middle)
+    by_length = tf.gather(middle, tf.argsort(keys, stable=True))
+    batches = tf.reshape(by_length, [num_batches, batch_size])
+    batches = tf.gather(batches, permutation(num_batches, seed, -1 - epoch))
+    return tf.concat([order[:head], tf.reshape(batches, [-1]), order[tail:]], axis=0)
+
+
+def evaluation_order(lengths, batch_size):
+    """Return the tf.data.Dataset of all examples, int64 [], and -1 to fill up the last batch.
+
+    The longest come first: if the memory is too small for them, that is seen at once.
+
+    Args:
+        lengths: int64 [n].
+        batch_size: int, B.
+    """
+    order = tf.cast(tf.argsort(-lengths, stable=True), tf.int64)
+    missing = -tf.size(lengths) % batch_size
+    return tf.data.Dataset.from_tensor_slices(
+        tf.concat([order, tf.fill([missing], np.int64(-1))], axis=0)
+    )
+
+
+def pad_batch(features, lengths, rows, max_seq_length, dynamic_padding):
+    """Return a batch as `make_input_fn` describes it.
+
+    Args:
+        features: `Features` of tensors.
+        lengths: int64 [n].
+        rows: int64 [b], the examples; -1 for one of zeros.
+        max_seq_length, dynamic_padding: as in `make_input_fn`.
+    """
+    is_real = rows >= 0  # [b]
+    examples = tf.maximum(rows, 0)
+    counts = tf.where(is_real, tf.gather(lengths, examples), tf.zeros_like(rows))  # [b]
+    length = max_seq_length
+    if dynamic_padding:
+        multiples = tf.maximum(-(-tf.reduce_max(counts) // LENGTH_MULTIPLE), 1)
+        length = tf.minimum(multiples * LENGTH_MULTIPLE, max_seq_length)
+    columns = tf.range(tf.cast(length, tf.int64))[tf.newaxis, :]  # [1, S]
+    mask = tf.cast(columns < counts[:, tf.newaxis], tf.int32)  # [b, S]
+    begins, lengths_a = (
+        tf.cast(tf.gather(column, examples), tf.int64)[:, tf.newaxis]  # [b, 1]
+        for column in (features.begins, features.lengths_a)
+    )
+    places = tf.minimum(begins + columns, features.begins[-1] - 1)  # [b, S]
+    label_ids = tf.gather(features.label_ids, examples)
+    return {
+        "input_ids": tf.gather(features.ids, places) * mask,
+        "input_mask": mask,
+        "segment_ids": tf.cast(columns >= lengths_a, tf.int32) * mask,
+        "label_ids": tf.where(is_real, label_ids, tf.zeros_like(label_ids)),
+        "example_index": tf.cast(rows, tf.int32),
+        "is_real_example": tf.cast(is_real, tf.float32),
+    }

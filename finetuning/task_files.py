@@ -1,0 +1,207 @@
+"""Rows of task files as dictionaries of column to value, whatever the format.
+
+    .json, .jsonl    a JSON object a line
+    .tsv, .txt       a row a line, a tab between columns, quotes are plain characters; with a header
+                     the columns are found by name, without one they stand in a given order
+
+Both are UTF-8, with or without a byte order mark, and lines end as on any system. Blank lines are
+no rows. Published data sets name the same column differently: here each has one name.
+"""
+
+import json
+import os
+from typing import FrozenSet, NamedTuple, Tuple
+
+from common import files
+from common.errors import UserError
+
+# How much of a value a message quotes.
+SHOWN_CHARACTERS = 60
+
+# What published data sets call a column -> column; any case of letters.
+COLUMN_NAMES = {
+    "text_a": "text_a",
+    "sentence": "text_a",
+    "sentence1": "text_a",
+    "question1": "text_a",
+    "premise": "text_a",
+    "text": "text_a",
+    "text_b": "text_b",
+    "sentence2": "text_b",
+    "question2": "text_b",
+    "hypo": "text_b",
+    "hypothesis": "text_b",
+    "label": "label",
+    "gold_label": "label",
+}
+
+
+class BadRow(Exception):
+    """What is wrong with a row, and what to do; whoever knows file and row adds them."""
+
+
+class Layout(NamedTuple):
+    """What the rows of a file have.
+
+    Fields:
+        fields: columns in the order of a table without a header, "label" among them.
+        labels: every spelling of a known label; a first row that has one is no header.
+        needs_label: whether every row has a label.
+    """
+
+    fields: Tuple[str, ...]
+    labels: FrozenSet[str]
+    needs_label: bool
+
+
+def open_rows(path, layout):
+    """Read a file, and its header if it has one.
+
+    Args:
+        path: str; the end of its name tells the format.
+        layout: `Layout`.
+
+    Returns:
+        (parse, lines): lines, a list of (number in the file from 1, bytes), are the rows; parse
+        makes a dict of such bytes, or raises `BadRow`.
+
+    Raises:
+        UserError: for a header that cannot be read or lacks a column.
+    """
+    with files.open_file(path) as stream:
+        content = stream.read()
+    if content.startswith(b"\xef\xbb\xbf"):
+        content = content[3:]
+    # str.splitlines would also split at U+2028, which texts have.
+    lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
+    return _OPENERS[os.path.splitext(path)[1]](path, lines, layout)
+
+
+def row_error(path, number, problem):
+    """Return the `UserError` of a row that is at fault."""
+    return UserError("{}, row {}: {}".format(path, number, problem))
+
+
+def shown(value):
+    """Return a value as a message quotes it: the beginning, if it is long."""
+    quote = repr if isinstance(value, str) else str
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return quote(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
+
+
+def missing(column, found):
+    """Return a sentence about a column that is not among those `found`."""
+    names = [name for name in COLUMN_NAMES if COLUMN_NAMES[name] == column] or [column]
+    return "no {}: a column must be named {}; found {}".format(
+        column, " or ".join(names), shown(", ".join(found))
+    )
+
+
+def _open_json_lines(_, lines, layout):
+    return _json_row, lines
+
+
+def _json_row(line):
+    text = _decoded(line)
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadRow(
+            "not JSON ({} at character {}): {}; write an object a line".format(
+                error.msg, error.pos + 1, shown(text)
+            )
+        ) from None
+    if not isinstance(row, dict):
+        raise BadRow("{} is no JSON object: write an object a line".format(shown(row)))
+    if "\\u" in text:
+        _check_characters(row)
+    named = {COLUMN_NAMES.get(name.lower(), name.lower()): row[name] for name in row}
+    if len(named) < len(row):
+        raise BadRow("two fields are the same column: {}".format(shown(", ".join(row))))
+    return named
+
+
+def _check_characters(row):
+    """Raise `BadRow` for half of a character, as cut texts have: no file could hold it."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = json.dumps(error.object[error.start])
+        raise BadRow("{} is half of a character: remove it".format(half)) from None
+
+
+def _open_table(path, lines, layout):
+    if not lines:
+        return None, lines
+    number, first = lines[0]
+    try:
+        first = _cells(first)
+        header = _header(first, layout)
+    except BadRow as error:
+        raise row_error(path, number, error) from None
+    layouts = [header or layout.fields]
+    if not header and not layout.needs_label:
+        layouts.append(_texts(layout))
+    layout_of_width = {len(columns): columns for columns in layouts}
+
+    def table_row(line):
+        cells = _cells(line)
+        if len(cells) not in layout_of_width:
+            expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in layouts)
+            raise BadRow(
+                "found {} columns ({}), expected {} separated by tabs".format(
+                    len(cells), shown("\t".join(cells)), expected
+                )
+            )
+        if header and cells == first:
+            raise BadRow("the header once more: delete this row")
+        return dict(zip(layout_of_width[len(cells)], cells))
+
+    return table_row, lines[1:] if header else lines
+
+
+_OPENERS = {
+    ".tsv": _open_table,
+    ".txt": _open_table,
+    ".json": _open_json_lines,
+    ".jsonl": _open_json_lines,
+}
+SUFFIXES = tuple(_OPENERS)
+
+
+def _header(cells, layout):
+    """Return the columns if `cells` are a header, None if they are an example."""
+    position = layout.fields.index("label")
+    same_width = len(cells) == len(layout.fields)
+    if same_width and cells[position].strip() in layout.labels:
+        return None
+    names = [cell.strip().lower() for cell in cells]
+    header = tuple(COLUMN_NAMES.get(name, name) for name in names)
+    label_at_its_place = same_width and header[position] == "label"
+    has_texts = set(_texts(layout)) <= set(header)
+    if not (has_texts or label_at_its_place or (not layout.labels and "label" in header)):
+        return None
+    for column in layout.fields:
+        if header.count(column) > 1:
+            raise BadRow("the header names {} twice: {}".format(column, shown("\t".join(cells))))
+    if label_at_its_place and not has_texts:  # texts of other names, in the order of no header
+        return layout.fields
+    for column in layout.fields if layout.needs_label else _texts(layout):
+        if column not in header:
+            raise BadRow("the header lacks a column: " + missing(column, header))
+    return header
+
+
+def _texts(layout):
+    return tuple(field for field in layout.fields if field != "label")
+
+
+def _cells(line):
+    return _decoded(line).split("\t")
+
+
+def _decoded(line):
+    try:
+        return line.decode("utf-8").rstrip("\r")
+    except UnicodeDecodeError:
+        raise BadRow("not UTF-8 text; convert the file (iconv -f GB18030 -t UTF-8)") from None

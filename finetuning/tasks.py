@@ -1,0 +1,449 @@
+"""Fine-tuning tasks: their files, their labels, and their examples.
+
+A task is an entry of `TASKS`: where its files are, how their columns become texts, which labels
+there are and in what order. `flags.task_files` reads the files.
+"""
+
+import json
+import os
+import re
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
+
+from absl import logging
+
+from common import files
+from common.errors import UserError
+from finetuning import task_files
+from finetuning.task_files import BadRow
+
+SPLITS = ("train", "dev", "test")
+# What stands for no label in copies of test sets, where no label has that name.
+NO_LABEL = ("", "-1")
+# Columns that tell a row's id, the first that there is.
+ID_COLUMNS = ("id", "idx", "qid")
+# How many bad rows a warning lists, and how many labels a message.
+SHOWN_ROWS, SHOWN_LABELS = 10, 20
+
+
+class Example(NamedTuple):
+    """One row of a data set.
+
+    Fields:
+        guid: the id that its file gives it, else its position among the file's rows, from 0.
+        text_a, text_b: texts; text_b is None where a task has one text.
+        label: None where a test set has none.
+    """
+
+    guid: str
+    text_a: str
+    text_b: Optional[str] = None
+    label: Optional[str] = None
+
+
+def _clue_row(guid, label):
+    """Return what CLUE wants of one prediction."""
+    return {"id": int(guid) if guid.isdecimal() else guid, "label": label}
+
+
+class Submission(NamedTuple):
+    """A file of test predictions, JSON lines, as CLUE scores it.
+
+    Fields:
+        file: its name; {} stands for the version of a test file such as test1.1.json: 11.
+        row: function of (guid, label) that returns the object of a line.
+    """
+
+    file: str
+    row: Callable = _clue_row
+
+    def file_for(self, test_file):
+        """Return the name of the file with the predictions for a test file, str."""
+        version = re.search(r"(\d)\.(\d)\.json$", test_file)
+        return self.file.format("".join(version.groups()) if version else "")
+
+
+def _named_files(**more):
+    """Return `Task.files`: train.tsv and so on, behind them the names of `more` by split."""
+    names = {split: tuple(split + suffix for suffix in task_files.SUFFIXES) for split in SPLITS}
+    return {split: names[split] + more.get(split, ()) for split in SPLITS}
+
+
+class Task(NamedTuple):
+    """What tells one data set from another.
+
+    Fields:
+        name: as given by --task_name.
+        labels: in the order of the classifier's outputs; none: they are found in the train file.
+        files: split -> file names below the data folder; the first that exists is read.
+        fields: order of the columns in a table without a header.
+        convert: function from a row to one that has the text columns of `fields`, where the file
+            has others; raises `BadRow`.
+        label_spellings: other spelling of a label -> label.
+        undecided: labels of rows on which the annotators did not agree: no examples of a class.
+        keep: column -> the value whose rows are kept, in files that have the column.
+        metric: name of the score that the task is ranked by, of `scores.classification_scores`.
+            All tasks here are published with accuracy; for data of one's own whose classes are
+            very unequal, macro_f1 says more.
+        submission: `Submission`, None where there is no such benchmark.
+    """
+
+    name: str
+    labels: Tuple[str, ...] = ()
+    files: Dict[str, Tuple[str, ...]] = _named_files()
+    fields: Tuple[str, ...] = ("text_a", "text_b", "label")
+    convert: Optional[Callable] = None
+    label_spellings: Dict[str, str] = {}
+    undecided: Tuple[str, ...] = ()
+    keep: Dict[str, str] = {}
+    metric: str = "accuracy"
+    submission: Optional[Submission] = None
+
+
+def _keywords_and_abstract(row):
+    """CSL: are these the keywords of this abstract? The keywords make one text, as in CLUE."""
+    keywords = _value(row, "keyword", list)
+    if not all(isinstance(keyword, str) for keyword in keywords):
+        raise BadRow("keyword {} is not a list of texts".format(task_files.shown(keywords)))
+    return dict(row, text_a=" ".join(keywords), text_b=_value(row, "abst", str))
+
+
+def _marked_spans(row):
+    """CLUEWSC: does the pronoun (span 2) mean the noun (span 1)? Marked as in CLUE's baselines.
+
+    >>> spans = {"span1_text": "猫", "span1_index": 0, "span2_text": "它", "span2_index": 3}
+    >>> _marked_spans({"text_a": "猫饿了它叫", "target": spans})["text_a"]
+    '_猫_饿了[它]叫'
+    """
+    text = _value(row, "text_a", str)
+    target = _value(row, "target", dict)
+    marks = []
+    for span, (opening, closing) in (("span1", "__"), ("span2", "[]")):
+        begin, end = _span(text, target, span)
+        marks += [(begin, 1, opening), (end, 0, closing)]
+    for position, _, mark in sorted(marks, reverse=True):  # from the end: the others stay right
+        text = text[:position] + mark + text[position:]
+    return dict(row, text_a=text)
+
+
+def _span(text, target, span):
+    """Return the half-open characters of a span; raises `BadRow` where the text has others."""
+    words = _value(target, span + "_text", str)
+    begin = _value(target, span + "_index", int)
+    end = begin + len(words)
+    if not words or begin < 0 or text[begin:end] != words:
+        raise BadRow(
+            "{0}_index {1} does not fit: {0}_text is {2!r}, and the text has {3!r} there; "
+            "correct the index, which counts characters from 0".format(
+                span, begin, words, text[max(begin, 0) : max(end, 0)]
+            )
+        )
+    return begin, end
+
+
+def _value(row, column, kind):
+    """Return a value of the type `kind`; raises `BadRow` where it is missing or another."""
+    if column not in row:
+        raise BadRow(task_files.missing(column, row))
+    value = row[column]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = {str: "text", int: "whole number", list: "list", dict: "object"}
+        raise BadRow("{} is {}, not a {}".format(column, task_files.shown(value), names[kind]))
+    return value
+
+
+_SAME_OR_NOT = ("0", "1")
+_INFERENCE = ("contradiction", "entailment", "neutral")
+_SENTENCE = ("text_a", "label")
+# Where CLUE 1.1 has made another test set than CLUE 1.0.
+_TWO_TESTS = ("test1.1.json", "test1.0.json")
+
+# Code in CLUE's files -> label; 105 and 111 do not occur.
+_TNEWS_LABELS = {
+    "100": "news_story",
+    "101": "news_culture",
+    "102": "news_entertainment",
+    "103": "news_sports",
+    "104": "news_finance",
+    "106": "news_house",
+    "107": "news_car",
+    "108": "news_edu",
+    "109": "news_tech",
+    "110": "news_military",
+    "112": "news_travel",
+    "113": "news_world",
+    "114": "news_stock",
+    "115": "news_agriculture",
+    "116": "news_game",
+}
+_TNEWS_CODES = {label: code for code, label in _TNEWS_LABELS.items()}
+
+
+def _tnews_row(guid, label):
+    return dict(_clue_row(guid, _TNEWS_CODES[label]), label_desc=label)
+
+
+_TASKS = (
+    Task("lcqmc_pair", _SAME_OR_NOT),
+    Task("bq", _SAME_OR_NOT),
+    Task(
+        "paws-x",
+        _SAME_OR_NOT,
+        _named_files(train=("translated_train.tsv",), dev=("dev_2k.tsv",), test=("test_2k.tsv",)),
+    ),
+    Task(
+        "xnli",
+        _INFERENCE,
+        _named_files(
+            train=("multinli.train.zh.tsv", os.path.join("multinli", "multinli.train.zh.tsv")),
+            dev=("xnli.dev.tsv",),
+            test=("xnli.test.tsv",),
+        ),
+        label_spellings={"contradictory": "contradiction"},
+        keep={"language": "zh"},
+    ),
+    Task("chnsenticorp", ("0", "1"), fields=("label", "text_a")),
+    Task("afqmc", _SAME_OR_NOT, submission=Submission("afqmc_predict.json")),
+    Task("cmnli", _INFERENCE, undecided=("-",), submission=Submission("cmnli_predict.json")),
+    Task(
+        "ocnli",
+        _INFERENCE,
+        # The train set comes in five sizes; the largest of them that is there is taken.
+        _named_files(train=tuple("train.{}k.json".format(size) for size in (50, 30, 10, 3, 1))),
+        undecided=("-",),
+        submission=Submission("ocnli_50k_predict.json"),
+    ),
+    Task(
+        "tnews",
+        tuple(_TNEWS_LABELS.values()),
+        _named_files(test=_TWO_TESTS),
+        fields=_SENTENCE,
+        label_spellings=_TNEWS_LABELS,
+        submission=Submission("tnews{}_predict.json", _tnews_row),
+    ),
+    Task(
+        "iflytek",
+        tuple(str(number) for number in range(119)),
+        fields=_SENTENCE,
+        submission=Submission("iflytek_predict.json"),
+    ),
+    Task(
+        "csl",
+        ("0", "1"),
+        convert=_keywords_and_abstract,
+        submission=Submission("csl_predict.json"),
+    ),
+    Task(
+        "cluewsc2020",
+        ("true", "false"),
+        _named_files(test=_TWO_TESTS),
+        fields=_SENTENCE,
+        convert=_marked_spans,
+        submission=Submission("cluewsc{}_predict.json"),
+    ),
+    # A user's own files; the labels are given, or found in the train file.
+    Task("sentence", fields=_SENTENCE),
+    Task("sentence_pair"),
+)
+
+TASKS = {task.name: task for task in _TASKS}
+TASKS["lcqmc"] = TASKS["lcqmc_pair"]
+
+
+def get_task(name, labels=None):
+    """Look up a task by name, in any case of letters.
+
+    Args:
+        name: str.
+        labels: list of str, in the order of the classifier's outputs, for `sentence` and
+            `sentence_pair`; None: they are to be found by `with_found_labels`.
+
+    Raises:
+        UserError: for a name that no task has, for labels of a task that has its own, and for
+            labels that cannot be told apart.
+    """
+    try:
+        task = TASKS[name.lower()]
+    except KeyError:
+        raise UserError(
+            "task {!r} is unknown; the tasks are {}".format(name, ", ".join(sorted(TASKS)))
+        ) from None
+    if not labels:
+        return task
+    if task.labels:
+        raise UserError(
+            "task {} has its own labels, {}: leave yours out, or use sentence or sentence_pair "
+            "for files of your own".format(task.name, _listed(task.labels))
+        )
+    labels = tuple(label.strip() for label in labels)
+    if len(labels) < 2 or len(set(labels)) < len(labels) or "" in labels:
+        raise UserError("labels {}: give two or more different ones".format(_listed(labels)))
+    return task._replace(labels=labels)
+
+
+def with_found_labels(task, train):
+    """Return a task that has the labels of its train examples, sorted, if it has none yet.
+
+    Args:
+        task: `Task`.
+        train: list of `Example`.
+
+    Raises:
+        UserError: if all examples have one label.
+    """
+    if task.labels:
+        return task
+    labels = tuple(sorted({example.label for example in train}))
+    if len(labels) < 2:
+        raise UserError("all {} train examples have the label {!r}".format(len(train), labels[0]))
+    logging.info("%d labels found in the train file: %s", len(labels), _listed(labels))
+    if 2 * len(labels) > len(train):
+        logging.warning(
+            "%d labels for %d train examples: is the label column the right one?",
+            len(labels),
+            len(train),
+        )
+    return task._replace(labels=labels)
+
+
+def load_examples(task, data_dir, split, skip_bad_rows=False):
+    """Read one split of a data set, as `read_examples`, from the folder `data_dir`.
+
+    Raises:
+        UserError: as `read_examples`, and for a missing file.
+    """
+    return read_examples(task, find_file(task, data_dir, split), split, skip_bad_rows)
+
+
+def read_examples(task, path, split, skip_bad_rows=False):
+    """Read a file of a task.
+
+    Args:
+        task: `Task`.
+        path: str, of a file that exists; its name ends as one of `task_files.SUFFIXES`.
+        split: "train", "dev" or "test"; only rows of "test" may lack labels.
+        skip_bad_rows: whether rows that do not parse are left out, counted and listed instead of
+            ending the run.
+
+    Returns:
+        List of `Example` in the order of the file. Undecided rows are left out of train and dev,
+        and have no label in test.
+
+    Raises:
+        UserError: for an empty file, for the first row that does not parse or has a label that the
+            task does not know, and where no row parses.
+    """
+    layout = task_files.Layout(
+        task.fields, frozenset(task.labels) | frozenset(task.label_spellings), split != "test"
+    )
+    examples, bad = [], []
+    undecided = 0
+    parse, lines = task_files.open_rows(path, layout)
+    for position, (number, line) in enumerate(lines):
+        try:
+            row = parse(line)
+            if any(row.get(column, value) != value for column, value in task.keep.items()):
+                continue
+            label = _label(task, split, row)
+            if label in task.undecided:
+                undecided += 1
+            else:
+                examples.append(_example(task, row, label, position))
+        except BadRow as problem:
+            bad.append(task_files.row_error(path, number, problem))
+            if not skip_bad_rows:
+                raise bad[0] from None
+    if not examples:
+        kept = "".join(" with {} {!r}".format(*item) for item in sorted(task.keep.items()))
+        raise bad[0] if bad else UserError("{}: no rows{}".format(path, kept))
+    _tell(split, path, examples, undecided, bad)
+    return examples
+
+
+def find_file(task, data_dir, split):
+    """Return the path of a split's file; raises UserError where there is none."""
+    candidates = [os.path.join(data_dir, name) for name in task.files[split]]
+    for path in candidates:
+        if files.exists(path):
+            return path
+    raise UserError(
+        "no {} file of task {}: looked for {}".format(split, task.name, ", ".join(candidates))
+    )
+
+
+def _example(task, row, label, position):
+    if task.convert:
+        row = task.convert(row)
+    texts = {}
+    for field in task.fields:
+        if field != "label":
+            texts[field] = _value(row, field, str).strip()
+            if not texts[field]:
+                raise BadRow("{} is empty".format(field))
+    return Example(_guid(row, position), label=label, **texts)
+
+
+def _guid(row, position):
+    for column in ID_COLUMNS:
+        if column in row:
+            found = _scalar(column, row[column])
+            if found:
+                return found
+    return str(position)
+
+
+def _label(task, split, row):
+    """Return the label of a row, one of `Task.undecided` too, or None in a test file."""
+    found = _scalar("label", row.get("label"))
+    label = task.label_spellings.get(found, found)
+    if label in task.labels:
+        return label
+    if split == "test" and label in NO_LABEL + task.undecided:
+        return None
+    if label in task.undecided or (label and not task.labels):
+        return label
+    if not label:
+        raise BadRow("there is no label; only a test file may lack it")
+    raise BadRow(
+        "label {} is not one of the labels of task {}: {}".format(
+            task_files.shown(found), task.name, _listed(task.labels)
+        )
+    )
+
+
+def _scalar(column, value):
+    """Return a text, or a number or truth value as JSON writes it, without blanks around it."""
+    if value is None:
+        return ""
+    if isinstance(value, (int, float)):  # bool is an int
+        return json.dumps(value)
+    if isinstance(value, str):
+        return value.strip()
+    raise BadRow("{} is {}, not a text or number".format(column, task_files.shown(value)))
+
+
+def _listed(labels):
+    more = len(labels) - SHOWN_LABELS
+    return ", ".join(labels[:SHOWN_LABELS]) + (" and {} more".format(more) if more > 0 else "")
+
+
+def _tell(split, path, examples, undecided, bad):
+    logging.info("%d examples for %s from %s", len(examples), split, path)
+    if undecided:
+        logging.info("%d rows of %s left out: their annotators did not agree", undecided, path)
+    if bad:
+        more = len(bad) - SHOWN_ROWS
+        logging.warning(
+            "BAD ROWS: %d of %s left out:\n%s%s",
+            len(bad),
+            path,
+            "\n".join(str(error) for error in bad[:SHOWN_ROWS]),
+            "\nand {} more".format(more) if more > 0 else "",
+        )
+    labels = {example.label for example in examples}
+    if split == "test" and len(examples) > 1 and len(labels) == 1 and None not in labels:
+        logging.warning(
+            "ONE LABEL: every row of %s has the label %r: if it stands for no label, scores on "
+            "this file mean nothing",
+            path,
+            examples[0].label,
+        )

@@ -1,0 +1,154 @@
+"""The same run on Apache Beam, for more than one machine: the same records in the same shards.
+
+    files -> blocks -> reshuffled -> entries of each shard -> grouped -> sorted and written
+
+A shard is sorted in the memory of one worker: have so many that one is some hundred MB.
+"""
+
+import collections
+import hashlib
+import json
+import os
+import uuid
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from common import files
+from common.errors import UserError
+from pretraining_data import build, corpus, external_shuffle, instances
+from tfrecords import wire
+
+
+def create(job, runner, options):
+    """Make the shards and their manifest.
+
+    Args:
+        job: `build.Job`; its work folder and number of workers mean nothing here.
+        runner: str, name of a runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner...
+        options: list of str, flags of that runner.
+
+    Returns:
+        The manifest, a dict.
+
+    Raises:
+        UserError: where the runner does not take the options, or nothing came out for a shard.
+    """
+    _let_workers_import()
+    pipeline_options = PipelineOptions(list(options), runner=runner)
+    size = job.block_bytes()
+    counts_path = job.outputs[0] + ".counts" + files.TEMPORARY_SUFFIX
+    try:
+        pipeline = beam.Pipeline(options=pipeline_options)
+    except ValueError as error:
+        raise UserError("--runner={}: {}".format(runner, error)) from error
+    build.remove_outputs(job)
+    with pipeline:
+        read = (
+            pipeline
+            | "Files" >> beam.Create(list(enumerate(job.inputs)))
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(_Read(size, job.maker.format)).with_outputs(main="blocks")
+        )
+        made = (
+            read.blocks
+            | "SpreadBlocks" >> beam.Reshuffle()
+            | "Make" >> beam.ParDo(_Make(job.maker, len(job.outputs))).with_outputs(main="entries")
+        )
+        written = made.entries | "Group" >> beam.GroupByKey() | "Write" >> beam.Map(_write, job)
+        _ = (
+            (read.counts, made.counts, written)
+            | "Counts" >> beam.Flatten()
+            | "Merge" >> beam.CombineGlobally(_merge)
+            | "WriteCounts" >> beam.Map(lambda counts: files.write_text(counts_path, counts))
+        )
+    with files.open_file(counts_path) as stream:
+        counts = json.loads(stream.read().decode("utf-8"))
+    files.remove(counts_path)
+    statistics = collections.Counter(counts["statistics"])
+    try:
+        build.check_enough(job, statistics, [counts["shards"] == len(job.outputs)])
+    except UserError:
+        build.remove_outputs(job)
+        raise
+    return build.write_manifest(
+        job, counts["inputs"], statistics, collections.Counter(counts["unknown"])
+    )
+
+
+def _let_workers_import():
+    """Let worker processes on this machine find the modules of this repository."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    paths = [root] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+
+class _Read(beam.DoFn):
+    """(number, path) to `corpus.Block`s, and the sha256 of the file."""
+
+    def __init__(self, block_bytes, format_):
+        self._block_bytes = block_bytes
+        self._format = format_
+
+    def process(self, element):
+        number, path = element
+        digest = hashlib.sha256()
+        yield from corpus.read_blocks(number, path, self._block_bytes, self._format, digest=digest)
+        yield beam.pvalue.TaggedOutput("counts", _counts(inputs={path: digest.hexdigest()}))
+
+
+class _Make(beam.DoFn):
+    """`corpus.Block` to (shard, list of (key, document, framed record)), and what was counted."""
+
+    def __init__(self, maker, num_shards):
+        self._maker = maker
+        self._num_shards = num_shards
+
+    def process(self, block):
+        tokenized = self._maker.tokenize(block)
+        statistics = tokenized.statistics
+        for made in self._maker.make_records(tokenized):
+            statistics.update(made.statistics)
+            entries = collections.defaultdict(list)
+            for key, document, record in zip(
+                made.keys.tolist(), made.documents.tolist(), made.records
+            ):
+                shard = int(key * self._num_shards)
+                entries[shard].append((key, document, wire.frame(record)))
+            yield from entries.items()
+        unknown = dict(instances.commonest(tokenized.unknown, build.MAX_UNKNOWN))
+        counts = _counts(statistics=dict(statistics), unknown=unknown)
+        yield beam.pvalue.TaggedOutput("counts", counts)
+
+
+def _write(shard_entries, job):
+    """Write a shard; return what was counted."""
+    shard, lists = shard_entries
+    # Sorted by document too, so that equal keys do not depend on the order of arrival.
+    entries = sorted(entry for entries in lists for entry in entries)
+    keys, documents, framed = zip(*entries)
+    order, neighbours = external_shuffle.arrange(keys, documents)
+    # A runner may try the same shard twice at a time: each has a temporary file of its own.
+    with files.WholeFile(job.outputs[shard], job.compress, uuid.uuid4().hex) as whole:
+        for i in order:
+            whole.write(framed[i])
+    return _counts(statistics={"neighbours_of_one_document": neighbours}, shards=1)
+
+
+def _counts(statistics=None, unknown=None, inputs=None, shards=0):
+    return json.dumps(
+        {
+            "statistics": statistics or {},
+            "unknown": unknown or {},
+            "inputs": inputs or {},
+            "shards": shards,
+        }
+    )
+
+
+def _merge(counts):
+    """Merge what `_counts` returned."""
+    counts = list(map(json.loads, counts))
+    statistics, unknown = build.merge_counts(counts)
+    inputs = {path: digest for one in counts for path, digest in one["inputs"].items()}
+    return _counts(statistics, unknown, inputs, sum(one["shards"] for one in counts))

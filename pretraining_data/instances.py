@@ -1,0 +1,236 @@
+"""One block of documents to serialized pre-training instances.
+
+`InstanceMaker` makes them of a block and of nothing else: blocks can be handled in any order and
+in any process. It knows no output files and no TensorFlow; tokenizer and segmenter are given to
+it. A block goes through it so:
+
+    documents -> pieces and breaks, once -> instances of every duplicate -> serialized records
+
+Every record comes with a random `key` in [0, 1). The order of the keys is the order of the
+records, and shard i of n holds the keys from i / n to (i + 1) / n: so any sort that need not hold
+everything in memory makes the same files.
+"""
+
+import collections
+from typing import List, NamedTuple
+
+import numpy as np
+
+from pretraining_data import corpus, masking, masking_reference
+from pretraining_data.draws import ORDER, Draws
+from tfrecords import wire
+
+# Children of the `Draws` of a block, beside those of its documents, which count from 0.
+RECORD_KEYS = -1
+# Pieces of the instances of a batch, padding included: arrays of that size stay in the cache.
+BATCH_PIECES = 1 << 18
+# Ids of documents: a block has fewer documents than that.
+MAX_DOCUMENTS = 1 << 22
+# Unknown words, such as too long ones, are told by so many of their characters.
+MAX_UNKNOWN_LENGTH = 20
+
+
+class Tokenized(NamedTuple):
+    """A block after all that is done once, however many duplicates are made of it.
+
+    Attributes:
+        index: int, that of the block.
+        text: `masking.Text`.
+        statistics: Counter of what was counted.
+        unknown: Counter of the characters that made words [UNK].
+    """
+
+    index: int
+    text: masking.Text
+    statistics: collections.Counter
+    unknown: collections.Counter
+
+
+class Records(NamedTuple):
+    """Serialized instances; arrays [m].
+
+    Attributes:
+        records: list of bytes.
+        keys: float64.
+        documents: int64, a number for each document of the corpus.
+        statistics: Counter of what was counted.
+    """
+
+    records: List[bytes]
+    keys: np.ndarray
+    documents: np.ndarray
+    statistics: collections.Counter
+
+
+class InstanceMaker(NamedTuple):
+    """Makes records of a `corpus.Block`.
+
+    Attributes:
+        tokenizer: has `encode(text)`, which returns arrays `ids`, `begins` and `ends`.
+        segmenter: has `word_ends(text)`, or is None: every piece is a word.
+        vocabulary: `masking_reference.Vocabulary`.
+        config: `masking_reference.MaskingConfig`.
+        format: `corpus.Format`.
+        random_seed: int.
+        dupe_factor: int, number of duplicates.
+    """
+
+    tokenizer: object
+    segmenter: object
+    vocabulary: masking_reference.Vocabulary
+    config: masking_reference.MaskingConfig
+    format: corpus.Format
+    random_seed: int
+    dupe_factor: int
+
+    def tokenize(self, block):
+        """Return the `Tokenized` documents of a block.
+
+        Raises:
+            UserError: as `corpus.parse_documents`.
+        """
+        documents, dropped = corpus.parse_documents(block, self.format)
+        lines = [sentence for document in documents for sentence in document]
+        text = "\n".join(lines)
+        pieces, begins, ends = self.tokenizer.encode(text)
+        word_ends = self.segmenter.word_ends(text) if self.segmenter else None
+        breaks = masking_reference.find_breaks(text, word_ends, pieces, begins, self.vocabulary)
+        # Characters, then pieces, before the end of each document.
+        line_ends = np.cumsum([0] + [len(line) + 1 for line in lines])
+        text_ends = line_ends[np.cumsum([0] + [len(document) for document in documents])]
+        bounds = np.searchsorted(begins, text_ends)
+        is_kept = np.diff(bounds) >= 2  # two segments cannot be made of one piece
+        kept = np.flatnonzero(is_kept)
+        unknowns = np.flatnonzero(pieces == self.vocabulary.unk_id).tolist()
+        statistics = collections.Counter(
+            dropped,
+            documents=len(documents),
+            documents_cut_as_too_long=int(block.is_cut),
+            documents_dropped_as_too_short=int(np.sum(~is_kept)),
+            sentences=len(lines),
+            sentences_dropped_as_empty=len(lines)
+            - int(np.sum(breaks == masking_reference.SENTENCE)),
+            pieces=len(pieces),
+            pieces_unknown=len(unknowns),
+            words=int(np.sum(breaks >= masking_reference.WORD)),
+            characters_dropped_as_nul=text.count("\0"),
+            characters_dropped_as_replacement=text.count("\ufffd"),
+        )
+        return Tokenized(
+            block.index,
+            masking.Text(
+                pieces,
+                np.append(breaks, masking_reference.SENTENCE),
+                bounds[kept],
+                bounds[kept + 1],
+                kept,
+            ),
+            statistics,
+            self._unknown_characters(
+                collections.Counter(text[begins[i] : ends[i]] for i in unknowns)
+            ),
+        )
+
+    def _unknown_characters(self, words):
+        """Return a Counter of the characters that make words unknown; else of the words, cut."""
+        characters = sorted(set("".join(words)))
+        pieces, begins, _ = self.tokenizer.encode("\n".join(characters))
+        unknown = {characters[i // 2] for i in begins[pieces == self.vocabulary.unk_id]}
+        counts = collections.Counter()
+        for word, number in words.items():
+            for part in [c for c in word if c in unknown] or [word[:MAX_UNKNOWN_LENGTH]]:
+                counts[part] += number
+        return counts
+
+    def make_batches(self, tokenized):
+        """Yield `masking.Batch` after `masking.Batch` of all duplicates of a block."""
+        text = tokenized.text
+        if not len(text.numbers):
+            return
+        draws = Draws(self.random_seed, tokenized.index)
+        pairs = masking.make_pairs(text, self.dupe_factor, self.config, draws)
+        make_batch = masking.BatchMaker(text, self.config, self.vocabulary)
+        width = max(self.config.max_seq_length, self.config.max_predictions_per_seq)
+        size = max(BATCH_PIECES // width, 1)
+        for begin in range(0, len(pairs.begin), size):
+            yield make_batch(pairs.take(slice(begin, begin + size)))
+
+    def make_records(self, tokenized):
+        """Yield `Records` after `Records` of all duplicates of a block."""
+        config = self.config
+        schema = wire.pretraining_schema(config.max_seq_length, config.max_predictions_per_seq)
+        draws = Draws(self.random_seed, tokenized.index, RECORD_KEYS)
+        made = 0
+        for batch in self.make_batches(tokenized):
+            records = wire.serialize_all(schema, to_features(batch))
+            counter = np.arange(made, made + len(records))
+            made += len(records)
+            yield Records(
+                records,
+                draws.uniform(ORDER, counter),
+                tokenized.index * MAX_DOCUMENTS + batch.document,
+                count(batch),
+            )
+
+
+def to_features(batch):
+    """Return a dict of the padded features of a `masking.Batch`, named as published."""
+    columns = np.arange(batch.input_ids.shape[1])
+    is_piece = columns < batch.num_pieces[:, np.newaxis]
+    is_masked = np.arange(batch.masked_lm_ids.shape[1]) < batch.num_masked[:, np.newaxis]
+    return {
+        "input_ids": batch.input_ids,
+        "input_mask": is_piece,
+        "segment_ids": is_piece & (columns >= batch.first_size[:, np.newaxis]),
+        "masked_lm_positions": batch.masked_lm_positions,
+        "masked_lm_ids": batch.masked_lm_ids,
+        "masked_lm_weights": is_masked,
+        "next_sentence_labels": batch.swapped[:, np.newaxis],
+    }
+
+
+def count(batch):
+    """Return a Counter of what there is to count in a `masking.Batch`."""
+    num_masked = int(batch.num_masked.sum())
+    statistics = collections.Counter(
+        instances=len(batch.swapped),
+        instances_swapped=int(batch.swapped.sum()),
+        instances_without_masks=int(np.sum(batch.num_masked == 0)),
+        positions=int(batch.num_pieces.sum()),
+        masked=num_masked,
+        masked_by_mask=batch.num_by_mask,
+        masked_kept=batch.num_kept,
+        masked_by_random=num_masked - batch.num_by_mask - batch.num_kept,
+    )
+    for num_words, number in enumerate(np.bincount(batch.gram_words).tolist()):
+        if number:
+            statistics["grams_of_{}".format(num_words)] = number
+    return statistics
+
+
+def summarize(statistics, unknown, max_seq_length):
+    """Return the shares that a person wants to see, a dict of float, from what was counted."""
+
+    def share(part, whole):
+        return round(statistics[part] / max(statistics[whole], 1), 5)
+
+    names = sorted(name for name in statistics if name.startswith("grams_of_"))
+    grams = max(sum(statistics[name] for name in names), 1)
+    slots = max(statistics["instances"] * max_seq_length, 1)
+    return {
+        "fill": round(statistics["positions"] / slots, 5),
+        "mask_rate": share("masked", "positions"),
+        "masked_by_mask": share("masked_by_mask", "masked"),
+        "masked_kept": share("masked_kept", "masked"),
+        "masked_by_random": share("masked_by_random", "masked"),
+        "swapped": share("instances_swapped", "instances"),
+        "unknown": share("pieces_unknown", "pieces"),
+        "words_per_piece": share("words", "pieces"),
+        "grams": {name: round(statistics[name] / grams, 5) for name in names},
+        "commonest_unknown": dict(commonest(unknown, 20)),
+    }
+
+
+def commonest(counter, number):
+    """Return the most frequent (key, count), equally frequent ones in the order of the keys."""
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:number]

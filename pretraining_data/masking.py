@@ -1,0 +1,401 @@
+"""Instances of many documents at once, in numpy: the fast version of `masking_reference`.
+
+Every function here does what its namesake there does, for all chunks of all duplicates of all
+documents of a block, and draws the same numbers; so the instances are equal, one by one.
+
+In the shapes, n is the number of pieces of a block, d that of its documents, c that of the chunks
+of all duplicates, m that of the instances of a batch, g that of their grams, S the sequence length
+and P the number of predictions per sequence.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pretraining_data import masking_reference
+from pretraining_data.draws import (
+    ACTION,
+    FIRST_GRAMS,
+    MIDDLE,
+    REPLACEMENT,
+    SECOND_GRAMS,
+    SHORT,
+    SWAP,
+    TARGET,
+    Draws,
+)
+from pretraining_data.masking_reference import CLAUSE, SENTENCE, WORD
+
+
+class Text(NamedTuple):
+    """The documents of a block, one after the other.
+
+    Attributes:
+        pieces: int [n], ids.
+        breaks: int [n + 1], what begins at each piece: SENTENCE where a document begins or ends.
+        begins, ends: int [d], the pieces of each document; two at least.
+        numbers: int [d], which document of the block each is.
+    """
+
+    pieces: np.ndarray
+    breaks: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    numbers: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """As `masking_reference.Pair`, arrays [c]; `document` is its number in the block."""
+
+    begin: np.ndarray
+    middle: np.ndarray
+    end: np.ndarray
+    swapped: np.ndarray
+    document: np.ndarray
+    draws: Draws
+
+    def take(self, rows):
+        """Return some of the pairs."""
+        return Pairs(*(field[rows] for field in self[:5]), self.draws.take(rows))
+
+
+class Batch(NamedTuple):
+    """Instances as they are stored, padded with zeros, and what is counted of them.
+
+    Attributes:
+        input_ids: int32 [m, S].
+        num_pieces: int [m], separators included.
+        first_size: int [m], pieces of segment 0, that is up to its [SEP].
+        masked_lm_positions, masked_lm_ids: int32 [m, P].
+        num_masked: int [m].
+        swapped: bool [m].
+        document: int [m], number of the document in the block.
+        gram_words: int [k], numbers of words of the chosen grams.
+        num_by_mask, num_kept: int, masked pieces that became [MASK] and that stayed.
+    """
+
+    input_ids: np.ndarray
+    num_pieces: np.ndarray
+    first_size: np.ndarray
+    masked_lm_positions: np.ndarray
+    masked_lm_ids: np.ndarray
+    num_masked: np.ndarray
+    swapped: np.ndarray
+    document: np.ndarray
+    gram_words: np.ndarray
+    num_by_mask: int
+    num_kept: int
+
+
+class _Level:
+    """Where something of a strength, or stronger, begins; `count[i]` is how often before i."""
+
+    def __init__(self, breaks, strength):
+        is_begin = breaks >= strength
+        self.positions = np.flatnonzero(is_begin)
+        self.count = np.concatenate([[0], np.cumsum(is_begin)])
+
+    def first_from(self, low):
+        """Return the first position that is not less than each of `low`; there must be one."""
+        return self.positions[self.count[low]]
+
+    def last_until(self, high):
+        """Return the last position that is not more than each of `high`; there must be one."""
+        return self.positions[self.count[high + 1] - 1]
+
+
+def make_pairs(text, dupe_factor, config, draws):
+    """Cut every duplicate of every document into pairs.
+
+    In each round, every duplicate gets its next chunk.
+
+    Args:
+        text: `Text`.
+        dupe_factor: int, number of duplicates.
+        config: `masking_reference.MaskingConfig`.
+        draws: `draws.Draws` of the seed and the block.
+
+    Returns:
+        `Pairs`, those of a duplicate one after the other.
+    """
+    levels = [_Level(text.breaks, strength) for strength in (SENTENCE, CLAUSE, WORD)]
+    number = np.repeat(text.numbers, dupe_factor)
+    draws = draws.child(number, np.tile(np.arange(dupe_factor), len(text.numbers)))
+    begin = np.repeat(text.begins, dupe_factor)
+    size = np.repeat(text.ends, dupe_factor)
+    rows = np.arange(len(begin))  # of duplicates that are not used up
+    rounds = []
+    while len(rows):
+        chunk = draws.take(rows).child(len(rounds))
+        end = _chunk_ends(levels, begin, size, config, chunk)
+        middle = _middles(levels, begin, end, chunk)
+        swapped = chunk.below(SWAP, 2) == 1
+        rounds.append((rows, Pairs(begin, middle, end, swapped, number[rows], chunk)))
+        has_more = end < size
+        rows, begin, size = rows[has_more], end[has_more], size[has_more]
+    order = np.argsort(np.concatenate([rows for rows, _ in rounds]), kind="stable")
+    fields = zip(*(pairs for _, pairs in rounds))
+    *arrays, chunks = fields
+    return Pairs(*map(np.concatenate, arrays), Draws.concatenate(chunks)).take(order)
+
+
+def _chunk_ends(levels, begin, size, config, draws):
+    sentences, clauses, words = levels
+    max_pieces = config.max_seq_length - masking_reference.NUM_SEPARATORS
+    is_short = draws.uniform(SHORT) < config.short_seq_prob
+    target = np.where(is_short, 2 + draws.below(TARGET, max_pieces - 1), max_pieces)
+    last = np.where(begin + max_pieces >= size, size, np.minimum(begin + max_pieces, size - 2))
+    end = sentences.first_from(np.minimum(begin + target, size))
+    end = np.where(end == size - 1, size, end)
+    end = np.where(end > last, sentences.last_until(last), end)
+    lows = (begin + max_pieces // 2 + 1, begin + 2)
+    candidates = [level.last_until(last) for level in (clauses, words)]
+    is_within = [candidate >= low for candidate, low in zip(candidates, lows)]
+    return np.select([end >= begin + 2] + is_within, [end] + candidates, last)
+
+
+def _middles(levels, begin, end, draws):
+    first = np.stack([level.count[begin + 1] for level in levels])  # [levels, c]
+    number = np.stack([level.count[end] for level in levels]) - first
+    has_some = number > 0
+    total = np.select(has_some, number, end - begin - 1)
+    chosen = draws.below(MIDDLE, total)
+    middles = [
+        level.positions[np.where(some, index + chosen, 0)]
+        for level, index, some in zip(levels, first, has_some)
+    ]
+    return np.select(has_some, middles, begin + 1 + chosen)
+
+
+class _Segments(NamedTuple):
+    """Both segments of the pairs, arrays [m, 2]: pieces [begin, end), at `begin + shift`."""
+
+    begin: np.ndarray
+    end: np.ndarray
+    shift: np.ndarray
+
+
+class _Grams(NamedTuple):
+    """As `masking_reference.Gram`, arrays [g], in the order of (row, begin).
+
+    Attributes:
+        row: the instance.
+        begin, end, num_words: as there.
+        next_word: index of the gram's second word, or of what follows, among the words of the text.
+        shift: position in the sequence minus index of the piece in the text.
+    """
+
+    row: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    num_words: np.ndarray
+    next_word: np.ndarray
+    shift: np.ndarray
+
+
+class BatchMaker:
+    """Makes batches of instances of a text.
+
+    Args:
+        text: `Text`.
+        config: `masking_reference.MaskingConfig`.
+        vocabulary: `masking_reference.Vocabulary`.
+    """
+
+    def __init__(self, text, config, vocabulary):
+        self._text = text
+        self._config = config
+        self._vocabulary = vocabulary
+        self._words = _Level(text.breaks, WORD)
+
+    def __call__(self, pairs):
+        """Return the `Batch` of the instances of `Pairs`."""
+        segments = _segments(pairs)
+        num_pieces = pairs.end - pairs.begin + masking_reference.NUM_SEPARATORS
+        first_size = segments.end[:, 0] - segments.begin[:, 0] + 2
+        input_ids = self._assemble(segments, first_size, num_pieces)
+        grams = self._make_grams(segments, pairs.draws)
+        budget = masking_reference.mask_budget(num_pieces, self._config)
+        grams = self._choose_grams(grams, budget, pairs.draws)
+        return self._mask(input_ids, grams, segments, pairs)._replace(
+            num_pieces=num_pieces, first_size=first_size
+        )
+
+    def _assemble(self, segments, first_size, num_pieces):
+        """Return the padded ids before masking, int32 [m, S]."""
+        pieces = self._text.pieces
+        ids = np.zeros((len(num_pieces), self._config.max_seq_length), np.int32)
+        spans = np.concatenate([segments.begin, segments.end], axis=1).tolist()
+        for row, size, spans_of_row in zip(ids, first_size.tolist(), spans):
+            begin, next_begin, end, next_end = spans_of_row
+            row[1 : size - 1] = pieces[begin:end]
+            row[size : size + next_end - next_begin] = pieces[next_begin:next_end]
+        rows = np.arange(len(ids))
+        ids[:, 0] = self._vocabulary.cls_id
+        ids[rows, first_size - 1] = ids[rows, num_pieces - 1] = self._vocabulary.sep_id
+        return ids
+
+    def _make_grams(self, segments, draws):
+        begin, end = segments.begin.ravel(), segments.end.ravel()  # [2m]
+        first_word = self._words.count[begin + 1] - 1
+        num_words = self._words.count[end] - first_word
+        segment = np.repeat(np.arange(len(begin)), num_words)
+        offset = np.cumsum(num_words) - num_words
+        index = np.arange(len(segment)) - offset[segment]  # of each word in its segment
+        lengths = np.ones(len(segment), np.int64)
+        streams = np.tile([FIRST_GRAMS, SECOND_GRAMS], len(begin) // 2)
+        draws = draws.take(np.repeat(np.arange(len(begin) // 2), 2))
+        numbers = draws.uniform(streams, index, segment)
+        for bound in np.cumsum(self._config.gram_probabilities[:-1]):
+            lengths += numbers >= bound
+        last_word = np.cumsum(lengths)
+        last_word -= (last_word - lengths)[offset][segment]
+        is_gram = last_word - lengths < num_words[segment]
+        segment, first = segment[is_gram], (last_word - lengths)[is_gram]
+        words_left = num_words[segment] - first
+        gram_words = np.minimum(lengths[is_gram], words_left)
+        word = first_word[segment] + first
+        source = np.where(first == 0, begin[segment], self._words.positions[word])
+        is_last = gram_words == words_left
+        source_end = np.where(is_last, end[segment], np.append(source[1:], 0))
+        shift = segments.shift.ravel()[segment]
+        return _Grams(segment // 2, source + shift, source_end + shift, gram_words, word + 1, shift)
+
+    def _choose_grams(self, grams, budget, draws):
+        """Go through the grams of all instances at once, those of a rank in each step."""
+        number = np.bincount(grams.row, minlength=len(budget))
+        first = np.cumsum(number) - number
+        index = np.arange(len(grams.row)) - first[grams.row]
+        keys = np.full((len(budget), number.max()), ~np.uint64(0))
+        keys[grams.row, index] = draws.order_keys(index, grams.row)
+        keys.sort(axis=1)
+        ranked = (keys & np.uint64(0xFFFF)).astype(np.int64) + first[:, np.newaxis]  # [m, ranks]
+        chosen, left = _take_whole(grams, ranked, number, budget)
+        end, num_words = grams.end.copy(), grams.num_words.copy()
+        rows = np.flatnonzero(left)
+        for rank in range(ranked.shape[1]):
+            rows = rows[number[rows] > rank]
+            if not len(rows):
+                break
+            gram = ranked[rows, rank]
+            cut_end, cut_words = self._cut(grams, gram, left[rows])
+            is_found = (cut_words > 0) & ~chosen[gram]
+            found = gram[is_found]
+            chosen[found] = True
+            end[found], num_words[found] = cut_end[is_found], cut_words[is_found]
+            rows = rows[~is_found]
+        chosen_grams = grams._replace(end=end, num_words=num_words)
+        return _Grams(*(field[chosen] for field in chosen_grams))
+
+    def _cut(self, grams, gram, length):
+        """Return (end, number of words) of grams cut to the words that fit into `length`."""
+        begin, most = grams.begin[gram], grams.num_words[gram]
+        end, num_words = begin, np.zeros(len(gram), np.int64)
+        for n in range(1, len(self._config.gram_probabilities) + 1):
+            next_word = np.minimum(grams.next_word[gram] + n - 1, len(self._words.positions) - 1)
+            next_end = self._words.positions[next_word] + grams.shift[gram]
+            next_end = np.where(n == most, grams.end[gram], next_end)
+            fits = (n <= most) & (next_end - begin <= length)
+            end, num_words = np.where(fits, next_end, end), np.where(fits, n, num_words)
+        return end, num_words
+
+    def _mask(self, input_ids, grams, segments, pairs):
+        """Replace the pieces of the chosen grams in `input_ids`; return the `Batch`."""
+        config, vocabulary = self._config, self._vocabulary
+        lengths = grams.end - grams.begin
+        row = np.repeat(grams.row, lengths)
+        gram_begin = np.repeat(grams.begin, lengths)
+        offset = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        position = gram_begin + np.arange(len(row)) - offset
+        pieces = input_ids[row, position]
+        decider = gram_begin if config.replace_spans else position
+        action = pairs.draws.uniform(ACTION, decider, row)
+        choice = pairs.draws.uniform(REPLACEMENT, position, row)
+        choice = (choice * len(vocabulary.replacements)).astype(np.int64)
+        is_mask = action < masking_reference.MASK_SHARE
+        is_kept = ~is_mask & (action < masking_reference.MASK_SHARE + masking_reference.KEEP_SHARE)
+        given = vocabulary.replacements[choice]
+        given = np.where(is_mask, vocabulary.mask_id, np.where(is_kept, pieces, given))
+        input_ids[row, position] = given
+        labels = np.where(
+            self._begins_word(segments, row, position), pieces, vocabulary.later_labels[pieces]
+        )
+        num_masked = np.bincount(row, minlength=len(input_ids))
+        column = np.arange(len(row)) - (np.cumsum(num_masked) - num_masked)[row]
+        masked = np.zeros((2, len(input_ids), config.max_predictions_per_seq), np.int32)
+        masked[:, row, column] = position, labels
+        return Batch(
+            input_ids=input_ids,
+            num_pieces=None,
+            first_size=None,
+            masked_lm_positions=masked[0],
+            masked_lm_ids=masked[1],
+            num_masked=num_masked,
+            swapped=pairs.swapped,
+            document=pairs.document,
+            gram_words=grams.num_words,
+            num_by_mask=int(np.sum(given == vocabulary.mask_id)),
+            num_kept=int(np.sum(given == pieces)),
+        )
+
+    def _begins_word(self, segments, row, position):
+        second = (position >= segments.begin[row, 1] + segments.shift[row, 1]).astype(np.int64)
+        source = position - segments.shift[row, second]
+        return (source == segments.begin[row, second]) | (self._text.breaks[source] >= WORD)
+
+
+def _segments(pairs):
+    swapped = pairs.swapped[:, np.newaxis]
+    begin = np.stack([pairs.begin, pairs.middle], axis=1)
+    end = np.stack([pairs.middle, pairs.end], axis=1)
+    begin = np.where(swapped, begin[:, ::-1], begin)
+    end = np.where(swapped, end[:, ::-1], end)
+    shift = 1 - begin
+    shift[:, 1] += end[:, 0] - begin[:, 0] + 1
+    return _Segments(begin, end, shift)
+
+
+def _take_whole(grams, ranked, number, budget):
+    """Choose the grams that are not cut.
+
+    Each round takes, of every instance, grams as long as they fit, and for the first that does
+    not the next that fits and has as many words.
+
+    Args:
+        grams: `_Grams`.
+        ranked: int [m, ranks], grams of each instance in random order.
+        number: int [m], how many of those there are.
+        budget: int [m].
+
+    Returns:
+        (chosen, left): bool [g], and int [m], what is left of the budget.
+    """
+    ranks = np.arange(ranked.shape[1], dtype=np.int32)
+    is_gram = ranks < number[:, np.newaxis]
+    ranked = np.where(is_gram, ranked, 0)
+    lengths = (grams.end - grams.begin).astype(np.int32)[ranked]
+    words = grams.num_words.astype(np.int32)[ranked]
+    # Those that may be taken at all, of all instances that still have something left.
+    lengths[~is_gram | (words > budget[:, np.newaxis])] = 0
+    left = budget.astype(np.int32)
+    chosen = np.zeros(len(grams.row), bool)
+    rows, begin = np.arange(len(budget)), np.zeros(len(budget), np.int32)
+    while len(rows):
+        cost = np.where(ranks >= begin[:, np.newaxis], lengths, 0)
+        total = np.cumsum(cost, axis=1, dtype=np.int32)
+        fits = total <= left[rows, np.newaxis]
+        chosen[ranked[fits & (cost > 0)]] = True
+        left[rows] -= np.max(total, axis=1, where=fits, initial=0)
+        miss = np.argmin(fits, axis=1)
+        wanted = words[np.arange(len(rows)), miss]
+        is_next = words == wanted[:, np.newaxis]
+        is_next &= (lengths <= left[rows, np.newaxis]) & (lengths > 0)
+        is_next &= ranks > miss[:, np.newaxis]
+        found = np.argmax(is_next, axis=1)
+        more = np.flatnonzero(is_next[np.arange(len(rows)), found] & ~fits[:, -1])
+        rows, lengths, words, ranked = rows[more], lengths[more], words[more], ranked[more]
+        found = found[more]
+        chosen[ranked[np.arange(len(rows)), found]] = True
+        left[rows] -= lengths[np.arange(len(rows)), found]
+        begin = found + 1
+    return chosen, left

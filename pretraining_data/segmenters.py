@@ -1,0 +1,118 @@
+"""Word segmenters: a registry of functions from text to words.
+
+The words of a text, joined, are the text; spaces and line ends are words too.
+"""
+
+import importlib
+import os
+import re
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+from common.errors import UserError
+
+# Stretches that are segmented at a time: rjieba takes more time than in proportion to the length.
+# They end with a mark that no word holds, if there is one.
+_STRETCH = re.compile(r"[\s\S]{1,1000}[\n，。！？；：、]|[\s\S]{1,1000}")
+
+
+class Segmenter(NamedTuple):
+    """`segment(text)` returns the list of words; `note` is for the log.
+
+    Pickled by name, so that other machines load their own.
+    """
+
+    name: str
+    version: str
+    segment: Callable
+    user_dict: object = None
+    note: str = ""
+
+    def __reduce__(self):
+        return load_segmenter, (self.name, self.user_dict)
+
+    def word_ends(self, text):
+        """Return where the words of a text of any length end, int [number of words]."""
+        lengths = []
+        for stretch in _STRETCH.findall(text):
+            lengths += map(len, self.segment(stretch))
+        return np.cumsum(lengths, dtype=np.int64)
+
+
+def load_segmenter(name, user_dict=None):
+    """Return the `Segmenter` of a name.
+
+    Args:
+        name: str, a key of SEGMENTERS, or "auto": rjieba where it is installed and no `user_dict`
+            is given, else jieba.
+        user_dict: str or None, path of a dictionary in the format of jieba: a word on each line,
+            and after spaces, if wanted, its frequency and its part of speech. jieba alone can
+            read it.
+
+    Raises:
+        UserError: for an unknown name, a segmenter that is not installed, or a dictionary that
+            is missing, malformed or not for this segmenter.
+    """
+    if name == "auto":
+        return _load_best(user_dict)
+    if name not in SEGMENTERS:
+        raise UserError(
+            "unknown segmenter {!r}: use auto, {}".format(name, ", ".join(sorted(SEGMENTERS)))
+        )
+    if user_dict and name != "jieba":
+        raise UserError("{} takes no user dictionary: use --segmenter=jieba".format(name))
+    return SEGMENTERS[name](user_dict)
+
+
+def _load_best(user_dict):
+    if user_dict:
+        return _load_jieba(user_dict)._replace(note="rjieba is faster but has no user dictionary")
+    try:
+        return _load_rjieba(None)
+    except UserError:
+        note = "rjieba is not installed; it is many times as fast: pip install rjieba"
+        return _load_jieba(None)._replace(note=note)
+
+
+def _load_rjieba(_):
+    return Segmenter("rjieba", _version("rjieba"), _import("rjieba").cut)
+
+
+def _load_jieba(user_dict):
+    jieba = _import("jieba")
+    jieba.setLogLevel("ERROR")
+    tokenizer = jieba.Tokenizer()
+    if user_dict:
+        if not os.path.isfile(user_dict):
+            raise UserError("user dictionary {} does not exist".format(user_dict))
+        try:
+            tokenizer.load_userdict(user_dict)
+        except ValueError as error:
+            raise UserError("user dictionary {}: {}".format(user_dict, error)) from error
+    return Segmenter("jieba", _version("jieba"), tokenizer.lcut, user_dict)
+
+
+def _load_none(_):
+    # Pieces of a Latin word stay together, since "##" says that they do.
+    return Segmenter("none", "", list)
+
+
+SEGMENTERS = {"rjieba": _load_rjieba, "jieba": _load_jieba, "none": _load_none}
+
+
+def _import(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            "segmenter {0} is not installed: pip install {0}, or use another".format(name)
+        ) from error
+
+
+def _version(name):
+    try:
+        from importlib import metadata
+    except ImportError:  # Python 3.7
+        return "unknown"
+    return metadata.version(name)

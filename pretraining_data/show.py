@@ -1,0 +1,72 @@
+"""Instances as a person reads them."""
+
+from pretraining_data import masking_reference
+from pretraining_data.draws import Draws
+
+
+def show_instances(maker, tokenized, inv_vocab, number):
+    """Describe some instances of a block, of documents from all over it.
+
+    Args:
+        maker: `instances.InstanceMaker`.
+        tokenized: `instances.Tokenized`.
+        inv_vocab: dict from id to piece.
+        number: int, how many at most.
+
+    Returns:
+        str of several lines.
+    """
+    text = tokenized.text
+    draws = Draws(maker.random_seed, tokenized.index)
+    total = len(text.numbers)
+    parts = [
+        "Words are separated by spaces; {label>given} is a masked piece: what is to be predicted,"
+        " and what stands in its place."
+    ]
+    for i in range(min(number, total)):
+        which = i * total // min(number, total)
+        span = slice(text.begins[which], text.ends[which])
+        breaks = text.breaks[text.begins[which] : text.ends[which] + 1]
+        document = masking_reference.Document(text.pieces[span], breaks)
+        number_in_block = int(text.numbers[which])
+        chunks = masking_reference.make_pairs(breaks, maker.config, draws.child(number_in_block, 0))
+        pair, chunk_draws = chunks[0]
+        sequence = masking_reference.assemble(document, pair, maker.vocabulary)
+        instance = masking_reference.mask(
+            sequence, pair.swapped, maker.config, maker.vocabulary, chunk_draws
+        )
+        parts.append(_describe(number_in_block, sequence, instance, inv_vocab))
+    return "\n\n".join(parts)
+
+
+def _describe(document, sequence, instance, inv_vocab):
+    masked = dict(zip(instance.masked_lm_positions, instance.masked_lm_ids))
+
+    def piece(position):
+        original = inv_vocab[sequence.ids[position]]
+        if position not in masked:
+            return original[2:] if original.startswith("##") else original
+        given = inv_vocab[instance.input_ids[position]]
+        return "{{{}>{}}}".format(inv_vocab[masked[position]], given)
+
+    def segment(words):
+        return " ".join("".join(map(piece, range(begin, end))) for begin, end in words)
+
+    grams = [
+        "".join(inv_vocab[i] for i in sequence.ids[gram.begin : gram.end])
+        + " ({})".format(gram.num_words)
+        for gram in instance.grams
+    ]
+    return "\n".join(
+        [
+            "document {}: {} pieces, {} masked; order: {}".format(
+                document,
+                len(instance.input_ids),
+                len(masked),
+                "swapped (label 1)" if instance.swapped else "as in the text (label 0)",
+            ),
+            "[CLS] " + segment(sequence.first_words) + " [SEP]",
+            segment(sequence.second_words) + " [SEP]",
+            "grams (words): " + ", ".join(grams),
+        ]
+    )

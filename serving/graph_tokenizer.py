@@ -1,0 +1,176 @@
+"""Text to pieces inside a TensorFlow graph, exactly as `tokenization.FullTokenizer` has them.
+
+A served model takes raw text by these ops. What a character becomes does not depend on its
+neighbours, so the specification itself, `BasicTokenizer.normalize`, fills a table from code points
+to what they become; TensorFlow Text cuts the words that result into pieces. No two Unicode
+versions can disagree, as they would between Python and the normalization ops of TensorFlow.
+
+Dimension letters: B texts, S longest of a batch.
+"""
+
+import functools
+import importlib
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from common.errors import UserError
+from tokenization import CLS, MASK, SEP, UNK, BasicTokenizer
+
+TENSORFLOW_TEXT = "tensorflow-text==2.15.0"
+# Characters; a longer word is [UNK], as in `tokenization.WordpieceTokenizer`.
+MAX_WORD_LENGTH = 100
+# TensorFlow Text counts bytes instead, of which a character has four at most.
+MAX_WORD_BYTES = 4 * MAX_WORD_LENGTH
+CODE_POINTS, PAGE = 0x110000, 256
+# Entries of the table; higher ones are places in the list of other replacements.
+_KEPT, _ALONE, _FIRST_OTHER = 0, 1, 2
+
+
+class GraphTokenizer:
+    """The ops of one graph that make pieces of texts.
+
+    Args:
+        tokenizer: `tokenization.FullTokenizer` of a WordPiece vocabulary.
+        vocabulary: str, a file of its pieces, one a line, which becomes an asset of the graph.
+
+    Raises:
+        UserError: for a SentencePiece model, or where TensorFlow Text is not installed.
+    """
+
+    def __init__(self, tokenizer, vocabulary):
+        if tokenizer.basic_tokenizer is None:
+            raise UserError(
+                "raw text needs a WordPiece vocabulary and this model has SentencePiece: give "
+                "--raw_text=False, and ids to the exported model"
+            )
+        table = tf.lookup.StaticVocabularyTable(
+            tf.lookup.TextFileInitializer(
+                vocabulary,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            num_oov_buckets=1,
+        )
+        self._wordpiece = tensorflow_text().WordpieceTokenizer(
+            table, max_bytes_per_word=MAX_WORD_BYTES, unknown_token=UNK
+        )
+        self._ids = {marker: tokenizer.vocab[marker] for marker in (CLS, SEP)}
+        arrays = _replacement_arrays(tokenizer.basic_tokenizer.do_lower_case)
+        self._table = [tf.constant(array) for array in arrays]
+
+    def pieces(self, texts, with_masks=False):
+        """Make pieces of texts.
+
+        Args:
+            texts: string [B], UTF-8; bytes that are none are dropped.
+            with_masks: bool, whether "[MASK]" in a text is that piece and not plain text.
+
+        Returns:
+            `tf.RaggedTensor`, int32 [B, (pieces)].
+        """
+        if with_masks:
+            parts = tf.compat.v2.strings.split(texts, MASK)
+            # Blanks, for a join puts no separator behind a first string that is empty.
+            parts = parts.with_values(tf.strings.join([" ", self._normalized(parts.values)]))
+            # No text can forge this word: brackets in it have been set apart by now.
+            texts = tf.strings.reduce_join(parts, axis=-1, separator=" {} ".format(MASK))
+        else:
+            texts = self._normalized(texts)
+        words = tf.compat.v2.strings.split(texts)
+        is_long = tf.strings.length(words.values, unit="UTF8_CHAR") > MAX_WORD_LENGTH
+        unknown = tf.fill(tf.shape(words.values), UNK)
+        words = words.with_values(tf.where(is_long, unknown, words.values))
+        return tf.cast(self._wordpiece.tokenize(words).merge_dims(1, 2), tf.int32)
+
+    def _normalized(self, texts):
+        """Return string [B]: the texts' words with spaces between them."""
+        codes = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
+        pages, places, others = self._table
+        page = tf.gather(places, codes.values // PAGE)
+        entries = tf.cast(tf.gather_nd(pages, tf.stack([page, codes.values % PAGE], 1)), tf.int32)
+        characters = tf.strings.unicode_encode(codes.values[:, tf.newaxis], "UTF-8")
+        other = tf.gather(others, tf.maximum(entries - _FIRST_OTHER, 0))
+        alone = tf.strings.join([" ", characters, " "])
+        changed = tf.where(tf.equal(entries, _ALONE), alone, other)
+        changed = tf.where(tf.equal(entries, _KEPT), characters, changed)
+        return tf.strings.reduce_join(codes.with_values(changed), axis=-1)
+
+    def inputs(self, texts, max_seq_length, with_masks=False):
+        """Make a model's inputs of texts or pairs, as `encoding.encode_examples` does.
+
+        Args:
+            texts: list of one or two tensors, string [B].
+            max_seq_length: int, most pieces; the longer text of a pair is cut first.
+            with_masks: bool, as in `pieces`.
+
+        Returns:
+            List of `input_ids`, `input_mask` and `segment_ids`, int32 [B, S].
+        """
+        parts = [self.pieces(text, with_masks) for text in texts]
+        room = max_seq_length - 1 - len(parts)
+        lengths = [tf.cast(part.row_lengths(), tf.int32) for part in parts]
+        kept = [tf.minimum(lengths[0], room)]
+        if len(parts) == 2:  # as in features.truncated_lengths
+            kept = [tf.minimum(lengths[0], tf.maximum(room - lengths[1], (room + 1) // 2))]
+            kept.append(tf.minimum(lengths[1], room - kept[0]))
+        column = tf.ones_like(lengths[0])[:, tf.newaxis]  # [B, 1]
+        row = [self._ids[CLS] * column]
+        for part, length in zip(parts, kept):
+            row += [_cut(part, length), self._ids[SEP] * column]
+        ids = tf.concat(row, axis=1)
+        width = tf.cast(ids.bounding_shape(axis=1), tf.int32)
+        mask = tf.sequence_mask(ids.row_lengths(), width, tf.int32)
+        # An only text has no second segment.
+        first = tf.sequence_mask(kept[0] + 2, width, tf.int32) if len(parts) == 2 else mask
+        return [ids.to_tensor(), mask, mask - first]
+
+
+def tensorflow_text():
+    """Return the module of TensorFlow Text, whose import makes its ops known.
+
+    Raises:
+        UserError: where it is not installed.
+    """
+    try:
+        return importlib.import_module("tensorflow_text")
+    except ImportError as error:
+        raise UserError(
+            "raw text needs TensorFlow Text ({}): pip install {}, or give --raw_text=False".format(
+                str(error).split("\n")[0], TENSORFLOW_TEXT
+            )
+        ) from error
+
+
+@functools.lru_cache(maxsize=None)
+def _replacement_arrays(do_lower_case):
+    """Return (pages, places, others): what all code points become, equal pages stored once."""
+    normalize = BasicTokenizer(do_lower_case).normalize
+    others, numbers = [], {}
+    entries = np.empty(CODE_POINTS, np.int16)
+    for code in range(CODE_POINTS):
+        character = chr(code)
+        normalized = normalize(character)
+        if normalized == character != " ":
+            entries[code] = _KEPT
+        elif normalized == " {} ".format(character):
+            entries[code] = _ALONE
+        else:
+            if normalized not in numbers:
+                numbers[normalized] = len(others) + _FIRST_OTHER
+                others.append(normalized)
+            entries[code] = numbers[normalized]
+    pages, places = np.unique(entries.reshape(-1, PAGE), axis=0, return_inverse=True)
+    return (
+        pages,
+        places.astype(np.int32),
+        np.array([other.encode("utf-8") for other in others], object),
+    )
+
+
+def _cut(pieces, lengths):
+    """Return the first pieces of each row: so many as int32 [B] says."""
+    places = tf.ragged.range(tf.cast(pieces.row_lengths(), tf.int32))
+    return tf.ragged.boolean_mask(pieces, places < lengths[:, tf.newaxis])

@@ -1,0 +1,308 @@
+"""A model that is loaded once and predicts as often as it is asked.
+
+    from serving.predictor import Predictor
+
+    predictor = Predictor("albert_tiny_lcqmc")  # the --output_dir of a fine-tuning run
+    predictor.predict([("花呗怎么还款", "如何还花呗"), ("今天热吗", "今天冷吗")])
+        # [{"label": "1", "probabilities": {"0": 0.02, "1": 0.98}}, ...]
+    predictor.embed(["花呗怎么还款"])  # float32 [1, H]
+
+Texts are computed in batches of about one length, each padded to its longest only, and for what
+is read of [CLS] alone the last layer is computed there alone. Threads may share a predictor.
+
+Dimension letters: n texts, B batch size, S longest of a batch, H hidden size.
+"""
+
+import os
+
+# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+import modeling
+import tokenization
+from checkpointing import model_files, restore, run_folder
+from common.errors import UserError
+from finetuning import tasks
+from finetuning.encoding import encode_examples
+
+POOLINGS = ("mean", "cls", "pooled")
+BATCH_SIZE = 64
+# Of a model that was pre-trained only, which has no length of its own.
+MAX_SEQ_LENGTH = 128
+
+
+class Predictor:
+    """A fine-tuned model that tells labels, or any model that makes vectors of texts.
+
+    Args:
+        model_dir: str, the --output_dir of a fine-tuning run.
+        checkpoint_path: str, a checkpoint or a folder with one; default the best of the run if
+            one was kept, else the latest.
+        max_seq_length: int, pieces of a text or pair; the longer text is cut first. Default that
+            of the run.
+        batch_size: int, texts that are computed at a time.
+
+    Attributes:
+        task: `tasks.Task` with the model's labels, in the order of its outputs; None for a model
+            that was pre-trained only.
+        config: `modeling.AlbertConfig`.
+        tokenizer: `tokenization.FullTokenizer`.
+        prefix: str, the checkpoint.
+        max_seq_length: int.
+
+    Raises:
+        UserError: for a folder or checkpoint that holds no such model.
+    """
+
+    def __init__(self, model_dir, checkpoint_path=None, max_seq_length=None, batch_size=BATCH_SIZE):
+        found = model_files.read(model_dir)
+        source = os.path.join(model_dir, model_files.DESCRIPTION)
+        prefix = run_folder.find_best(checkpoint_path or model_dir)
+        if "output_weights" not in restore.read_shapes(prefix):
+            raise UserError("{} holds no classifier (no variable output_weights)".format(prefix))
+        model_files.check_labels(found.labels, prefix)
+        self.task = tasks.get_task(found.task)._replace(labels=found.labels)
+        self._load(
+            modeling.AlbertConfig.from_dict(found.config, source),
+            tokenization.FullTokenizer(found.vocab_file, found.do_lower_case, found.spm_model_file),
+            prefix,
+            max_seq_length or found.max_seq_length,
+            batch_size,
+        )
+
+    @classmethod
+    def of_pretrained(
+        cls,
+        checkpoint_path,
+        config_file,
+        vocab_file=None,
+        do_lower_case=True,
+        spm_model_file=None,
+        max_seq_length=None,
+        batch_size=BATCH_SIZE,
+    ):
+        """Return a predictor of a model without classifier: it makes vectors only.
+
+        Args:
+            checkpoint_path: str, a checkpoint or a folder with one.
+            config_file: str, JSON file of the model.
+            vocab_file, do_lower_case, spm_model_file: of `tokenization.FullTokenizer`.
+            max_seq_length: int, default MAX_SEQ_LENGTH.
+            batch_size: int, texts that are computed at a time.
+
+        Raises:
+            UserError: where these do not fit each other.
+        """
+        self = cls.__new__(cls)
+        self.task = None
+        self._load(
+            modeling.AlbertConfig.from_json_file(config_file),
+            tokenization.FullTokenizer(vocab_file, do_lower_case, spm_model_file),
+            restore.find_checkpoint(checkpoint_path),
+            max_seq_length or MAX_SEQ_LENGTH,
+            batch_size,
+        )
+        return self
+
+    def _load(self, config, tokenizer, prefix, max_seq_length, batch_size):
+        config.check_sequence_length(max_seq_length)
+        if len(tokenizer.vocab) > config.vocab_size:
+            raise UserError(
+                "the vocabulary has {} pieces but vocab_size is {}: use the one that the model "
+                "was pre-trained with".format(len(tokenizer.vocab), config.vocab_size)
+            )
+        model_files.check_config(config, prefix)
+        self.config, self.tokenizer, self.prefix = config, tokenizer, prefix
+        self.max_seq_length = max_seq_length
+        self._batch_size, self._has_told_cuts = batch_size, False
+        with tf.Graph().as_default() as graph:
+            inputs, outputs = build(config, len(self.task.labels) if self.task else None)
+            restore.warm_start(tf.trainable_variables(), prefix)
+            initializer = tf.global_variables_initializer()
+            graph.finalize()
+            session = tf.Session(config=_session_config())
+        session.run(initializer)
+        self._widths = {name: tensor.shape.as_list()[-1] for name, tensor in outputs.items()}
+        self._computations = {
+            name: session.make_callable(tensor, inputs) for name, tensor in outputs.items()
+        }
+
+    def predict(self, texts):
+        """Tell the label of texts or pairs.
+
+        Args:
+            texts: list of str, or of pairs of str where the task is one of pairs.
+
+        Returns:
+            List of dicts in the order of the texts: `label`, the most probable one, and
+            `probabilities`, a dict of label to float.
+
+        Raises:
+            UserError: for a text where the task takes a pair, or the other way round, and for a
+                model that was pre-trained only.
+        """
+        return [answer(self.task.labels, row) for row in self.probabilities(texts)]
+
+    def probabilities(self, texts, progress=None):
+        """Return float32 [n, labels], the labels in the order of `task.labels`.
+
+        Args:
+            texts, Raises: as `predict`.
+            progress: function of (pieces computed, pieces in all), called after every batch.
+        """
+        if self.task is None:
+            raise UserError("the model has no classifier: fine-tune it, or ask it for embeddings")
+        texts = _as_tuples(texts)
+        for number, row in enumerate(texts):
+            check_number(self.task, row, "text {}: ".format(number))
+        return self._compute("probabilities", texts, progress)
+
+    def embed(self, texts, pooling="mean", progress=None):
+        """Make a vector of each text or pair.
+
+        Args:
+            texts: list of str, or of pairs of str.
+            pooling: `mean` of the last layer over all pieces, special ones included; `cls`, the
+                last layer at [CLS]; or `pooled`, that through the pooler, which classifiers read.
+            progress: as in `probabilities`.
+
+        Returns:
+            float32 [n, H].
+        """
+        return self._compute(pooling, _as_tuples(texts), progress)
+
+    def _compute(self, name, texts, progress):
+        examples = [tasks.Example("", *text) for text in texts]
+        features = encode_examples(examples, (), self.tokenizer, self.max_seq_length)
+        lengths = np.diff(features.begins)
+        self._tell_cuts(np.sum(features.full_lengths > lengths), len(texts))
+        results = np.empty([len(texts), self._widths[name]], np.float32)
+        order = np.argsort(-lengths, kind="stable")  # a lack of memory shows at once
+        done = 0
+        for begin in range(0, len(texts), self._batch_size):
+            rows = order[begin : begin + self._batch_size]
+            results[rows] = self._computations[name](*padded_batch(features, rows))
+            if progress:
+                done += lengths[rows].sum()
+                progress(int(done), int(features.begins[-1]))
+        return results
+
+    def _tell_cuts(self, count, total):
+        if count and not self._has_told_cuts:
+            self._has_told_cuts = True
+            logging.warning(
+                "%d of %d texts are longer than %d pieces and lose their end; this is told once",
+                count,
+                total,
+                self.max_seq_length,
+            )
+
+
+def _session_config():
+    # Products of matrices take all cores; whatever else there is, is too small to hand it to
+    # another thread than the one that asks.
+    config = tf.ConfigProto(inter_op_parallelism_threads=-1, allow_soft_placement=True)
+    config.gpu_options.allow_growth = True
+    return config
+
+
+def build(config, num_labels=None):
+    """Build the graph of a predictor.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        num_labels: int, or None for a model without classifier.
+
+    Returns:
+        (inputs, outputs): placeholders `input_ids`, `input_mask` and `segment_ids`, int32 [B, S];
+        and a dict of float32 tensors, `probabilities` [B, labels] if there is a classifier and
+        [B, H] for each of POOLINGS.
+    """
+    inputs = [
+        tf.placeholder(tf.int32, [None, None], name)
+        for name in ("input_ids", "input_mask", "segment_ids")
+    ]
+    return inputs, build_outputs(config, inputs, num_labels)
+
+
+def build_outputs(config, inputs, num_labels=None):
+    """Build what a predictor computes; built again in the same graph, it has the same weights.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        inputs: list of `input_ids`, `input_mask` and `segment_ids`, int32 [B, S].
+        num_labels: int, or None for a model without classifier.
+
+    Returns:
+        The `outputs` of `build`.
+    """
+    no_positions = tf.zeros([tf.shape(inputs[0])[0], 0], tf.int32)  # none beside [CLS]
+    weights = tf.expand_dims(tf.cast(inputs[1], tf.float32), 2)  # [B, S, 1]
+    counts = tf.maximum(tf.reduce_sum(weights, 1), 1.0)  # [B, 1]; of a row of padding alone, too
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        whole = modeling.AlbertModel(config, False, *inputs, scope="bert")
+        first = modeling.AlbertModel(
+            config, False, *inputs, output_positions=no_positions, scope="bert"
+        )
+        outputs = {
+            "mean": tf.reduce_sum(whole.sequence_output * weights, 1) / counts,
+            "cls": first.sequence_output[:, 0],
+            "pooled": first.pooled_output,
+        }
+        if num_labels:
+            head = modeling.classification_head(first, num_labels)
+            outputs["probabilities"] = tf.nn.softmax(head.logits)
+    return outputs
+
+
+def padded_batch(features, rows):
+    """Return the feeds of some examples, padded to the longest of them.
+
+    Args:
+        features: `encoding.Features`.
+        rows: int [B], the examples.
+
+    Returns:
+        input_ids, input_mask and segment_ids, int32 [B, S].
+    """
+    begins = features.begins[rows, np.newaxis]  # [B, 1]
+    lengths = features.begins[rows + 1, np.newaxis] - begins
+    columns = np.arange(lengths.max())  # [S]
+    mask = (columns < lengths).astype(np.int32)  # [B, S]
+    places = np.minimum(begins + columns, len(features.ids) - 1)
+    is_second = columns >= features.lengths_a[rows, np.newaxis]
+    return features.ids[places] * mask, mask, is_second * mask
+
+
+def answer(labels, row):
+    """Return the dict that `Predictor.predict` returns for a text; row is float [labels]."""
+    return {
+        "label": labels[int(np.argmax(row))],
+        "probabilities": dict(zip(labels, (float(probability) for probability in row))),
+    }
+
+
+def check_number(task, texts, where=""):
+    """Raise a `UserError` that begins with `where` if a task takes another number of texts."""
+    wanted = len(task.fields) - 1  # beside the label
+    if len(texts) != wanted:
+        raise UserError(
+            "{}task {} takes {} and gets {}".format(
+                where, task.name, ("one text", "a pair of texts")[wanted - 1], len(texts)
+            )
+        )
+
+
+def _as_tuples(texts):
+    """Return texts and pairs as a list of tuples of one or two."""
+    if isinstance(texts, str):
+        raise ValueError("a list of texts is expected, not {!r}".format(texts))
+    rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+    for row in rows:
+        if len(row) not in (1, 2) or not all(isinstance(part, str) for part in row):
+            raise ValueError("{!r} is neither a text nor a pair of texts".format(row))
+    return rows

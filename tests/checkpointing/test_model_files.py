@@ -1,0 +1,178 @@
+"""A fine-tuned model's folder says what it needs, and notices what is missing or was changed."""
+
+import dataclasses
+import json
+import logging
+
+import pytest
+
+import modeling
+from checkpointing import model_files
+from common.errors import UserError
+
+CONFIG = {"vocab_size": 7, "hidden_size": 8, "embedding_size": None}
+LABELS = ["否", "是"]
+
+
+def write(folder, **changes):
+    values = {
+        "config": CONFIG,
+        "task": "pairs",
+        "labels": LABELS,
+        "max_seq_length": 32,
+        "vocab_file": str(folder / "given.txt"),
+        "do_lower_case": False,
+    }
+    described = model_files.ModelFolder(**dict(values, **changes))
+    model_files.write(str(folder / "out"), described)
+    return folder / "out"
+
+
+@pytest.fixture
+def given(tmp_path):
+    (tmp_path / "given.txt").write_bytes("天\r\n地\n".encode("utf-8"))
+    return tmp_path
+
+
+def test_what_is_written_is_read_wherever_the_folder_is(given):
+    out = write(given)
+    (given / "given.txt").unlink()
+    out = out.rename(given / "moved")
+    found = model_files.read(str(out))
+    assert found == model_files.ModelFolder(
+        task="pairs",
+        labels=("否", "是"),
+        max_seq_length=32,
+        do_lower_case=False,
+        config=CONFIG,
+        vocab_file=str(out / "vocab.txt"),
+        spm_model_file=None,
+    )
+    assert (out / "vocab.txt").read_bytes() == "天\r\n地\n".encode("utf-8")
+    assert sorted(path.name for path in out.iterdir()) == ["classifier.json", "vocab.txt"]
+    assert '"否"' in (out / "classifier.json").read_text(encoding="utf-8")
+
+
+def test_a_sentencepiece_model_takes_the_place_of_a_vocabulary(given):
+    (given / "model").write_bytes(b"\x00\x01")
+    out = write(given, spm_model_file=str(given / "model"))
+    found = model_files.read(str(out))
+    assert found.vocab_file is None
+    assert found.spm_model_file == str(out / "spiece.model")
+
+
+def test_the_copy_may_be_what_is_given(given):
+    out = write(given)
+    write(given, vocab_file=str(out / "vocab.txt"))
+    assert model_files.read(str(out)).vocab_file
+
+
+def test_changes_since_the_run_before_are_told(given, caplog):
+    with caplog.at_level(logging.WARNING):
+        write(given)
+        write(given)
+        assert "differ" not in caplog.text
+        (given / "given.txt").write_text("天\n人\n", encoding="utf-8")
+        write(given, max_seq_length=64)
+    assert "max_seq_length, vocabulary_sha256 differ" in caplog.text
+
+
+def damage(out, **changes):
+    path = out / "classifier.json"
+    found = dict(json.loads(path.read_text(encoding="utf-8")), **changes)
+    path.write_text(json.dumps({key: found[key] for key in found if found[key] != "gone"}))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda out: (out / "classifier.json").unlink(), "same flags"),
+        (lambda out: (out / "classifier.json").write_text("{"), "classifier.json is damaged"),
+        (lambda out: (out / "classifier.json").write_text("[]"), "classifier.json is damaged"),
+        (lambda out: (out / "classifier.json").write_bytes(b"\xff"), "classifier.json is damaged"),
+        (lambda out: damage(out, labels="gone"), "labels is None"),
+        (lambda out: damage(out, max_seq_length="32"), "max_seq_length is '32'"),
+        (lambda out: (out / "vocab.txt").unlink(), "vocab.txt does not exist"),
+        (lambda out: (out / "vocab.txt").write_text("another"), "not the vocabulary"),
+        (lambda out: out.rename(out.parent / "away"), "no folder"),
+    ],
+    ids=["older", "cut", "list", "binary", "absent", "type", "no-vocab", "vocab", "no-folder"],
+)
+def test_mistakes_say_what_is_missing(given, change, message):
+    out = write(given)
+    change(out)
+    with pytest.raises(UserError, match=message) as error:
+        model_files.read(str(out))
+    assert str(out) in str(error.value)
+
+
+def test_a_damaged_description_is_written_anew(given):
+    out = write(given)
+    (out / "classifier.json").write_text("{")
+    write(given)
+    assert model_files.read(str(out)).labels == ("否", "是")
+
+
+# ----------------------------------------------------------------- held against a checkpoint
+
+
+def config(**changes):
+    return modeling.AlbertConfig(
+        vocab_size=7, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, **changes
+    )
+
+
+@pytest.mark.parametrize("name", ["albert_config.json", "albert_config_tiny.json"])
+def test_what_no_variable_tells_is_held_against_the_config_beside(tmp_path, name):
+    (tmp_path / name).write_text(config().to_json_string(), encoding="utf-8")
+    prefix = str(tmp_path / "model.ckpt")
+    model_files.check_config(config(initializer_range=0.5), prefix)
+    for field, value in (
+        ("num_attention_heads", 4),
+        ("num_hidden_layers", 3),
+        ("ln_type", "preln"),
+        ("hidden_act", "relu"),
+    ):
+        given = dataclasses.replace(config(), **{field: value})
+        with pytest.raises(UserError, match="{}.* says {}=".format(name, field)):
+            model_files.check_config(given, prefix)
+    model_files.check_config(config(intermediate_size=9, hidden_act="relu"), prefix)  # another's
+
+
+def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
+    out = write(given, config=config().to_dict())
+    for prefix in (out / "model.ckpt-3", out / "best" / "model.ckpt-3"):
+        model_files.check_config(config(), str(prefix))
+        model_files.check_labels(LABELS, str(prefix))
+        with pytest.raises(UserError, match="classifier.json says hidden_act='gelu'"):
+            model_files.check_config(config(hidden_act="relu"), str(prefix))
+        with pytest.raises(UserError, match="for the labels 否,是, in this order, and not for 是"):
+            model_files.check_labels(LABELS[::-1], str(prefix))
+    model_files.check_labels(LABELS[::-1], str(out / "other" / "model.ckpt-3"))
+    out.rename(given / "best")  # a folder that has its own, whatever it is called
+    with pytest.raises(UserError, match="for the labels"):
+        model_files.check_labels(LABELS[::-1], str(given / "best" / "model.ckpt-3"))
+
+
+def test_other_files_beside_a_checkpoint_tell_nothing(tmp_path):
+    prefix = str(tmp_path / "model.ckpt")
+    theirs = dict(config().to_dict(), hidden_act="gelu_new", model_type="albert")
+    older = dict(config().to_dict(), hidden_act="gelu_new", layer_norm_eps=1e-12)
+    for name, text in (
+        ("config.json", json.dumps(theirs)),
+        ("older_config.json", json.dumps(older)),
+        ("my_config.json", "{"),
+        ("a_config.json", "[3]"),
+        ("classifier.json", '{"config": 3, "labels": 5}'),
+        ("old_config.json", json.dumps(dict(config().to_dict(), ln_type=None, hidden_act=3))),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    model_files.check_config(config(), prefix)
+    model_files.check_labels(LABELS, prefix)
+
+
+def test_one_config_of_several_that_agrees_is_enough(tmp_path):
+    for number in (1, 2, 4):
+        text = dataclasses.replace(config(), num_attention_heads=number).to_json_string()
+        (tmp_path / "config_{}.json".format(number)).write_text(text, encoding="utf-8")
+    model_files.check_config(config(), str(tmp_path / "model.ckpt"))

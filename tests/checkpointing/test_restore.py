@@ -1,0 +1,197 @@
+"""checkpointing/restore.py: finding, naming and restoring checkpoints of both layouts."""
+
+import dataclasses
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+import run_classifier
+from checkpointing import arrays as weights
+from checkpointing import restore
+from common.errors import UserError
+
+LAYOUTS = {
+    "albert_zh_postln": "albert_zh",
+    "albert_zh_preln": "albert_zh",
+    "google_one_group": "google",
+    "google_groups": "google",
+}
+
+
+def build(config):
+    """Build a model with its pre-training heads and return its variables."""
+    ids = tf.zeros([1, 4], tf.int32)
+    model = modeling.AlbertModel(config, False, ids)
+    modeling.masked_lm_head(model, ids, ids, tf.ones([1, 4]))
+    modeling.sentence_order_head(model, ids[:, 0])
+    return tf.trainable_variables()
+
+
+def config_of(fixtures, name):
+    return modeling.AlbertConfig.from_json_file(str(fixtures / name / "config.json"))
+
+
+def prefix_of(fixtures, name):
+    return str(fixtures / name / "model.ckpt")
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_every_published_layout_is_named_and_loads_whole(fixtures, name):
+    prefix = prefix_of(fixtures, name)
+    assert restore.detect_layout(restore.read_shapes(prefix)) == LAYOUTS[name]
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = build(config_of(fixtures, name))
+        plan = restore.warm_start(variables, prefix)
+        session.run(tf.global_variables_initializer())
+        found = dict(zip([v.op.name for v in variables], session.run(variables)))
+    assert (plan.missing, plan.unused, plan.unequal) == ([], [], [])
+    reader = tf.train.load_checkpoint(prefix)
+    for variable_name, value in found.items():
+        np.testing.assert_array_equal(value, reader.get_tensor(variable_name))
+
+
+def test_other_layout_is_refused_and_both_are_named(fixtures):
+    with tf.Graph().as_default():
+        variables = build(config_of(fixtures, "google_one_group"))
+        with pytest.raises(UserError, match="layout 'albert_zh'.*layout 'google'"):
+            restore.warm_start(variables, prefix_of(fixtures, "albert_zh_postln"))
+
+
+def test_other_size_is_refused(fixtures):
+    config = config_of(fixtures, "albert_zh_postln")
+    config.intermediate_size = 48
+    with tf.Graph().as_default(), pytest.raises(UserError, match=r"\[40\].*\[48\].*3 variables"):
+        restore.warm_start(build(config), prefix_of(fixtures, "albert_zh_postln"))
+
+
+def test_missing_variables_fail_unless_allowed(fixtures):
+    prefix = prefix_of(fixtures, "albert_zh_postln")
+    with tf.Graph().as_default():
+        tf.get_variable("output_bias", [3])
+        variables = build(config_of(fixtures, "albert_zh_postln")) + tf.trainable_variables()[:1]
+        with pytest.raises(UserError, match="lacks 1 .*output_bias"):
+            restore.warm_start(variables, prefix)
+        for allowed in ({"allow_missing": True}, {"new_variables": r"^output_bias$"}):
+            assert restore.warm_start(variables, prefix, **allowed).missing == ["output_bias"]
+
+
+def test_a_classifier_of_other_labels_is_replaced_if_that_is_allowed(fixtures, tmp_path):
+    config = config_of(fixtures, "albert_zh_postln")
+    shapes = modeling.parameter_shapes(config, 3)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    weights.write(str(tmp_path / "model.ckpt"), arrays)
+    shapes = modeling.parameter_shapes(config, 2)
+    start = (shapes, str(tmp_path / "model.ckpt"), run_classifier.NEW_VARIABLES)
+    with pytest.raises(UserError, match="other labels; --allow_missing=True starts a new head$"):
+        restore.check_warm_start(*start)
+    found = restore.check_warm_start(*start, allow_missing=True)
+    assert found.missing == ["output_bias", "output_weights"] and not found.unequal
+
+
+def test_what_holds_no_model_of_ours_or_one_of_half_precision_is_named(fixtures, tmp_path):
+    shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
+    weights.write(str(tmp_path / "other.ckpt"), {"kernel": np.ones(3, np.float32)})
+    with pytest.raises(UserError, match="other.ckpt holds no ALBERT"):
+        restore.check_warm_start(shapes, str(tmp_path / "other.ckpt"))
+    arrays = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    weights.write(str(tmp_path / "half.ckpt"), arrays)
+    with pytest.raises(UserError, match="is float16, weights are float32 here: .* slim makes"):
+        restore.check_warm_start(shapes, str(tmp_path / "half.ckpt"))
+
+
+@pytest.mark.parametrize("name", ["out [1]", "a*", "b?"])
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(name):
+    with pytest.raises(UserError, match="for a pattern: give another name"):
+        restore.find_checkpoint(name)
+
+
+def test_a_state_file_that_is_no_text(tmp_path):
+    (tmp_path / "checkpoint").write_bytes(b"\xff\x00\x80")
+    with pytest.raises(UserError, match="no checkpoints in this folder"):
+        restore.find_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["data-00000-of-00001", "index"])
+def test_files_cut_short_or_gone_are_named_before_a_run(fixtures, tmp_path, part):
+    prefix = str(tmp_path / "model.ckpt")
+    for name in ("data-00000-of-00001", "index"):
+        shutil.copy(prefix_of(fixtures, "google_groups") + "." + name, prefix + "." + name)
+    shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
+    restore.check_warm_start(shapes, prefix)
+    path = pathlib.Path(prefix + "." + part)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="model.ckpt is (damaged|not a readable)") as raised:
+        restore.check_warm_start(shapes, prefix)
+    assert "\n" not in str(raised.value)
+    path.unlink()
+    with pytest.raises(UserError, match="model.ckpt"):
+        restore.check_warm_start(shapes, restore.find_checkpoint(prefix))
+
+
+def test_layers_beyond_the_model_s_are_refused(fixtures):
+    config = config_of(fixtures, "google_groups")
+    fewer = dataclasses.replace(config, num_hidden_groups=2)
+    with pytest.raises(UserError, match="variables of layers that the model lacks"):
+        restore.check_warm_start(
+            modeling.parameter_shapes(fewer), prefix_of(fixtures, "google_groups")
+        )
+
+
+def test_slots_and_step_are_no_unused_weights(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as session:
+        kernel = tf.get_variable("dense/kernel", [2])
+        tf.get_variable("dense/kernel/lamb_m", [2])
+        tf.get_variable("dense/kernel/adam_v", [2])
+        tf.get_variable("other", [2])
+        tf.train.create_global_step()
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+        plan = restore.plan_restore(restore.shapes_of([kernel]), prefix)
+    assert plan.unused == ["other"] and list(plan.assignment) == ["dense/kernel"]
+
+
+def test_finds_a_checkpoint_by_prefix_and_by_folder(fixtures):
+    prefix = prefix_of(fixtures, "google_groups")
+    assert restore.find_checkpoint(prefix) == prefix
+    assert restore.find_checkpoint(str(fixtures / "google_groups")) == prefix
+
+
+@pytest.mark.parametrize(
+    "name,words",
+    [
+        ("nowhere.ckpt", "nowhere.ckpt.index does not exist"),
+        ("model.ckpt.meta", "give the prefix .*model.ckpt$"),
+        ("model.ckpt.data-00000-of-00001", "give the prefix .*model.ckpt$"),
+        ("pytorch_model.bin", "no TensorFlow checkpoint.*from-huggingface"),
+        ("", "no checkpoints in this folder"),
+        ("half", "half is half a checkpoint: .*half.data-00000-of-00001 is there, .*half.index"),
+        ("theirs", "theirs is a model of Hugging Face .model.safetensors.: .*from-huggingface"),
+        ("run/checkpoint", "only names the checkpoints of its folder"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path, name, words):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint").write_text('model_checkpoint_path: "gone"')
+    (tmp_path / "half.data-00000-of-00001").write_bytes(b"")
+    with pytest.raises(UserError, match=words):
+        restore.find_checkpoint(str(tmp_path / name))
+
+
+def test_damaged_index(tmp_path):
+    (tmp_path / "model.ckpt.index").write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        restore.read_shapes(restore.find_checkpoint(str(tmp_path / "model.ckpt")))
+
+
+def test_resuming_with_another_optimizer_is_refused(tmp_path):
+    prefix = str(tmp_path / "model.ckpt-3")
+    weights.write(prefix, {"kernel": np.ones(64, np.float32), "global_step": np.int64(3)})
+    shapes = {"kernel": [64], "kernel/adam_m": [64]}
+    with pytest.raises(UserError, match="another optimizer, without kernel/adam_m"):
+        restore.check_same_run(shapes, prefix, str(tmp_path))

@@ -1,0 +1,77 @@
+"""Progress: a bar on a terminal, lines elsewhere, and the time that is left."""
+
+import io
+
+import pytest
+
+from common import progress
+from pretraining_data.build import Done
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A list whose only number is the time in seconds."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "time", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """The lines that are logged, outside a terminal."""
+    told = []
+    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
+    monkeypatch.setattr(progress.logging, "info", lambda form, text: told.append(form % text))
+    return told
+
+
+def test_lines_tell_rate_and_time_left_now_and_then(clock, lines):
+    with progress.Progress(40 * 10**6, 2) as observer:
+        for i in range(1, 31):
+            clock[0] = 100 + i
+            observer.blocks(Done(i, 10**6, 500, True), 1.0)
+        clock[0] = 141
+        observer.shards(1)
+    assert lines == [
+        "10.0 of 40.0 MB, 5,000 instances, 500/s, 0:00:30 left",
+        "20.0 of 40.0 MB, 10,000 instances, 500/s, 0:00:20 left",
+        "30.0 of 40.0 MB, 15,000 instances, 500/s, 0:00:10 left",
+        "1 of 2 files written",
+    ]
+
+
+def test_what_was_done_before_does_not_count_for_the_rate(clock, lines):
+    observer = progress.Progress(4 * 10**6, 1)
+    clock[0] += 10
+    observer.blocks(Done(0, 10**6, 700, False), 1.0)
+    clock[0] += 10
+    observer.blocks(Done(1, 10**6, 600, True), 1.0)
+    assert lines == [
+        "1.0 of 4.0 MB, 700 instances, 0/s, ? left",
+        "2.0 of 4.0 MB, 1,300 instances, 30/s, 0:00:40 left",
+    ]
+
+
+def test_of_gzipped_files_the_text_counts(clock, lines):
+    observer = progress.Progress(10**6, 1)
+    clock[0] += 20
+    observer.blocks(Done(0, 10**6, 100, True), 4.0)
+    assert lines == ["1.0 of 4.0 MB, 100 instances, 5/s, 0:01:00 left"]
+
+
+def test_a_terminal_has_a_bar(clock, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(progress.sys, "stderr", terminal)
+    with progress.Progress(4 * 10**6, 1) as observer:
+        for i in range(1, 4):
+            clock[0] += 1
+            observer.blocks(Done(i, 10**6, 100, True), 1.0)
+    bars = terminal.getvalue().split("\r")[1:]
+    assert len(bars) == 3
+    assert bars[1].startswith("[" + "#" * 15 + " " * 15 + "] 50% 2.0 of 4.0 MB, 200 instances")
+    assert bars[2].endswith("\n")

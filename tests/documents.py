@@ -1,0 +1,65 @@
+"""Random documents and settings of masking, for hypothesis."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from pretraining_data import masking_reference
+from pretraining_data.masking_reference import CLAUSE, INSIDE, SENTENCE, WORD, Document
+
+SPECIAL = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused2]", "<S>"]
+
+
+# Ids from FIRST_PLAIN on: 200 characters, their ## forms, marks and pieces of Latin words.
+CHARACTERS = [chr(0x4E00 + i) for i in range(200)]
+
+
+MARKS = list("，。；")
+
+
+LATIN = ["al", "##bert", "a", "##b", "##"]
+
+
+PIECES = SPECIAL + CHARACTERS + ["##" + c for c in CHARACTERS] + MARKS + LATIN
+
+
+VOCAB = {piece: i for i, piece in enumerate(PIECES)}
+
+
+FIRST_PLAIN = len(SPECIAL)
+
+
+def config(**changes):
+    values = masking_reference.MaskingConfig(
+        max_seq_length=64,
+        max_predictions_per_seq=10,
+        masked_lm_prob=0.15,
+        short_seq_prob=0.1,
+        gram_probabilities=masking_reference.gram_probabilities(3),
+    )
+    return values._replace(**changes)
+
+
+@st.composite
+def documents(draw, max_size=150):
+    """Documents of random pieces, with random things beginning at each."""
+    size = draw(st.integers(2, max_size))
+    kinds = st.sampled_from([INSIDE, INSIDE, WORD, WORD, WORD, CLAUSE, SENTENCE])
+    breaks = draw(st.lists(kinds, min_size=size - 1, max_size=size - 1))
+    seed = draw(st.integers(0, 2**32 - 1))
+    pieces = np.random.RandomState(seed).randint(FIRST_PLAIN, len(PIECES), size)
+    return Document(pieces, np.array([SENTENCE] + breaks + [SENTENCE]))
+
+
+configs = st.builds(
+    config,
+    max_seq_length=st.integers(masking_reference.MIN_SEQ_LENGTH, 80),
+    max_predictions_per_seq=st.integers(1, 20),
+    masked_lm_prob=st.floats(0, 1),
+    short_seq_prob=st.sampled_from([0.0, 0.1, 1.0]),
+    gram_probabilities=st.builds(
+        masking_reference.gram_probabilities,
+        st.integers(1, 5),
+        st.sampled_from(sorted(masking_reference.GRAM_WEIGHTS)),
+    ),
+    replace_spans=st.booleans(),
+)

@@ -1,0 +1,517 @@
+"""convert_checkpoint.py: its commands as a user types them, and what they leave behind."""
+
+import json
+import os
+
+import helpers
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from sentencepiece_model import train_sentencepiece
+
+import convert_checkpoint
+import modeling
+import tokenization
+from checkpointing import arrays as weights
+from checkpointing import model_files, restore, run_folder
+from common import cli, files
+from common.errors import UserError
+from huggingface import check
+from serving import predictor
+
+LAYOUTS = ("albert_zh_postln", "google_one_group", "google_groups")
+# (folder of the fixtures, architecture)
+WAYS = [(name, None) for name in LAYOUTS] + [("albert_zh_postln", "albert")]
+
+
+def call(*words, **values):
+    """Run a command in this process."""
+    argv = ["convert_checkpoint.py"] + list(words) + helpers.arguments(values)
+    flag_values = cli.parse(convert_checkpoint.define_flags, argv, convert_checkpoint.WORDS)
+    convert_checkpoint.main(flag_values, list(words))
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    path = tmp_path / "vocab.txt"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [chr(0x4E00 + i) for i in range(100)]
+    path.write_text("".join(piece + "\n" for piece in pieces), encoding="utf-8")
+    return str(path)
+
+
+def to_huggingface(fixtures, name, vocabulary, folder, architecture=None):
+    call(
+        "to-huggingface",
+        str(fixtures / name),
+        output_dir=folder,
+        bert_config_file=fixtures / name / "config.json",
+        vocab_file=vocabulary,
+        architecture=architecture,
+    )
+
+
+def random_weights(config, num_labels):
+    rng = np.random.RandomState(0)
+    return {
+        name: rng.normal(0, 0.3, shape).astype(np.float32)
+        for name, shape in modeling.parameter_shapes(config, num_labels).items()
+    }
+
+
+def assert_same_weights(one, two):
+    first, second = weights.read(one), weights.read(two)
+    assert sorted(first) == sorted(second)
+    for name, array in first.items():
+        assert first[name].dtype == second[name].dtype
+        np.testing.assert_array_equal(array, second[name])
+
+
+# ------------------------------------------------------------------------- Hugging Face
+
+
+@pytest.mark.parametrize("name, architecture", WAYS)
+def test_there_and_back_is_the_same_to_the_last_bit(
+    name, architecture, fixtures, vocabulary, tmp_path, capsys
+):
+    pytest.importorskip("safetensors")
+    to_huggingface(fixtures, name, vocabulary, tmp_path / "there", architecture)
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    original = restore.find_checkpoint(str(fixtures / name))
+    assert_same_weights(original, restore.find_checkpoint(str(tmp_path / "back")))
+    config = modeling.AlbertConfig.from_json_file(str(tmp_path / "back" / "albert_config.json"))
+    assert config == modeling.AlbertConfig.from_json_file(str(fixtures / name / "config.json"))
+    settings = json.loads((tmp_path / "there" / "tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "BertTokenizer"
+    told = "sequence_output: largest difference" if has_torch() else "NOT VERIFIED"
+    assert told in capsys.readouterr().out
+
+
+def has_torch():
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def test_without_torch_it_says_so(fixtures, vocabulary, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("safetensors")
+    monkeypatch.setattr(check, "their_logits", lambda *_: None)
+    to_huggingface(fixtures, "google_one_group", vocabulary, tmp_path / "there")
+    assert "NOT VERIFIED" in capsys.readouterr().out
+
+
+def test_a_difference_leaves_nothing_behind(fixtures, vocabulary, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    wrong = {"masked_lm": 9.0, "sequence_output": 0.0, "sentence_order": 0.0}
+    monkeypatch.setattr(check, "their_logits", lambda *_: wrong)
+    with pytest.raises(UserError, match="differ by up to .* more than 0.0001"):
+        to_huggingface(fixtures, "google_one_group", vocabulary, tmp_path / "there")
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+
+
+def test_a_preln_model_is_refused_and_leaves_nothing(fixtures, vocabulary, tmp_path):
+    with pytest.raises(UserError, match="'preln' has no counterpart"):
+        to_huggingface(fixtures, "albert_zh_preln", vocabulary, tmp_path / "there")
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+
+
+@pytest.mark.parametrize("layout", ["albert_zh", "google"])
+def test_a_classifier_keeps_its_labels(layout, vocabulary, tmp_path):
+    pytest.importorskip("safetensors")
+    config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20, layout=layout)
+    arrays = random_weights(config, 2)
+    run = tmp_path / "run"
+    described = ("sentence", ["bad", "good"], 20, config.to_dict(), vocabulary)
+    model_files.write(str(run), model_files.ModelFolder(*described))
+    weights.write(str(run / "best" / "model.ckpt-7"), arrays)
+    files.write_text(str(run / "best" / "checkpoint"), 'model_checkpoint_path: "model.ckpt-7"\n')
+    call("to-huggingface", str(run), output_dir=tmp_path / "there")
+    values = json.loads((tmp_path / "there" / "config.json").read_text())
+    assert values["id2label"] == {"0": "bad", "1": "good"}
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    back = str(tmp_path / "back")
+    assert_same_weights(str(run / "best" / "model.ckpt-7"), restore.find_checkpoint(back))
+    again = predictor.Predictor(back)
+    before = predictor.Predictor(str(run), str(run / "best" / "model.ckpt-7"))
+    assert again.predict(["一丁"]) == before.predict(["一丁"])
+
+
+def test_a_sentencepiece_model_comes_back(tmp_path):
+    pytest.importorskip("safetensors")
+    train_sentencepiece(tmp_path / "given", ["[CLS]", "[SEP]", "[MASK]"])
+    size = len(tokenization.FullTokenizer(None, spm_model_file=str(tmp_path / "given")).vocab)
+    config = modeling.AlbertConfig(size, 8, 12, 2, 2, intermediate_size=20)
+    described = model_files.ModelFolder(
+        "sentence", ["a", "b"], 20, config.to_dict(), spm_model_file=str(tmp_path / "given")
+    )
+    model_files.write(str(tmp_path / "run"), described)
+    weights.write(str(tmp_path / "run" / "model.ckpt"), random_weights(config, 2))
+    call("to-huggingface", str(tmp_path / "run" / "model.ckpt"), output_dir=tmp_path / "there")
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    back = model_files.read(str(tmp_path / "back"))
+    assert back.spm_model_file == str(tmp_path / "back" / "spiece.model") and not back.vocab_file
+
+
+def test_weights_in_several_files(fixtures, vocabulary, tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    to_huggingface(fixtures, "google_groups", vocabulary, tmp_path / "there")
+    parameters = numpy.load_file(str(tmp_path / "there" / "model.safetensors"))
+    (tmp_path / "there" / "model.safetensors").unlink()
+    places = {name: "model-{}.safetensors".format(i % 2) for i, name in enumerate(parameters)}
+    for place in set(places.values()):
+        part = {name: parameters[name] for name in parameters if places[name] == place}
+        numpy.save_file(part, str(tmp_path / "there" / place), metadata={"format": "pt"})
+    index = tmp_path / "there" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    original = restore.find_checkpoint(str(fixtures / "google_groups"))
+    assert_same_weights(original, restore.find_checkpoint(str(tmp_path / "back")))
+
+
+def test_names_of_a_hub_module_are_those_of_the_model(fixtures, vocabulary, tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    arrays = weights.read(str(fixtures / "google_groups" / "model.ckpt"))
+    prefix = str(tmp_path / "hub" / "model.ckpt")
+    weights.write(prefix, {"module/" + name: array for name, array in arrays.items()})
+    call("inspect", prefix, json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["heads"], found["fields"]["hidden_size"]) == (["masked_lm", "sentence_order"], 24)
+    config = {"bert_config_file": fixtures / "google_groups" / "config.json"}
+    call("to-huggingface", prefix, output_dir=tmp_path / "there", vocab_file=vocabulary, **config)
+    call("slim", prefix, output_dir=tmp_path / "slim")
+    assert sorted(weights.read(str(tmp_path / "slim" / "model.ckpt"))) == sorted(arrays)
+
+
+def test_a_training_there_that_parts_the_layers_comes_back_as_layers_of_their_own(
+    fixtures, vocabulary, tmp_path, caplog
+):
+    numpy = pytest.importorskip("safetensors.numpy")
+    to_huggingface(fixtures, "albert_zh_postln", vocabulary, tmp_path / "there")
+    path = str(tmp_path / "there" / "model.safetensors")
+    parameters = numpy.load_file(path)
+    parameters["bert.encoder.layer.1.output.dense.bias"] += 1
+    parameters["bert.embeddings.word_embeddings.weight"][5] += 1
+    numpy.save_file(parameters, path, metadata={"format": "pt"})
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    config = modeling.AlbertConfig.from_json_file(str(tmp_path / "back" / "albert_config.json"))
+    assert (config.embedding_size, config.parameter_sharing) == (None, "none")
+
+
+# ------------------------------------------------------------------------- torch itself
+
+
+@pytest.mark.parametrize("name, architecture", WAYS)
+def test_transformers_reads_it_with_the_right_tokenizer(
+    name, architecture, fixtures, vocabulary, tmp_path
+):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    to_huggingface(fixtures, name, vocabulary, tmp_path / "there", architecture)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "there"))
+    assert tokenizer.tokenize("一丁[MASK]") == ["一", "丁", "[MASK]"]
+    assert transformers.AutoModel.from_pretrained(str(tmp_path / "there")).config.hidden_size == 24
+
+
+@pytest.mark.parametrize("is_half", [False, True])
+def test_what_transformers_saves_again_comes_back(classifier, tmp_path, vocabulary, is_half):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(str(classifier))
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    again = str(tmp_path / "again")
+    (model.half() if is_half else model).save_pretrained(again)
+    transformers.AutoTokenizer.from_pretrained(str(classifier)).save_pretrained(again)
+    call("from-huggingface", again, output_dir=tmp_path / "back")
+    found = model_files.read(str(tmp_path / "back"))
+    assert (found.labels, found.max_seq_length) == (("bad", "good"), 20)
+    assert files.sha256(found.vocab_file) == files.sha256(vocabulary)
+    if not is_half:
+        prefix = restore.find_checkpoint(str(tmp_path / "back"))
+        assert_same_weights(str(tmp_path / "run" / "model.ckpt"), prefix)
+
+
+@pytest.mark.parametrize("kind", ["Albert", "Bert"])
+@pytest.mark.parametrize("head", ["ForMaskedLM", "ForPreTraining", "ForSequenceClassification"])
+def test_foreign_models_come_in(kind, head, tmp_path, capsys):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, kind + "Config")(
+        vocab_size=50,
+        hidden_size=12,
+        embedding_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=20,
+        hidden_act="gelu_new",
+    )
+    model = getattr(transformers, kind + head)(config)
+    model.save_pretrained(str(tmp_path / "there"))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [chr(0x4E00 + i) for i in range(45)]
+    (tmp_path / "there" / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    assert "largest difference" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------- the others
+
+
+def test_slim_drops_all_but_weights(tmp_path):
+    arrays = {"bert/a": np.ones(3, np.float32), "bert/a/adam_m": np.ones(3, np.float32)}
+    arrays.update({"bert/a/any_slot": np.ones(3, np.float32), "global_step": np.int64(7)})
+    weights.write(str(tmp_path / "model.ckpt-7"), arrays)
+    call("slim", str(tmp_path / "model.ckpt-7"), output_dir=tmp_path / "slim")
+    prefix = restore.find_checkpoint(str(tmp_path / "slim"))
+    assert prefix == str(tmp_path / "slim" / "model.ckpt-7")
+    assert sorted(restore.read_shapes(prefix)) == ["bert/a"]
+
+
+def test_what_belongs_to_a_run_s_checkpoint_comes_along(vocabulary, tmp_path):
+    config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20)
+    described = ("sentence", ["a", "b"], 20, config.to_dict(), vocabulary)
+    model_files.write(str(tmp_path / "run"), model_files.ModelFolder(*described))
+    prefix = str(tmp_path / "run" / "best" / "model.ckpt-7")
+    for path, value in ((prefix, 1), (str(tmp_path / "run" / "model.ckpt-9"), 2)):
+        weights.write(path, {"a": np.full(3, value, np.float32)})
+        run_folder.write_state(os.path.dirname(path), [path])
+    call("slim", str(tmp_path / "run"), output_dir=tmp_path / "slim")
+    assert weights.read(str(tmp_path / "slim" / "model.ckpt-7"))["a"][0] == 1  # the best one
+    call("average", prefix, prefix, output_dir=tmp_path / "average")
+    for name in ("slim", "average"):
+        assert model_files.read(str(tmp_path / name)).labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "labels, heads, message", [("ba", 2, "labels is"), ("ab", 4, "num_attention_heads is 2 and 4")]
+)
+def test_models_that_are_not_one_have_no_average(vocabulary, tmp_path, labels, heads, message):
+    for name, *described in (("one", "ab", 2), ("two", labels, heads)):
+        config = modeling.AlbertConfig(105, 8, 12, 2, described[1], intermediate_size=20).to_dict()
+        folder = str(tmp_path / name)
+        found = model_files.ModelFolder("sentence", list(described[0]), 20, config, vocabulary)
+        model_files.write(folder, found)
+        weights.write(os.path.join(folder, "model.ckpt"), {"a": np.ones(3, np.float32)})
+    prefixes = [str(tmp_path / name / "model.ckpt") for name in ("none", "one", "two")]
+    weights.write(prefixes[0], {"a": np.ones(3, np.float32)})
+    (tmp_path / "none" / "albert_config.json").write_text("{}")  # which tells nothing
+    with pytest.raises(UserError, match="are not of one model: " + message):
+        call("average", *prefixes, output_dir=tmp_path / "average")
+    assert not (tmp_path / "average").exists()
+
+
+def test_half_precision_becomes_float32(tmp_path):
+    weights.write(str(tmp_path / "model.ckpt"), {"a": np.ones(3, np.float16)})
+    call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "slim")
+    [array] = weights.read(str(tmp_path / "slim" / "model.ckpt")).values()
+    assert array.dtype == np.float32
+
+
+def test_average_is_the_mean(tmp_path):
+    for number in (1, 2, 6):
+        arrays = {"a": np.full(3, number, np.float32), "global_step": np.int64(number)}
+        weights.write(str(tmp_path / "model.ckpt-{}".format(number)), arrays)
+    paths = [str(tmp_path / "model.ckpt-{}".format(number)) for number in (1, 2, 6)]
+    call("average", *paths, output_dir=tmp_path / "average")
+    found = weights.read(restore.find_checkpoint(str(tmp_path / "average")))
+    np.testing.assert_array_equal(found["a"], np.full(3, 3, np.float32))
+    weights.write(str(tmp_path / "other"), {"b": np.ones(3, np.float32)})
+    with pytest.raises(UserError, match="are not of one model: a differs"):
+        call("average", paths[0], str(tmp_path / "other"), output_dir=tmp_path / "odd")
+
+
+@pytest.mark.parametrize(
+    "name, layout, config",
+    [
+        ("albert_config_tiny.json", "albert_zh", "albert_config_tiny.json"),
+        ("albert_config_tiny_google.json", "google", "albert_config_tiny_google.json"),
+        ("bert_config.json", "bert", "bert_config.json"),
+    ],
+)
+def test_inspect_names_layout_config_and_what_it_cannot_know(
+    name, layout, config, root, tmp_path, capsys
+):
+    made = modeling.AlbertConfig.from_json_file(str(root / "albert_config" / name))
+    shapes = modeling.parameter_shapes(made)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    arrays["bert/pooler/dense/bias/adam_m"] = np.zeros(made.hidden_size, np.float32)
+    arrays["global_step"] = np.int64(12)
+    weights.write(str(tmp_path / "model.ckpt"), arrays)
+    call("inspect", str(tmp_path), json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["layout"], found["step"], found["slots"]) == (layout, 12, ["adam_m"])
+    assert found["configs"] == ["albert_config/" + config]
+    assert found["heads"] == ["masked_lm", "sentence_order"]
+    assert found["dtypes"] == ["float32"]
+    assert found["bytes"] == sum(
+        files.size(str(path)) for path in tmp_path.iterdir() if path.name != "checkpoint"
+    )
+    for field, value in found["fields"].items():
+        assert getattr(made, field) == value, field
+    call("inspect", str(tmp_path))
+    assert "layout                    {}\n".format(layout) in capsys.readouterr().out
+    assert "num_attention_heads" in found["unknown"]
+    assert ("num_hidden_layers" in found["unknown"]) == (layout != "bert")
+
+
+@pytest.mark.parametrize(
+    "words, values, message",
+    [
+        ([], {}, "'': give one of inspect"),
+        (["turn", "x"], {}, "'turn': give one of inspect"),
+        (["inspect"], {}, "inspect: give one path, found 0"),
+        (["slim", "a", "b"], {}, "slim: give one path, found 2"),
+        (["average"], {}, "average: give one path or more, found 0"),
+        (["slim", "a"], {}, "--output_dir is needed"),
+        (["inspect", "nowhere"], {}, "no checkpoint at nowhere"),
+        (["from-huggingface", "nowhere"], {"output_dir": "out"}, "nowhere is not a folder of"),
+    ],
+)
+def test_mistakes_are_one_clear_line(words, values, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        call(*words, **values)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_beside_a_new_folder_is_left_alone(tmp_path):
+    weights.write(str(tmp_path / "model.ckpt"), {"a": np.ones(3, np.float32)})
+    (tmp_path / "slim.tmp").mkdir()
+    call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "slim")
+    assert (tmp_path / "slim.tmp").is_dir()
+
+
+def test_nothing_is_overwritten(fixtures, tmp_path):
+    with pytest.raises(UserError, match="exists: give another"):
+        call("slim", str(fixtures / "google_groups"), output_dir=tmp_path)
+
+
+def changed(folder, name, **values):
+    """Change fields of a JSON file; None removes one."""
+    path = folder / name
+    found = dict(json.loads(path.read_text(encoding="utf-8")), **values)
+    left = {key: value for key, value in found.items() if value is not None}
+    path.write_text(json.dumps(left), encoding="utf-8")
+
+
+@pytest.fixture
+def classifier(vocabulary, tmp_path):
+    """The folder of a converted classifier with the labels bad and good."""
+    pytest.importorskip("safetensors")
+    config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20, layout="google")
+    described = ("sentence", ["bad", "good"], 20, config.to_dict(), vocabulary)
+    model_files.write(str(tmp_path / "run"), model_files.ModelFolder(*described))
+    weights.write(str(tmp_path / "run" / "model.ckpt"), random_weights(config, 2))
+    call("to-huggingface", str(tmp_path / "run" / "model.ckpt"), output_dir=tmp_path / "there")
+    return tmp_path / "there"
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (
+            {"vocab_size": 106},
+            r"word_embeddings has shape \[105, 8\], but by the config \[106, 8\]",
+        ),
+        ({"hidden_size": 24}, "but by the config"),
+        ({"id2label": {"0": "bad"}}, "id2label does not name the 2 labels"),
+        ({"id2label": ["bad", "good"]}, "id2label does not name the 2 labels"),
+        ({"id2label": {"0": "bad", "1": "bad"}}, "id2label has a label twice"),
+        ({"id2label": {"0": "bad", "1": "go\nod"}}, "a label is one line"),
+        ({"architectures": ["AlbertForMultipleChoice"]}, "MultipleChoice has a head that there is"),
+        ({"problem_type": "regression"}, "problem_type 'regression'"),
+        ({"hidden_act": "silu"}, "hidden_act 'silu' does not exist here: there is gelu_new"),
+    ],
+)
+def test_configs_that_are_not_of_the_weights(classifier, tmp_path, values, message):
+    (classifier / "albert_config.json").unlink()
+    changed(classifier, "config.json", **values)
+    with pytest.raises(UserError, match=message):
+        call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_model_saved_over_ours_is_taken_as_it_is(classifier, tmp_path, caplog):
+    changed(classifier, "config.json", num_attention_heads=4, architectures=None)
+    call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    assert "num_attention_heads is 4 in its config.json and was 2" in caplog.text
+    path = str(tmp_path / "back" / "albert_config.json")
+    assert modeling.AlbertConfig.from_json_file(path).num_attention_heads == 4
+
+
+@pytest.mark.parametrize(
+    "settings, length, lower",
+    [
+        ({"model_max_length": 16.0}, 16, True),
+        ({"model_max_length": 10**30}, 512, True),
+        ({"model_max_length": None, "do_lower_case": None}, 128, True),
+        ({"model_max_length": "x", "do_lower_case": "False"}, 128, True),
+        ({"model_max_length": 2, "do_lower_case": False}, 128, False),
+    ],
+)
+def test_settings_of_foreign_tokenizers(classifier, tmp_path, settings, length, lower):
+    changed(classifier, "tokenizer_config.json", **settings)
+    changed(classifier, "config.json", finetuning_task="mrpc")
+    call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    found = model_files.read(str(tmp_path / "back"))
+    assert (found.max_seq_length, found.do_lower_case) == (length, lower)
+    assert (found.task, found.labels) == ("sentence_pair", ("bad", "good"))
+
+
+def test_a_vocabulary_in_tokenizer_json(classifier, tmp_path):
+    text = (classifier / "vocab.txt").read_text(encoding="utf-8")
+    (classifier / "vocab.txt").unlink()
+    with pytest.raises(UserError, match="has no vocabulary: put its vocab.txt there"):
+        call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    model = {
+        "type": "WordPiece",
+        "vocab": {piece: i for i, piece in enumerate(text.split("\n")[:-1])},
+    }
+    content = json.dumps({"model": model, "normalizer": {"lowercase": False}})
+    (classifier / "tokenizer.json").write_text(content, encoding="utf-8")
+    changed(classifier, "tokenizer_config.json", do_lower_case=None)
+    call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    assert (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8") == text
+    assert model_files.read(str(tmp_path / "back")).do_lower_case is False
+
+
+def test_a_vocabulary_larger_than_the_model(classifier, tmp_path):
+    with open(str(classifier / "vocab.txt"), "a", encoding="utf-8") as stream:
+        stream.write("more\n")
+    with pytest.raises(UserError, match="vocab.txt has 106 pieces, the model 105"):
+        call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+
+
+def test_what_a_run_has_is_not_given_again(classifier, tmp_path, vocabulary):
+    prefix = str(tmp_path / "run" / "model.ckpt")
+    with pytest.raises(UserError, match="classifier.json has it: leave --vocab_file out"):
+        call("to-huggingface", prefix, output_dir=tmp_path / "again", vocab_file=vocabulary)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '"albert"', "3"])
+def test_a_config_that_is_none_is_one_clear_line(content, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "config.json").write_text(content)
+    with pytest.raises(UserError, match="there is not a folder of Hugging Face"):
+        call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
+def test_damaged_safetensors_are_one_clear_line(content, tmp_path):
+    pytest.importorskip("safetensors")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "config.json").write_text('{"model_type": "albert"}')
+    (tmp_path / "there" / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="model.safetensors is not readable"):
+        call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+
+
+def test_data_of_a_checkpoint_cut_short(fixtures, tmp_path):
+    prefix = str(fixtures / "google_groups" / "model.ckpt")
+    for part in (".index", ".data-00000-of-00001"):
+        tf.io.gfile.copy(prefix + part, str(tmp_path / "model.ckpt") + part)
+    data = tmp_path / "model.ckpt.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:1000])
+    for words, values in ((["slim"], {"output_dir": tmp_path / "slim"}), (["inspect"], {})):
+        with pytest.raises(UserError, match="model.ckpt is damaged .*: fetch or make it again"):
+            call(*words, str(tmp_path / "model.ckpt"), **values)

@@ -1,0 +1,332 @@
+"""export_model.py writes what computes the same as the predictor, from ids and from raw text."""
+
+import json
+import os
+import sys
+
+import helpers
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from absl import logging
+from classifiers import ARCHITECTURES, LABELS, LENGTH, PAIRS, PIECES, TEXTS, write_model
+from sentencepiece_model import train_sentencepiece
+
+import export_model
+import modeling
+import tokenization
+from checkpointing import model_files
+from common.errors import UserError
+from serving import export, graph_tokenizer, predictor
+
+pytest.importorskip("tensorflow_text")
+
+ODD = [
+    "",
+    " ",
+    "ALBERT在2019年",
+    "Ｎé à\u00a0Ǆ ﬁ İ ß",
+    "e\u0301a\u0323\u0302",
+    "한국어 かな カナ",
+    "\u2028a\x0bb\x85c\u200bd\ufeffe\ufffdf\x00g\ue000h",
+    "㐀\U00020000\U0002b820\U0002ceb0\uf900",
+    "$1,000.50—“好”…①",
+    "[MASK] [unk]",
+    "a" * 100,
+    "a" * 101,
+    "é" * 100 + " " + "é" * 101,
+    "天" * 120,
+    "👨‍👩‍👧",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def verbosity():
+    """What the script silences is heard again by other tests."""
+    before = tf.logging.get_verbosity(), logging.get_verbosity()
+    yield
+    tf.logging.set_verbosity(before[0])
+    logging.set_verbosity(before[1])
+
+
+def run(**values):
+    helpers.run(export_model, values)
+
+
+def encoded(texts):
+    return [text.encode("utf-8") for text in texts]
+
+
+def served(path):
+    return export.load_saved_model(str(path))[1]
+
+
+def write_pretrained(folder, **fields):
+    """Write a model of random weights with the head for masked pieces; returns its flags."""
+    helpers.write_config(folder, len(PIECES), LENGTH, initializer_range=0.3, **fields)
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        ids = tf.zeros([1, 2], tf.int32)
+        model = modeling.AlbertModel(config, False, ids)
+        modeling.masked_lm_head(model, ids, ids, tf.ones([1, 2]))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(folder / "model.ckpt"))
+    return {
+        "checkpoint": folder / "model.ckpt",
+        "bert_config_file": folder / "config.json",
+        "vocab_file": folder / "vocab.txt",
+        "max_seq_length": LENGTH,
+    }
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """A fine-tuned model of pairs; not to be written to."""
+    return write_model(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def model(out):
+    return predictor.Predictor(str(out))
+
+
+@pytest.fixture(scope="module")
+def version(out):
+    """The exported model of pairs."""
+    run(model_dir=out, output_dir=out.parent / "served", version=3)
+    return out.parent / "served" / "3"
+
+
+@pytest.fixture(scope="module")
+def signatures(version):
+    return served(version)
+
+
+# ---------------------------------------------------------------------------------- raw text
+
+
+@pytest.mark.parametrize("do_lower_case", [True, False])
+def test_pieces_in_the_graph(root, do_lower_case):
+    path = str(root / "albert_config" / "vocab.txt")
+    tokenizer = tokenization.FullTokenizer(path, do_lower_case)
+    # Every character up to the end of the Chinese blocks, and some beyond.
+    codes = [code for code in range(0x323B0) if not 0xD800 <= code < 0xE000]
+    codes += [0xE0001, 0xE0100, 0xF0000, 0x10FFFD, 0x10FFFF]
+    texts = ODD + ["".join(map(chr, codes[i : i + 7])) for i in range(0, len(codes), 7)]
+    with tf.Graph().as_default(), tf.Session() as session:
+        pieces = graph_tokenizer.GraphTokenizer(tokenizer, path).pieces(tf.constant(encoded(texts)))
+        session.run(tf.tables_initializer())
+        found = session.run(pieces)
+    ids, counts = tokenizer.encode_all(texts)
+    np.testing.assert_array_equal(np.diff(found.row_splits), counts)
+    np.testing.assert_array_equal(found.values, ids)
+
+
+def test_bytes_that_are_no_text_are_dropped(signatures):
+    found = signatures["embed_text"]({"text": [b"\xce\xde\xe5\xa4\xa9", "天".encode("utf-8")]})
+    np.testing.assert_allclose(found["mean"][0], found["mean"][1], atol=1e-6)
+
+
+# -------------------------------------------------------------------------------- saved model
+
+
+def test_layout_of_a_version(version):
+    assert sorted(os.listdir(str(version))) == ["assets", "saved_model.pb", "variables"]
+    lines = (version / "assets" / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    assert lines == PIECES + [""]
+    assert (version / "assets" / "labels.txt").read_text(encoding="utf-8").split() == LABELS
+    assert str(version.parent.parent).encode() not in (version / "saved_model.pb").read_bytes()
+
+
+def test_signatures_of_a_classifier(signatures, model):
+    names = {"serving_default", "classify", "classify_text", "embed", "embed_text"}
+    assert set(signatures) == names
+    pairs = PAIRS + [("", "天"), ("", ""), ("天" * 40, "地" * 9), ("天" * 9, "地" * 40)]
+    feeds = dict(zip(("text_a", "text_b"), map(encoded, zip(*pairs))))
+    wanted = model.probabilities(pairs)
+    found = signatures["classify_text"](feeds)
+    np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
+    assert [label.decode("utf-8") for label in found["labels"][1]] == LABELS
+    best = [LABELS[i] for i in wanted.argmax(axis=1)]
+    assert [label.decode("utf-8") for label in found["label"]] == best
+    for name in ("classify", "serving_default"):
+        found = signatures[name](export.id_feeds(model, pairs))
+        np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
+    found = signatures["embed_text"]({"text": encoded(TEXTS)})
+    for pooling in predictor.POOLINGS:
+        np.testing.assert_allclose(found[pooling], model.embed(TEXTS, pooling), atol=1e-5)
+
+
+def test_ids_beyond_the_positions_are_refused_and_texts_cut(signatures):
+    ids = np.ones([1, LENGTH + 1], np.int32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than the {} p".format(LENGTH)):
+        signatures["embed"](dict.fromkeys(export.INPUTS, ids))
+    long, cut = "天" * 50, "天" * (LENGTH - 2)
+    found = signatures["embed_text"]({"text": encoded([long, cut])})["mean"]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+def test_a_batch_of_no_text(signatures):
+    none = np.zeros([0], object)
+    for name, function in signatures.items():
+        if name.endswith("_text"):
+            fields = ("text_a", "text_b") if name == "classify_text" else ("text",)
+            found = [function(dict.fromkeys(fields, none))]
+        else:
+            shapes = ([0, 0], [0, 3], [0, LENGTH])
+            feeds = [dict.fromkeys(export.INPUTS, np.zeros(shape, int)) for shape in shapes]
+            found = [function(inputs) for inputs in feeds]
+        assert all(len(array) == 0 for outputs in found for array in outputs.values())
+
+
+def test_a_request_as_json(signatures, model):
+    """The body that README shows, as the server decodes it."""
+    body = json.loads(
+        '{"signature_name": "classify_text", "instances": [{"text_a": "天地", "text_b": "玄黄宇"}]}'
+    )
+    columns = {
+        name: encoded([row[name] for row in body["instances"]]) for name in ("text_a", "text_b")
+    }
+    found = signatures[body["signature_name"]](columns)
+    wanted = model.predict([("天地", "玄黄宇")])[0]
+    assert found["label"][0].decode("utf-8") == wanted["label"]
+
+
+@pytest.mark.parametrize("name", ["albert_zh", "google"])
+def test_masks_are_filled(tmp_path, name):
+    flags = write_pretrained(tmp_path, **ARCHITECTURES[name])
+    run(output_dir=tmp_path / "served", top_k=3, **flags)
+    signatures = served(tmp_path / "served" / "1")
+    fills, embeds = {"fill_mask", "fill_mask_text"}, {"embed", "embed_text"}
+    assert set(signatures) == fills | embeds | {"serving_default"}
+    texts = ["[MASK]地玄[MASK]", "没有", "天[MASK]", ""]
+    found = signatures["fill_mask_text"]({"text": encoded(texts)})
+    assert found["pieces"].shape == found["probabilities"].shape == (4, 2, 3)
+    assert (found["probabilities"][:, :, 0] > 0).tolist() == [
+        [True, True],
+        [False, False],
+        [True, False],
+        [False, False],
+    ]
+    assert found["pieces"][0, 0, 0].decode("utf-8") == PIECES[found["ids"][0, 0, 0]]
+    assert found["pieces"][1, 0, 0] == b""
+    model = predictor.Predictor.of_pretrained(
+        *[str(flags[key]) for key in ("checkpoint", "bert_config_file", "vocab_file")],
+        max_seq_length=LENGTH,
+    )
+    feeds = export.masked_feeds(model, texts)
+    wanted = export.masked_probabilities(model, feeds)
+    best = np.sort(wanted, axis=1)[:, :-4:-1]  # [masks, 3]
+    places = found["probabilities"][:, :, 0] > 0
+    np.testing.assert_allclose(found["probabilities"][places], best, atol=1e-5)
+    again = signatures["fill_mask"](feeds)
+    np.testing.assert_allclose(again["probabilities"], found["probabilities"], atol=1e-5)
+    none = signatures["fill_mask_text"]({"text": encoded(["天", "地"])})
+    assert none["pieces"].shape == (2, 0, 3)
+    empty = signatures["fill_mask_text"]({"text": np.zeros([0], object)})
+    assert empty["pieces"].shape == (0, 0, 3)
+
+
+def test_a_task_of_one_text(tmp_path):
+    out = write_model(tmp_path, task="sentence")
+    run(model_dir=out, output_dir=tmp_path / "served")
+    found = served(tmp_path / "served" / "1")["classify_text"]({"text": encoded(TEXTS)})
+    wanted = predictor.Predictor(str(out)).probabilities(TEXTS)
+    np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------- single files
+
+
+@pytest.mark.parametrize("quantization", export.QUANTIZATIONS)
+def test_tflite(tmp_path, out, model, quantization, capsys):
+    run(model_dir=out, output_dir=tmp_path, format="tflite", quantization=quantization)
+    assert "probabilities: largest difference" in capsys.readouterr().out
+    path = tmp_path / "model_{}.tflite".format(quantization)
+    assert os.listdir(str(tmp_path)) == [path.name]
+    function = export.load_tflite(str(path))
+    for pairs in (PAIRS, PAIRS[:1], PAIRS[3:]):  # any batch, any length
+        found = function(export.id_feeds(model, pairs))["probabilities"]
+        atol = export.FORMATS["tflite"].tolerances[quantization]
+        np.testing.assert_allclose(found, model.probabilities(pairs), atol=atol)
+
+
+def test_onnx(tmp_path, out, model):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    run(model_dir=out, output_dir=tmp_path, format="onnx")
+    function = export.load_onnx(str(tmp_path / "model.onnx"))
+    for pairs in (PAIRS, PAIRS[:1]):
+        found = function(export.id_feeds(model, pairs))["probabilities"]
+        np.testing.assert_allclose(found, model.probabilities(pairs), atol=1e-4)
+
+
+# ----------------------------------------------------------------------------------- mistakes
+
+
+def test_an_existing_version_is_refused(version, out):
+    before = os.stat(str(version / "saved_model.pb")).st_mtime_ns
+    with pytest.raises(UserError, match="3 exists: give another --version"):
+        run(model_dir=out, output_dir=version.parent, version=3)
+    assert os.stat(str(version / "saved_model.pb")).st_mtime_ns == before
+
+
+@pytest.mark.parametrize("export_format", ["saved_model", "tflite"])
+def test_nothing_is_left_of_an_export_that_differs(tmp_path, out, export_format, monkeypatch):
+    strict = export.FORMATS[export_format]._replace(tolerances={"float32": -1.0})
+    monkeypatch.setitem(export.FORMATS, export_format, strict)
+    with pytest.raises(UserError, match="differs from the model's by .*nothing was written"):
+        run(model_dir=out, output_dir=tmp_path, format=export_format)
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_what_a_killed_export_left_is_replaced(tmp_path, out):
+    (tmp_path / "1.tmp" / "variables").mkdir(parents=True)
+    run(model_dir=out, output_dir=tmp_path, raw_text=False)
+    assert os.listdir(str(tmp_path)) == ["1"]
+    assert set(served(tmp_path / "1")) == {"classify", "embed", "serving_default"}
+
+
+@pytest.mark.parametrize(
+    "package, flags, message",
+    [
+        ("tensorflow_text", {}, "pip install tensorflow-text=="),
+        ("tf2onnx", {"format": "onnx"}, "pip install -r requirements-export.txt"),
+        ("onnxruntime", {"format": "onnx"}, "pip install -r requirements-export.txt"),
+    ],
+)
+def test_missing_packages(tmp_path, out, package, flags, message, monkeypatch):
+    if package == "onnxruntime":
+        pytest.importorskip("tf2onnx")
+    monkeypatch.setitem(sys.modules, package, None)  # its import fails
+    with pytest.raises(UserError, match=message):
+        run(model_dir=out, output_dir=tmp_path, **flags)
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_raw_text_needs_wordpiece(tmp_path):
+    path = train_sentencepiece(tmp_path / "spm.model", ["[CLS]", "[SEP]", "[MASK]"])
+    size = len(tokenization.FullTokenizer(None, spm_model_file=str(path)).vocab)
+    helpers.write_config(tmp_path, size, LENGTH)
+    config = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))
+    out = tmp_path / "out"
+    made = model_files.ModelFolder(
+        "sentence", LABELS, LENGTH, config.to_dict(), spm_model_file=str(path)
+    )
+    model_files.write(str(out), made)
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = modeling.AlbertModel(config, False, tf.zeros([1, 2], tf.int32))
+        modeling.classification_head(model, len(LABELS))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(out / "model.ckpt"))
+    with pytest.raises(UserError, match="give --raw_text=False"):
+        run(model_dir=out, output_dir=tmp_path / "served")
+    run(model_dir=out, output_dir=tmp_path / "served", raw_text=False)
+    assert "classify" in served(tmp_path / "served" / "1")
+
+
+def test_quantization_is_for_tflite(tmp_path, out):
+    with pytest.raises(UserError, match="--quantization is for --format=tflite"):
+        run(model_dir=out, output_dir=tmp_path, quantization="int8")

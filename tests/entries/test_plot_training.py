@@ -1,0 +1,111 @@
+"""plot_training.py: curves of runs, read from their folders and drawn."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import plot_training
+from common import cli
+from common.errors import UserError
+
+
+def write_events(folder, steps, loss=lambda step: 10.0 / step, suffix=""):
+    with tf.Graph().as_default():
+        writer = tf.summary.FileWriter(str(folder), filename_suffix=suffix)
+        for step in steps:
+            values = {"loss": loss(step), "learning_rate": 0.001 * step, "grad_norm": float("inf")}
+            summary = [tf.Summary.Value(tag=tag, simple_value=x) for tag, x in values.items()]
+            writer.add_summary(tf.Summary(value=summary), step)
+        writer.close()
+    return max(folder.glob("events.out.tfevents.*" + suffix))
+
+
+def write_history(folder, **values):
+    lines = [json.dumps(dict(values, global_step=step)) for step in (10, 20)]
+    folder.joinpath("eval_history.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run that has shown 20 points and was evaluated twice."""
+    folder = tmp_path / "run"
+    write_events(folder, range(1, 21))
+    write_history(folder, loss=2.5, masked_lm_accuracy=0.25)
+    return folder
+
+
+def run(*words, **flags):
+    argv = ["plot_training.py"] + ["--{}={}".format(*item) for item in flags.items()]
+    plot_training.main(cli.parse(plot_training.define_flags, argv), [str(word) for word in words])
+
+
+def test_reads_training_and_evaluations(folder):
+    found = plot_training.read_run(str(folder))
+    assert [step for step, _ in found.training["loss"]] == list(range(1, 21))
+    np.testing.assert_allclose(found.training["loss"][3], (4, 2.5))
+    assert found.held_out["masked_lm_accuracy"] == [(10, 0.25), (20, 0.25)]
+
+
+def test_a_run_that_went_on_after_a_kill_is_one_curve(tmp_path):
+    first = write_events(tmp_path, range(1, 9), suffix=".1")
+    second = write_events(tmp_path, range(5, 12), loss=float, suffix=".2")
+    first.rename(tmp_path / "events.out.tfevents.1000.a")
+    second.rename(tmp_path / "events.out.tfevents.2000.a")
+    points = plot_training.read_scalars(str(tmp_path))["loss"]
+    assert [step for step, _ in points] == list(range(1, 12))
+    assert points[3] == (4, 2.5) and points[4] == (5, 5.0)
+
+
+def test_half_an_event_is_the_end(folder):
+    [path] = folder.glob("events*")
+    path.write_bytes(path.read_bytes()[:-3])
+    assert len(plot_training.read_scalars(str(folder))["loss"]) == 19
+
+
+def test_running_average():
+    points = [(1, 4.0), (2, 2.0), (3, 0.0)]
+    assert plot_training.smoothed(points, 1) == points
+    averages = [value for _, value in plot_training.smoothed(points, 2)]
+    np.testing.assert_allclose(averages, [4, (2 + 4 / 2) / 1.5, (2 / 2 + 4 / 4) / 1.75])
+    assert plot_training.smoothed(points) == points  # 2% of three points are none to average
+
+
+def test_draws_curves_and_published_values(folder):
+    figure = plot_training.draw([plot_training.read_run(str(folder))])
+    axes = {axis.get_title(loc="left"): axis for axis in figure.axes}
+    assert list(axes) == [panel.title for panel in plot_training.PANELS]
+    lines = [list(line.get_ydata()) for line in axes["Masked-LM accuracy"].lines]
+    assert [0.25, 0.25] in lines and [0.791, 0.791] in lines and [0.809, 0.809] in lines
+    assert axes["Loss (nats)"].get_ylim()[1] > 10  # the whole curve
+    assert "not recorded" in [text.get_text() for text in axes["Masked-LM loss (nats)"].texts]
+
+
+def test_writes_a_picture_of_several_runs(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    write_events(other, [1, 2])
+    run(folder, str(other) + "/")
+    assert (folder / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert capsys.readouterr().out == "{}\n".format(folder / "curves.png")
+    run(folder, output=tmp_path / "new" / "a.png")
+    assert (tmp_path / "new" / "a.png").exists()
+
+
+def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="OUT_DIR"):
+        run()
+    with pytest.raises(UserError, match="nowhere holds no curves"):
+        run(tmp_path / "nowhere")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match="pip install -r requirements-plot.txt"):
+        run(folder)
+    assert not (folder / "curves.png").exists()
+
+
+def test_help_tells_the_words(root):
+    command = [sys.executable, str(root / "plot_training.py"), "--help"]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
+    assert "usage: plot_training.py OUT_DIR..." in ended.stdout and "--window" in ended.stdout

@@ -1,0 +1,578 @@
+"""run_classifier.py from the command line's flags to files, on a task that is learned at once."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+
+import helpers
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+import predict
+import run_classifier
+from checkpointing import run_folder
+from common import cli
+from common.errors import UserError
+from finetuning import batching, seeds
+from training import loop, preflight
+from training.flags import run_settings
+
+LENGTH = 16
+CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)
+ODD = 5  # examples of dev and of test: no multiple of the batch size 4
+TRAINED = 160
+LEARNING = {"num_train_epochs": 2, "learning_rate": 0.003}
+
+
+def write_workspace(folder):
+    """Write config, vocabulary and a task whose label is told by the second text."""
+    helpers.write_config(
+        folder,
+        len(PIECES),
+        LENGTH,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.1,  # learns at once, whatever the seed
+    )
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    (folder / "data").mkdir()
+    rng = random.Random(1)
+    for split, count in (("train", TRAINED), ("dev", ODD), ("test", ODD)):
+        rows = [
+            "{}\t{}\t{}\n".format(
+                "".join(rng.choice(CHARACTERS[:16]) for _ in range(rng.randint(1, 5))),
+                "否是"[label] * rng.randint(3, 5),
+                label,
+            )
+            for label in (i % 2 for i in range(count))
+        ]
+        (folder / "data" / (split + ".txt")).write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+def flags(folder, **changes):
+    values = {
+        "task_name": "lcqmc_pair",
+        "data_dir": folder / "data",
+        "bert_config_file": folder / "config.json",
+        "vocab_file": folder / "vocab.txt",
+        "output_dir": folder / "out",
+        "max_seq_length": LENGTH,
+        "train_batch_size": 4,
+        "eval_batch_size": 4,
+        "predict_batch_size": 4,
+        "num_train_epochs": 0.1,
+    }
+    return dict(values, **changes)
+
+
+def run(folder, **changes):
+    helpers.run(run_classifier, flags(folder, **changes))
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_table(path):
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return write_workspace(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
+    folder = write_workspace(tmp_path_factory.mktemp("trained"))
+    run(folder, do_train=True, do_eval=True, do_predict=True, **LEARNING)
+    return folder
+
+
+def test_learns_what_can_be_learned(trained):
+    results = read_json(trained / "out" / "eval_results.json")
+    assert results["eval_accuracy"] == 1.0
+    history = loop.read_history(str(trained / "out"))
+    assert history[TRAINED * 2 // 4]["eval_loss"] < 0.1
+    assert results["eval_macro_f1"] == 1.0
+    assert results["eval_examples"] == ODD
+    assert results["eval_confusion"] == [[3, 0], [0, 2]]
+    assert results["eval_per_class"]["1"]["support"] == 2
+    table = (trained / "out" / "eval_results.txt").read_text()
+    assert re.search(r"^eval_accuracy +1$", table, re.MULTILINE)
+    assert re.search(r"^\(1\) 1 +0 +2$", table, re.MULTILINE)
+
+
+def test_the_folder_of_a_run_predicts_the_same_again(trained, tmp_path):
+    questions = trained / "data" / "test.txt"
+    again = tmp_path / "again.tsv"
+    values = {"model_dir": trained / "out", "input_file": questions, "output_file": again}
+    words = ["predict.py"] + helpers.arguments(values)
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), [])
+    header, *rows = read_table(trained / "out" / "predictions.tsv")
+    again_header, *again_rows = read_table(again)
+    assert again_header == header and len(again_rows) == ODD
+    for row, again_row in zip(rows, again_rows):
+        assert again_row[:3] == row[:3]
+        np.testing.assert_allclose(
+            [float(cell) for cell in again_row[3:]], [float(cell) for cell in row[3:]], atol=1e-5
+        )
+
+
+def test_a_run_that_stopped_goes_on_at_the_right_record(workspace, monkeypatch):
+    """Not a bit differs from the run that did not stop: weights, slots, dropout, records."""
+    train = loop.train_and_evaluate
+
+    def in_parts(runner, input_fn, max_steps, *settings):
+        for step in (3, max_steps):
+            train(runner, input_fn, step, *settings)
+
+    run(workspace, output_dir=workspace / "whole", do_train=True, num_train_epochs=0.3)
+    monkeypatch.setattr(loop, "train_and_evaluate", in_parts)
+    run(workspace, output_dir=workspace / "parts", do_train=True, num_train_epochs=0.3)
+    whole, parts = (
+        tf.train.load_checkpoint(str(workspace / folder)) for folder in ("whole", "parts")
+    )
+    assert whole.get_tensor("global_step") == 12
+    for name in whole.get_variable_to_shape_map():
+        assert whole.get_tensor(name).tobytes() == parts.get_tensor(name).tobytes(), name
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dynamic_padding": False}, {"micro_batch_size": 2}], ids=["padded", "divided"]
+)
+def test_padding_and_division_of_batches_do_not_change_what_is_trained(
+    workspace, changes, monkeypatch
+):
+    lengths = []
+    make_forward = run_classifier.make_forward
+
+    def recording(*args):
+        forward = make_forward(*args)
+
+        def record(features, mode, share=None):
+            lengths.append(features["input_ids"].shape.as_list()[1])
+            return forward(features, mode, share)
+
+        return record
+
+    monkeypatch.setattr(run_classifier, "make_forward", recording)
+    values = {"do_train": True, "num_train_epochs": 0.5, "classifier_dropout_prob": 0}
+    run(workspace, output_dir=workspace / "plain", **values)
+    run(workspace, output_dir=workspace / "other", **dict(values, **changes))
+    assert (lengths[0], lengths[-1]) == (None, LENGTH if "dynamic_padding" in changes else None)
+    assert_same_weights(workspace / "other", workspace / "plain", 20)
+
+
+def assert_same_weights(folder, reference, step):
+    found, expected = (tf.train.load_checkpoint(str(path)) for path in (folder, reference))
+    assert found.get_tensor("global_step") == expected.get_tensor("global_step") == step
+    for name in expected.get_variable_to_shape_map():
+        values = found.get_tensor(name), expected.get_tensor(name)
+        np.testing.assert_allclose(*values, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_replicas_learn_from_batches_of_other_lengths(workspace, root):
+    """Each replica pads its part of a batch to its own longest example."""
+    learning = dict(LEARNING, num_train_epochs=1)
+    values = flags(workspace, do_train=True, do_eval=True, strategy="mirrored", **learning)
+    process = helpers.start("run_classifier", root, values, num_cpus=2)
+    log, _ = process.communicate()
+    assert process.returncode == 0, log
+    assert "2 x 2 on each replica" in log
+    assert read_json(workspace / "out" / "eval_results.json")["eval_accuracy"] == 1.0
+
+
+def test_predictions_are_named_and_in_order(trained):
+    header, *rows = read_table(trained / "out" / "predictions.tsv")
+    assert header == ["id", "label", "prediction", "p(0)", "p(1)"]
+    assert [row[0] for row in rows] == [str(i) for i in range(ODD)]
+    assert [row[1] for row in rows] == ["0", "1", "0", "1", "0"]
+    for row in rows:
+        probabilities = [float(cell) for cell in row[3:]]
+        assert sum(probabilities) == pytest.approx(1.0, abs=1e-5)
+        assert row[2] == "01"[int(np.argmax(probabilities))]
+    right = np.mean([row[1] == row[2] for row in rows])
+    results = read_json(trained / "out" / "test_results.json")
+    assert (results["test_accuracy"], results["test_examples"]) == (right, ODD)
+
+
+def scored_checkpoint(folder):
+    return run_folder.best_checkpoint(str(folder / "out"))
+
+
+def expected_outputs(folder, split):
+    """Compute losses and probabilities [examples, labels] in one batch, without an Estimator."""
+    [path] = (folder / "out" / "features").glob(split + "-*.features")
+    config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        input_fn = batching.make_input_fn(str(path), LENGTH, False, dynamic_padding=False)
+        features = tf.data.make_one_shot_iterator(input_fn({"batch_size": ODD})).get_next()
+        model = modeling.AlbertModel(
+            config, False, features["input_ids"], features["input_mask"], features["segment_ids"]
+        )
+        head = modeling.classification_head(model, 2, features["label_ids"])
+        tf.train.Saver(tf.trainable_variables()).restore(session, scored_checkpoint(folder))
+        losses, probabilities, index = session.run(
+            [head.example_loss, tf.nn.softmax(head.logits), features["example_index"]]
+        )
+        return losses, probabilities[np.argsort(index)]
+
+
+def test_evaluation_and_prediction_equal_one_plain_batch(trained):
+    losses, _ = expected_outputs(trained, "dev")
+    results = read_json(trained / "out" / "eval_results.json")
+    assert results["eval_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    _, probabilities = expected_outputs(trained, "test")
+    rows = read_table(trained / "out" / "predictions.tsv")[1:]
+    found = np.array([[float(cell) for cell in row[3:]] for row in rows])
+    np.testing.assert_allclose(found, probabilities, atol=2e-6)
+
+
+def test_evaluates_the_classifier_that_init_checkpoint_names(trained, workspace):
+    run(workspace, do_eval=True, init_checkpoint=scored_checkpoint(trained))
+    expected = read_json(trained / "out" / "eval_results.json")
+    found = read_json(workspace / "out" / "eval_results.json")
+    for name in ("eval_accuracy", "eval_loss", "eval_examples"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_labels_in_another_order_are_not_those_of_the_classifier(trained, workspace, caplog):
+    task = {"task_name": "sentence_pair", "labels": "1,0"}
+    for name in ("train", "dev"):
+        text = (workspace / "data" / (name + ".txt")).read_text(encoding="utf-8")
+        (workspace / "data" / (name + ".tsv")).write_text(text, encoding="utf-8")
+    start = dict(task, init_checkpoint=scored_checkpoint(trained))
+    with pytest.raises(UserError, match="trained for the labels 0,1, in this order, and not for 1"):
+        run(workspace, do_eval=True, **start)
+    assert not (workspace / "out").exists()
+    run(workspace, do_train=True, **start)
+    assert "it is no more than where training begins" in caplog.text
+    with pytest.raises(UserError, match="labels 1,0, in this order, and not for 0,1"):
+        run(workspace, do_train=True, **dict(task, labels="0,1"))
+
+
+def test_evaluates_the_checkpoint_of_output_dir_first(trained, workspace):
+    run(workspace, do_train=True)
+    run(workspace, do_eval=True, init_checkpoint=trained / "out")
+    assert read_json(workspace / "out" / "eval_results.json")["global_step"] == 4
+
+
+def save_pretrained(folder):
+    """Save random weights with the pre-training heads; returns (prefix, dict of the weights)."""
+    config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        ids = tf.zeros([1, LENGTH], tf.int32)
+        model = modeling.AlbertModel(config, False, ids)
+        modeling.masked_lm_head(model, ids, ids, tf.ones([1, LENGTH]))
+        modeling.sentence_order_head(model, ids[:, 0])
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(folder / "pretrained" / "bert_model.ckpt"))
+        return prefix, session.run({v.op.name: v for v in tf.trainable_variables()})
+
+
+def test_fine_tuning_starts_from_the_pretrained_weights(workspace):
+    prefix, weights = save_pretrained(workspace)
+    run(workspace, do_train=True, init_checkpoint=prefix, learning_rate=1e-9)
+    reader = tf.train.load_checkpoint(str(workspace / "out"))
+    name = "bert/encoder/layer_shared/intermediate/dense/kernel"
+    np.testing.assert_allclose(reader.get_tensor(name), weights[name], atol=1e-6)
+    assert reader.get_tensor("output_weights").shape == (2, 16)
+    assert not reader.has_tensor("cls/predictions/output_bias")
+
+
+def test_a_test_file_without_labels_is_predicted(trained, workspace):
+    rows = ["天\t是是是", "玄\t否否否"]
+    (workspace / "data" / "test.txt").write_text("\n".join(rows), encoding="utf-8")
+    run(workspace, do_predict=True, init_checkpoint=trained / "out")
+    rows = read_table(workspace / "out" / "predictions.tsv")[1:]
+    assert [row[:3] for row in rows] == [["0", "", "1"], ["1", "", "0"]]
+    assert read_json(workspace / "out" / "test_results.json") == {"test_examples": 2}
+
+
+def test_features_of_other_settings_are_not_used(trained, workspace):
+    for changes in ({}, {}, {"max_seq_length": 12}, {"do_lower_case": False}):
+        run(workspace, do_predict=True, init_checkpoint=trained / "out", **changes)
+    assert len(list((workspace / "out" / "features").iterdir())) == 3
+
+
+def plan_of(num_examples, hidden_size, **changes):
+    """What the look at the optimizer finds, for a train file of so many examples."""
+    values = {"task_name": "xnli", "data_dir": ".", "bert_config_file": "c", "output_dir": "out"}
+    words = helpers.arguments(dict(values, do_train=True, **changes))
+    args = cli.parse(run_classifier.define_flags, [""] + words)
+    plan = preflight.Plan(
+        args=args,
+        config=modeling.AlbertConfig(
+            100, hidden_size=hidden_size, num_attention_heads=8, layout="google"
+        ),
+        examples={"train": [None] * num_examples},
+        settings=run_settings(args),
+    )
+    run_classifier.look_at_optimizer(plan)
+    return plan
+
+
+def test_steps_warmup_and_evaluations_follow_the_number_of_examples():
+    flags = {"train_batch_size": 64, "num_train_epochs": 3, "warmup_proportion": 0.1}
+    plan = plan_of(238766, 312, **flags)
+    optimizer = plan.optimizer
+    assert (optimizer.num_train_steps, optimizer.num_warmup_steps) == (11192, 1119)
+    assert plan.eval_every_steps == 1866  # two an epoch, the last one of them its end
+    assert plan_of(238766, 312, evals_per_epoch=0, **flags).eval_every_steps == 0
+    assert plan_of(5, 312, **flags).optimizer.num_train_steps == 1
+
+
+def test_what_is_left_out_suits_the_size_of_the_model(caplog):
+    with caplog.at_level("INFO", logger="absl"):
+        plan = plan_of(6400, 1024)
+    assert plan.optimizer.learning_rate == 2e-5 and plan.settings.train_batch_size == 64
+    assert plan.optimizer.num_train_steps == 300
+    assert "Defaults of large, H = 1024 (albert_zh's README, LCQMC)" in caplog.text
+    plan = plan_of(6400, 1008, learning_rate=1e-3, train_batch_size=10)
+    assert plan.optimizer.learning_rate == 1e-3 and plan.optimizer.num_train_steps == 1920
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"do_train": False}, "nothing to do"),
+        ({"task_name": "mrpc"}, "'mrpc' is unknown"),
+        ({"task_name": None}, "task_name"),
+        ({"data_dir": "nowhere"}, "nowhere/train.tsv"),
+        ({"data_dir": None}, "data_dir"),
+        ({"task_name": "xnli"}, "train.txt, row 1: label '0' is not one of .* contradiction"),
+        ({"output_dir": None}, "--output_dir"),
+        ({"bert_config_file": "nowhere.json"}, "nowhere.json"),
+        ({"vocab_file": None}, "--vocab_file"),
+        ({"vocab_file": "nowhere.txt"}, "nowhere.txt"),
+        ({"max_seq_length": 17}, "max_position_embeddings=16"),
+        ({"max_seq_length": 4}, "max_seq_length"),
+        ({"init_checkpoint": "nowhere/bert_model.ckpt"}, "nowhere/bert_model.ckpt"),
+        ({"warmup_proportion": 1.5}, "warmup_proportion"),
+        ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob=1.5"),
+        ({"patience": 2}, "--patience=2 needs"),
+        ({"seeds": "1,2,1"}, "--seeds=1,2,1: give whole numbers, each once"),
+        ({"seeds": "one"}, "--seeds=one: give whole numbers"),
+        ({"labels": "a,b"}, "has its own labels"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"do_train": False, "do_eval": True}, "holds no checkpoint"),
+        ({"do_train": False, "do_predict": True}, "holds no checkpoint"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(workspace, changes, words):
+    with pytest.raises(UserError, match=words) as raised:
+        run(workspace, **dict({"do_train": True}, **changes))
+    assert "\n" not in str(raised.value)
+    assert not (workspace / "out").exists()
+
+
+def test_a_checkpoint_without_a_classifier_is_not_evaluated(workspace):
+    prefix, _ = save_pretrained(workspace)
+    with pytest.raises(UserError, match="bert_model.ckpt holds no classifier"):
+        run(workspace, do_eval=True, init_checkpoint=prefix)
+    assert not (workspace / "out").exists()
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused(workspace):
+    with (workspace / "vocab.txt").open("a", encoding="utf-8") as stream:
+        stream.write("龙\n")
+    with pytest.raises(UserError, match=r"24 pieces but vocab_size is 23"):
+        run(workspace, do_train=True)
+
+
+def test_a_bad_row_ends_the_program_with_one_line_and_status_2(workspace, root):
+    (workspace / "data" / "train.txt").write_text("天\t地\t1\n天\t地\n", encoding="utf-8")
+    command = [sys.executable, str(root / "run_classifier.py"), "--task_name=lcqmc", "--do_train"]
+    for flag, name in (("data_dir", "data"), ("bert_config_file", "config.json")):
+        command.append("--{}={}".format(flag, workspace / name))
+    command += ["--vocab_file={}".format(workspace / "vocab.txt"), "--max_seq_length=16"]
+    command += ["--output_dir={}".format(workspace / "out")]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    last = ended.stderr.strip().split("\n")[-1]
+    assert re.match(r"run_classifier.py: error: .*train.txt, row 2: found 2 columns", last)
+
+
+# ----------------------------------------------------------------- best, early stop, seeds
+
+
+SCORED = {"do_train": True, "do_eval": True, "do_predict": True}
+
+
+def test_the_best_checkpoint_is_scored_and_predicts(trained):
+    """Accuracy is 1 long before the end: the first such evaluation is the best."""
+    history = loop.read_history(str(trained / "out"))
+    assert list(history) == [20, 40, 60, 80]
+    best = max(history, key=lambda step: (history[step]["eval_accuracy"], -step))
+    assert scored_checkpoint(trained).endswith("model.ckpt-{}".format(best)) and best < 80
+    results = read_json(trained / "out" / "results.json")
+    assert results["metrics"]["global_step"] == best
+    assert results["scored"]["checkpoint"] == scored_checkpoint(trained)
+    for name in ("eval_accuracy", "eval_loss", "eval_macro_f1"):
+        assert results["metrics"][name] == pytest.approx(history[best][name], rel=1e-5)
+    tags = {
+        value.tag
+        for path in (trained / "out" / "eval").iterdir()
+        for event in tf.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert tags == {"eval_accuracy", "eval_loss", "eval_macro_f1"}
+
+
+def test_results_tell_what_a_run_was(trained):
+    results = read_json(trained / "out" / "results.json")
+    assert {"config", "data", "vocabulary"} == set(results["inputs"])
+    assert len(results["inputs"]["data"]) == 3 and results["labels"] == ["0", "1"]
+    assert results["examples"]["classes"]["dev"] == {"0": 3, "1": 2}
+    assert results["made_with"]["learning_rate"] == LEARNING["learning_rate"]
+    assert "--num_train_epochs=2" in results["command"]
+
+
+def weights_of(folder):
+    reader = tf.train.load_checkpoint(str(folder))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def test_seeds_give_mean_and_deviation_and_are_made_once(workspace, monkeypatch):
+    values = dict(SCORED, num_train_epochs=0.5, seeds="1,2")
+    run(workspace, **values)
+    results = read_json(workspace / "out" / "results.json")
+    losses = [results["seeds"][seed]["test_loss"] for seed in "12"]
+    assert losses[0] != losses[1]
+    assert results["metrics"]["test_loss"] == {
+        "mean": pytest.approx(np.mean(losses)),
+        "deviation": pytest.approx(np.std(losses, ddof=1)),
+    }
+    assert sorted(path.name for path in (workspace / "out").iterdir()) == [
+        "features",
+        "results.json",
+        "seed_1",
+        "seed_2",
+    ]
+    assert len(list((workspace / "out" / "features").iterdir())) == 3
+    run(workspace, output_dir=workspace / "alone", **dict(values, seeds=None, random_seed=2))
+    alone, second = weights_of(workspace / "alone"), weights_of(workspace / "out" / "seed_2")
+    assert all(np.array_equal(alone[name], second[name]) for name in alone)
+    (workspace / "out" / "results.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_and_evaluate", None)
+        run(workspace, **values)  # all is done
+        with pytest.raises(UserError, match="seed_1 was made with other .*learning_rate 0.0001, "):
+            run(workspace, **dict(values, learning_rate=0.5))
+    assert read_json(workspace / "out" / "results.json")["metrics"] == results["metrics"]
+    run(workspace, **dict(values, seeds="1,2,3"))
+    assert set(read_json(workspace / "out" / "results.json")["seeds"]) == {"1", "2", "3"}
+
+
+def test_several_seeds_go_on_where_a_kill_ended_them(workspace, monkeypatch):
+    values = dict(SCORED, num_train_epochs=0.5, seeds="1,2", patience=3)
+    run(workspace, output_dir=workspace / "whole", **values)
+
+    def killed(run, *args, predict=run_classifier.score):
+        if args[0].model_dir.endswith("seed_2"):
+            raise KeyboardInterrupt
+        return predict(run, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_classifier, "score", killed)
+        run(workspace, output_dir=workspace / "parts", **values)
+    assert not (workspace / "parts" / "results.json").exists()
+    run(workspace, output_dir=workspace / "parts", **values)
+    whole, parts = (read_json(workspace / name / "results.json") for name in ("whole", "parts"))
+    assert parts["metrics"] == whole["metrics"] and parts["seeds"] == whole["seeds"]
+
+
+def test_a_single_run_is_told_of_other_settings(workspace, caplog):
+    run(workspace, do_train=True)
+    with caplog.at_level("WARNING", logger="absl"):
+        run(workspace, do_train=True)
+        assert "other settings" not in caplog.text
+        run(workspace, do_train=True, weight_decay=0.5)
+    assert "other settings: weight_decay 0.01, now 0.5; the run goes on" in caplog.text
+
+
+def test_scores_are_not_taken_for_those_of_other_files(workspace):
+    values = dict(SCORED, num_train_epochs=0.2, seeds="1")
+    run(workspace, **values)
+    test_file = workspace / "data" / "test.txt"
+    test_file.write_text("天\t是是\t1\n", encoding="utf-8")
+    run(workspace, **values)
+    assert read_json(workspace / "out" / "seed_1" / "results.json")["metrics"]["test_examples"] == 1
+
+
+def test_names_of_seeds_and_folders():
+    assert seeds.runs_of("out", 7, []) == [("out", 7)]
+    assert seeds.runs_of("out", 7, ["2", "10"]) == [("out/seed_2", 2), ("out/seed_10", 10)]
+
+
+# ------------------------------------------------------------------------ a user's own files
+
+
+def write_own(folder, split, rows):
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "data" / (split + ".jsonl")).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "data" / (split + ".txt")).unlink()
+
+
+@pytest.mark.parametrize("labels, expected", [(None, ["是", "黄"]), ("黄,是", ["黄", "是"])])
+def test_labels_of_own_files_are_given_or_found(workspace, labels, expected):
+    rows = [{"text_a": "天地" * (i % 3 + 1), "label": "是黄"[i % 2]} for i in range(12)]
+    for split in ("train", "dev"):
+        write_own(workspace, split, rows)
+    write_own(workspace, "test", [{"text_a": "天"}])
+    values = {"task_name": "sentence", "num_train_epochs": 1}
+    run(workspace, labels=labels, **dict(values, **SCORED))
+    header = read_table(workspace / "out" / "predictions.tsv")[0]
+    assert header[3:] == ["p({})".format(label) for label in expected]
+    run(workspace, do_predict=True, **values)  # the folder tells the labels
+    assert read_table(workspace / "out" / "predictions.tsv")[0] == header
+    with pytest.raises(UserError, match="nothing tells the labels of task sentence"):
+        run(workspace, do_predict=True, output_dir=workspace / "other", **values)
+
+
+def test_bad_rows_may_be_skipped_and_a_sample_taken(workspace):
+    with (workspace / "data" / "train.txt").open("a", encoding="utf-8") as stream:
+        stream.write("天\t地\n")
+    run(workspace, do_train=True, skip_bad_rows=True, max_train_examples=30)
+    results = read_json(workspace / "out" / "results.json")
+    assert sum(results["examples"]["classes"]["train"].values()) == 30
+
+
+def test_clue_gets_its_file(workspace, trained):
+    for split in ("train", "dev", "test"):
+        path = workspace / "data" / (split + ".txt")
+        (path.parent / (split + ".tsv")).write_text(path.read_text())
+    run(workspace, task_name="afqmc", do_predict=True, init_checkpoint=scored_checkpoint(trained))
+    lines = (workspace / "out" / "afqmc_predict.json").read_text().splitlines()
+    predicted = [row[2] for row in read_table(workspace / "out" / "predictions.tsv")[1:]]
+    assert [json.loads(line) for line in lines] == [
+        {"id": i, "label": label} for i, label in enumerate(predicted)
+    ]
+
+
+# ------------------------------------------------------------------------------- checks
+
+
+def test_check_only_tells_all_and_writes_nothing(workspace, capsys):
+    values = dict(SCORED, check_only=True)
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, **values)
+    lines = capsys.readouterr().out.splitlines()
+    checks = [name for name, _ in run_classifier.CHECKS]
+    assert ended.value.code == 0 and [x.split()[1] for x in lines if x[:2] == "ok"] == checks
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, **dict(values, vocab_file="nowhere.txt", data_dir="nowhere"))
+    found = capsys.readouterr().out
+    assert ended.value.code == 2
+    assert re.search("^FAIL  data .*nowhere/train.tsv", found, re.MULTILINE)
+    assert re.search("^FAIL  vocabulary .*nowhere.txt", found, re.MULTILINE)
+    assert not (workspace / "out").exists()

@@ -1,0 +1,387 @@
+"""run_pretraining.py from the command line's flags to files, on tiny random records."""
+
+import json
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import helpers
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+import run_pretraining
+from checkpointing import run_folder
+from common.errors import UserError
+from tfrecords import manifest
+from tfrecords import reader as records
+from tfrecords.wire import pretraining_schema
+from training import loop
+
+SEQUENCE, PREDICTIONS = 16, 4
+
+
+def write_workspace(folder):
+    """Write a model config and twelve records to train on, five to evaluate with."""
+    helpers.write_config(folder, 60, SEQUENCE)
+    write_records(str(folder / "train.tfrecord"), count=12)
+    write_records(str(folder / "dev.tfrecord"), count=5, seed=1)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return write_workspace(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace whose folder `out` holds a run of four steps; not to be written to."""
+    folder = write_workspace(tmp_path_factory.mktemp("trained"))
+    run(folder, eval_every_steps=2)
+    return folder
+
+
+@pytest.fixture
+def continued(trained, tmp_path):
+    """A copy of `trained`, to go on with."""
+    return pathlib.Path(shutil.copytree(str(trained), str(tmp_path / "copy")))
+
+
+def write_records(path, count, sequence=SEQUENCE, predictions=PREDICTIONS, seed=0):
+    random = np.random.RandomState(seed)
+    with records.RecordWriter(path) as writer:
+        for _ in range(count):
+            values = {
+                "input_ids": random.randint(5, 60, sequence),
+                "input_mask": np.ones(sequence, int),
+                "segment_ids": np.arange(sequence) // 8 % 2,
+                "masked_lm_positions": np.arange(1, predictions + 1),
+                "masked_lm_ids": np.arange(5, 5 + predictions),
+                "masked_lm_weights": np.ones(predictions),
+                "next_sentence_labels": [random.randint(2)],
+            }
+            schema = pretraining_schema(sequence, predictions)
+            writer.write(records.serialize(schema, values))
+
+
+def flags_of(workspace, **changes):
+    values = {
+        "input_file": workspace / "train.tf*",
+        "eval_input_file": workspace / "dev.tfrecord",
+        "bert_config_file": workspace / "config.json",
+        "output_dir": workspace / "out",
+        "max_seq_length": SEQUENCE,
+        "max_predictions_per_seq": PREDICTIONS,
+        "train_batch_size": 4,
+        "eval_batch_size": 4,
+        "num_train_steps": 4,
+        "num_warmup_steps": 1,
+        "do_train": True,
+        "do_eval": True,
+    }
+    values.update(changes)
+    return values
+
+
+def run(workspace, **changes):
+    helpers.run(run_pretraining, flags_of(workspace, **changes))
+
+
+def results(workspace, folder="out"):
+    return json.loads((workspace / folder / "eval_results.json").read_text())
+
+
+def test_evaluates_on_the_way_and_at_the_end(trained):
+    out = trained / "out"
+    found = results(trained)
+    assert found["global_step"] == 4
+    assert found["loss"] == pytest.approx(found["masked_lm_loss"] + found["sentence_order_loss"])
+    assert 0 <= found["masked_lm_accuracy"] <= 1 and 0 <= found["sentence_order_accuracy"] <= 1
+    history = loop.read_history(str(out))
+    assert sorted(history) == [2, 4] and history[4] == found
+    best = json.loads((out / "best" / "best.json").read_text())
+    assert best["loss"] == min(results["loss"] for results in history.values())
+
+
+def test_tells_what_the_run_was(trained):
+    found = json.loads((trained / "out" / "results.json").read_text())
+    config = modeling.AlbertConfig.from_json_file(str(trained / "config.json"))
+    assert found["parameters"] == sum(modeling.count_parameters(config).values())
+    assert found["metrics"] == results(trained)
+    assert "--eval_every_steps=2" in found["command"] and "--seed" not in found["command"]
+    assert [len(found["inputs"][name]) for name in ("config", "records")] == [1, 2]
+
+
+def test_goes_on(continued, caplog):
+    with caplog.at_level("INFO", logger="tensorflow"):
+        run(continued, num_train_steps=6, init_checkpoint=continued / "out" / "best")
+    assert results(continued)["global_step"] == 6
+    assert re.search(r"RESUME at step 4 .*--init_checkpoint=\S*best\S* is ignored", caplog.text)
+    assert re.search(r"Restoring .*-4: \d+ variables loaded, 0 missing, 0 unused", caplog.text)
+
+
+def test_evaluation_equals_a_plain_average_over_all_examples(trained):
+    """Five examples in batches of four: none is lost, none counts twice."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        input_fn = records.make_input_fn(
+            [str(trained / "dev.tfrecord")],
+            pretraining_schema(SEQUENCE, PREDICTIONS),
+            training=False,
+        )
+        features = tf.data.make_one_shot_iterator(input_fn({"batch_size": 5})).get_next()
+        config = modeling.AlbertConfig.from_json_file(str(trained / "config.json"))
+        outputs = run_pretraining.make_forward(config)(features, tf.estimator.ModeKeys.EVAL)
+        latest = tf.train.latest_checkpoint(str(trained / "out"))
+        tf.train.Saver(tf.trainable_variables()).restore(session, latest)
+        expected = session.run(outputs.scalars)
+    for name, value in expected.items():
+        assert results(trained)[name] == pytest.approx(value, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["lamb", "adamw"])
+def test_learns_what_can_be_learned(workspace, optimizer):
+    """Only 4 of 60 pieces are ever masked: the loss must fall from log(60) to about log(4)."""
+    run(workspace, num_train_steps=80, learning_rate=0.05, optimizer=optimizer)
+    assert results(workspace)["masked_lm_loss"] < np.log(4) + 0.2
+
+
+def assert_equal_weights(one, two):
+    one, two = tf.train.load_checkpoint(str(one)), tf.train.load_checkpoint(str(two))
+    assert one.get_variable_to_shape_map() == two.get_variable_to_shape_map()
+    for name in one.get_variable_to_shape_map():
+        np.testing.assert_array_equal(one.get_tensor(name), two.get_tensor(name), name)
+
+
+def test_same_seed_same_weights_whether_evaluated_on_the_way_or_not(trained, workspace):
+    run(workspace, do_eval=False)
+    assert_equal_weights(workspace / "out", trained / "out")
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root):
+    """The four steps of `trained`, interrupted in the first."""
+    flags = helpers.arguments(flags_of(workspace))
+    process = subprocess.Popen(
+        [sys.executable, str(root / "run_pretraining.py")] + flags,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    with process:
+        log = []
+        while not any("Saved" in line for line in log):  # the checkpoint of step 0
+            log.append(process.stderr.readline())
+            assert log[-1], "".join(log)
+        process.send_signal(signal.SIGTERM)
+        log += process.stderr.readlines()
+    assert process.returncode == 143, "".join(log)
+    assert "Traceback" not in "".join(log)
+    assert re.search(r"model.ckpt-\d is saved, the same command goes on", "".join(log))
+    assert run_folder.latest_step(str(workspace / "out")) < 4
+    run(workspace)
+    assert_equal_weights(workspace / "out", trained / "out")
+
+
+def test_warm_start_takes_weights_and_starts_at_step_0(trained, workspace, caplog):
+    first = tf.train.latest_checkpoint(str(trained / "out" / "best"))
+    with caplog.at_level("INFO", logger="tensorflow"):
+        run(
+            workspace,
+            init_checkpoint=trained / "out" / "best",
+            learning_rate=1e-9,
+            num_train_steps=1,
+            do_eval=False,
+        )
+    assert "WARM START at step 0 from " + first in caplog.text
+    assert "variables loaded, 0 missing, 0 unused" in caplog.text
+    second = tf.train.latest_checkpoint(str(workspace / "out"))
+    assert second.endswith("-1")
+    name = "bert/encoder/layer_shared/intermediate/dense/kernel"
+    np.testing.assert_allclose(
+        tf.train.load_variable(second, name), tf.train.load_variable(first, name), atol=1e-6
+    )
+
+
+def test_warm_start_with_more_pieces_and_fewer_positions(tmp_path, trained, caplog):
+    first = tf.train.latest_checkpoint(str(trained / "out" / "best"))
+    helpers.write_config(tmp_path, 63, 12)
+    write_records(str(tmp_path / "train.tfrecord"), count=12, sequence=12)
+    start = {
+        "init_checkpoint": first,
+        "eval_input_file": None,
+        "max_seq_length": 12,
+        "learning_rate": 1e-12,
+        "num_train_steps": 1,
+        "do_eval": False,
+    }
+    with pytest.raises(UserError, match="word_embeddings.* or --allow_vocab_resize=True"):
+        run(tmp_path, **start)
+    assert not (tmp_path / "out").exists()
+    run(tmp_path, allow_vocab_resize=True, **start)
+    assert "variables loaded, 0 missing, 0 unused" in caplog.text
+    second = tf.train.latest_checkpoint(str(tmp_path / "out"))
+    for name in ("word_embeddings", "position_embeddings"):
+        before, after = (
+            tf.train.load_variable(prefix, "bert/embeddings/" + name) for prefix in (first, second)
+        )
+        number = min(len(before), len(after))
+        np.testing.assert_allclose(after[:number], before[:number], atol=1e-6)
+    words = tf.train.load_variable(second, "bert/embeddings/word_embeddings")
+    assert len(words) == 63 and words[60:].any(axis=1).all()
+    bias = tf.train.load_variable(second, "cls/predictions/output_bias")
+    np.testing.assert_allclose(bias[60:], np.zeros(3), atol=1e-6)
+
+
+def test_slots_follow_the_layout(trained):
+    names = tf.train.load_checkpoint(str(trained / "out")).get_variable_to_shape_map()
+    assert "bert/pooler/dense/kernel/lamb_m" in names
+    assert not any("adam_m" in name for name in names)
+
+
+def test_evaluation_alone_and_on_training_files_is_told(continued, caplog):
+    (continued / "out" / "eval_results.json").unlink()
+    with caplog.at_level("INFO", logger="tensorflow"):
+        run(continued, eval_input_file=None, do_train=False)
+    assert results(continued)["global_step"] == 4
+    assert re.search(r"NO TRAINING: .*model.ckpt-4 as it is", caplog.text)
+    assert "EVALUATION ON THE TRAINING FILES" in caplog.text
+
+
+def test_shorter_records_are_padded_with_a_warning(workspace, caplog):
+    write_records(str(workspace / "short.tfrecord"), 4, sequence=12, predictions=3)
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        run(workspace, input_file=workspace / "short.tfrecord", do_eval=False)
+    assert "length 12, padded to 16" in caplog.text and "length 3, padded to 4" in caplog.text
+
+
+def test_a_record_damaged_in_the_middle_is_one_clear_line(workspace):
+    path = workspace / "train.tfrecord"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="damaged"):
+        run(workspace, do_eval=False)
+
+
+def test_diverging_training_is_stopped(workspace):
+    message = "diverged at step .*grad_norm.*learning_rate.*last good checkpoint, .*model.ckpt-"
+    with pytest.raises(UserError, match=message):
+        run(
+            workspace,
+            learning_rate=1e38,
+            num_train_steps=20,
+            save_checkpoints_steps=1,
+            do_eval=False,
+        )
+    for index in (workspace / "out").glob("*.index"):
+        reader = tf.train.load_checkpoint(str(index)[: -len(".index")])
+        for name in reader.get_variable_to_shape_map():
+            assert np.all(np.isfinite(reader.get_tensor(name))), name
+
+
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        ({"do_train": False, "do_eval": False}, "nothing to do"),
+        ({"do_train": False}, "holds no checkpoint"),
+        ({"do_eval": False, "eval_every_steps": 2}, "eval_every_steps=2 needs"),
+        ({"input_file": None}, "--input_file"),
+        ({"input_file": "nowhere/*.tfrecord"}, "nowhere"),
+        ({"eval_input_file": "nowhere.tfrecord"}, "nowhere.tfrecord"),
+        ({"output_dir": None}, "--output_dir"),
+        ({"bert_config_file": None}, "--bert_config_file"),
+        ({"bert_config_file": "nowhere.json"}, "nowhere.json"),
+        ({"max_seq_length": 17}, "max_position_embeddings=16"),
+        ({"max_seq_length": 12}, "input_ids has length 16 but the flags allow 12"),
+        ({"max_predictions_per_seq": 3}, "has length 4 but the flags allow 3"),
+        ({"init_checkpoint": "nowhere/bert_model.ckpt"}, "nowhere/bert_model.ckpt"),
+        ({"use_tpu": True}, "--tpu_name"),
+        ({"use_tpu": True, "tpu_name": "grpc://10.0.0.1:8470"}, "local path"),
+        ({"num_warmup_steps": 5}, "num_warmup_steps"),
+        ({"train_batch_size": 0}, "train_batch_size"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"max_seq_len": 3}, "max_seq_len"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(workspace, changes, words):
+    with pytest.raises(UserError, match=words) as raised:
+        run(workspace, **changes)
+    assert "\n" not in str(raised.value)
+    assert not (workspace / "out").exists()
+
+
+def test_check_only_looks_at_everything_and_writes_nothing(workspace, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, check_only=True)
+    assert ended.value.code == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    passed = [line.split()[1] for line in lines if line.startswith("ok ")]
+    assert passed == [name for name, _ in run_pretraining.CHECKS]
+    assert "checks passed" in last and not (workspace / "out").exists()
+
+
+def test_check_only_tells_all_mistakes_at_once(workspace, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(
+            workspace,
+            check_only=True,
+            max_seq_length=12,
+            num_warmup_steps=5,
+            init_checkpoint="nowhere/bert_model.ckpt",
+        )
+    assert ended.value.code == 2
+    lines = capsys.readouterr().out.splitlines()
+    failed = {line.split()[1]: line for line in lines if line.startswith("FAIL ")}
+    assert sorted(failed) == ["optimizer", "output_dir", "records", "start"]
+    assert "num_warmup_steps" in failed["optimizer"] and "allow 12" in failed["records"]
+    assert "nowhere/bert_model.ckpt" in failed["start"]
+
+
+def test_check_only_holds_checkpoint_against_model(continued, capsys):
+    config = json.loads((continued / "config.json").read_text())
+    (continued / "config.json").write_text(json.dumps(dict(config, intermediate_size=48)))
+    for changes, words in (
+        ({}, "another model"),
+        ({"output_dir": continued / "new", "init_checkpoint": continued / "out"}, "has shape"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(continued, check_only=True, **changes)
+        assert ended.value.code == 2
+        [line] = [x for x in capsys.readouterr().out.splitlines() if x.startswith("FAIL ")]
+        assert line.startswith("FAIL  start") and words in line
+
+
+def test_manifest_is_held_against_the_flags(workspace):
+    made = {"flags": {"max_seq_length": SEQUENCE}, "vocab_size": 21128}
+    manifest.write_manifest(str(workspace / "train.tfrecord"), made)
+    with pytest.raises(UserError, match="vocab_size=21128, here it is 60"):
+        run(workspace)
+    assert not (workspace / "out").exists()
+
+
+@pytest.mark.parametrize("field, value", [("hidden_size", 32), ("num_hidden_layers", 3)])
+def test_output_dir_of_another_model_is_refused(continued, field, value):
+    config = json.loads((continued / "config.json").read_text())
+    config.update({field: value, "parameter_sharing": "none"})
+    (continued / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="another model"):
+        run(continued, num_train_steps=6)
+
+
+def test_heads_that_no_variable_tells_are_held_against_the_config_of_the_run(continued, trained):
+    config = json.loads((continued / "config.json").read_text())
+    (continued / "config.json").write_text(json.dumps(dict(config, num_attention_heads=4)))
+    starts = {"output_dir": continued / "new", "init_checkpoint": trained / "out" / "best"}
+    for changes in ({"num_train_steps": 6}, starts):
+        with pytest.raises(UserError, match="albert_config.json says num_attention_heads=2, .* 4"):
+            run(continued, **changes)
+    assert not (continued / "new").exists()
+
+
+def test_output_dir_of_another_optimizer_is_refused(continued):
+    with pytest.raises(UserError, match="another optimizer, without .*adam_m"):
+        run(continued, num_train_steps=6, optimizer="adamw")

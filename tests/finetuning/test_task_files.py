@@ -1,0 +1,132 @@
+"""Rows: one dictionary a row from every format, and what is said of rows that are none."""
+
+import pytest
+
+from common.errors import UserError
+from finetuning import task_files
+
+PAIR = task_files.Layout(("text_a", "text_b", "label"), frozenset("01"), True)
+TEST_PAIR = PAIR._replace(needs_label=False)
+OPEN_PAIR = PAIR._replace(labels=frozenset())
+LABEL_FIRST = task_files.Layout(("label", "text_a"), frozenset("01"), True)
+
+
+def read(path, content, layout=PAIR):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    parse, lines = task_files.open_rows(str(path), layout)
+    return [(number, parse(line)) for number, line in lines]
+
+
+def pair(text_a, text_b, label=None):
+    row = {"text_a": text_a, "text_b": text_b}
+    return dict(row, label=label) if label else row
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last_end", [True, False])
+@pytest.mark.parametrize("name", ["a.tsv", "a.txt"])
+@pytest.mark.parametrize(
+    "lines, numbers",
+    [
+        (["天\t地\t1", "", '"人\t\'马\u2028"\t0'], (1, 3)),
+        (["text_a\ttext_b\tlabel", "天\t地\t1", '"人\t\'马\u2028"\t0', " "], (2, 3)),
+        (["Label\tSentence2\tSentence1", "1\t地\t天", '0\t\'马\u2028"\t"人'], (2, 3)),
+        (["query one\tquery two\tlabel", "天\t地\t1", '"人\t\'马\u2028"\t0'], (2, 3)),
+        (["sentence1\treply\tlabel", "天\t地\t1", '"人\t\'马\u2028"\t0'], (2, 3)),
+    ],
+)
+def test_spellings_of_one_table(lines, numbers, name, last_end, end, mark, tmp_path):
+    content = mark + end.join(lines) + end * last_end
+    found = read(tmp_path / name, content)
+    rows_ = [pair("天", "地", "1"), pair('"人', "'马\u2028\"", "0")]
+    assert found == list(zip(numbers, rows_))
+
+
+def test_other_columns_stay(tmp_path):
+    [(_, row)] = read(tmp_path / "a.tsv", "id\tquestion1\tquestion2\tlabel\n7\t天\t地\t1")
+    assert row == dict(pair("天", "地", "1"), id="7")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_spellings_of_one_file_of_json_lines(name, end, mark, tmp_path):
+    lines = ['{"sentence1": "天\\t", "ID": 3}', "", '{"Premise":"地","label":null}']
+    found = read(tmp_path / name, mark + end.join(lines))
+    assert found == [(1, {"text_a": "天\t", "id": 3}), (3, {"text_a": "地", "label": None})]
+
+
+def test_escaped_characters_are_read(tmp_path):
+    [(_, row)] = read(tmp_path / "a.json", r'{"text": "\u5929\ud83d\ude00"}')
+    assert row == {"text_a": "天\U0001f600"}
+
+
+def test_a_first_row_of_header_words_with_a_label_is_an_example(tmp_path):
+    assert read(tmp_path / "a.tsv", "text_a\ttext_b\t1") == [(1, pair("text_a", "text_b", "1"))]
+    assert read(tmp_path / "a.tsv", "1\ttext", LABEL_FIRST) == [
+        (1, {"label": "1", "text_a": "text"})
+    ]
+
+
+def test_a_test_file_has_labels_or_not(tmp_path):
+    found = read(tmp_path / "a.tsv", "天\t地\n人\t马\t1\n", TEST_PAIR)
+    assert found == [(1, pair("天", "地")), (2, pair("人", "马", "1"))]
+    assert read(tmp_path / "a.tsv", "text_a\ttext_b\n天\t地", TEST_PAIR) == [(2, pair("天", "地"))]
+
+
+@pytest.mark.parametrize(
+    "content, layout, message",
+    [
+        (
+            "text_a\ttext_b\n天\t地",
+            PAIR,
+            "row 1: the header lacks a column: no label: a column must",
+        ),
+        (
+            "label\tquery\treply\n1\t天\t地",
+            OPEN_PAIR,
+            "row 1: the header lacks a column: no text_a",
+        ),
+        ("\ntext_a\tsentence1\ttext_b\tlabel\n", PAIR, "row 2: the header names text_a twice"),
+        ("text\ttext\tlabel\n天\t地\t1", PAIR, "row 1: the header names text_a twice"),
+        ("label\ttext_a\ttext_b\tgold_label\n", PAIR, "row 1: the header names label twice"),
+        ("你\t好\t1".encode("gb18030"), PAIR, "row 1: not UTF-8 text; convert the file (iconv"),
+        ("你\t好\t1".encode("utf-16"), PAIR, "row 1: not UTF-8 text"),
+    ],
+)
+def test_bad_headers_end_the_reading(content, layout, message, tmp_path):
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "a.tsv", content, layout)
+    assert message in str(error.value) and str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.tsv", "天\t地", "found 2 columns ('天\\t地'), expected 3 (text_a, text_b, label)"),
+        ("a.tsv", "天\t地\t1\t0", "found 4 columns"),
+        ("a.tsv", "a" * 99, "('{}...')".format("a" * 60)),
+        ("a.tsv", "text_a\ttext_b\tlabel\tid\n天\t地\t1", "found 3 columns"),
+        ("a.tsv", "text_a\ttext_b\tlabel\ntext_a\ttext_b\tlabel", "the header once more: delete"),
+        ("a.tsv", "天\t地\t1\n".encode() + "地\t天\t1".encode("gb18030"), "not UTF-8 text"),
+        ("a.json", '{"label": "1"', "not JSON (Expecting ',' delimiter at character 14): '{\"lab"),
+        ("a.json", "天\t地\t1", "not JSON (Expecting value at character 1)"),
+        ("a.json", '["天", "地"]', '["天", "地"] is no JSON object: write an object a line'),
+        ("a.json", '{"label": 1, "gold_label": 2}', "two fields are the same column: 'label, gold"),
+        ("a.json", r'{"text": "天\ud83d"}', r'"\ud83d" is half of a character: remove it'),
+        ("a.json", '{"text": "天"}'.encode("gb18030"), "not UTF-8 text"),
+    ],
+)
+def test_bad_rows_say_what_is_wrong(name, content, message, tmp_path):
+    with pytest.raises(task_files.BadRow) as error:
+        read(tmp_path / name, content)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.json"])
+@pytest.mark.parametrize("content", ["", "\n \r\n", "\ufeff"])
+def test_an_empty_file_has_no_rows(content, name, tmp_path):
+    assert read(tmp_path / name, content) == []

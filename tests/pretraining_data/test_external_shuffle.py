@@ -1,0 +1,126 @@
+"""The external shuffle: nothing lost, in the order of the keys, the same however it is divided."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pretraining_data import external_shuffle, instances
+
+
+def made(rng, count, documents=10**6):
+    """`instances.Records` whose records tell their keys and documents."""
+    keys = rng.uniform(0, 1, count)
+    numbers = rng.randint(0, documents, count)
+    records = [
+        "{:.17f} {} {}".format(key, document, "x" * rng.randint(0, 50)).encode()
+        for key, document in zip(keys, numbers)
+    ]
+    return instances.Records(records, keys, numbers, {})
+
+
+def read(path):
+    return [record.split() for record in tf.io.tf_record_iterator(path)]
+
+
+def write_all(folder, blocks, num_shards):
+    """Spill blocks (lists of Records) and write the shards; return their paths."""
+    (folder / "work").mkdir(parents=True)
+    spill = external_shuffle.Spill(str(folder / "work"), num_shards)
+    for index, batches in enumerate(blocks):
+        spill.write_block(index, iter(batches), lambda i=index: {"index": i})
+        assert spill.read_done(index)["index"] == index
+    runs = spill.runs(range(len(blocks)))
+    cell_bytes = spill.cell_bytes(runs)
+    paths = [str(folder / str(shard)) for shard in range(num_shards)]
+    for shard, path in enumerate(paths):
+        spill.write_shard(shard, path, runs, cell_bytes, False)
+    return paths
+
+
+@pytest.fixture
+def blocks():
+    rng = np.random.RandomState(0)
+    return [[made(rng, 100) for _ in range(3)] for _ in range(5)] + [[]]
+
+
+@pytest.mark.parametrize("num_shards", [1, 3, 7])
+def test_shards_hold_all_records_in_the_order_of_keys(tmp_path, blocks, num_shards):
+    paths = write_all(tmp_path, blocks, num_shards)
+    expected = sorted(record for block in blocks for one in block for record in one.records)
+    found = []
+    for shard, path in enumerate(paths):
+        keys = np.array([float(fields[0]) for fields in read(path)])
+        assert keys.min() >= shard / num_shards
+        assert keys.max() < (shard + 1) / num_shards
+        assert np.all(np.diff(keys) > 0)
+        found += tf.io.tf_record_iterator(path)
+    assert sorted(found) == expected
+
+
+def test_the_sizes_of_runs_and_buckets_do_not_matter(tmp_path, blocks, monkeypatch):
+    def contents(name):
+        paths = write_all(tmp_path / name, blocks, 2)
+        return [open(path, "rb").read() for path in paths]
+
+    whole = contents("whole")
+    monkeypatch.setattr(external_shuffle, "RUN_BYTES", 3000)
+    assert contents("runs") == whole
+    assert len(list((tmp_path / "runs" / "work").glob("*.run"))) == 3 * 5
+    assert len(list((tmp_path / "whole" / "work").glob("*.run"))) == 5
+    monkeypatch.setattr(external_shuffle, "BUCKET_BYTES", 1000)
+    buckets = contents("buckets")
+    # Swaps do not leave a bucket.
+    assert [sorted(one) for one in buckets] == [sorted(one) for one in whole]
+
+
+def test_what_did_not_end_is_not_there(tmp_path):
+    spill = external_shuffle.Spill(str(tmp_path), 1)
+    assert spill.read_done(3) is None
+
+    def stop():
+        yield made(np.random.RandomState(0), 5)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        spill.write_block(3, stop(), dict)
+    assert spill.read_done(3) is None
+
+
+def test_a_block_that_is_made_again_is_not_done_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(external_shuffle, "RUN_BYTES", 1)
+    spill = external_shuffle.Spill(str(tmp_path), 1)
+    rng = np.random.RandomState(0)
+    spill.write_block(3, iter([made(rng, 5)]), lambda: {"of": "old bytes"})
+
+    def stop():
+        yield made(rng, 5)  # replaces the only run
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        spill.write_block(3, stop(), lambda: {"of": "new bytes"})
+    assert spill.read_done(3) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 120), st.integers(3, 30), st.integers(0, 10**6))
+def test_neighbours_are_of_different_documents(count, kinds, seed):
+    rng = np.random.RandomState(seed)
+    documents = rng.randint(0, kinds, count).tolist()
+    if max(map(documents.count, documents)) > count / 3:  # then it may be impossible
+        return
+    order = rng.permutation(count)
+    separated, neighbours = external_shuffle.separate(order, documents, documents[0])
+    assert sorted(separated) == list(range(count))
+    assert neighbours == 0
+    in_order = [documents[0]] + [documents[i] for i in separated]
+    assert all(one != other for one, other in zip(in_order, in_order[1:]))
+
+
+def test_neighbours_that_cannot_be_separated_are_counted():
+    assert external_shuffle.separate(np.arange(4), [5, 5, 5, 5], -1) == ([0, 1, 2, 3], 3)
+    order, neighbours = external_shuffle.separate(np.arange(5), [5, 5, 5, 6, 7], -1)
+    assert neighbours == 0
+    assert [[5, 5, 5, 6, 7][i] for i in order][::2] == [5, 5, 5]
+    assert external_shuffle.separate(np.arange(0), [], 3) == ([], 0)

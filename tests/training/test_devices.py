@@ -1,0 +1,88 @@
+"""training/devices.py: how batches are divided, and the memory that decides it."""
+
+import pytest
+
+from training import devices
+from training.devices import Memory, StepMemory
+
+MEGABYTE = 10**6
+
+
+def micro_batch(batch, free, device="GPU", num_weights=0, bytes_per_example=MEGABYTE):
+    memory = Memory(device, free)
+    return devices.largest_micro_batch(batch, StepMemory(num_weights, bytes_per_example), memory)
+
+
+@pytest.mark.parametrize(
+    "batch, free_megabytes, expected",
+    [
+        (4096, 100, 32),  # 60 MB are usable
+        (4096, 27, 16),
+        (4096, 26, 8),
+        (96, 100, 32),
+        (12, 100, 12),  # all of it, power of two or not
+        (100, 100, 4),
+        (7, 10, 1),
+        (8, 1, 1),  # nothing fits
+    ],
+)
+def test_the_largest_power_of_two_that_divides_and_fits(batch, free_megabytes, expected):
+    assert micro_batch(batch, free_megabytes * MEGABYTE) == expected
+
+
+def test_weights_and_slots_take_their_memory_first(caplog):
+    assert micro_batch(4096, 100 * MEGABYTE, num_weights=2 * MEGABYTE) == 16  # 60 - 2 * 20 MB
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        assert micro_batch(4096, 100 * MEGABYTE, num_weights=3 * MEGABYTE) == 1
+    assert "not even one example fits" in caplog.text
+
+
+def test_a_cpu_is_not_given_more_than_makes_it_faster(caplog):
+    with caplog.at_level("INFO", logger="tensorflow"):
+        found = micro_batch(4096, 10**15, "CPU", bytes_per_example=32 * 2**20)
+    assert found == devices.CPU_ACTIVATION_BYTES // 2**20 // 32
+    assert "no faster" in caplog.text and micro_batch(4096, 10**15, "GPU") == 4096
+
+
+def reader(**found):
+    return lambda path: found.get(path.replace("/", "_"))
+
+
+def test_free_memory_is_the_machines_without_a_limit():
+    read = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:   2000 kB\n"}.get
+    assert devices.free_host_memory(read) == 2000 * 1024
+
+
+@pytest.mark.parametrize("group", ["", "/docker/1"])
+def test_free_memory_is_the_cgroups_where_it_is_less(group):
+    """Limit 1,000,000 of which 300,000 are used, 100,000 of these as cache."""
+    machine = {"/proc/meminfo": "MemAvailable: 2000 kB\n"}
+    folder = "/sys/fs/cgroup" + group
+    second = dict(
+        machine,
+        **{
+            "/proc/self/cgroup": "0::/docker/1\n",
+            folder + "/memory.max": "1000000\n",
+            folder + "/memory.current": "300000\n",
+            folder + "/memory.stat": "anon 9\ninactive_file 100000\n",
+        },
+    )
+    assert devices.free_host_memory(second.get) == 800000
+    folder = "/sys/fs/cgroup/memory" + group
+    first = dict(
+        machine,
+        **{
+            "/proc/self/cgroup": "5:cpu:/\n4:memory:/docker/1\n",
+            folder + "/memory.limit_in_bytes": "1000000\n",
+            folder + "/memory.usage_in_bytes": "300000\n",
+            folder + "/memory.stat": "inactive_file 1\ntotal_inactive_file 100000\n",
+        },
+    )
+    # The group's own line comes first, that of the whole tree below it is what counts.
+    assert devices.free_host_memory(first.get) == 800000
+    unlimited = dict(second, **{"/sys/fs/cgroup" + group + "/memory.max": "max\n"})
+    assert devices.free_host_memory(unlimited.get) == 2000 * 1024
+
+
+def test_free_memory_of_this_machine_is_plausible():
+    assert 10**8 < devices.free_host_memory() < 10**14

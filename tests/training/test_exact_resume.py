@@ -1,0 +1,112 @@
+"""A run that was killed, or stops and goes on, ends with the bits of one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import helpers
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import run_pretraining
+from checkpointing import run_folder
+from tfrecords import index, reader, wire
+
+SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with a model config, and with 300 records in two files."""
+    folder = tmp_path_factory.mktemp("resume")
+    helpers.write_config(
+        folder, 60, SEQUENCE, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1
+    )
+    draws = np.random.RandomState(0)
+    schema = wire.pretraining_schema(SEQUENCE, PREDICTIONS)
+    for name in ("a", "b"):
+        with reader.RecordWriter(str(folder / (name + ".tfrecord"))) as writer:
+            for _ in range(150):
+                values = {feature.name: draws.randint(2, size=feature.length) for feature in schema}
+                values["input_ids"] = draws.randint(60, size=SEQUENCE)
+                values["masked_lm_positions"] = np.arange(1, PREDICTIONS + 1)
+                values["masked_lm_ids"] = draws.randint(60, size=PREDICTIONS)
+                writer.write(reader.serialize(schema, values))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workspace):
+    """The output folder of a run from its first step to its last."""
+    helpers.run(run_pretraining, flags(workspace, "whole"))
+    return workspace / "whole"
+
+
+def flags(workspace, output, **changes):
+    values = {
+        "input_file": workspace / "*.tfrecord",
+        "bert_config_file": workspace / "config.json",
+        "output_dir": workspace / output,
+        "do_train": True,
+        "max_seq_length": SEQUENCE,
+        "max_predictions_per_seq": PREDICTIONS,
+        "train_batch_size": 7,
+        "shuffle_buffer": 64,
+        "num_train_steps": STEPS,
+        "num_warmup_steps": 5,
+    }
+    values.update(changes)
+    return values
+
+
+def assert_same_bits(folder, expected):
+    found, wanted = (
+        tf.train.load_checkpoint(tf.train.latest_checkpoint(str(path)))
+        for path in (folder, expected)
+    )
+    names = wanted.get_variable_to_shape_map()
+    assert found.get_variable_to_shape_map() == names and any("lamb_m" in name for name in names)
+    for name in names:
+        assert found.get_tensor(name).tobytes() == wanted.get_tensor(name).tobytes(), name
+    assert found.get_tensor("global_step") == STEPS
+
+
+def test_training_with_evaluations_goes_on_at_the_right_record(workspace, uninterrupted):
+    """Each evaluation ends the input of training, which then starts anew."""
+    values = flags(workspace, "parts", do_eval=True, eval_every_steps=43)
+    helpers.run(run_pretraining, values)
+    assert_same_bits(workspace / "parts", uninterrupted)
+
+
+def test_another_order_gives_other_weights(workspace, uninterrupted):
+    """What the other tests compare depends on the order of the records."""
+    helpers.run(run_pretraining, flags(workspace, "other", shuffle_buffer=300))
+    with pytest.raises(AssertionError):
+        assert_same_bits(workspace / "other", uninterrupted)
+
+
+def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
+    """SIGKILL at random moments; with a checkpoint every step most are while one is written."""
+    values = flags(workspace, "killed", save_checkpoints_steps=1)
+    argv = [sys.executable, "run_pretraining.py"] + helpers.arguments(values)
+    output = workspace / "killed"
+    moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
+    for _ in range(int(os.environ.get("KILLS", "2"))):
+        before = run_folder.latest_step(str(output))
+        process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
+        try:
+            while run_folder.latest_step(str(output)) == before and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(moments.random() * 0.5)
+            assert process.poll() is None, "the run ended before it was killed"
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert (output / index.CACHE_NAME).exists()
+    assert 0 < run_folder.latest_step(str(output)) < STEPS
+    subprocess.run(argv, cwd=str(root), stderr=subprocess.DEVNULL, check=True)
+    assert_same_bits(output, uninterrupted)

@@ -1,0 +1,98 @@
+"""Streaming metrics against an average computed in numpy over the same batches."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from training import metrics
+
+BATCH, POSITIONS = 4, 5
+FILLED_UP = 2  # examples of the last batch that are not real
+
+
+def evaluate(metric_fn, batches):
+    """Run `metric_fn` over batches of numpy arrays as an evaluation loop does."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        feeds = {
+            name: tf.placeholder(value.dtype, value.shape) for name, value in batches[0].items()
+        }
+        pairs = metric_fn(**feeds)
+        session.run(tf.local_variables_initializer())
+        for batch in batches:
+            session.run(
+                [update for _, update in pairs.values()],
+                {feeds[name]: batch[name] for name in batch},
+            )
+        return session.run({name: value for name, (value, _) in pairs.items()})
+
+
+def real_flags(last):
+    flags = np.ones([BATCH], np.float32)
+    if last:
+        flags[-FILLED_UP:] = 0.0
+    return flags
+
+
+def pretraining_batch(rng, last):
+    positions = [BATCH * POSITIONS]
+    return {
+        "masked_lm_example_loss": rng.uniform(0.0, 9.0, positions).astype(np.float32),
+        "masked_lm_predictions": rng.integers(0, 3, positions, np.int32),
+        "masked_lm_ids": rng.integers(0, 3, positions, np.int32),
+        "masked_lm_weights": rng.integers(0, 2, positions).astype(np.float32),
+        "sentence_order_example_loss": rng.uniform(0.0, 2.0, [BATCH]).astype(np.float32),
+        "sentence_order_predictions": rng.integers(0, 2, [BATCH], np.int32),
+        "next_sentence_labels": rng.integers(0, 2, [BATCH, 1], np.int32),
+        "is_real_example": real_flags(last),
+    }
+
+
+def classification_batch(rng, last):
+    return {
+        "example_loss": rng.uniform(0.0, 2.0, [BATCH]).astype(np.float32),
+        "predictions": rng.integers(0, 3, [BATCH], np.int32),
+        "label_ids": rng.integers(0, 3, [BATCH], np.int32),
+        "is_real_example": real_flags(last),
+    }
+
+
+def two_batches(make_batch):
+    rng = np.random.default_rng(1)
+    return [make_batch(rng, last=False), make_batch(rng, last=True)]
+
+
+def joined(batches, name):
+    return np.concatenate([batch[name].ravel() for batch in batches])
+
+
+def average(values, kept):
+    return np.mean(values[kept])
+
+
+def test_pretraining_metrics_weigh_positions_and_real_examples():
+    batches = two_batches(pretraining_batch)
+    real = joined(batches, "is_real_example") > 0
+    masked = np.repeat(real, POSITIONS) & (joined(batches, "masked_lm_weights") > 0)
+    right_ids = joined(batches, "masked_lm_predictions") == joined(batches, "masked_lm_ids")
+    right_order = joined(batches, "sentence_order_predictions") == joined(
+        batches, "next_sentence_labels"
+    )
+    found = evaluate(metrics.pretraining_metrics, batches)
+    assert found == pytest.approx(
+        {
+            "masked_lm_accuracy": average(right_ids, masked),
+            "masked_lm_loss": average(joined(batches, "masked_lm_example_loss"), masked),
+            "sentence_order_accuracy": average(right_order, real),
+            "sentence_order_loss": average(joined(batches, "sentence_order_example_loss"), real),
+        },
+        rel=1e-5,
+    )
+
+
+def test_what_fills_up_a_batch_changes_nothing():
+    batches = two_batches(pretraining_batch)
+    before = evaluate(metrics.pretraining_metrics, batches)
+    for name, values in batches[-1].items():
+        if name not in ("is_real_example", "masked_lm_weights"):
+            values[-FILLED_UP * (len(values) // BATCH) :] += 1
+    assert evaluate(metrics.pretraining_metrics, batches) == before

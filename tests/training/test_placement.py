@@ -1,0 +1,168 @@
+"""However a batch is divided, run_pretraining.py trains the same weights."""
+
+import json
+import socket
+
+import helpers
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import run_pretraining
+from common.errors import UserError
+from tfrecords import reader as records
+from tfrecords import wire
+
+STEPS, BATCH = 3, 8
+SEQUENCE, PREDICTIONS = 16, 4
+
+
+def flags(workspace, folder, **changes):
+    values = {
+        "input_file": workspace / "train.tfrecord",
+        "bert_config_file": workspace / "config.json",
+        "output_dir": workspace / folder,
+        "max_seq_length": SEQUENCE,
+        "max_predictions_per_seq": PREDICTIONS,
+        "train_batch_size": BATCH,
+        "num_train_steps": STEPS,
+        "num_warmup_steps": 0,
+        "learning_rate": 0.02,
+        "do_train": True,
+    }
+    return dict(values, **changes)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Config without dropout, records of 1 to PREDICTIONS masked pieces, and a run in `whole`."""
+    folder = tmp_path_factory.mktemp("placement")
+    without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    helpers.write_config(folder, 60, SEQUENCE, **without)
+    write_uneven_records(str(folder / "train.tfrecord"))
+    helpers.run(run_pretraining, flags(folder, "whole"))
+    return folder
+
+
+def write_uneven_records(path):
+    random = np.random.RandomState(0)
+    schema = wire.pretraining_schema(SEQUENCE, PREDICTIONS)
+    with records.RecordWriter(path) as writer:
+        for number in range(STEPS * BATCH):
+            values = {
+                "input_ids": random.randint(5, 60, SEQUENCE),
+                "input_mask": np.arange(SEQUENCE) < random.randint(6, SEQUENCE + 1),
+                "segment_ids": np.arange(SEQUENCE) // 4 % 2,
+                "masked_lm_positions": np.arange(1, PREDICTIONS + 1),
+                "masked_lm_ids": random.randint(5, 60, PREDICTIONS),
+                "masked_lm_weights": np.arange(PREDICTIONS) <= number % PREDICTIONS,
+                "next_sentence_labels": [random.randint(2)],
+            }
+            writer.write(records.serialize(schema, values))
+
+
+def weights(folder):
+    reader = tf.train.load_checkpoint(str(folder))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_weights(folder, reference):
+    found, expected = weights(folder), weights(reference)
+    assert set(found) == set(expected) and found["global_step"] == STEPS
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4])
+def test_micro_batches_equal_one_batch(workspace, micro_batch, caplog):
+    folder = "micro_batch_{}".format(micro_batch)
+    with caplog.at_level("INFO", logger="tensorflow"):
+        helpers.run(run_pretraining, flags(workspace, folder, micro_batch_size=micro_batch))
+    assert "micro-batches of {}".format(micro_batch) in caplog.text
+    assert_same_weights(workspace / folder, workspace / "whole")
+
+
+def test_a_compiled_step_on_micro_batches_equals_one_batch(workspace):
+    values = flags(workspace, "xla", micro_batch_size=4, use_xla=True, recompute_activations=True)
+    helpers.run(run_pretraining, values)
+    assert_same_weights(workspace / "xla", workspace / "whole")
+
+
+def test_float16_goes_on_with_its_loss_scale(workspace):
+    """After an evaluation training starts again from its checkpoint."""
+    helpers.run(run_pretraining, flags(workspace, "half", precision="float16"))
+    values = flags(workspace, "parts", precision="float16", do_eval=True, eval_every_steps=2)
+    helpers.run(run_pretraining, values)
+    whole, parts = weights(workspace / "half"), weights(workspace / "parts")
+    assert whole["good_steps"] == STEPS and whole["loss_scale"] == 2.0**15
+    for name, value in whole.items():
+        assert value.dtype != np.float16
+        np.testing.assert_array_equal(parts[name], value, name)
+    with pytest.raises(UserError, match="without good_steps: give .* --precision"):
+        helpers.run(
+            run_pretraining, flags(workspace, "whole", precision="float16", num_train_steps=4)
+        )
+
+
+def test_replicas_with_micro_batches_equal_one_batch(workspace, root):
+    values = flags(workspace, "mirrored", strategy="mirrored", micro_batch_size=2)
+    process = helpers.start("run_pretraining", root, values, num_cpus=2)
+    log, _ = process.communicate()
+    assert process.returncode == 0, log
+    assert "8 examples a step: 2 x 4 on each replica, micro-batches of 2" in log
+    assert_same_weights(workspace / "mirrored", workspace / "whole")
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def test_machines_equal_one_and_the_chief_alone_evaluates(workspace, root):
+    """Two processes train, each on half a batch, and the first evaluates after step 2 and 3."""
+    values = flags(workspace, "machines", strategy="multi_worker", do_eval=True, eval_every_steps=2)
+    cluster = {"worker": ["localhost:{}".format(port) for port in free_ports(2)]}
+    processes = []
+    for index in range(2):
+        task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        process = helpers.start("run_pretraining", root, values, 1, TF_CONFIG=json.dumps(task))
+        processes.append(process)
+    logs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(logs)
+    assert_same_weights(workspace / "machines", workspace / "whole")
+    history = (workspace / "machines" / "eval_history.jsonl").read_text()
+    assert [json.loads(line)["global_step"] for line in history.splitlines()] == [2, 3]
+    assert "Results in" in logs[0] and "Results in" not in logs[1]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"micro_batch_size": 3}, "--micro_batch_size=3 does not divide the 8 examples"),
+        ({"strategy": "multi_worker"}, "TF_CONFIG"),
+        ({"strategy": "mirrored", "use_tpu": True, "tpu_name": "a"}, "contradict"),
+        ({"require_accelerator": True}, "no GPU"),
+    ],
+)
+def test_devices_that_do_not_fit_are_named_before_anything_is_written(workspace, changes, words):
+    with pytest.raises(UserError, match=words):
+        helpers.run(run_pretraining, flags(workspace, "none", **changes))
+    assert not (workspace / "none").exists()
+
+
+def test_every_replica_starts_from_a_checkpoint(workspace, root):
+    values = dict(
+        flags(workspace, "warm", strategy="mirrored", num_train_steps=1, learning_rate=1e-9),
+        init_checkpoint=workspace / "whole",
+    )
+    process = helpers.start("run_pretraining", root, values, num_cpus=2)
+    log, _ = process.communicate()
+    assert process.returncode == 0, log
+    name = "bert/embeddings/word_embeddings"
+    found, start = weights(workspace / "warm"), weights(workspace / "whole")
+    np.testing.assert_allclose(found[name], start[name], atol=1e-7)

@@ -1,0 +1,317 @@
+"""Where the records are: TFRecord files are scanned once and cut into blocks.
+
+The scan holds every record against its checksum, so that a damaged one is told before training
+starts, and makes an index by which any record can be read without those before it. The index is
+kept in the output folder for a run that goes on. No TensorFlow here, except for remote files.
+
+A block is up to BLOCK_RECORDS records that follow one another in a file; a gzipped file cannot be
+read from its middle and is a single block. N is the number of blocks.
+"""
+
+import collections
+import functools
+import gzip
+import json
+import os
+import time
+from typing import List, NamedTuple, Tuple
+
+import numpy as np
+from absl import logging
+
+from common import files
+from common.errors import UserError
+from common.workers import run_tasks
+from tfrecords import wire
+
+BLOCK_RECORDS = 256
+CACHE_NAME = "record_index.json"
+VERSION = 1
+GZIP_MAGIC = b"\x1f\x8b\x08"
+# Fewer bytes are read before other processes have started.
+WORTH_WORKERS = 1 << 28
+LINE_SECONDS = 10
+TOLD_DAMAGES = 10
+
+
+class Damage(NamedTuple):
+    """What cannot be read of a file: one record, or all from that one on."""
+
+    record: int  # its number in the file, from 0
+    begin: int  # its first byte, of a gzipped file as decompressed
+    is_rest: bool
+    reason: str
+
+
+class FileIndex(NamedTuple):
+    """The blocks of one file, of a gzipped one with bytes as decompressed."""
+
+    is_gzipped: bool
+    size: int  # bytes, as stored
+    begin: List[int]  # first byte of each block
+    end: List[int]  # the byte after each block
+    count: List[int]  # records of each block
+    damage: List[Damage]
+
+
+class RecordIndex(NamedTuple):
+    """The blocks of all files, in their order."""
+
+    paths: Tuple[str, ...]
+    is_gzipped: Tuple[bool, ...]
+    sizes: Tuple[int, ...]  # bytes of the files, as stored
+    file: np.ndarray  # int64 [N], the block's file, a number of `paths`
+    begin: np.ndarray  # int64 [N], first byte
+    end: np.ndarray  # int64 [N], the byte after it
+    count: np.ndarray  # int64 [N], records
+
+    @property
+    def num_records(self):
+        return int(self.count.sum())
+
+
+def load_index(paths, folder=None, skip_damaged=False):
+    """Return the `RecordIndex` of files; scans those that the folder has no index of.
+
+    Args:
+        paths: list of str.
+        folder: str, where the index is kept; None for nowhere.
+        skip_damaged: bool; leave out, and log, what cannot be read, instead of stopping.
+
+    Raises:
+        UserError: names the first damaged record, or a file without any.
+    """
+    cache = _read_cache(folder)
+    stamps = {path: [files.size(path), files.modified(path)] for path in paths}
+    new = [path for path in paths if cache["files"].get(path, {}).get("stamp") != stamps[path]]
+    for path, found in _scan_all(new):
+        cache["files"][path] = {"stamp": stamps[path], "index": found}
+    if new:
+        _write_cache(folder, cache)
+    indexes = [FileIndex(*cache["files"][path]["index"]) for path in paths]
+    _check_damage(paths, indexes, skip_damaged)
+    for path, index in zip(paths, indexes):
+        if not index.count:
+            raise UserError("{} holds no record: make it again".format(path))
+    return _join(paths, indexes)
+
+
+def _join(paths, indexes):
+    blocks = ((index.begin, index.end, index.count) for index in indexes)
+    begin, end, count = (np.concatenate(columns).astype(np.int64) for columns in zip(*blocks))
+    return RecordIndex(
+        paths=tuple(paths),
+        is_gzipped=tuple(index.is_gzipped for index in indexes),
+        sizes=tuple(index.size for index in indexes),
+        file=np.repeat(np.arange(len(paths)), [len(index.count) for index in indexes]),
+        begin=begin,
+        end=end,
+        count=count,
+    )
+
+
+def merge_blocks(index, factor):
+    """Return a `RecordIndex` where up to `factor` blocks are one, if nothing is between them.
+
+        bytes of the blocks of a file  0-50 50-90 95-140   factor 2   ->   0-90 95-140
+
+    Args:
+        index: `RecordIndex`.
+        factor: int, 1 or more.
+    """
+    follows = (index.file[1:] == index.file[:-1]) & (index.begin[1:] == index.end[:-1])
+    number = np.arange(len(index.file))
+    first = np.maximum.accumulate(np.where(np.append(False, follows), 0, number))
+    heads = np.flatnonzero((number - first) % factor == 0)
+    tails = np.append(heads[1:], len(number)) - 1
+    return index._replace(
+        file=index.file[heads],
+        begin=index.begin[heads],
+        end=index.end[tails],
+        count=np.add.reduceat(index.count, heads),
+    )
+
+
+def first_record(path):
+    """Return the first sound record of a file, bytes; None where there is none.
+
+    Raises:
+        LostRecords: if the file starts with something else than a record.
+    """
+    with open_records(path) as stream:
+        return next((frame.record for frame in wire.read_frames(stream) if frame.record), None)
+
+
+def open_records(path):
+    """Open a file of records, gzipped or not, in binary mode."""
+    stream = files.open_file(path)
+    return gzip.GzipFile(fileobj=stream) if _is_gzipped(path) else stream
+
+
+def _is_gzipped(path):
+    with files.open_file(path) as stream:
+        return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def scan_file(path):
+    """Read a file from begin to end, and return its `FileIndex`."""
+    index = FileIndex(_is_gzipped(path), files.size(path), [], [], [], [])
+    number = 0  # of records read, damaged ones included
+    is_open = False  # whether the next record may belong to the last block
+    try:
+        with open_records(path) as stream:
+            for number, (begin, end, record) in enumerate(wire.read_frames(stream), 1):
+                if record is None:
+                    is_open = False
+                    damage = Damage(number - 1, begin, index.is_gzipped, "wrong checksum")
+                    index.damage.append(damage)
+                    if damage.is_rest:
+                        break
+                elif is_open and (index.is_gzipped or index.count[-1] < BLOCK_RECORDS):
+                    index.end[-1] = end
+                    index.count[-1] += 1
+                else:
+                    is_open = True
+                    index.begin.append(begin)
+                    index.end.append(end)
+                    index.count.append(1)
+    except wire.LostRecords as lost:
+        index.damage.append(Damage(number, lost.begin, True, lost.reason))
+    return index
+
+
+def _scan_all(paths):
+    """Yield (path, `FileIndex`) of files in any order; all cores share large ones."""
+    sizes = [files.size(path) for path in paths]
+    # A process made by fork cannot use what TensorFlow reads remote files with.
+    has_workers = sum(sizes) > WORTH_WORKERS and all(map(files.is_local, paths))
+    num_workers = min(len(paths), os.cpu_count() or 1) if has_workers else 1
+    if sum(sizes) > WORTH_WORKERS:
+        logging.info("Checking %.1f GB of records", sum(sizes) / 1e9)
+    done, told = 0, time.time()
+    scan = functools.partial(_scan_numbered, paths)
+    for number, index in run_tasks(scan, range(len(paths)), num_workers):
+        yield paths[number], index
+        done += sizes[number]
+        if time.time() - told > LINE_SECONDS:
+            told = time.time()
+            logging.info("%.1f of %.1f GB of records checked", done / 1e9, sum(sizes) / 1e9)
+
+
+def _scan_numbered(paths, number):
+    return number, scan_file(paths[number])
+
+
+def _check_damage(paths, indexes, skip_damaged):
+    """Stop, or log, where something cannot be read."""
+    found = [
+        (path, index, Damage(*damage))
+        for path, index in zip(paths, indexes)
+        for damage in index.damage
+    ]
+    if not found:
+        return
+    lines = [_describe(*damage) for damage in found]
+    records = sum(not damage.is_rest for _, _, damage in found)
+    count = "{} damaged records, {} files without their rest".format(records, len(found) - records)
+    if not skip_damaged:
+        raise UserError(
+            "{} (in all: {}): make the records, or copy the file, again, or leave out what is "
+            "damaged with --skip_damaged=True".format(lines[0], count)
+        )
+    for line in lines[:TOLD_DAMAGES]:
+        logging.warning("%s", line)
+    logging.warning("Left out: %s", count)
+
+
+def _describe(path, index, damage):
+    text = "{}: record {} at byte {} is damaged: {}".format(
+        path, damage.record, damage.begin, damage.reason
+    )
+    if damage.is_rest and index.is_gzipped:
+        text += "; it is gzipped, so that the rest of the file is lost"
+    elif damage.is_rest:
+        text += "; the rest of the file, {} bytes, is lost".format(index.size - damage.begin)
+    return text
+
+
+class Order(NamedTuple):
+    """What the order of training depends on."""
+
+    files: List[List]  # [name, number of records] of each file
+    seed: int
+    shuffle_buffer: int
+    batch_size: int
+
+
+def training_order(index, seed, shuffle_buffer, batch_size):
+    """Return the `Order` of the records of a `RecordIndex`."""
+    counts = np.bincount(index.file, index.count, len(index.paths)).astype(int).tolist()
+    names = map(os.path.basename, index.paths)
+    pairs = [list(pair) for pair in zip(names, counts)]
+    return Order(pairs, seed, shuffle_buffer, batch_size)
+
+
+def remember_order(folder, order, is_resumed):
+    """Keep the `Order` of a run; warn if the run goes on with another than it had.
+
+    Args:
+        folder: str, the output folder; None for nowhere.
+        order: `Order`.
+        is_resumed: bool, whether the folder holds a checkpoint that the run goes on from.
+    """
+    cache = _read_cache(folder)
+    before = cache.get("order")
+    if before == order._asdict():
+        return
+    if before and is_resumed:
+        logging.warning(
+            "%s was trained on records in another order until now (%s): from here on some may come "
+            "again and others later",
+            folder,
+            ", ".join(_differences(before, order._asdict())),
+        )
+    _write_cache(folder, dict(cache, order=order._asdict()))
+
+
+def _differences(old, new):
+    """Return in words what differs between two orders, as dicts."""
+    was, now = (collections.OrderedDict(map(tuple, order["files"])) for order in (old, new))
+    words = ["without " + name for name in was if name not in now]
+    words += ["with " + name for name in now if name not in was]
+    words += [
+        "{} has {} records instead of {}".format(name, now[name], was[name])
+        for name in now
+        if was.get(name, now[name]) != now[name]
+    ]
+    if not words and old["files"] != new["files"]:
+        words.append("files in another order")
+    words += [
+        "{} {} instead of {}".format(name, new[name], old[name])
+        for name in Order._fields[1:]
+        if old.get(name) != new[name]
+    ]
+    return words
+
+
+def _read_cache(folder):
+    """Return the dict that `_write_cache` wrote, or an empty one."""
+    path = folder and os.path.join(folder, CACHE_NAME)
+    if path and files.exists(path):
+        with files.open_file(path) as stream:
+            content = stream.read()
+        try:
+            cache = json.loads(content.decode("utf-8"))
+            if cache["version"] == VERSION:
+                return cache
+        except (ValueError, TypeError, KeyError):
+            logging.warning("%s is damaged: the records are checked again", path)
+    return {"version": VERSION, "files": {}}
+
+
+def _write_cache(folder, cache):
+    if folder:
+        try:
+            files.write_text(os.path.join(folder, CACHE_NAME), json.dumps(cache) + "\n")
+        except UserError as error:  # perhaps another process of this run writes it
+            logging.warning("%s: the next start checks the records again", error)

@@ -1,0 +1,105 @@
+"""What is to be known about records, in a JSON file beside them."""
+
+import json
+import os
+
+from common import files
+from common.errors import UserError
+from common.files import MANIFEST_SUFFIX
+
+
+def write_manifest(path, manifest):
+    """Write what is to be known about records, as JSON, to `<path>.manifest.json`.
+
+    Args:
+        path: str, the (first) records file.
+        manifest: dict that json can write.
+
+    Raises:
+        UserError: where the file cannot be written.
+    """
+    text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
+    files.write_text(path + MANIFEST_SUFFIX, text)
+
+
+def remove_manifest(records_file):
+    """Remove the manifest beside a records file, if any, before the file is made again."""
+    files.remove(records_file + MANIFEST_SUFFIX)
+
+
+def read_manifest(records_file):
+    """Return the manifest beside a records file as a dict, or None where there is none.
+
+    Raises:
+        UserError: names a manifest that is not a JSON object.
+    """
+    path = records_file + MANIFEST_SUFFIX
+    if not files.exists(path):
+        return None
+    try:
+        with files.open_file(path) as stream:
+            manifest = json.loads(stream.read().decode("utf-8"))
+    except ValueError as error:
+        raise UserError(
+            "{} is damaged ({}): remove it, or make the records again".format(path, error)
+        ) from error
+    if not isinstance(manifest, dict):
+        raise UserError("{} is not a manifest: remove it, or make the records again".format(path))
+    return manifest
+
+
+def check_manifests(records_files, max_seq_length, max_predictions_per_seq, vocab_size):
+    """Hold the manifests beside records, where there are any, against what the trainer is set to.
+
+    Args:
+        records_files: list of paths.
+        max_seq_length: int.
+        max_predictions_per_seq: int.
+        vocab_size: int, that of the model.
+
+    Returns:
+        List of str, warnings that name both values.
+
+    Raises:
+        UserError: names both values where the records cannot be used.
+    """
+    wanted = {
+        "max_seq_length": max_seq_length,
+        "max_predictions_per_seq": max_predictions_per_seq,
+        "vocab_size": vocab_size,
+    }
+    warnings = []
+    vocabularies = {}
+    names = set(map(os.path.basename, records_files))
+    for path in records_files:
+        manifest = read_manifest(path)
+        if manifest is None:
+            continue
+        vocabularies.setdefault(manifest.get("vocab_sha256"), path)
+        stored = dict(manifest.get("flags", {}), vocab_size=manifest.get("vocab_size"))
+        for name, value in sorted(wanted.items()):
+            warnings += _compare(path, name, stored.get(name), value)
+        missing = {os.path.basename(name) for name in manifest.get("outputs", [])} - names
+        if missing:
+            warnings.append(
+                "{} is one of {} files that were made together; {} are not read".format(
+                    path, len(manifest["outputs"]), len(missing)
+                )
+            )
+    if len(vocabularies) > 1:
+        raise UserError(
+            "{} were made with different vocabularies: use records of one".format(
+                " and ".join(sorted(vocabularies.values())[:2])
+            )
+        )
+    return warnings
+
+
+def _compare(path, name, stored, wanted):
+    if stored is None or stored == wanted:
+        return []
+    text = "{} was made with {}={}, here it is {}".format(path, name, stored, wanted)
+    if stored > wanted:
+        raise UserError("{}: set it to {}, or make the records again".format(text, stored))
+    # That shorter records are padded is said where their stored lengths are read.
+    return [text] if name == "vocab_size" else []

@@ -1,0 +1,327 @@
+"""TFRecords as TensorFlow reads them: single records, checks, and the input functions.
+
+S is the sequence length, P the number of predictions per sequence, B the batch size.
+"""
+
+import collections
+from typing import NamedTuple, Optional
+
+import tensorflow.compat.v1 as tf
+from absl import flags
+from google.protobuf.message import DecodeError
+
+from common.errors import UserError
+from common.files import WholeFile
+from tfrecords import wire
+from tfrecords.index import first_record, load_index, remember_order, training_order
+from tfrecords.order import in_order, shuffled
+
+
+class InputSettings(NamedTuple):
+    """How records are read; the values of the flags below."""
+
+    shuffle_buffer: int = 32768
+    prefetch_batches: Optional[int] = None
+    skip_damaged: bool = False
+
+
+DEFAULT_SETTINGS = InputSettings()
+
+
+def define_input_flags(flag_values):
+    """Define the flags behind `InputSettings`."""
+    flags.DEFINE_integer(
+        "shuffle_buffer",
+        DEFAULT_SETTINGS.shuffle_buffer,
+        "Records that are shuffled among each other in memory, from 256 at a time of all files.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "prefetch_batches",
+        DEFAULT_SETTINGS.prefetch_batches,
+        "Batches made ahead of the model; TensorFlow finds the number if left out.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_bool(
+        "skip_damaged",
+        DEFAULT_SETTINGS.skip_damaged,
+        "Leave out, and count, damaged records instead of stopping.",
+        flag_values=flag_values,
+    )
+
+
+def input_settings(args):
+    """Return the `InputSettings` that parsed flags ask for."""
+    return InputSettings(*(getattr(args, name) for name in InputSettings._fields))
+
+
+def serialize(schema, values):
+    """Serialize one record; equal values give equal bytes.
+
+    Args:
+        schema: tuple of `Feature`.
+        values: dict from each feature's name to its list or 1-D array of numbers.
+
+    Returns:
+        bytes of a tf.train.Example.
+
+    Raises:
+        ValueError: where a list has another length than its feature.
+    """
+    features = {}
+    for feature in schema:
+        numbers = values[feature.name]
+        if len(numbers) != feature.length:
+            raise ValueError(
+                "{} has {} numbers instead of {}".format(feature.name, len(numbers), feature.length)
+            )
+        if feature.dtype == "float32":
+            stored = tf.train.Feature(float_list=tf.train.FloatList(value=numbers))
+        else:
+            stored = tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
+        features[feature.name] = stored
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+class RecordWriter(WholeFile):
+    """A `WholeFile` of framed records; the readers below see for themselves if gzipped."""
+
+    def write(self, record):
+        """Append one record, bytes."""
+        super().write(wire.frame(record))
+
+
+def check_records(files, schema):
+    """Hold the first record of every file against the schema that the flags ask for.
+
+    Records shorter than asked for are usable, since `make_input_fn` pads them; a warning names
+    both numbers.
+
+    Args:
+        files: list of paths.
+        schema: tuple of `Feature` that is wanted.
+
+    Returns:
+        Tuple of `Feature`, the schema that all of the files are stored with.
+
+    Raises:
+        UserError: names the first file that is empty, not a TFRecord, without a feature of the
+            schema, longer than the schema allows (with both numbers) or unlike the other files.
+    """
+    stored = _stored_schema(files[0], schema)
+    for path in files[1:]:
+        other = _stored_schema(path, schema)
+        if other != stored:
+            mine, theirs = next((a, b) for a, b in zip(stored, other) if a != b)
+            raise UserError(
+                "{} holds {} {} in a record but {} holds {}: use files made with the same "
+                "flags".format(files[0], mine.length, mine.name, path, theirs.length)
+            )
+    _warn_of_padding(files[0], stored, schema)
+    return stored
+
+
+def _stored_schema(path, schema):
+    features = _first_example(path).features.feature
+    return tuple(_stored_feature(path, features, wanted) for wanted in schema)
+
+
+def _stored_feature(path, features, wanted):
+    kind = {"int64": "int64_list", "float32": "float_list"}[wanted.dtype]
+    if wanted.name not in features:
+        raise UserError(
+            "{} has no feature {}: it holds {}".format(
+                path, wanted.name, ", ".join(sorted(features)) or "nothing"
+            )
+        )
+    found = features[wanted.name].WhichOneof("kind")
+    if found != kind:
+        raise UserError("{}: {} is a {} instead of a {}".format(path, wanted.name, found, kind))
+    length = len(getattr(features[wanted.name], kind).value)
+    if not 0 < length <= wanted.length:
+        raise UserError(
+            "{}: {} has length {} but the flags allow {}: raise the flag to {}, or make the "
+            "records again".format(path, wanted.name, length, wanted.length, length)
+        )
+    return wanted._replace(length=length)
+
+
+def _warn_of_padding(path, stored, schema):
+    shorter = collections.OrderedDict()
+    for has, wanted in zip(stored, schema):
+        if has.length < wanted.length:
+            shorter.setdefault((has.length, wanted.length), []).append(has.name)
+    for (has, wanted), names in shorter.items():
+        tf.logging.warning(
+            "%s: %s stored with length %d, padded to %d as the flags say",
+            path,
+            ", ".join(names),
+            has,
+            wanted,
+        )
+
+
+def _first_example(path):
+    try:
+        record = first_record(path)
+        example = None if record is None else tf.train.Example.FromString(record)
+    except (FileNotFoundError, tf.errors.NotFoundError) as error:
+        raise UserError("{} does not exist".format(path)) from error
+    except (wire.LostRecords, DecodeError) as error:
+        raise UserError(
+            "{} is not a TFRecord file of examples, or is damaged: make it again".format(path)
+        ) from error
+    if example is None:
+        raise UserError("{} holds no record: make it again".format(path))
+    return example
+
+
+def make_input_fn(
+    files,
+    schema,
+    training,
+    seed=0,
+    batch_size=None,
+    first_example=lambda: 0,
+    folder=None,
+    settings=DEFAULT_SETTINGS,
+):
+    """Check the files and return the input function that an Estimator asks for.
+
+    Training goes on for ever, in an order that files, seed and shuffle_buffer alone decide: step t
+    takes the records at positions t * B to (t + 1) * B of it, B being the size of the batch over
+    all hosts and replicas. Within one pass every record comes once. Otherwise there is one pass
+    in the order of the files, and the last batch is filled up with examples of zeros, so that
+    shapes are static and no record is lost.
+
+    Args:
+        files: list of paths of TFRecords, gzipped or not.
+        schema: tuple of `Feature`; shorter stored lists are padded with zeros to its lengths.
+        training: bool.
+        seed: int, of the order.
+        batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
+        first_example: function that returns an int, the position to start training at; called
+            whenever the input function is.
+        folder: str, the output folder, where the index of the files is kept; None for nowhere.
+        settings: `InputSettings`.
+
+    Returns:
+        Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
+        None) that returns a tf.data.Dataset of dicts: every feature [b, length], int32 or float32,
+        and `is_real_example`, float32 [b], which is 0 for what fills up the last batch; b
+        is the batch of a replica, and the replicas of a host take the elements in turns.
+
+    Raises:
+        UserError: as `check_records` and `index.load_index`, before anything is built.
+    """
+    stored = check_records(files, schema)
+    index = load_index(files, folder, settings.skip_damaged)
+    if training:
+        _warn_of_large_files(index, settings.shuffle_buffer)
+        order = training_order(index, seed, settings.shuffle_buffer, batch_size)
+        remember_order(folder, order, is_resumed=first_example() > 0)
+
+    def input_fn(params=None, input_context=None):
+        part = part_of_step(params or {}, batch_size, input_context)
+        if training:
+            pool_size = settings.shuffle_buffer
+            records = shuffled(index, seed, pool_size, first_example())
+            batches = records.batch(part.batch_size, drop_remainder=True)
+        else:
+            batches = _filled_up(in_order(index), index.num_records, part)
+        batches = of_host(batches, part).map(
+            lambda batch: _parse(batch, stored, schema, part.batch_size),
+            num_parallel_calls=tf.data.experimental.AUTOTUNE,
+        )
+        return batches.prefetch(settings.prefetch_batches or tf.data.experimental.AUTOTUNE)
+
+    return input_fn
+
+
+def _warn_of_large_files(index, shuffle_buffer):
+    for file, count in zip(index.file, index.count):
+        if index.is_gzipped[file] and count > shuffle_buffer:
+            tf.logging.warning(
+                "%s is gzipped, so that all of its %d records are in memory at a time and not "
+                "--shuffle_buffer=%d of them: make more or uncompressed files",
+                index.paths[file],
+                count,
+                shuffle_buffer,
+            )
+            return
+
+
+class Part(NamedTuple):
+    """What of the batch of a step a host reads."""
+
+    num_hosts: int
+    host: int
+    num_replicas: int  # of each host
+    batch_size: int  # of each replica
+
+
+def part_of_step(params, batch_size, input_context):
+    """Return the `Part` of this call of an input function.
+
+    TPUEstimator gives the batch of a replica and its own context on a TPU, but elsewhere the batch
+    of a step, and the context of the tf.distribute strategy if there is one.
+    """
+    size = params.get("batch_size", batch_size)
+    context = params.get("context")
+    if context:
+        replicas = context.num_of_replicas_per_host
+        return Part(context.num_hosts, context.current_host, replicas, size)
+    if not input_context:
+        return Part(1, 0, 1, size)
+    hosts, replicas = input_context.num_input_pipelines, input_context.num_replicas_in_sync
+    if size % replicas:
+        raise UserError(
+            "a batch of {} cannot be shared by {} devices: use a multiple".format(size, replicas)
+        )
+    return Part(hosts, input_context.input_pipeline_id, replicas // hosts, size // replicas)
+
+
+def _filled_up(records, num_records, part):
+    """Return batches, string [at most b], in a number that all hosts and replicas share."""
+    batches = records.batch(part.batch_size)
+    missing = (-num_records // part.batch_size) % (part.num_hosts * part.num_replicas)
+    nothing = tf.data.Dataset.from_tensors(tf.constant([], tf.string))
+    return batches.concatenate(nothing.repeat(missing))
+
+
+def of_host(batches, part):
+    """Return those of the batches of all replicas that this host's replicas take."""
+    if part.num_hosts == 1:
+        return batches
+    mine = batches.enumerate().filter(
+        lambda number, _: tf.equal(number // part.num_replicas % part.num_hosts, part.host)
+    )
+    return mine.map(lambda _, batch: batch)
+
+
+def _parse(batch, stored, schema, batch_size):
+    """Parse serialized examples [at most B] into features with static shapes."""
+    parsed = tf.io.parse_example(
+        batch,
+        {
+            feature.name: tf.io.FixedLenFeature([feature.length], tf.as_dtype(feature.dtype))
+            for feature in stored
+        },
+    )
+    real = tf.ones_like(batch, dtype=tf.float32)  # [at most B]
+    missing = batch_size - tf.shape(batch)[0]
+    features = {}
+    for has, wanted in zip(stored, schema):
+        values = parsed[has.name]  # [at most B, stored length]
+        if values.dtype == tf.int64:
+            values = tf.cast(values, tf.int32)  # TPUs have no int64
+        values = tf.pad(values, [[0, missing], [0, wanted.length - has.length]])
+        values.set_shape([batch_size, wanted.length])
+        features[has.name] = values  # [B, length]
+    real = tf.pad(real, [[0, missing]])
+    real.set_shape([batch_size])
+    features["is_real_example"] = real  # [B]
+    return features

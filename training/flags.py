@@ -1,0 +1,191 @@
+"""The flags that the run scripts share, and their values as `RunSettings`."""
+
+from typing import NamedTuple, Optional
+
+from absl import flags
+
+from common import files
+from common.errors import UserError
+from training import devices
+
+REMOTE_PREFIXES = ("gs://", "/bigstore/", "/cns/")
+
+
+# The name of the TPU of the machine that this runs on, a TPU VM.
+LOCAL_TPU = "local"
+
+
+class RunSettings(NamedTuple):
+    """Where and how a script runs; the values of the flags below."""
+
+    output_dir: str
+    init_checkpoint: Optional[str]
+    allow_missing: bool
+    allow_vocab_resize: bool
+    train_batch_size: int
+    eval_batch_size: int
+    save_checkpoints_steps: int
+    keep_checkpoint_max: int
+    iterations_per_loop: int
+    random_seed: int
+    strategy: str
+    require_accelerator: bool
+    micro_batch_size: int
+    precision: str
+    recompute_activations: bool
+    use_xla: bool
+    use_tpu: bool
+    tpu_name: Optional[str]
+    tpu_zone: Optional[str]
+    gcp_project: Optional[str]
+    master: Optional[str]
+    num_tpu_cores: int
+    predict_batch_size: Optional[int] = None  # of a script that does not predict
+
+
+def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_batch_size=None):
+    """Define the flags behind `RunSettings`; the batch sizes are the script's defaults.
+
+    Where `train_batch_size` is None, the script has to find one; where `predict_batch_size` is, it
+    does not predict.
+    """
+    options = {"flag_values": flag_values}
+    _define_start_flags(flag_values)
+    flags.DEFINE_integer(
+        "train_batch_size",
+        train_batch_size,
+        "Examples a training step, over all devices." + _by_size(train_batch_size),
+        lower_bound=1,
+        **options,
+    )
+    flags.DEFINE_integer(
+        "eval_batch_size", eval_batch_size, "Examples an evaluation step.", lower_bound=1, **options
+    )
+    if predict_batch_size:
+        flags.DEFINE_integer(
+            "predict_batch_size",
+            predict_batch_size,
+            "Examples a prediction step.",
+            lower_bound=1,
+            **options,
+        )
+    flags.DEFINE_integer(
+        "save_checkpoints_steps",
+        1000,
+        "Steps from one checkpoint to the next.",
+        lower_bound=1,
+        **options,
+    )
+    flags.DEFINE_integer(
+        "keep_checkpoint_max", 5, "Checkpoints kept, the latest ones.", lower_bound=1, **options
+    )
+    flags.DEFINE_integer(
+        "iterations_per_loop",
+        1000,
+        "Steps a TPU takes before it reports.",
+        lower_bound=1,
+        **options,
+    )
+    flags.DEFINE_integer(
+        "random_seed", 12345, "Seed of initial weights, dropout and shuffling.", **options
+    )
+    devices.define_device_flags(options)
+
+
+def _define_start_flags(flag_values):
+    options = {"flag_values": flag_values}
+    flags.DEFINE_string("output_dir", None, "Folder for checkpoints and results.", **options)
+    flags.mark_flag_as_required("output_dir", flag_values)
+    flags.DEFINE_string(
+        "init_checkpoint",
+        None,
+        "Checkpoint to start from: a prefix such as albert_base_zh/bert_model.ckpt, or a folder. "
+        "Used only where output_dir holds no checkpoint of its own.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "allow_missing",
+        False,
+        "Start variables that init_checkpoint lacks at random instead of stopping.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "allow_vocab_resize",
+        False,
+        "Start pieces beyond the vocabulary of init_checkpoint at random instead of stopping.",
+        **options,
+    )
+
+
+OPTIMIZER_FLAGS = ("optimizer", "learning_rate", "weight_decay")
+
+
+def define_optimizer_flags(flag_values, optimizers, optimizer, learning_rate):
+    """Define `OPTIMIZER_FLAGS`.
+
+    Args:
+        flag_values: absl's `FlagValues`.
+        optimizers: names of all optimizers.
+        optimizer: str, the default one.
+        learning_rate: float, its default; None where the script has to find one.
+    """
+    options = {"flag_values": flag_values}
+    flags.DEFINE_enum("optimizer", optimizer, sorted(optimizers), "Optimizer.", **options)
+    flags.DEFINE_float(
+        "learning_rate",
+        learning_rate,
+        "Highest learning rate." + _by_size(learning_rate),
+        lower_bound=0.0,
+        **options,
+    )
+    flags.DEFINE_float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0, **options)
+
+
+BY_SIZE = " Left out: what suits the size of the model, see the table of defaults."
+
+
+def _by_size(default):
+    return BY_SIZE if default is None else ""
+
+
+def optimizer_fields(args):
+    """Return the values of `OPTIMIZER_FLAGS`, by name."""
+    return {name: getattr(args, name) for name in OPTIMIZER_FLAGS}
+
+
+def run_settings(args):
+    """Return the `RunSettings` that parsed flags ask for.
+
+    Raises:
+        UserError: for devices that are not there, a TPU without a name or with local paths.
+    """
+    given = {name: getattr(args, name) for name in RunSettings._fields if name in args}
+    settings = RunSettings(**given)
+    files.refuse_pattern(settings.output_dir)
+    devices.check(settings)
+    if settings.use_tpu and not (settings.tpu_name or settings.master):
+        raise UserError(
+            "--use_tpu=True needs --tpu_name=NAME, grpc://ADDRESS:8470, or local on a TPU VM"
+        )
+    refuse_local_paths(settings, "output_dir", settings.output_dir)
+    refuse_local_paths(settings, "init_checkpoint", settings.init_checkpoint)
+    return settings
+
+
+def refuse_local_paths(settings, flag, paths):
+    """Raise UserError if a TPU is another machine's and a path this machine's.
+
+    Args:
+        settings: `RunSettings`.
+        flag: str, the flag that names the paths.
+        paths: str, separated by commas, or None.
+    """
+    if not settings.use_tpu or settings.tpu_name == LOCAL_TPU:
+        return
+    for path in filter(None, (paths or "").split(",")):
+        if not path.strip().startswith(REMOTE_PREFIXES):
+            raise UserError(
+                "--{}={} is a local path, which a TPU cannot reach: use gs://...".format(
+                    flag, path.strip()
+                )
+            )

@@ -1,0 +1,212 @@
+"""Session hooks of training: progress with an ETA, the guard against divergence, checkpoints."""
+
+import math
+import os
+import time
+
+import tensorflow.compat.v1 as tf
+
+from checkpointing import run_folder
+from common import progress
+from common.errors import UserError
+
+
+class ProgressHook(tf.train.SessionRunHook):
+    """Logs step, scalars, speed and the time that is left.
+
+    Args:
+        scalars: dict of name to scalar tensor, logged in this order.
+        last_step: int, the global step that training ends at.
+        batch_size: int, examples of a step.
+        tokens: float32 [], pieces of a step that are no padding, or None.
+        every_seconds: float, least time between two lines.
+    """
+
+    def __init__(self, scalars, last_step, batch_size, tokens=None, every_seconds=10.0):
+        self._scalars = scalars
+        self._last_step = last_step
+        self._batch_size = batch_size
+        self._tokens = {} if tokens is None else {"tokens": tokens}
+        self._every_seconds = every_seconds
+
+    def begin(self):
+        self._global_step = tf.identity(tf.train.get_or_create_global_step())
+        self._marked_step = None
+
+    def before_run(self, run_context):
+        return tf.train.SessionRunArgs((self._scalars, self._tokens))
+
+    def after_run(self, run_context, run_values):
+        scalars, tokens = run_values.results
+        now = time.time()
+        if self._marked_step is None:  # the first step pays for the set-up: time from its end
+            self._tell(self._mark(run_context, now), scalars, "")
+            return
+        self._seen_tokens += sum(tokens.values())
+        elapsed = now - self._marked_time
+        if elapsed < self._every_seconds:
+            return
+        seen_tokens, marked_step = self._seen_tokens, self._marked_step
+        step = self._mark(run_context, now)
+        if step == marked_step:
+            return
+        rate = (step - marked_step) / elapsed
+        speed = ", {:.1f} examples/s".format(rate * self._batch_size)
+        if tokens:
+            speed += ", {:,.0f} tokens/s".format(seen_tokens / elapsed)
+        left = progress.duration((self._last_step - step) / rate)
+        self._tell(step, scalars, speed + ", ETA " + left)
+
+    def _mark(self, run_context, now):
+        # What is fetched beside the update may be the step before or after it: this is exact.
+        self._marked_step = int(run_context.session.run(self._global_step))
+        self._marked_time = now
+        self._seen_tokens = 0.0
+        return self._marked_step
+
+    def _tell(self, step, scalars, speed):
+        tf.logging.info("step %d of %d: %s%s", step, self._last_step, _listing(scalars), speed)
+
+
+WATCHED = "watched_scalars"
+
+
+def watch(scalars):
+    """Give `DivergenceGuard` scalars of the graph being built: a dict of name to tensor."""
+    for name, scalar in scalars.items():
+        tf.add_to_collection(WATCHED, tf.identity(scalar, name="watched/" + name))
+
+
+class DivergenceGuard(tf.train.SessionRunHook):
+    """Stops training when a watched scalar, or a weight that is to be saved, is no finite number.
+
+    It takes its tensors from the graph since it goes to `Estimator.train` itself: there it comes
+    before the Estimator's own check, which says neither step nor values.
+
+    Args:
+        model_dir: str, where the checkpoints are.
+
+    Raises:
+        UserError: with step, values and the last checkpoint.
+    """
+
+    def __init__(self, model_dir):
+        self._model_dir = model_dir
+        self._last_seen = {}
+
+    def begin(self):
+        self._global_step = tf.identity(tf.train.get_or_create_global_step())
+        self._scalars = {
+            scalar.op.name.split("/")[-1]: scalar for scalar in tf.get_collection(WATCHED)
+        }
+        saved = [v for v in tf.global_variables() if v.dtype.base_dtype.is_floating]
+        self._is_finite = {v.op.name: tf.reduce_all(tf.is_finite(v)) for v in saved}
+
+    def before_run(self, run_context):
+        return tf.train.SessionRunArgs(self._scalars)
+
+    def after_run(self, run_context, run_values):
+        self._last_seen = run_values.results
+        if not all(math.isfinite(value) for value in self._last_seen.values()):
+            step = int(run_context.session.run(self._global_step))
+            # A checkpoint of the weights that gave these numbers would give them again.
+            self._stop(step, _listing(self._last_seen), last_good=step - 2)
+
+    def check_weights(self, session, step):
+        """Raise UserError if a variable of the model or of the optimizer is not finite."""
+        odd = [name for name, is_finite in session.run(self._is_finite).items() if not is_finite]
+        if odd:
+            scalars = _listing(self._last_seen)
+            what = "{} of {} variables are no numbers, {} first".format(
+                len(odd), len(self._is_finite), min(odd)
+            )
+            self._stop(step, ", ".join(filter(None, (scalars, what))), last_good=step - 1)
+
+    def _stop(self, step, what, last_good):
+        raise UserError(
+            "training diverged at step {} ({}): lower --learning_rate or raise --num_warmup_steps; "
+            "nothing is overwritten, and the same --output_dir goes on from the last good "
+            "checkpoint, {}".format(step, what, run_folder.go_back(self._model_dir, last_good))
+        )
+
+
+class CheckpointHook(tf.train.SessionRunHook):
+    """Saves a checkpoint every so many steps, at the end, and where there is none yet.
+
+    Unlike TensorFlow's own hook it does not save again what was restored just now, and it comes
+    behind `DivergenceGuard`.
+
+    Args:
+        model_dir: str, the folder.
+        every_steps: int.
+        check: function of (session, step) that raises where the weights must not be saved.
+    """
+
+    def __init__(self, model_dir, every_steps, check):
+        self._model_dir = model_dir
+        self._every_steps = every_steps
+        self._check = check
+
+    def begin(self):
+        self._global_step = tf.identity(tf.train.get_or_create_global_step())
+
+    def after_create_session(self, session, coord):
+        self._saved_step = int(session.run(self._global_step))
+        if not tf.train.latest_checkpoint(self._model_dir):
+            self._save(session, self._saved_step)
+
+    def after_run(self, run_context, run_values):
+        step = int(run_context.session.run(self._global_step))
+        # A TPU takes many steps in one run.
+        if step // self._every_steps > self._saved_step // self._every_steps:
+            self._save(run_context.session, step)
+
+    def end(self, session):
+        step = int(session.run(self._global_step))
+        if step > self._saved_step:
+            self._save(session, step)
+
+    def _save(self, session, step):
+        self._check(session, step)
+        prefix = os.path.join(self._model_dir, run_folder.BASENAME)
+        [saver] = tf.get_collection(tf.GraphKeys.SAVERS)
+        try:
+            saver.save(session, prefix, global_step=step, write_meta_graph=False)
+        except tf.errors.OpError as error:
+            raise UserError(
+                "cannot save a checkpoint at step {} in {} ({}): make room or mend the folder; the "
+                "last good checkpoint is {}".format(
+                    step,
+                    self._model_dir,
+                    str(error.message).split("\n")[0],
+                    tf.train.latest_checkpoint(self._model_dir),
+                )
+            ) from error
+        # The curves up to here survive a kill, too.
+        tf.summary.FileWriterCache.get(self._model_dir).flush()
+        self._saved_step = step
+        tf.logging.info("Saved %s-%d", prefix, step)
+
+
+class SignalHook(tf.train.SessionRunHook):
+    """Lets a training session end after the step in which a signal came; nothing is cut short.
+
+    It comes before `CheckpointHook`, so that the very first save is whole, too.
+
+    Args:
+        signals: `signals.OrderlyEnd`.
+    """
+
+    def __init__(self, signals):
+        self._signals = signals
+
+    def after_create_session(self, session, coord):
+        self._signals.deferred = True
+
+    def after_run(self, run_context, run_values):
+        if self._signals.received:
+            run_context.request_stop()
+
+
+def _listing(scalars):
+    return ", ".join("{} {:.4g}".format(name, float(value)) for name, value in scalars.items())
