@@ -1,25 +1,23 @@
-"""Where the records are: TFRecord files are scanned once and cut into blocks.
+"""The index of TFRecord files: where each block of records begins and ends.
 
-The scan holds every record against its checksum, so that a damaged one is told before training
-starts, and makes an index by which any record can be read without those before it. The index is
-kept in the output folder for a run that goes on. No TensorFlow here, except for remote files.
+A scan reads every file once. It checks every record against its checksum, so that damage is found
+before training starts. With the index, any block can be read without the records before it. The
+output folder keeps the index for a run that is resumed. TensorFlow is used for remote files alone.
 
-A block is up to BLOCK_RECORDS records that follow one another in a file; a gzipped file cannot be
-read from its middle and is a single block. N is the number of blocks.
+A block is up to BLOCK_RECORDS consecutive records of a file. A gzipped file cannot be read from
+its middle, so that it is a single block. N is the number of blocks.
 """
 
 import collections
-import functools
 import gzip
 import json
 import os
-import time
 from typing import List, NamedTuple, Tuple
 
 import numpy as np
 from absl import logging
 
-from common import files
+from common import files, progress
 from common.errors import UserError
 from common.workers import run_tasks
 from tfrecords import wire
@@ -28,23 +26,22 @@ BLOCK_RECORDS = 256
 CACHE_NAME = "record_index.json"
 VERSION = 1
 GZIP_MAGIC = b"\x1f\x8b\x08"
-# Fewer bytes are read before other processes have started.
-WORTH_WORKERS = 1 << 28
-LINE_SECONDS = 10
-TOLD_DAMAGES = 10
+# This process scans fewer bytes than these before worker processes would have started.
+MIN_BYTES_FOR_WORKERS = 1 << 28
+MAX_DAMAGE_LINES = 10
 
 
 class Damage(NamedTuple):
-    """What cannot be read of a file: one record, or all from that one on."""
+    """A record that cannot be read, and perhaps all after it."""
 
     record: int  # its number in the file, from 0
-    begin: int  # its first byte, of a gzipped file as decompressed
-    is_rest: bool
+    begin: int  # its first byte; in a gzipped file, of the decompressed bytes
+    is_rest: bool  # whether the rest of the file is lost with it
     reason: str
 
 
 class FileIndex(NamedTuple):
-    """The blocks of one file, of a gzipped one with bytes as decompressed."""
+    """The blocks of one file; positions in a gzipped file count decompressed bytes."""
 
     is_gzipped: bool
     size: int  # bytes, as stored
@@ -60,7 +57,7 @@ class RecordIndex(NamedTuple):
     paths: Tuple[str, ...]
     is_gzipped: Tuple[bool, ...]
     sizes: Tuple[int, ...]  # bytes of the files, as stored
-    file: np.ndarray  # int64 [N], the block's file, a number of `paths`
+    file: np.ndarray  # int64 [N], index into `paths` of the block's file
     begin: np.ndarray  # int64 [N], first byte
     end: np.ndarray  # int64 [N], the byte after it
     count: np.ndarray  # int64 [N], records
@@ -71,12 +68,12 @@ class RecordIndex(NamedTuple):
 
 
 def load_index(paths, folder=None, skip_damaged=False):
-    """Return the `RecordIndex` of files; scans those that the folder has no index of.
+    """Return the `RecordIndex` of files; scan those that the kept index lacks.
 
     Args:
         paths: list of str.
-        folder: str, where the index is kept; None for nowhere.
-        skip_damaged: bool; leave out, and log, what cannot be read, instead of stopping.
+        folder: str, the folder that keeps the index, or None.
+        skip_damaged: bool; log and leave out damaged records instead of raising an error.
 
     Raises:
         UserError: names the first damaged record, or a file without any.
@@ -84,8 +81,8 @@ def load_index(paths, folder=None, skip_damaged=False):
     cache = _read_cache(folder)
     stamps = {path: [files.size(path), files.modified(path)] for path in paths}
     new = [path for path in paths if cache["files"].get(path, {}).get("stamp") != stamps[path]]
-    for path, found in _scan_all(new):
-        cache["files"][path] = {"stamp": stamps[path], "index": found}
+    for path, index in _scan_all(new):
+        cache["files"][path] = {"stamp": stamps[path], "index": index}
     if new:
         _write_cache(folder, cache)
     indexes = [FileIndex(*cache["files"][path]["index"]) for path in paths]
@@ -111,7 +108,7 @@ def _join(paths, indexes):
 
 
 def merge_blocks(index, factor):
-    """Return a `RecordIndex` where up to `factor` blocks are one, if nothing is between them.
+    """Return a `RecordIndex` in which up to `factor` adjacent blocks of a file are one block.
 
         bytes of the blocks of a file  0-50 50-90 95-140   factor 2   ->   0-90 95-140
 
@@ -133,10 +130,10 @@ def merge_blocks(index, factor):
 
 
 def first_record(path):
-    """Return the first sound record of a file, bytes; None where there is none.
+    """Return the first undamaged record of a file, bytes; None where there is none.
 
     Raises:
-        LostRecords: if the file starts with something else than a record.
+        LostRecords: where the file does not start with a record.
     """
     with open_records(path) as stream:
         return next((frame.record for frame in wire.read_frames(stream) if frame.record), None)
@@ -154,10 +151,10 @@ def _is_gzipped(path):
 
 
 def scan_file(path):
-    """Read a file from begin to end, and return its `FileIndex`."""
+    """Read a whole file and return its `FileIndex`."""
     index = FileIndex(_is_gzipped(path), files.size(path), [], [], [], [])
-    number = 0  # of records read, damaged ones included
-    is_open = False  # whether the next record may belong to the last block
+    number = 0  # how many records were read, damaged ones included
+    is_open = False  # whether the last block may take the next record
     try:
         with open_records(path) as stream:
             for number, (begin, end, record) in enumerate(wire.read_frames(stream), 1):
@@ -181,50 +178,43 @@ def scan_file(path):
 
 
 def _scan_all(paths):
-    """Yield (path, `FileIndex`) of files in any order; all cores share large ones."""
-    sizes = [files.size(path) for path in paths]
-    # A process made by fork cannot use what TensorFlow reads remote files with.
-    has_workers = sum(sizes) > WORTH_WORKERS and all(map(files.is_local, paths))
+    """Yield (path, `FileIndex`) of files in any order; worker processes share large files."""
+    total = sum(map(files.size, paths))
+    # TensorFlow's clients of remote file systems do not work in a forked process.
+    has_workers = total > MIN_BYTES_FOR_WORKERS and all(map(files.is_local, paths))
     num_workers = min(len(paths), os.cpu_count() or 1) if has_workers else 1
-    if sum(sizes) > WORTH_WORKERS:
-        logging.info("Checking %.1f GB of records", sum(sizes) / 1e9)
-    done, told = 0, time.time()
-    scan = functools.partial(_scan_numbered, paths)
-    for number, index in run_tasks(scan, range(len(paths)), num_workers):
-        yield paths[number], index
-        done += sizes[number]
-        if time.time() - told > LINE_SECONDS:
-            told = time.time()
-            logging.info("%.1f of %.1f GB of records checked", done / 1e9, sum(sizes) / 1e9)
-
-
-def _scan_numbered(paths, number):
-    return number, scan_file(paths[number])
+    if total > MIN_BYTES_FOR_WORKERS:
+        logging.info("Checking %.1f GB of records", total / 1e9)
+    done, show = 0, progress.Lines("MB of records checked")
+    for path, index in run_tasks(lambda path: (path, scan_file(path)), paths, num_workers):
+        yield path, index
+        done += index.size
+        show(done / 1e6, total / 1e6)
 
 
 def _check_damage(paths, indexes, skip_damaged):
-    """Stop, or log, where something cannot be read."""
-    found = [
+    """Raise a `UserError` for damaged records, or log them."""
+    damages = [
         (path, index, Damage(*damage))
         for path, index in zip(paths, indexes)
         for damage in index.damage
     ]
-    if not found:
+    if not damages:
         return
-    lines = [_describe(*damage) for damage in found]
-    records = sum(not damage.is_rest for _, _, damage in found)
-    count = "{} damaged records, {} files without their rest".format(records, len(found) - records)
+    lines = [_damage_line(*damage) for damage in damages]
+    rests = sum(damage.is_rest for _, _, damage in damages)
+    count = "{} damaged records, {} files without their rest".format(len(lines) - rests, rests)
     if not skip_damaged:
         raise UserError(
-            "{} (in all: {}): make the records, or copy the file, again, or leave out what is "
-            "damaged with --skip_damaged=True".format(lines[0], count)
+            "{} (in all: {}): make the records, or copy the file, again, or leave the damage "
+            "out with --skip_damaged=True".format(lines[0], count)
         )
-    for line in lines[:TOLD_DAMAGES]:
+    for line in lines[:MAX_DAMAGE_LINES]:
         logging.warning("%s", line)
     logging.warning("Left out: %s", count)
 
 
-def _describe(path, index, damage):
+def _damage_line(path, index, damage):
     text = "{}: record {} at byte {} is damaged: {}".format(
         path, damage.record, damage.begin, damage.reason
     )
@@ -236,7 +226,7 @@ def _describe(path, index, damage):
 
 
 class Order(NamedTuple):
-    """What the order of training depends on."""
+    """The values that decide the order of training."""
 
     files: List[List]  # [name, number of records] of each file
     seed: int
@@ -253,12 +243,12 @@ def training_order(index, seed, shuffle_buffer, batch_size):
 
 
 def remember_order(folder, order, is_resumed):
-    """Keep the `Order` of a run; warn if the run goes on with another than it had.
+    """Keep the `Order` of a run; warn where a resumed run had another order before.
 
     Args:
-        folder: str, the output folder; None for nowhere.
+        folder: str, the output folder, or None.
         order: `Order`.
-        is_resumed: bool, whether the folder holds a checkpoint that the run goes on from.
+        is_resumed: bool, whether the run resumes from a checkpoint of the folder.
     """
     cache = _read_cache(folder)
     before = cache.get("order")
@@ -266,8 +256,8 @@ def remember_order(folder, order, is_resumed):
         return
     if before and is_resumed:
         logging.warning(
-            "%s was trained on records in another order until now (%s): from here on some may come "
-            "again and others later",
+            "%s was trained on records in another order until now (%s): from here on some records "
+            "may be repeated and others come later",
             folder,
             ", ".join(_differences(before, order._asdict())),
         )
@@ -275,7 +265,7 @@ def remember_order(folder, order, is_resumed):
 
 
 def _differences(old, new):
-    """Return in words what differs between two orders, as dicts."""
+    """Return a list of words, one for each difference of two orders (dicts)."""
     was, now = (collections.OrderedDict(map(tuple, order["files"])) for order in (old, new))
     words = ["without " + name for name in was if name not in now]
     words += ["with " + name for name in now if name not in was]
@@ -313,5 +303,5 @@ def _write_cache(folder, cache):
     if folder:
         try:
             files.write_text(os.path.join(folder, CACHE_NAME), json.dumps(cache) + "\n")
-        except UserError as error:  # perhaps another process of this run writes it
+        except UserError as error:  # perhaps another process of this run is writing it
             logging.warning("%s: the next start checks the records again", error)

@@ -1,4 +1,4 @@
-"""What is to be known about records, in a JSON file beside them."""
+"""The manifest of records: a JSON file beside them that says how they were made."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from common.files import MANIFEST_SUFFIX
 
 
 def write_manifest(path, manifest):
-    """Write what is to be known about records, as JSON, to `<path>.manifest.json`.
+    """Write the manifest of records to `<path>.manifest.json`.
 
     Args:
         path: str, the (first) records file.
@@ -23,7 +23,7 @@ def write_manifest(path, manifest):
 
 
 def remove_manifest(records_file):
-    """Remove the manifest beside a records file, if any, before the file is made again."""
+    """Remove the manifest beside a records file, if there is one."""
     files.remove(records_file + MANIFEST_SUFFIX)
 
 
@@ -49,19 +49,19 @@ def read_manifest(records_file):
 
 
 def check_manifests(records_files, max_seq_length, max_predictions_per_seq, vocab_size):
-    """Hold the manifests beside records, where there are any, against what the trainer is set to.
+    """Compare the manifests of records with the settings of the training run.
 
     Args:
-        records_files: list of paths.
+        records_files: list of paths; files without a manifest are not compared.
         max_seq_length: int.
         max_predictions_per_seq: int.
-        vocab_size: int, that of the model.
+        vocab_size: int, of the model.
 
     Returns:
         List of str, warnings that name both values.
 
     Raises:
-        UserError: names both values where the records cannot be used.
+        UserError: names both values where the run cannot use the records.
     """
     wanted = {
         "max_seq_length": max_seq_length,
@@ -101,5 +101,5 @@ def _compare(path, name, stored, wanted):
     text = "{} was made with {}={}, here it is {}".format(path, name, stored, wanted)
     if stored > wanted:
         raise UserError("{}: set it to {}, or make the records again".format(text, stored))
-    # That shorter records are padded is said where their stored lengths are read.
+    # `reader.check_records` warns of shorter records, which are padded.
     return [text] if name == "vocab_size" else []

@@ -1,11 +1,11 @@
-"""In what order records are read: a pure function of the records, a seed and a position.
+"""The order in which records are read: a pure function of the records, a seed and a position.
 
-An epoch permutes the blocks of all files. Blocks that follow one another in that order, of about
-`pool_size` records together, are a pool, and the records of a pool are permuted once more. So the
-record at any position of the endless order of training is found by reading a single pool.
+An epoch permutes the blocks of all files. Consecutive blocks of that order, of about `pool_size`
+records together, are a pool, and the records of a pool are permuted again. So the record at any
+position of the endless order of training is found by reading a single pool.
 
-All of it is TensorFlow operations, which the process of a remote TPU host can run too. N is the
-number of blocks, M that of the pools of an epoch.
+The code is TensorFlow operations alone, which the process of a remote TPU host can run too. N is
+the number of blocks, M the number of pools of an epoch.
 """
 
 import numpy as np
@@ -13,14 +13,15 @@ import tensorflow.compat.v1 as tf
 
 from tfrecords.index import merge_blocks
 
-# Most blocks of a graph, which holds four numbers for each, again for every host of a TPU pod.
+# A graph holds four numbers for each block, and a copy of them for every host of a TPU pod.
 MAX_BLOCKS = 1 << 17
-# Blocks read at a time when training, since remote files answer late.
+# Training reads so many blocks at a time, since remote files answer late.
 PARALLEL_READS = 16
-# Blocks read as one where the order is that of the files, for the same reason.
+# For the same reason, reading in the order of the files merges so many blocks into one.
 SEQUENTIAL_BLOCKS = 16
 LARGEST_READ = 1 << 22  # bytes
-# TensorFlow 1.15 has none; it also crashes where a session ends while it interleaves in parallel.
+# TensorFlow 1.15 cannot read from an offset. It also crashes where a session ends during a parallel
+# interleave.
 HAS_OFFSETS = hasattr(tf.raw_ops, "TFRecordDatasetV2")
 READ_CALLS = tf.data.experimental.AUTOTUNE if HAS_OFFSETS else None
 
@@ -41,7 +42,8 @@ def shuffled(index, seed, pool_size, first=0):
     Args:
         index: `index.RecordIndex`.
         seed: int.
-        pool_size: int, records of a pool but for the last block; up to three pools are in memory.
+        pool_size: int; a pool ends with the block that reaches so many records. Up to three pools
+            are in memory.
         first: int, position of the first record.
     """
     index = merge_blocks(index, -(-len(index.file) // MAX_BLOCKS))
@@ -80,7 +82,7 @@ def shuffled(index, seed, pool_size, first=0):
 
 
 def permutation(size, seed, number):
-    """Return a permutation, int64 [size]; another one for every number, an int64 []."""
+    """Return a permutation, int64 [size]; every `number`, an int64 [], gives another one."""
     draws = tf.random.stateless_uniform(
         tf.reshape(size, [1]),
         seed=tf.stack([tf.cast(seed, tf.int64), tf.cast(number, tf.int64)]),
@@ -90,7 +92,7 @@ def permutation(size, seed, number):
 
 
 def _block_reader(index):
-    """Return a function of a block's number, int64 [], that gives the dataset of its records."""
+    """Return a function from the number of a block, int64 [], to the dataset of its records."""
     paths = tf.constant(index.paths)
     compression = tf.constant(["GZIP" if is_gzipped else "" for is_gzipped in index.is_gzipped])
     columns = [tf.constant(column) for column in (index.file, index.begin, index.end, index.count)]
@@ -108,10 +110,11 @@ def _block_reader(index):
             )
             records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
             return records.take(count)
-        # A compressed file is a single block: it is not known how many bytes come after it.
-        behind = tf.where(tf.equal(compression[file], ""), sizes[file] - end, np.int64(0))
+        # A compressed file is a single block. How many bytes follow a damaged one is unknown;
+        # `take` leaves them out.
+        footer_bytes = tf.where(tf.equal(compression[file], ""), sizes[file] - end, np.int64(0))
         block = tf.data.FixedLengthRecordDataset(
-            [paths[file]], end - begin, begin, behind, buffer_size, compression[file]
+            [paths[file]], end - begin, begin, footer_bytes, buffer_size, compression[file]
         )
         return block.take(1).map(lambda data: _split(data, count)).unbatch()
 

@@ -1,6 +1,6 @@
-"""TFRecords as TensorFlow reads them: single records, checks, and the input functions.
+"""The input functions that read TFRecords, and the checks of the files before.
 
-S is the sequence length, P the number of predictions per sequence, B the batch size.
+B is the batch size.
 """
 
 import collections
@@ -11,14 +11,13 @@ from absl import flags
 from google.protobuf.message import DecodeError
 
 from common.errors import UserError
-from common.files import WholeFile
 from tfrecords import wire
 from tfrecords.index import first_record, load_index, remember_order, training_order
 from tfrecords.order import in_order, shuffled
 
 
 class InputSettings(NamedTuple):
-    """How records are read; the values of the flags below."""
+    """How to read records; the values of the flags below."""
 
     shuffle_buffer: int = 32768
     prefetch_batches: Optional[int] = None
@@ -57,69 +56,32 @@ def input_settings(args):
     return InputSettings(*(getattr(args, name) for name in InputSettings._fields))
 
 
-def serialize(schema, values):
-    """Serialize one record; equal values give equal bytes.
-
-    Args:
-        schema: tuple of `Feature`.
-        values: dict from each feature's name to its list or 1-D array of numbers.
-
-    Returns:
-        bytes of a tf.train.Example.
-
-    Raises:
-        ValueError: where a list has another length than its feature.
-    """
-    features = {}
-    for feature in schema:
-        numbers = values[feature.name]
-        if len(numbers) != feature.length:
-            raise ValueError(
-                "{} has {} numbers instead of {}".format(feature.name, len(numbers), feature.length)
-            )
-        if feature.dtype == "float32":
-            stored = tf.train.Feature(float_list=tf.train.FloatList(value=numbers))
-        else:
-            stored = tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
-        features[feature.name] = stored
-    example = tf.train.Example(features=tf.train.Features(feature=features))
-    return example.SerializeToString(deterministic=True)
-
-
-class RecordWriter(WholeFile):
-    """A `WholeFile` of framed records; the readers below see for themselves if gzipped."""
-
-    def write(self, record):
-        """Append one record, bytes."""
-        super().write(wire.frame(record))
-
-
 def check_records(files, schema):
-    """Hold the first record of every file against the schema that the flags ask for.
+    """Compare the first record of every file with the schema that the flags ask for.
 
-    Records shorter than asked for are usable, since `make_input_fn` pads them; a warning names
-    both numbers.
+    Records may be shorter than the schema: `make_input_fn` pads them, and a warning names both
+    lengths.
 
     Args:
         files: list of paths.
-        schema: tuple of `Feature` that is wanted.
+        schema: tuple of the wanted `FeatureSpec`.
 
     Returns:
-        Tuple of `Feature`, the schema that all of the files are stored with.
+        Tuple of `FeatureSpec`, the schema of the records in all files.
 
     Raises:
-        UserError: names the first file that is empty, not a TFRecord, without a feature of the
-            schema, longer than the schema allows (with both numbers) or unlike the other files.
+        UserError: names the first file that is empty, that is not a TFRecord file, that lacks a
+            feature, that is longer than the schema (with both lengths), or that differs from the
+            first file.
     """
     stored = _stored_schema(files[0], schema)
     for path in files[1:]:
-        other = _stored_schema(path, schema)
-        if other != stored:
-            mine, theirs = next((a, b) for a, b in zip(stored, other) if a != b)
-            raise UserError(
-                "{} holds {} {} in a record but {} holds {}: use files made with the same "
-                "flags".format(files[0], mine.length, mine.name, path, theirs.length)
-            )
+        for one, other in zip(stored, _stored_schema(path, schema)):
+            if one != other:
+                raise UserError(
+                    "{} holds {} {} in a record but {} holds {}: use files made with the same "
+                    "flags".format(files[0], one.length, one.name, path, other.length)
+                )
     _warn_of_padding(files[0], stored, schema)
     return stored
 
@@ -137,9 +99,9 @@ def _stored_feature(path, features, wanted):
                 path, wanted.name, ", ".join(sorted(features)) or "nothing"
             )
         )
-    found = features[wanted.name].WhichOneof("kind")
-    if found != kind:
-        raise UserError("{}: {} is a {} instead of a {}".format(path, wanted.name, found, kind))
+    stored = features[wanted.name].WhichOneof("kind")
+    if stored != kind:
+        raise UserError("{}: {} is a {} instead of a {}".format(path, wanted.name, stored, kind))
     length = len(getattr(features[wanted.name], kind).value)
     if not 0 < length <= wanted.length:
         raise UserError(
@@ -189,30 +151,29 @@ def make_input_fn(
     folder=None,
     settings=DEFAULT_SETTINGS,
 ):
-    """Check the files and return the input function that an Estimator asks for.
+    """Check the files and return an input function for an Estimator.
 
-    Training goes on for ever, in an order that files, seed and shuffle_buffer alone decide: step t
-    takes the records at positions t * B to (t + 1) * B of it, B being the size of the batch over
-    all hosts and replicas. Within one pass every record comes once. Otherwise there is one pass
-    in the order of the files, and the last batch is filled up with examples of zeros, so that
-    shapes are static and no record is lost.
+    Training reads an endless order that files, seed and shuffle_buffer alone decide. Step t takes
+    its records at positions t * B to (t + 1) * B, where B is the batch size over all hosts and
+    replicas. Every pass holds every record once. Evaluation is one pass in the order of the files;
+    examples of zeros fill up the last batch, so that shapes are static and no record is lost.
 
     Args:
         files: list of paths of TFRecords, gzipped or not.
-        schema: tuple of `Feature`; shorter stored lists are padded with zeros to its lengths.
+        schema: tuple of `FeatureSpec`; shorter stored lists are padded with zeros to its lengths.
         training: bool.
         seed: int, of the order.
         batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
-        first_example: function that returns an int, the position to start training at; called
-            whenever the input function is.
-        folder: str, the output folder, where the index of the files is kept; None for nowhere.
+        first_example: function that returns an int, the position where training starts; every
+            call of the input function calls it.
+        folder: str, the output folder, which keeps the index of the files, or None.
         settings: `InputSettings`.
 
     Returns:
         Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
-        None) that returns a tf.data.Dataset of dicts: every feature [b, length], int32 or float32,
-        and `is_real_example`, float32 [b], which is 0 for what fills up the last batch; b
-        is the batch of a replica, and the replicas of a host take the elements in turns.
+        None) that returns a tf.data.Dataset of dicts. Each has every feature, int32 or float32
+        [b, length], and `is_real_example`, float32 [b], which is 0 for the examples of zeros. b is
+        the batch size of a replica; the replicas of a host take the elements in turns.
 
     Raises:
         UserError: as `check_records` and `index.load_index`, before anything is built.
@@ -255,19 +216,19 @@ def _warn_of_large_files(index, shuffle_buffer):
 
 
 class Part(NamedTuple):
-    """What of the batch of a step a host reads."""
+    """The part of a step's batch that one host reads."""
 
     num_hosts: int
     host: int
-    num_replicas: int  # of each host
-    batch_size: int  # of each replica
+    num_replicas: int  # per host
+    batch_size: int  # per replica
 
 
 def part_of_step(params, batch_size, input_context):
     """Return the `Part` of this call of an input function.
 
-    TPUEstimator gives the batch of a replica and its own context on a TPU, but elsewhere the batch
-    of a step, and the context of the tf.distribute strategy if there is one.
+    On a TPU, TPUEstimator passes the batch size of a replica and its own context. Elsewhere it
+    passes the batch size of a step, and the context of the tf.distribute strategy if there is one.
     """
     size = params.get("batch_size", batch_size)
     context = params.get("context")
@@ -285,7 +246,7 @@ def part_of_step(params, batch_size, input_context):
 
 
 def _filled_up(records, num_records, part):
-    """Return batches, string [at most b], in a number that all hosts and replicas share."""
+    """Return batches, string [at most b], equally many for every replica of every host."""
     batches = records.batch(part.batch_size)
     missing = (-num_records // part.batch_size) % (part.num_hosts * part.num_replicas)
     nothing = tf.data.Dataset.from_tensors(tf.constant([], tf.string))
@@ -293,7 +254,7 @@ def _filled_up(records, num_records, part):
 
 
 def of_host(batches, part):
-    """Return those of the batches of all replicas that this host's replicas take."""
+    """Return the batches of this host's replicas from the batches of all replicas."""
     if part.num_hosts == 1:
         return batches
     mine = batches.enumerate().filter(

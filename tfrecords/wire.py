@@ -1,6 +1,6 @@
-"""Records as bytes: the schema of tf.train.Example, serialized for many instances at once.
+"""The bytes of records: tf.train.Example, serialized for many records at once, and TFRecord files.
 
-No TensorFlow here: importing it costs more time than making thousands of instances.
+This module works without TensorFlow, whose import takes longer than thousands of records take.
 
     Example { Features features = 1; }
     Features { map<string, Feature> feature = 1; }      entries in the order of their names
@@ -8,8 +8,9 @@ No TensorFlow here: importing it costs more time than making thousands of instan
     FloatList, Int64List { repeated value = 1 [packed]; }
 
 Source: tensorflow/core/example/feature.proto and the encoding of Protocol Buffers. A TFRecord
-file is a sequence of: length as uint64, its checksum, the bytes, their checksum, where a checksum
-is the masked CRC-32C (tensorflow/core/lib/io/record_writer.h); all little-endian.
+file is a sequence of frames. A frame is the length of a record as uint64, the checksum of the
+length, the bytes of the record and their checksum. A checksum is a masked CRC-32C
+(tensorflow/core/lib/io/record_writer.h). All numbers are little-endian.
 """
 
 import functools
@@ -22,46 +23,43 @@ import numpy as np
 
 _FLOAT_LIST, _INT64_LIST = b"\x12", b"\x1a"  # tags: field 2 and field 3, of bytes
 _FIRST, _SECOND = b"\x0a", b"\x12"  # tags: field 1 and field 2, of bytes
-_MAX_VARINT = 5  # bytes of a varint of 32 bits; ours are never negative
+_MAX_VARINT = 5  # bytes of a varint of 32 bits; the numbers here are never negative
 
 
-class Feature(NamedTuple):
-    """One named list of numbers in every record.
-
-    `dtype` is "int64" or "float32", the two that tf.train.Example stores; `length` counts numbers.
-    """
+class FeatureSpec(NamedTuple):
+    """A list of numbers that every record holds under the same name."""
 
     name: str
-    dtype: str
-    length: int
+    dtype: str  # "int64" or "float32", the two that tf.train.Example stores
+    length: int  # how many numbers
 
 
 def pretraining_schema(max_seq_length, max_predictions_per_seq):
-    """Return the tuple of `Feature` of a pre-training instance, names as published."""
+    """Return the tuple of `FeatureSpec` of a pre-training instance, with the published names."""
     return (
-        Feature("input_ids", "int64", max_seq_length),
-        Feature("input_mask", "int64", max_seq_length),
-        Feature("segment_ids", "int64", max_seq_length),
-        Feature("masked_lm_positions", "int64", max_predictions_per_seq),
-        Feature("masked_lm_ids", "int64", max_predictions_per_seq),
-        Feature("masked_lm_weights", "float32", max_predictions_per_seq),
-        Feature("next_sentence_labels", "int64", 1),
+        FeatureSpec("input_ids", "int64", max_seq_length),
+        FeatureSpec("input_mask", "int64", max_seq_length),
+        FeatureSpec("segment_ids", "int64", max_seq_length),
+        FeatureSpec("masked_lm_positions", "int64", max_predictions_per_seq),
+        FeatureSpec("masked_lm_ids", "int64", max_predictions_per_seq),
+        FeatureSpec("masked_lm_weights", "float32", max_predictions_per_seq),
+        FeatureSpec("next_sentence_labels", "int64", 1),
     )
 
 
 def serialize_all(schema, values):
-    """Serialize many records: the bytes that tf.train.Example has in deterministic order.
+    """Serialize many records to the bytes that tf.train.Example gives in deterministic order.
 
     Args:
-        schema: tuple of `Feature`.
-        values: dict from each feature's name to an array [m, length] of numbers, where int64
-            features are of any type of int or bool and hold 0 to 2**32 - 1.
+        schema: tuple of `FeatureSpec`.
+        values: dict from each feature's name to an array [m, length] of numbers. The array of an
+            int64 feature is of bool or any int type and holds numbers from 0 to 2**32 - 1.
 
     Returns:
         List of bytes [m].
 
     Raises:
-        ValueError: where an array has another length than its feature, or a negative number.
+        ValueError: where an array has another length than its feature, or a number out of range.
     """
     columns = []
     for feature in sorted(schema):
@@ -96,7 +94,11 @@ def _rows(array):
 
 
 def _varints(array):
-    """Return the varints of each row, bytes: 7 bits a byte, low first, all but the last marked."""
+    """Return the varints of each row, bytes.
+
+    A varint holds 7 bits of a number in each byte, low bits first; the eighth bit of every byte but
+    the last is 1.
+    """
     rest = array.ravel().astype(np.uint32)
     size = next(n for n in range(1, _MAX_VARINT + 1) if int(rest.max()) < 1 << 7 * n)
     varints = np.empty((len(rest), size), np.uint8)
@@ -112,7 +114,7 @@ def _varints(array):
 
 
 def _head(feature, size):
-    """Return what comes before the packed numbers of a feature, of `size` bytes."""
+    """Return the bytes before the packed numbers of a feature, which take `size` bytes."""
     kind = _FLOAT_LIST if feature.dtype == "float32" else _INT64_LIST
     packed = _FIRST + _varint(size)
     values = kind + _varint(len(packed) + size) + packed
@@ -132,25 +134,25 @@ def _varint(number):
 
 
 def frame(record):
-    """Return a record as it stands in a TFRecord file."""
+    """Return the frame of a record, bytes, as a TFRecord file holds it."""
     return _frame_head(len(record)) + record + _checksum(record)
 
 
 def frame_size(data, offset):
-    """Return the number of bytes of the framed record at an offset of `data`."""
+    """Return the number of bytes of the frame that begins at an offset of `data`."""
     return _LENGTH.unpack_from(data, offset)[0] + _FRAME_BYTES
 
 
 class Frame(NamedTuple):
-    """A record where it stands in a file, framed: bytes [begin, end)."""
+    """A record and the bytes [begin, end) of its frame in a file."""
 
     begin: int
     end: int
-    record: Optional[bytes]  # None where its checksum tells that it is damaged
+    record: Optional[bytes]  # None where its checksum is wrong
 
 
 class LostRecords(ValueError):
-    """From a byte on nothing can be read, since it is unknown where the next record begins."""
+    """The file cannot be read from byte `begin` on, where a frame begins."""
 
     def __init__(self, begin, reason):
         super().__init__(reason)
@@ -165,11 +167,12 @@ def read_frames(stream):
         stream: binary file, from the start of the records.
 
     Raises:
-        LostRecords: names the byte where the first of the records begins that are lost.
+        LostRecords: names the byte where the first of the lost records begins.
     """
-    data, offset, begin = b"", 0, 0  # a part of the file, where it starts, the next frame in it
+    # `data` starts at byte `offset` of the file; the next frame starts at byte `begin` of `data`.
+    data, offset, begin = b"", 0, 0
     is_end = False
-    sizes = {}  # by head, since lengths repeat: bytes of the frame
+    sizes = {}  # bytes of a frame, by its head: lengths repeat, so that few heads are checked
     while True:
         head = data[begin : begin + _HEAD_BYTES]
         size = sizes.get(head)
@@ -189,7 +192,7 @@ def read_frames(stream):
             try:
                 more = stream.read(max(_READ_BYTES, end - begin))
             except (OSError, EOFError, zlib.error) as error:
-                if getattr(error, "errno", None):  # of the disk, not of gzip
+                if getattr(error, "errno", None):  # the disk failed, not gzip
                     raise
                 raise LostRecords(offset + begin, str(error)) from error
             data, offset, begin, is_end = data[begin:] + more, offset + begin, 0, not more

@@ -11,14 +11,14 @@ import sys
 import helpers
 import numpy as np
 import pytest
+import record_files
 import tensorflow.compat.v1 as tf
 
 import modeling
 import run_pretraining
 from checkpointing import run_folder
 from common.errors import UserError
-from tfrecords import manifest
-from tfrecords import reader as records
+from tfrecords import manifest, reader
 from tfrecords.wire import pretraining_schema
 from training import loop
 
@@ -54,7 +54,7 @@ def continued(trained, tmp_path):
 
 def write_records(path, count, sequence=SEQUENCE, predictions=PREDICTIONS, seed=0):
     random = np.random.RandomState(seed)
-    with records.RecordWriter(path) as writer:
+    with record_files.RecordWriter(path) as writer:
         for _ in range(count):
             values = {
                 "input_ids": random.randint(5, 60, sequence),
@@ -66,7 +66,7 @@ def write_records(path, count, sequence=SEQUENCE, predictions=PREDICTIONS, seed=
                 "next_sentence_labels": [random.randint(2)],
             }
             schema = pretraining_schema(sequence, predictions)
-            writer.write(records.serialize(schema, values))
+            writer.write(record_files.serialize(schema, values))
 
 
 def flags_of(workspace, **changes):
@@ -128,7 +128,7 @@ def test_goes_on(continued, caplog):
 def test_evaluation_equals_a_plain_average_over_all_examples(trained):
     """Five examples in batches of four: none is lost, none counts twice."""
     with tf.Graph().as_default(), tf.Session() as session:
-        input_fn = records.make_input_fn(
+        input_fn = reader.make_input_fn(
             [str(trained / "dev.tfrecord")],
             pretraining_schema(SEQUENCE, PREDICTIONS),
             training=False,

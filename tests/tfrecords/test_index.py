@@ -1,4 +1,4 @@
-"""The index of records: every sound record is in one block, and what is damaged is told."""
+"""The index of records: every undamaged record is in one block, and every damage is reported."""
 
 import gzip
 import json
@@ -40,18 +40,18 @@ def blocks(index):
 
 
 def numbers(index):
-    """The records that an index leads to, as (file, number), read from the bytes of the blocks."""
-    found = []
+    """Read the records of all blocks of an index; returns their (file, number)."""
+    records = []
     for file, begin, end, count in blocks(index):
         with open(index.paths[file], "rb") as stream:
             stream.seek(begin)
             data = stream.read(end - begin)
         for _ in range(count):
             size = wire.frame_size(data, 0)
-            found.append((file, int(data[12 : size - 4].split()[0])))
+            records.append((file, int(data[12 : size - 4].split()[0])))
             data = data[size:]
         assert not data
-    return found
+    return records
 
 
 def test_blocks_hold_every_record_of_every_file(tmp_path):
@@ -96,7 +96,7 @@ def test_a_damaged_record_is_named_and_left_out(tmp_path, number, caplog):
 
 
 @pytest.mark.parametrize("offset", [0, 8])
-def test_behind_a_damaged_length_the_file_is_lost(tmp_path, offset):
+def test_after_a_damaged_length_the_file_is_lost(tmp_path, offset):
     path, ends = make(tmp_path / "a")
     change_byte(path, ends[300] + offset)
     with pytest.raises(UserError) as raised:
@@ -129,11 +129,11 @@ def test_damage_of_many_files_is_counted(tmp_path, caplog):
     index = load_index(paths, skip_damaged=True)
     assert index.num_records == 3 * NUMBER - 41
     assert "Left out: 40 damaged records, 1 files without their rest" in caplog.text
-    assert len(caplog.records) == record_index.TOLD_DAMAGES + 1
+    assert len(caplog.records) == record_index.MAX_DAMAGE_LINES + 1
 
 
 def test_damage_of_gzipped_files(tmp_path):
-    """Whether gzip itself or a record inside is damaged: what is before it can be read."""
+    """Where gzip itself or a record inside is damaged, the records before can be read."""
     path, ends = make(tmp_path / "a")
     change_byte(path, ends[300] + 12)
     (tmp_path / "inside").write_bytes(gzip.compress((tmp_path / "a").read_bytes()))
@@ -192,7 +192,7 @@ def test_files_are_shared_by_processes(tmp_path, monkeypatch):
     serial = load_index(paths)
     scan = record_index.scan_file
     here = os.getpid()
-    monkeypatch.setattr(record_index, "WORTH_WORKERS", 0)
+    monkeypatch.setattr(record_index, "MIN_BYTES_FOR_WORKERS", 0)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(
         record_index, "scan_file", lambda path: os.getpid() == here and 1 / 0 or scan(path)
@@ -233,7 +233,7 @@ def test_a_file_is_scanned_again_only_if_it_changed(tmp_path, scanned):
     assert os.listdir(folder) == [record_index.CACHE_NAME]
 
 
-def test_damage_is_told_again_without_a_second_scan(tmp_path, scanned):
+def test_damage_is_reported_again_without_a_second_scan(tmp_path, scanned):
     path, ends = make(tmp_path / "a")
     change_byte(path, ends[3] + 12)
     for _ in range(2):
@@ -266,8 +266,8 @@ def order(tmp_path):
 
     def remember(names, is_resumed, seed=1, shuffle_buffer=100, batch_size=8):
         index = load_index([str(tmp_path / name) for name in names])
-        found = record_index.training_order(index, seed, shuffle_buffer, batch_size)
-        record_index.remember_order(str(tmp_path), found, is_resumed)
+        made = record_index.training_order(index, seed, shuffle_buffer, batch_size)
+        record_index.remember_order(str(tmp_path), made, is_resumed)
 
     for name in "abc":
         make(tmp_path / name)
@@ -284,7 +284,9 @@ def order(tmp_path):
         ("ba", {}, "(files in another order)"),
     ],
 )
-def test_a_run_that_goes_on_with_other_records_is_told(order, caplog, names, changes, words):
+def test_a_run_that_is_resumed_with_other_records_is_warned_of(
+    order, caplog, names, changes, words
+):
     order("ab", is_resumed=False)
     order("ab", is_resumed=True)
     assert not caplog.records
@@ -295,7 +297,7 @@ def test_a_run_that_goes_on_with_other_records_is_told(order, caplog, names, cha
     assert not caplog.records
 
 
-def test_files_that_were_made_again_are_told(order, caplog, tmp_path):
+def test_files_that_were_made_again_are_warned_of(order, caplog, tmp_path):
     order("ab", is_resumed=False)
     make(tmp_path / "b", 10)
     order("ab", is_resumed=True)

@@ -1,4 +1,6 @@
-"""Manifests against the settings of a trainer: both values are named."""
+"""Manifests: written and read back, and compared with the settings of a training run."""
+
+import os
 
 import pytest
 
@@ -29,7 +31,7 @@ def check(paths, max_seq_length=128, max_predictions_per_seq=20, vocab_size=2112
     return manifest.check_manifests(paths, max_seq_length, max_predictions_per_seq, vocab_size)
 
 
-def test_what_fits_is_silent(made, tmp_path):
+def test_equal_settings_and_larger_limits_give_no_warning(made, tmp_path):
     assert check([made()]) == []
     assert check([made()], max_seq_length=512, max_predictions_per_seq=76) == []
     assert check([str(tmp_path / "without")]) == []
@@ -43,12 +45,12 @@ def test_what_fits_is_silent(made, tmp_path):
         ({"vocab_size": 100}, "vocab_size=21128, here it is 100"),
     ],
 )
-def test_what_cannot_be_used_is_an_error(made, changes, message):
+def test_records_that_cannot_be_used_are_an_error(made, changes, message):
     with pytest.raises(UserError, match=message):
         check([made()], **changes)
 
 
-def test_a_larger_table_of_words_is_a_warning(made):
+def test_a_larger_vocabulary_of_the_model_is_a_warning(made):
     assert check([made()], vocab_size=21136) == [
         "{} was made with vocab_size=21128, here it is 21136".format(made())
     ]
@@ -60,6 +62,21 @@ def test_records_of_two_vocabularies_do_not_mix(made):
         check(paths)
 
 
-def test_missing_shards_are_told(made):
+def test_missing_shards_are_a_warning(made):
     (warning,) = check([made(outputs=["a", "b", "c"])])
     assert "one of 3 files that were made together; 2 are not read" in warning
+
+
+def test_manifest_round_trip(tmp_path):
+    path = str(tmp_path / "sub" / "a.tfrecord")
+    assert manifest.read_manifest(path) is None
+    manifest.write_manifest(path, {"flags": {"max_seq_length": 128}, "字": "汉"})
+    assert manifest.read_manifest(path) == {"flags": {"max_seq_length": 128}, "字": "汉"}
+    assert os.listdir(str(tmp_path / "sub")) == ["a.tfrecord.manifest.json"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe{}"])
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    (tmp_path / "a.manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match="a.manifest.json"):
+        manifest.read_manifest(str(tmp_path / "a"))

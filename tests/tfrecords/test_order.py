@@ -16,7 +16,7 @@ POOL = 400
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Files of records that say which they are; one file is gzipped, records differ in length."""
+    """Files of numbered records of several lengths; one file is gzipped."""
     folder = tmp_path_factory.mktemp("records")
     for file, size in enumerate(SIZES):
         contents = [("%d-%d " % (file, n)).encode() + b"x" * (n % 40) for n in range(size)]

@@ -1,35 +1,31 @@
-"""Records: what is written is what is read, and what does not fit is said in one line."""
+"""Input functions: they read every record that was written, and errors name what does not fit."""
 
 import functools
 import gzip
 import os
-import resource
-import subprocess
-import sys
 
 import helpers
 import numpy as np
 import pytest
+import record_files
 import tensorflow.compat.v1 as tf
 
 from common.errors import UserError
-from common.files import find_files
 from tfrecords import index, reader
-from tfrecords.manifest import read_manifest, write_manifest
-from tfrecords.wire import Feature, pretraining_schema
+from tfrecords.wire import FeatureSpec, pretraining_schema
 
 SCHEMA = pretraining_schema(8, 3)
 
 
 def values(number, schema=SCHEMA):
-    """A record whose every number tells which record it is of."""
+    """A record whose numbers all equal the number of the record."""
     return {feature.name: [number] * feature.length for feature in schema}
 
 
 def write(path, numbers, schema=SCHEMA, compress=False):
-    with reader.RecordWriter(str(path), compress=compress) as writer:
+    with record_files.RecordWriter(str(path), compress=compress) as writer:
         for number in numbers:
-            writer.write(reader.serialize(schema, values(number, schema)))
+            writer.write(record_files.serialize(schema, values(number, schema)))
     return str(path)
 
 
@@ -50,28 +46,6 @@ def read(input_fn, params, batches=None):
 
 def numbers_of(batches):
     return np.concatenate([batch["next_sentence_labels"][:, 0] for batch in batches]).tolist()
-
-
-def test_serialize_is_a_tf_example():
-    stored = values(1)
-    stored["input_ids"] = np.array([101, 5, 21127, 0, 0, 0, 0, 2**40])
-    stored["masked_lm_weights"] = [1.0, 0.5, 0.0]
-    features = tf.train.Example.FromString(reader.serialize(SCHEMA, stored)).features.feature
-    assert set(features) == {feature.name for feature in SCHEMA}
-    assert features["input_ids"].int64_list.value[:] == [101, 5, 21127, 0, 0, 0, 0, 2**40]
-    assert features["masked_lm_weights"].float_list.value[:] == [1.0, 0.5, 0.0]
-
-
-def test_serialize_does_not_depend_on_the_order_of_names():
-    backwards = dict(reversed(list(values(3).items())))
-    assert reader.serialize(SCHEMA, backwards) == reader.serialize(SCHEMA, values(3))
-
-
-def test_serialize_refuses_a_wrong_length():
-    wrong = values(1)
-    wrong["segment_ids"] = [1] * 7
-    with pytest.raises(ValueError, match="segment_ids has 7 numbers instead of 8"):
-        reader.serialize(SCHEMA, wrong)
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -133,7 +107,7 @@ def test_batch_size_argument_serves_without_params(tmp_path):
     assert numbers_of(read(input_fn, None)) == [0, 1, 2, 3]
 
 
-def test_training_starts_where_it_is_told_to_each_time(tmp_path):
+def test_training_starts_at_the_position_of_each_call(tmp_path):
     files = [write(tmp_path / name, range(n, n + 30)) for n, name in ((0, "a"), (30, "b"))]
     step = [0]
     input_fn = reader.make_input_fn(
@@ -227,7 +201,7 @@ def test_gzipped_and_plain_files_mix(tmp_path):
         assert sorted(numbers_of(read(input_fn, {"batch_size": 3}, batches=1))) == [0, 1, 2]
 
 
-def test_large_gzipped_files_are_told(tmp_path, caplog):
+def test_large_gzipped_files_are_warned_of(tmp_path, caplog):
     files = [write(tmp_path / name, range(9), compress=name == "b") for name in "ab"]
     for size in (9, 8):
         settings = reader.InputSettings(shuffle_buffer=size)
@@ -236,7 +210,7 @@ def test_large_gzipped_files_are_told(tmp_path, caplog):
     assert "b is gzipped, so that all of its 9 records are in memory" in caplog.text
 
 
-def test_the_index_is_kept_and_another_order_is_told(tmp_path, caplog):
+def test_the_index_is_kept_and_another_order_is_warned_of(tmp_path, caplog):
     files = [write(tmp_path / name, range(9)) for name in "ab"]
     folder = str(tmp_path / "out")
 
@@ -264,7 +238,7 @@ def test_shorter_records_are_padded_with_a_warning(tmp_path, caplog):
     assert batch["masked_lm_weights"].tolist() == [[7.0] * 3 + [0.0] * 2]
 
 
-def test_check_returns_the_stored_schema_in_silence_when_it_fits(tmp_path, caplog):
+def test_check_returns_the_stored_schema_without_a_warning_if_it_fits(tmp_path, caplog):
     path = write(tmp_path / "a", [7])
     with caplog.at_level("WARNING"):
         assert reader.check_records([path], SCHEMA) == SCHEMA
@@ -301,7 +275,7 @@ def empty(tmp_path):
 
 
 def not_an_example(tmp_path):
-    with reader.RecordWriter(str(tmp_path / "bad")) as writer:
+    with record_files.RecordWriter(str(tmp_path / "bad")) as writer:
         writer.write(b"\xff\xff\xff")
     return str(tmp_path / "bad")
 
@@ -351,7 +325,7 @@ def test_a_missing_feature_is_named(tmp_path):
 
 
 def test_a_feature_of_the_wrong_kind_is_named(tmp_path):
-    path = write(tmp_path / "a", [1], [Feature("input_ids", "float32", 8)])
+    path = write(tmp_path / "a", [1], [FeatureSpec("input_ids", "float32", 8)])
     with pytest.raises(UserError, match="input_ids is a float_list instead of a int64_list"):
         reader.check_records([path], SCHEMA)
 
@@ -361,103 +335,3 @@ def test_files_of_different_lengths_are_refused(tmp_path):
     files = [write(tmp_path / "a", [1]), write(tmp_path / "b", [1], shorter)]
     with pytest.raises(UserError, match="a holds 3 masked_lm_positions .* but .*b holds 2"):
         reader.check_records(files, SCHEMA)
-
-
-def test_a_writer_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path):
-    path = tmp_path / "sub" / "a"
-    with pytest.raises(RuntimeError), reader.RecordWriter(str(path)) as writer:
-        writer.write(b"half")
-        raise RuntimeError("stop")
-    assert os.listdir(str(path.parent)) == []
-    write(path, [1])
-    before = path.read_bytes()
-    with pytest.raises(RuntimeError), reader.RecordWriter(str(path)):
-        raise RuntimeError("stop")
-    assert path.read_bytes() == before
-    assert os.listdir(str(path.parent)) == ["a"]
-
-
-def test_the_file_appears_only_when_complete(tmp_path):
-    path = tmp_path / "a"
-    with reader.RecordWriter(str(path)) as writer:
-        writer.write(b"one")
-        assert not path.exists()
-    assert path.exists()
-
-
-def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
-        write(tmp_path / "file" / "a", [1])
-    with pytest.raises(UserError, match="cannot write"):
-        write_manifest(str(tmp_path / "file" / "a"), {})
-
-
-def test_a_full_disk_is_a_user_error(tmp_path):
-    script = (
-        "import resource, signal, sys\n"
-        "from tfrecords import reader\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
-        "try:\n"
-        "    with reader.RecordWriter(sys.argv[1]) as writer:\n"
-        "        for _ in range(1000):\n"
-        "            writer.write(b'x' * 1000)\n"
-        "except reader.UserError as error:\n"
-        "    sys.exit(str(error))\n"
-    )
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100000
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "a")],
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "cannot write {}".format(tmp_path / "a") in done.stderr.splitlines()[-1]
-    assert os.listdir(str(tmp_path)) == []
-
-
-def test_find_files_takes_commas_globs_and_sorts(tmp_path):
-    for name in ("b.rec", "a.rec", "c.txt", "[x]", "a.rec.manifest.json", "d.rec.tmp"):
-        (tmp_path / name).write_text("")
-    found = find_files("{0}/c.txt, {0}/*rec*,{0}/a.rec,{0}/[x]".format(tmp_path))
-    assert [os.path.basename(path) for path in found] == ["[x]", "a.rec", "b.rec", "c.txt"]
-
-
-@pytest.mark.parametrize("part", ["none*", "none", "no/folder/*"])
-def test_find_files_names_what_matches_nothing(tmp_path, part):
-    (tmp_path / "a").write_text("")
-    with pytest.raises(UserError) as raised:
-        find_files("{0}/a,{0}/{1}".format(tmp_path, part))
-    assert "{}/{}".format(tmp_path, part) in str(raised.value)
-
-
-@pytest.mark.parametrize("pattern, message", [("", "no input file"), (",", "no input file")])
-def test_find_files_wants_a_name(pattern, message):
-    with pytest.raises(UserError, match=message):
-        find_files(pattern)
-
-
-def test_find_files_refuses_a_folder(tmp_path):
-    with pytest.raises(UserError, match="is a folder"):
-        find_files(str(tmp_path))
-    (tmp_path / "a.txt").write_text("")
-    (tmp_path / "b").mkdir()
-    with pytest.raises(UserError, match="b is a folder"):
-        find_files("{}/*".format(tmp_path))
-
-
-def test_manifest_round_trip(tmp_path):
-    path = str(tmp_path / "sub" / "a.tfrecord")
-    assert read_manifest(path) is None
-    write_manifest(path, {"flags": {"max_seq_length": 128}, "字": "汉"})
-    assert read_manifest(path) == {"flags": {"max_seq_length": 128}, "字": "汉"}
-    assert os.listdir(str(tmp_path / "sub")) == ["a.tfrecord.manifest.json"]
-
-
-@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe{}"])
-def test_a_damaged_manifest_is_named(tmp_path, content):
-    (tmp_path / "a.manifest.json").write_bytes(content)
-    with pytest.raises(UserError, match="a.manifest.json"):
-        read_manifest(str(tmp_path / "a"))

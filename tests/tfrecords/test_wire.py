@@ -1,12 +1,13 @@
-"""Bytes of records: those that TensorFlow makes of the same numbers."""
+"""The bytes of records equal those that TensorFlow makes of the same numbers."""
 
 import numpy as np
 import pytest
+import record_files
 import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrecords import reader, wire
+from tfrecords import wire
 
 
 def random_values(schema, count, limit, seed):
@@ -34,16 +35,18 @@ def test_bytes_are_those_of_tensorflow(seq_length, predictions, count, limit, se
     schema = wire.pretraining_schema(seq_length, predictions)
     values = random_values(schema, count, limit, seed)
     expected = [
-        reader.serialize(schema, {name: array[row] for name, array in values.items()})
+        record_files.serialize(schema, {name: array[row] for name, array in values.items()})
         for row in range(count)
     ]
     assert wire.serialize_all(schema, values) == expected
 
 
 def test_bools_are_numbers():
-    schema = (wire.Feature("a", "int64", 3),)
+    schema = (wire.FeatureSpec("a", "int64", 3),)
     array = np.array([[True, False, True]])
-    assert wire.serialize_all(schema, {"a": array}) == [reader.serialize(schema, {"a": [1, 0, 1]})]
+    assert wire.serialize_all(schema, {"a": array}) == [
+        record_files.serialize(schema, {"a": [1, 0, 1]})
+    ]
 
 
 @pytest.mark.parametrize("array, message", [
@@ -52,7 +55,7 @@ def test_bools_are_numbers():
 ])  # fmt: skip
 def test_wrong_arrays_are_refused(array, message):
     with pytest.raises(ValueError, match=message):
-        wire.serialize_all((wire.Feature("a", "int64", 3),), {"a": array})
+        wire.serialize_all((wire.FeatureSpec("a", "int64", 3),), {"a": array})
 
 
 def test_framed_records_are_a_tfrecord_file(tmp_path):

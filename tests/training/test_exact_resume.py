@@ -10,11 +10,12 @@ import time
 import helpers
 import numpy as np
 import pytest
+import record_files
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
 from checkpointing import run_folder
-from tfrecords import index, reader, wire
+from tfrecords import index, wire
 
 SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
 
@@ -29,13 +30,13 @@ def workspace(tmp_path_factory):
     draws = np.random.RandomState(0)
     schema = wire.pretraining_schema(SEQUENCE, PREDICTIONS)
     for name in ("a", "b"):
-        with reader.RecordWriter(str(folder / (name + ".tfrecord"))) as writer:
+        with record_files.RecordWriter(str(folder / (name + ".tfrecord"))) as writer:
             for _ in range(150):
                 values = {feature.name: draws.randint(2, size=feature.length) for feature in schema}
                 values["input_ids"] = draws.randint(60, size=SEQUENCE)
                 values["masked_lm_positions"] = np.arange(1, PREDICTIONS + 1)
                 values["masked_lm_ids"] = draws.randint(60, size=PREDICTIONS)
-                writer.write(reader.serialize(schema, values))
+                writer.write(record_files.serialize(schema, values))
     return folder
 
 

@@ -6,11 +6,11 @@ import socket
 import helpers
 import numpy as np
 import pytest
+import record_files
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
 from common.errors import UserError
-from tfrecords import reader as records
 from tfrecords import wire
 
 STEPS, BATCH = 3, 8
@@ -47,7 +47,7 @@ def workspace(tmp_path_factory):
 def write_uneven_records(path):
     random = np.random.RandomState(0)
     schema = wire.pretraining_schema(SEQUENCE, PREDICTIONS)
-    with records.RecordWriter(path) as writer:
+    with record_files.RecordWriter(path) as writer:
         for number in range(STEPS * BATCH):
             values = {
                 "input_ids": random.randint(5, 60, SEQUENCE),
@@ -58,7 +58,7 @@ def write_uneven_records(path):
                 "masked_lm_weights": np.arange(PREDICTIONS) <= number % PREDICTIONS,
                 "next_sentence_labels": [random.randint(2)],
             }
-            writer.write(records.serialize(schema, values))
+            writer.write(record_files.serialize(schema, values))
 
 
 def weights(folder):

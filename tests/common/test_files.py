@@ -1,0 +1,93 @@
+"""Files that appear only when complete, and the files that a flag names."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from common import files
+from common.errors import UserError
+
+
+def test_a_writer_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "sub" / "a"
+    with pytest.raises(RuntimeError), files.WholeFile(str(path)) as writer:
+        writer.write(b"half")
+        raise RuntimeError("stop")
+    assert os.listdir(str(path.parent)) == []
+    path.write_bytes(b"whole")
+    with pytest.raises(RuntimeError), files.WholeFile(str(path)):
+        raise RuntimeError("stop")
+    assert path.read_bytes() == b"whole"
+    assert os.listdir(str(path.parent)) == ["a"]
+
+
+def test_the_file_appears_only_when_complete(tmp_path):
+    path = tmp_path / "a"
+    with files.WholeFile(str(path)) as writer:
+        writer.write(b"one")
+        assert not path.exists()
+    assert path.exists()
+
+
+def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        files.write_text(str(tmp_path / "file" / "a"), "")
+
+
+def test_a_full_disk_is_a_user_error(tmp_path):
+    script = (
+        "import resource, signal, sys\n"
+        "from common import files\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
+        "try:\n"
+        "    with files.WholeFile(sys.argv[1]) as writer:\n"
+        "        for _ in range(1000):\n"
+        "            writer.write(b'x' * 1000)\n"
+        "except files.UserError as error:\n"
+        "    sys.exit(str(error))\n"
+    )
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100000
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "a")],
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "cannot write {}".format(tmp_path / "a") in done.stderr.splitlines()[-1]
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_find_files_takes_commas_globs_and_sorts(tmp_path):
+    for name in ("b.rec", "a.rec", "c.txt", "[x]", "a.rec.manifest.json", "d.rec.tmp"):
+        (tmp_path / name).write_text("")
+    paths = files.find_files("{0}/c.txt, {0}/*rec*,{0}/a.rec,{0}/[x]".format(tmp_path))
+    assert [os.path.basename(path) for path in paths] == ["[x]", "a.rec", "b.rec", "c.txt"]
+
+
+@pytest.mark.parametrize("part", ["none*", "none", "no/folder/*"])
+def test_find_files_names_what_matches_nothing(tmp_path, part):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UserError) as raised:
+        files.find_files("{0}/a,{0}/{1}".format(tmp_path, part))
+    assert "{}/{}".format(tmp_path, part) in str(raised.value)
+
+
+@pytest.mark.parametrize("pattern, message", [("", "no input file"), (",", "no input file")])
+def test_find_files_wants_a_name(pattern, message):
+    with pytest.raises(UserError, match=message):
+        files.find_files(pattern)
+
+
+def test_find_files_refuses_a_folder(tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        files.find_files(str(tmp_path))
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UserError, match="b is a folder"):
+        files.find_files("{}/*".format(tmp_path))
