@@ -106,6 +106,6 @@ Next
   source .venv/bin/activate
   python test_changes.py                # ALBERT's three changes from BERT, checked
   bash create_pretrain_data.sh          # TFRecords with the published settings, sequences of 512
-  python run_pretraining.py --help      # then train on them: README.md, "Commands"
+  python run_pretraining.py --help      # then train on them: README.md, "Pre-training"
   bash run_tests.sh                     # every test
 NEXT

@@ -94,8 +94,8 @@ def test_a_runner_that_cannot_start_leaves_older_records(root, tmp_path):
     assert (tmp_path / "out").read_text() == "older"
 
 
-def test_runners_know_the_options_that_the_readme_shows(root):
-    text = (root / "README.md").read_text(encoding="utf-8")
+def test_runners_know_the_options_that_the_docs_show(root):
+    text = (root / "docs" / "distributed.md").read_text(encoding="utf-8")
     shown = re.findall(r"--runner=(\w+) *\\?\n? *--runner_options=[\"']([^\"']*)", text)
     assert {"DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner"} == {
         runner for runner, _ in shown

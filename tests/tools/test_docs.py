@@ -1,81 +1,113 @@
-"""README.md says what the code is: tables, commands, files and links."""
+"""README.md, README.zh.md and docs/ agree with the code: tables, commands, files and links."""
 
 import importlib
 import re
 import shlex
+import unicodedata
 
 import pytest
 
 from common import cli
 from tools import update_docs
 
-with open(update_docs.README, encoding="utf-8") as stream:
-    TEXT = stream.read()
-FENCES = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
-SCRIPT = re.compile(r"^(?:nohup )?python3? (\w+)\.py\b")
+README, README_ZH = update_docs.PAGES[:2]
+TEXTS = {path: path.read_text(encoding="utf-8") for path in update_docs.PAGES}
+FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+README_BYTES, PROSE_COLUMNS = 14336, 120
+every_page = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 
 
-def commands():
-    """Return (script, words behind its name) for every command of README.md with an entry."""
-    found = []
-    for line in "".join(FENCES).replace("\\\n", " ").split("\n"):
-        line = line.split("#")[0].strip().rstrip("&").strip()
-        match = SCRIPT.match(line)
-        if match and match.group(1) in update_docs.SCRIPTS:
-            found.append((match.group(1), shlex.split(line[match.end() :])))
-    return found
+def fenced(path, language):
+    """Return the text between all fences of a language, continued lines joined, no comments."""
+    blocks = [block for name, block in FENCE.findall(TEXTS[path]) if name == language]
+    lines = "".join(blocks).replace("\\\n", " ").split("\n")
+    return [line.split(" #")[0].strip() for line in lines if not line.startswith("#")]
 
 
-def test_tables_are_current():
-    assert update_docs.rendered(TEXT) == TEXT, "run: python update_readme.py"
+def entry_commands(path):
+    """Return (script, words behind its name) for every command of a page that runs an entry."""
+    matches = [re.match(r"(?:nohup )?python3? (\w+)\.py\b(.*)", x) for x in fenced(path, "sh")]
+    commands = [(match.group(1), match.group(2).rstrip("& ")) for match in matches if match]
+    return [(name, shlex.split(rest)) for name, rest in commands if name in update_docs.SCRIPTS]
 
 
-def test_every_entry_has_a_table(root):
+def anchors(text):
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", x).strip().lower().replace(" ", "-") for x in headings}
+
+
+@every_page
+def test_tables_are_current(path):
+    assert update_docs.rendered(TEXTS[path]) == TEXTS[path], "run: python -m tools.update_docs"
+
+
+def test_every_table_stands_in_a_page():
+    names = [name for text in TEXTS.values() for _, name, _ in update_docs.TABLE.findall(text)]
+    assert sorted(names) == sorted(update_docs.TABLES)
+
+
+def test_a_stale_table_is_rewritten():
+    text = TEXTS[README]
+    stale = text.replace("| `albert_config_tiny` | 4 |", "| `albert_config_tiny` | 5 |")
+    assert stale != text and update_docs.rendered(stale) == text
+
+
+def test_every_flag_of_every_entry_is_listed(root):
     entries = [path.stem for path in root.glob("*.py") if "\ndef define_flags(" in path.read_text()]
     assert sorted(entries) == sorted(update_docs.SCRIPTS)
+    for script in entries:
+        for row in update_docs.script_flags(script):
+            line = "| {} |\n".format(" | ".join(row[:2] + (row[2].replace("|", "\\|"),)))
+            assert line in TEXTS[root / "docs" / "flags.md"], script
 
 
-def test_every_flag_stands_in_the_tables():
-    for script in update_docs.SCRIPTS:
-        for name, default, text in update_docs.script_flags(script):
-            row = "| `--{}` | {} | {} |\n".format(name, default, text.replace("|", "\\|"))
-            assert row in TEXT, script
+@every_page
+def test_commands_parse(path):
+    for script, words in entry_commands(path):
+        module = importlib.import_module(script)
+        cli.parse(module.define_flags, [script] + words, getattr(module, "WORDS", None))
 
 
-def test_a_stale_table_is_found():
-    stale = TEXT.replace("| `--dupe_factor` | `10` |", "| `--dupe_factor` | `11` |")
-    assert stale != TEXT and update_docs.rendered(stale) == TEXT
-    with pytest.raises(ValueError, match="models"):
-        update_docs.rendered(TEXT.replace("<!-- begin models -->", ""))
+def test_readme_shows_every_kind_of_command():
+    shown = {script for script, _ in entry_commands(README)}
+    assert shown == set(update_docs.SCRIPTS) - {"export_model"}
 
 
-def test_commands_have_flags_that_exist():
-    found = commands()
-    assert {script for script, _ in found} >= set(update_docs.RUN_SCRIPTS)
-    for script, words in found:
-        if words != ["--help"]:
-            module = importlib.import_module(script)
-            cli.parse(module.define_flags, [script] + words, getattr(module, "WORDS", None))
+def test_the_chinese_readme_has_the_same_commands():
+    for language in ("sh", "python"):
+        assert fenced(README_ZH, language) == fenced(README, language)
 
 
-def test_layout_names_every_file(root):
-    layout = TEXT.partition("## Layout of the code\n")[2].partition("\n## ")[0]
-    patterns = ("*.py", "*.sh", "pipeline/*.py", "recipes/*.*", "benchmarks/*.py")
-    names = [
-        path.relative_to(root).as_posix() if path.parent.name == "pipeline" else path.name
-        for pattern in patterns
-        for path in root.glob(pattern)
-        if path.name != "__init__.py"
-    ]
-    assert [name for name in names if "`{}`".format(name) not in layout] == []
-    for name in re.findall(r"`((?:pipeline|tests|data|recipes)/[\w/.]*)`", layout):
-        assert (root / name).exists(), name
+@pytest.mark.parametrize("path", [README, README_ZH], ids=lambda path: path.name)
+def test_readme_names_every_file_of_the_root_and_every_folder(root, path):
+    paths = [*root.glob("*.py"), *root.glob("*.sh"), *root.glob("*/*.py"), *root.glob("docs/*.md")]
+    names = {part.relative_to(root).as_posix() for part in paths}
+    names = {name if name.startswith("docs/") else re.sub("/.*", "/", name) for name in names}
+    assert {
+        x for x in names if "`{}`".format(x) not in TEXTS[path] and x + ")" not in TEXTS[path]
+    } == set()
+    layout = re.search(r"^\| 6 \|.*?\n\n", TEXTS[path], re.MULTILINE | re.DOTALL).group(0)
+    named = [name for name in re.findall(r"`([\w/.]+)`", layout) if name != "Predictor"]
+    assert [name for name in named if not (root / name).exists()] == []
 
 
-def test_links_lead_somewhere():
-    slugs = {
-        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
-    }
-    targets = re.findall(r"\]\(#([^)]*)\)", TEXT)
-    assert targets and set(targets) <= slugs
+@every_page
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)]*)\)", TEXTS[path]):
+        target, _, anchor = link.partition("#")
+        if not link.startswith("https://"):
+            linked = (path.parent / target).resolve() if target else path
+            assert linked.exists(), link
+            assert not anchor or anchor in anchors(TEXTS[linked]), link
+
+
+@every_page
+def test_prose_fits_the_screen(path):
+    for line in FENCE.sub("", TEXTS[path]).split("\n"):
+        wide = sum(unicodedata.east_asian_width(character) in "WF" for character in line)
+        assert line.startswith("|") or len(line) + wide <= PROSE_COLUMNS, line
+
+
+def test_readme_is_short():
+    assert README.stat().st_size <= README_BYTES
