@@ -5,6 +5,7 @@ A table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`, where NAME
 """
 
 import ast
+import functools
 import importlib
 import os
 import pathlib
@@ -82,7 +83,8 @@ def _default_and_help(flag):
     return default, flag.help.partition(">: ")[2] if choices else flag.help
 
 
-def models_table(header):
+@functools.lru_cache()
+def model_rows():
     """Return the sizes of the models, with the parameters counted in the graphs of both layouts."""
     rows = []
     for name, published in PUBLISHED.items():
@@ -96,7 +98,7 @@ def models_table(header):
         sizes = (config.num_hidden_layers, config.hidden_size, config.embedding_size or "-")
         shown_heads = " / ".join(map(str, sorted(heads, reverse=True)))
         rows.append(("`{}`".format(name),) + sizes + (shown_heads,) + tuple(counts) + published)
-    return markdown(header, rows)
+    return rows
 
 
 def defaults_table():
@@ -129,14 +131,12 @@ def markdown(header, rows):
 
 
 _COUNTED = ("`albert_zh`", "`google`")
+_MODELS = ("config", "layers", "hidden", "embedding", "heads") + _COUNTED + ("published", "file")
+_MODELS_ZH = ("配置", "层数", "隐层", "词嵌入", "头数") + _COUNTED + ("已发布", "文件")
 TABLES = {
     "flags": flag_tables,
-    "models": lambda: models_table(
-        ("config", "layers", "hidden", "embedding", "heads") + _COUNTED + ("published", "file")
-    ),
-    "模型": lambda: models_table(
-        ("配置", "层数", "隐层", "词嵌入", "头数") + _COUNTED + ("已发布", "文件")
-    ),
+    "models": lambda: markdown(_MODELS, model_rows()),
+    "模型": lambda: markdown(_MODELS_ZH, model_rows()),
     "defaults of fine-tuning": defaults_table,
     "modules": modules_table,
 }
