@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # data/news_zh_1.txt -> data/tf_news_2016_zh_raw_news2016zh_1.tfrecord, with the published settings.
-# Further arguments go to create_pretraining_data.py, and the later of two equal flags holds.
+# Further arguments go to create_pretraining_data.py. If a flag is given twice, the last one counts.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -172,7 +172,7 @@ def draw(runs, window=None):
     try:
         from matplotlib import figure, lines
     except ImportError as error:
-        raise UserError("matplotlib is missing: pip install -r requirements-plot.txt") from error
+        raise UserError('matplotlib is missing: pip install ".[plot]"') from error
     drawing = figure.Figure(figsize=(14, 8), dpi=120, facecolor="white")
     axes = drawing.subplots(-(-len(PANELS) // COLUMNS), COLUMNS, sharex=True).flat
     for axis, panel in zip(axes, PANELS):

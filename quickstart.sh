@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The whole path on the shipped samples, a few minutes on 2 cores: text, TFRecords, a tiny ALBERT
-# pre-trained for a moment, fine-tuned on question pairs, evaluated, predicting.
-# Everything is written to quickstart_output/, which each run makes anew.
+# Runs the whole path on the shipped samples, in a few minutes on 2 cores: it makes TFRecords of a
+# text, pre-trains a tiny ALBERT for a moment, fine-tunes and evaluates it on question pairs, and
+# predicts. Each run replaces quickstart_output/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-bash make_venv.sh requirements.txt
+bash make_venv.sh
 export TF_CPP_MIN_LOG_LEVEL=2
 
 python=.venv/bin/python
@@ -13,11 +13,11 @@ config=albert_config/albert_config_tiny.json
 vocab=albert_config/vocab.txt
 sequence=(--max_seq_length=128 --max_predictions_per_seq=20)
 
-# stage NAME WHAT COMMAND...: runs a command with its output in a log, shown if the command fails.
+# stage NAME TITLE COMMAND...: runs a command with its output in a log; prints the log if it fails.
 stage() {
-  local name=$1 what=$2 start=$SECONDS status=0 log=$out/logs/$1.log
+  local name=$1 title=$2 start=$SECONDS status=0 log=$out/logs/$1.log
   shift 2
-  printf '%-40s' "$what"
+  printf '%-40s' "$title"
   "$@" >"$log" 2>&1 </dev/null || status=$?
   if [ "$status" -ne 0 ]; then
     printf 'FAILED (exit status %s), from %s:\n' "$status" "$log"
@@ -85,8 +85,8 @@ table = [
     ("Time of all stages", "{} s".format(seconds)),
 ]
 print("\nResults")
-for what, value in table:
-    print("  {:<32}{}".format(what, value))
+for title, value in table:
+    print("  {:<32}{}".format(title, value))
 print("The path works; the accuracies mean little after 150 steps on 49 documents.")
 
 print("\nSome predictions of {}/lcqmc/predictions.tsv (1: same meaning)".format(out))

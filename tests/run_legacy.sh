@@ -1,22 +1,27 @@
 #!/usr/bin/env bash
-# The same files under TensorFlow 1.15 and Python 3.7: the recorded outputs, gradients and optimizer
-# steps of the published code, whole steps by XLA as on a TPU, records, checkpoints, and all commands
-# from text to predictions. Where there is no Python 3.7 it says so, and ends with status 0.
+# Tests the same files under TensorFlow 1.15 and Python 3.7: the recorded outputs, gradients and
+# optimizer steps of the published code, whole steps compiled by XLA as on a TPU, records,
+# checkpoints, and all commands from text to predictions. If there is no Python 3.7, it prints that
+# and ends with status 0.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TF_CPP_MIN_LOG_LEVEL=2
 
 TESTS=(
-  tests/test_{modeling,lamb_optimizer,optimization,precision,record_order,checkpoint,run_folder,whole_path}.py
+  tests/library/test_{modeling,lamb_optimizer,optimization}.py
+  tests/training/test_precision.py
+  tests/tfrecords/test_order.py
+  tests/checkpointing/test_{restore,run_folder}.py
+  tests/entries/test_whole_path.py
 )
 
 status=0
-bash make_venv.sh --legacy || status=$?
+UV_PYTHON_DOWNLOADS=never bash make_venv.sh --legacy || status=$?
 if [ "$status" -eq 3 ]; then
   echo "TensorFlow 1.15: not tested (PYTHON37=/path/to/python3.7 names a Python that is not on PATH)"
   exit 0
 fi
-# `fused` is for TensorFlow 2, curves of half precision take long. -qq leaves the last line to ours.
+# Tests of `fused` need TensorFlow 2; those of the curves of half precision take long.
 if [ "$status" -eq 0 ]; then
   .venv-legacy/bin/python -m pytest -qq -p no:cacheprovider -k "not fused and not curves" \
     "${TESTS[@]}" || status=$?

@@ -37,13 +37,6 @@ WITHOUT_TENSORFLOW = (
 LONGEST_FUNCTION, LONGEST_MAIN, LONGEST_MODULE = 60, 40, 500  # lines
 LONGEST = {"modeling": 900}
 MOST_MODULES, MOST_ENTRIES = 12, 14
-# Where a module is not named like the package that brings it.
-PACKAGES = {
-    "absl": "absl-py",
-    "apache_beam": "apache-beam",
-    "google": "tensorflow",
-    "google_crc32c": "google-crc32c",
-}
 
 
 def modules(root):

@@ -100,7 +100,7 @@ def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="nowhere holds no curves"):
         run(tmp_path / "nowhere")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match="pip install -r requirements-plot.txt"):
+    with pytest.raises(UserError, match=r'pip install "\.\[plot\]"'):
         run(folder)
     assert not (folder / "curves.png").exists()
 
