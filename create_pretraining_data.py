@@ -3,10 +3,10 @@
     python create_pretraining_data.py --input_file=data/news_zh_1.txt \\
         --output_file=data/news.tfrecord --vocab_file=albert_config/vocab.txt
 
-Input: UTF-8 text, one sentence a line, a blank line between documents; or JSON lines; gzipped or
-not. `pretraining_data/masking_reference.py` says how instances are made. The records depend on
-input, flags and seed, not on the number of processes. A run that was killed goes on
-where it was when it is started again with the same flags.
+Input: UTF-8 text with one sentence a line and a blank line between documents, or JSON lines;
+gzipped or not. `pretraining_data/masking_reference.py` specifies how instances are made. The
+records depend on input, flags and seed, but not on the number of processes. A killed run is resumed
+when it is started again with the same flags.
 """
 
 import hashlib
@@ -26,14 +26,15 @@ from common.errors import UserError
 from pretraining_data import build, corpus, instances, masking_reference, segmenters, show
 from tokenization import FullTokenizer
 
-# Flags that the records do not depend on: where there are any, bad lines are left out.
+# Flags that the records do not depend on. --skip_bad_lines is one of them: without it, a bad line
+# ends the run.
 RUN_FLAGS = (
     "num_workers", "overwrite", "work_dir", "show", "runner", "runner_options", "skip_bad_lines"
 )  # fmt: skip
 
 
 def define_flags(flag_values):
-    """Define the flags on a `FlagValues`; names and defaults as published, then ours."""
+    """Define the flags on a `FlagValues`: first the published ones, then those of this project."""
     own = {"flag_values": flag_values}
     flags.DEFINE_string(
         "input_file", None, "Text files: paths and globs, separated by commas.", **own
@@ -54,70 +55,35 @@ def define_flags(flag_values):
     _define_masking_flags(own)
     _define_format_flags(own)
     _define_run_flags(own)
-    for name in ("masked_lm_prob", "short_seq_prob"):  # the bounds let "nan" pass
-        flags.register_validator(name, lambda p: p == p, "no number", flag_values)
     for name in ("input_file", "output_file", "vocab_file"):
         flags.mark_flag_as_required(name, flag_values)
 
 
 def _define_instance_flags(own):
-    flags.DEFINE_integer(
-        "max_seq_length",
-        512,
-        "Length of the sequences, special pieces included.",
-        lower_bound=masking_reference.MIN_SEQ_LENGTH,
-        upper_bound=masking_reference.MAX_SEQ_LENGTH,
-        **own,
-    )
-    flags.DEFINE_integer(
-        "max_predictions_per_seq",
-        51,
-        "Most masked pieces in a sequence.",
-        lower_bound=1,
-        upper_bound=masking_reference.MAX_SEQ_LENGTH,
-        **own,
-    )
-    flags.DEFINE_integer(
-        "random_seed",
-        12345,
-        "Equal seeds give equal bytes.",
-        lower_bound=-(2**63),
-        upper_bound=2**63 - 1,
-        **own,
-    )
-    flags.DEFINE_integer(
-        "dupe_factor", 10, "Number of differently masked duplicates.", lower_bound=1, **own
-    )
-    flags.DEFINE_float(
-        "masked_lm_prob",
-        0.1,
-        "Share of the pieces to mask, never exceeded.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-        **own,
-    )
-    flags.DEFINE_float(
-        "short_seq_prob",
-        0.1,
-        "Probability of a sequence that aims at a random, shorter length.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-        **own,
-    )
+    def integer(name, default, text, low, high):
+        flags.DEFINE_integer(name, default, text, lower_bound=low, upper_bound=high, **own)
+
+    def probability(name, default, text):
+        flags.DEFINE_float(name, default, text, lower_bound=0.0, upper_bound=1.0, **own)
+        # The bounds accept "nan".
+        flags.register_validator(name, lambda p: p == p, "no number", **own)
+
+    shortest, longest = masking_reference.MIN_SEQ_LENGTH, masking_reference.MAX_SEQ_LENGTH
+    text = "Length of the sequences, special pieces included."
+    integer("max_seq_length", 512, text, shortest, longest)
+    integer("max_predictions_per_seq", 51, "Most masked pieces in a sequence.", 1, longest)
+    integer("random_seed", 12345, "Equal seeds give equal bytes.", -(2**63), 2**63 - 1)
+    integer("dupe_factor", 10, "Number of differently masked duplicates.", 1, None)
+    probability("masked_lm_prob", 0.1, "Share of the pieces to mask, never exceeded.")
+    text = "Probability of a sequence that aims at a random, shorter length."
+    probability("short_seq_prob", 0.1, text)
     flags.DEFINE_bool(
         "non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.", **own
     )
+    integer("ngram", 3, "Most words in a masked gram; 1 masks single words.", 1, longest)
 
 
 def _define_masking_flags(own):
-    flags.DEFINE_integer(
-        "ngram",
-        3,
-        "Most words in a masked gram; 1 masks single words.",
-        lower_bound=1,
-        upper_bound=masking_reference.MAX_SEQ_LENGTH,
-        **own,
-    )
     flags.DEFINE_enum(
         "favor_ngram",
         "shorter",
@@ -183,7 +149,7 @@ def _define_run_flags(own):
         "runner",
         None,
         "Runner of Apache Beam for more than one machine, for example DataflowRunner; needs "
-        "requirements-beam.txt.",
+        "the extra `beam`.",
         **own,
     )
     flags.DEFINE_string(
@@ -213,9 +179,9 @@ def main(args):
         maker=_instance_maker(args, tokenizer, segmenter),
         inputs=inputs,
         outputs=outputs,
-        others=_stale_shards(args, outputs),
+        stale_outputs=_stale_shards(args, outputs),
         folder=_work_folder(args.work_dir, outputs[0]),
-        plan=_plan(args, tokenizer, segmenter),
+        settings=_settings(args, tokenizer, segmenter),
         num_workers=args.num_workers or _num_cores(),
         compress=args.compress,
     )
@@ -225,23 +191,22 @@ def main(args):
         if build.check_outputs(job, args.overwrite):
             logging.info("made already, of this input with these flags: %s", ", ".join(outputs))
             return
-        made = _create(args, job)
-    _log_summary(made, time.time() - start)
+        manifest = _create(args, job)
+    _log_summary(manifest, time.time() - start)
 
 
 def _create(args, job):
+    """Make the records on this machine or with Apache Beam; return the manifest, a dict."""
     if args.runner:
         try:
             beam = importlib.import_module("pretraining_data.beam")
         except ImportError as error:
             raise UserError(
-                "--runner={} needs Apache Beam: pip install -r requirements-beam.txt".format(
-                    args.runner
-                )
+                '--runner={} needs Apache Beam: pip install ".[beam]"'.format(args.runner)
             ) from error
         return beam.create(job, args.runner, _split_options(args.runner_options))
-    with progress.Progress(sum(map(files.size, job.inputs)), len(job.outputs)) as observer:
-        return build.create(job, observer)
+    with progress.Progress(sum(map(files.size, job.inputs)), len(job.outputs)) as shown:
+        return build.create(job, shown)
 
 
 def _split_options(options):
@@ -280,16 +245,16 @@ def _shard_name(path, index, number):
 
 
 def _stale_shards(args, outputs):
-    """Return files with names of shards of another number of them."""
+    """Return the paths of older shards that belong to another --num_output_shards."""
     if not args.num_output_shards:
         return []
-    # Names alone are compared: the folder may be written as in "./a" or "b//a".
+    # Only names are compared, since --output_file may write the folder as in "./a" or "b//a".
     name = os.path.basename(args.output_file.strip(" ,"))
     base, extension = map(re.escape, os.path.splitext(name))
     unfinished = re.escape(files.TEMPORARY_SUFFIX)
     stale = re.compile("{}-[0-9]{{5,}}-of-[0-9]{{5,}}{}({})?$".format(base, extension, unfinished))
-    found = files.list_files(os.path.dirname(outputs[0]) or ".")
-    names = {os.path.basename(path): path for path in found}
+    paths = files.list_files(os.path.dirname(outputs[0]) or ".")
+    names = {os.path.basename(path): path for path in paths}
     own = set(map(os.path.basename, outputs))
     return sorted(path for name, path in names.items() if stale.match(name) and name not in own)
 
@@ -316,7 +281,7 @@ def _load_segmenter(args):
 
 
 def _instance_maker(args, tokenizer, segmenter):
-    vocabulary = masking_reference.describe_vocabulary(tokenizer.vocab, args.published_labels)
+    vocabulary = masking_reference.make_vocabulary(tokenizer.vocab, args.published_labels)
     if not len(vocabulary.replacements):
         raise UserError("vocabulary {}: all pieces are special ones".format(args.vocab_file))
     return instances.InstanceMaker(
@@ -342,7 +307,7 @@ def _instance_maker(args, tokenizer, segmenter):
 def _show(job, tokenizer, number):
     block = next(corpus.read_blocks(0, job.inputs[0], job.block_bytes(), job.maker.format))
     tokenized = job.maker.tokenize(block)
-    print(show.show_instances(job.maker, tokenized, tokenizer.inv_vocab, number), flush=True)
+    print(show.format_instances(job.maker, tokenized, tokenizer.inv_vocab, number), flush=True)
 
 
 def _work_folder(work_dir, output):
@@ -356,7 +321,8 @@ def _work_folder(work_dir, output):
     return os.path.join(tempfile.gettempdir(), name + files.WORK_SUFFIX)
 
 
-def _plan(args, tokenizer, segmenter):
+def _settings(args, tokenizer, segmenter):
+    """Return everything but the inputs that the records depend on, a dict for JSON."""
     own = flags.FlagValues()
     define_flags(own)
     names = sorted(set(own) - set(RUN_FLAGS))
@@ -376,19 +342,19 @@ def _num_cores():
     return os.cpu_count() or 1
 
 
-def _log_summary(made, seconds):
-    counts = made["counts"]
+def _log_summary(manifest, seconds):
+    counts = manifest["counts"]
     logging.info(
         "wrote %d instances of %d documents to %s in %.1f s",
         counts["instances"],
         counts["documents"],
-        ", ".join(made["outputs"]),
+        ", ".join(manifest["outputs"]),
         seconds,
     )
     for name, number in counts.items():
         if re.search("_dropped_|_cut_|_without_|^neighbours", name):
             (logging.warning if number else logging.info)("%s: %d", name, number)
-    for name, value in made["statistics"].items():
+    for name, value in manifest["statistics"].items():
         logging.info("%s: %s", name, value)
 
 

@@ -3,9 +3,9 @@
     pip install blingfire==0.1.8
     python albert_config/make_vocab.py [OUTPUT]
 
-The PyPI package blingfire (MIT) ships the same vocabulary as a table from ids to words,
-`bert_chinese.i2w`, and the only way to read it is to decode: after a known piece, a piece that
-starts a word comes out with a space before it, any other piece without.
+The PyPI package blingfire (MIT) contains the same vocabulary in `bert_chinese.i2w`, a table from
+ids to words that only its decoder reads. The decoder puts a space before a piece that starts a
+word, and none before any other piece, when a known piece precedes it.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import numpy as np
 VOCAB_SIZE = 21128
 SHA256 = "45bbac6b341c319adc98a532532882e91a9cefc0329aa57bac9ae761c27b291c"
 KNOWN_ID = 872  # a Chinese character
-# The decoder strips U+2028 (line separator), which is the whole of these two pieces.
+# The decoder strips U+2028 (line separator), so that these two pieces come out empty.
 STRIPPED = {343: "\u2028", 13502: "##\u2028"}
 MAX_BYTES = 1000  # of one decoded pair; the longest piece has 45
 
@@ -43,9 +43,9 @@ def read_pieces():
 def main(path):
     """Write the vocabulary to `path`, one piece a line in UTF-8, if it is the published one."""
     content = "".join(piece + "\n" for piece in read_pieces()).encode("utf-8")
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256:
-        sys.exit("this is not the published vocabulary: sha256 {}, not {}".format(found, SHA256))
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256:
+        sys.exit("this is not the published vocabulary: sha256 {}, not {}".format(digest, SHA256))
     with open(path, "wb") as stream:
         stream.write(content)
 

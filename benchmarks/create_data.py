@@ -1,12 +1,12 @@
-"""How fast create_pretraining_data.py is, and how much memory it needs.
+"""Measure the speed and the memory of create_pretraining_data.py.
 
     python benchmarks/create_data.py --input=FILE [--num_workers=N]
 
-Runs the tool in a fresh process, as published (512 pieces, 51 predictions, 10%, 10 duplicates,
-whole words) and with grams of up to 3 words. The last line is a JSON object:
+Runs the script in a new process with the published settings (512 pieces, 51 predictions, 10%, 10
+duplicates, whole words) and with grams of up to 3 words. The last line is a JSON object with:
 
     instances, seconds (of the whole process), instances_per_second, input_mb_per_second,
-    peak_rss_mb (the most that all of its processes held at a time), workers
+    peak_rss_mb (the highest sum over all of its processes), workers
 """
 
 import argparse
@@ -22,7 +22,7 @@ SAMPLE_SECONDS = 0.05
 
 
 def main():
-    """Run and measure; the exit status is that of the tool."""
+    """Run and measure; exit with the status of the script."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--input", required=True, help="text file")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count())
@@ -77,19 +77,19 @@ def measure(command_line):
 
 
 def family(pid):
-    """Return the ids of a process and of all that it started and they did (Linux)."""
+    """Return the ids of a process and of all its descendants (Linux)."""
     pids = [pid]
     for parent in pids:
         try:
             with open("/proc/{0}/task/{0}/children".format(parent)) as stream:
                 pids += map(int, stream.read().split())
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
     return pids
 
 
 def resident_bytes(pid):
-    """Return the memory of a process, pages that it shares with its parent included."""
+    """Return the memory of a process, including pages shared with its parent."""
     try:
         with open("/proc/{}/statm".format(pid)) as stream:
             return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""How far the making of records, or any other long work, is, and how long it still takes."""
+"""The progress of long work: how much is done, and how long the rest takes."""
 
 import sys
 import time
@@ -10,21 +10,21 @@ BAR_WIDTH = 30
 
 
 class Progress:
-    """A context manager with the methods that `build.create` calls.
+    """A context manager that shows how far the making of records is.
 
-    It shows a bar on a terminal and lines elsewhere.
+    It draws a bar on a terminal, and logs lines elsewhere.
 
     Args:
-        total_bytes: int, of the input as it is stored.
+        stored_bytes: int, size of the input files.
         num_shards: int.
     """
 
-    def __init__(self, total_bytes, num_shards):
-        self._stored = self._total = total_bytes
+    def __init__(self, stored_bytes, num_shards):
+        self._stored_bytes = stored_bytes
         self._num_shards = num_shards
         self._is_terminal = sys.stderr.isatty()
-        self._start = self._told = time.time()
-        self._bytes = self._old_bytes = self._instances = self._old_instances = 0
+        self._start = self._last_shown = time.time()
+        self._bytes = self._new_bytes = self._instances = self._new_instances = 0
 
     def __enter__(self):
         return self
@@ -33,75 +33,75 @@ class Progress:
         if self._is_terminal:
             sys.stderr.write("\n")
 
-    def blocks(self, done, expansion):
-        """Count a `build.Done`; so far a byte of the input was `expansion` bytes of text."""
-        self._total = self._stored * expansion
-        self._bytes += done.num_bytes
-        self._instances += done.num_instances
-        if not done.is_new:
-            self._old_bytes += done.num_bytes
-            self._old_instances += done.num_instances
-        self._tell(self._bytes / max(self._total, self._bytes, 1), self._of_blocks)
+    def count_blocks(self, finished, expansion):
+        """Count finished blocks.
 
-    def shards(self, number):
-        """Tell that so many shards are written."""
-        self._tell(number / self._num_shards, lambda: "{} of {} files written".format(
-            number, self._num_shards
-        ))  # fmt: skip
-
-    def _of_blocks(self):
+        Args:
+            finished: has `num_bytes` of text, `num_instances` and `is_new`; the blocks of an
+                earlier run (not new) do not count for the speed.
+            expansion: float, bytes of text in a byte of the input so far: above 1 if gzipped.
+        """
+        self._bytes += finished.num_bytes
+        self._instances += finished.num_instances
+        self._new_bytes += finished.num_bytes * finished.is_new
+        self._new_instances += finished.num_instances * finished.is_new
+        total = max(self._stored_bytes * expansion, self._bytes)
         seconds = max(time.time() - self._start, 1e-3)
-        new_bytes = self._bytes - self._old_bytes
-        left = max(self._total - self._bytes, 0) * seconds / max(new_bytes, 1)
-        return "{:.1f} of {:.1f} MB, {:,} instances, {:,.0f}/s, {} left".format(
-            self._bytes / 1e6,
-            max(self._total, self._bytes) / 1e6,
-            self._instances,
-            (self._instances - self._old_instances) / seconds,
-            duration(left) if new_bytes else "?",
+        left = (total - self._bytes) * seconds / max(self._new_bytes, 1)
+        self._show(
+            self._bytes / max(total, 1),
+            "{:.1f} of {:.1f} MB, {:,} instances, {:,.0f}/s, {} left".format(
+                self._bytes / 1e6,
+                total / 1e6,
+                self._instances,
+                self._new_instances / seconds,
+                duration(left) if self._new_bytes else "?",
+            ),
         )
 
-    def _tell(self, share, text):
+    def count_shards(self, number):
+        """Show that so many shards are written."""
+        text = "{} of {} files written".format(number, self._num_shards)
+        self._show(number / self._num_shards, text)
+
+    def _show(self, share, text):
         now = time.time()
-        if now - self._told < (BAR_SECONDS if self._is_terminal else LINE_SECONDS):
+        if now - self._last_shown < (BAR_SECONDS if self._is_terminal else LINE_SECONDS):
             return
-        self._told = now
+        self._last_shown = now
         if self._is_terminal:
             bar = "#" * int(share * BAR_WIDTH)
-            sys.stderr.write("\r[{:<{}}] {:3.0%} {}\x1b[K".format(bar, BAR_WIDTH, share, text()))
+            sys.stderr.write("\r[{:<{}}] {:3.0%} {}\x1b[K".format(bar, BAR_WIDTH, share, text))
             sys.stderr.flush()
         else:
-            logging.info("%s", text())
+            logging.info("%s", text)
 
 
 class Lines:
     """A function of (done, total) that logs a line every LINE_SECONDS.
 
     Args:
-        unit: str, of what is counted.
+        unit: str, the unit of both numbers.
     """
 
     def __init__(self, unit):
         self._unit = unit
-        self._start = self._told = time.time()
+        self._start = self._last_logged = time.time()
 
     def __call__(self, done, total):
         now = time.time()
-        if now - self._told < LINE_SECONDS:
+        if now - self._last_logged < LINE_SECONDS:
             return
-        self._told = now
+        self._last_logged = now
         rate = done / (now - self._start)
-        logging.info(
-            "%s of %s %s, %s/s, %s left",
-            *("{:,.0f}".format(number) for number in (done, total)),
-            self._unit,
-            "{:,.0f}".format(rate),
-            duration((total - done) / rate),
-        )
+        left = duration((total - done) / rate)
+        logging.info("%s", "{:,.0f} of {:,.0f} {}, {:,.0f}/s, {} left".format(
+            done, total, self._unit, rate, left
+        ))  # fmt: skip
 
 
 def duration(seconds):
-    """Write seconds as h:mm:ss."""
+    """Format seconds as h:mm:ss."""
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return "{}:{:02d}:{:02d}".format(hours, minutes, seconds)

@@ -1,7 +1,7 @@
-"""One function for many tasks, in as many processes as wanted."""
+"""Running one function on many tasks in worker processes."""
 
-import collections
 import concurrent.futures
+import itertools
 import multiprocessing
 import os
 import signal
@@ -11,21 +11,21 @@ from concurrent.futures.process import BrokenProcessPool
 
 from common.errors import UserError
 
-_state = {}  # of a worker: the function
+_state = {}  # in a worker process: the function
 
 
 def run_tasks(function, tasks, num_workers):
     """Yield `function(task)` for each task, in any order.
 
-    Tasks are taken from their iterator as they are needed, so that few are in memory.
+    Tasks are taken from the iterable when a worker is free, so that few are in memory.
 
     Args:
-        function: of a task; need not be pickled, since workers inherit it. What it returns is.
+        function: takes a task. Workers inherit it by fork, so that only its results are pickled.
         tasks: iterable.
-        num_workers: int; with 1 there is no other process.
+        num_workers: int; with 1, this process runs the function.
 
     Raises:
-        UserError: that of the function, or when a worker was killed.
+        UserError: the error of the function, or that a worker was killed.
     """
     if num_workers == 1:
         yield from map(function, tasks)
@@ -39,30 +39,25 @@ def run_tasks(function, tasks, num_workers):
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process was killed, perhaps for lack of memory: start again with fewer "
-            "--num_workers; what is done is kept"
+            "--num_workers; finished parts are kept"
         ) from error
     finally:
         pool.shutdown()
 
 
 def _run_in_pool(pool, tasks, num_workers):
-    """Keep every worker busy, and one task waiting for each."""
-    running = collections.deque()
-    has_more = True
+    """Yield results; keep every worker busy, and one task waiting for each."""
+    running = set()
+    first = concurrent.futures.FIRST_COMPLETED
     try:
-        while has_more or running:
-            while has_more and len(running) < 2 * num_workers:
-                try:
-                    running.append(pool.submit(_run, next(tasks)))
-                except StopIteration:
-                    has_more = False
-            if running:
-                done, _ = concurrent.futures.wait(
-                    running, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                for future in done:
-                    running.remove(future)
-                    yield future.result()
+        while True:
+            for task in itertools.islice(tasks, 2 * num_workers - len(running)):
+                running.add(pool.submit(_run, task))
+            if not running:
+                return
+            done, running = concurrent.futures.wait(running, return_when=first)
+            for future in done:
+                yield future.result()
     finally:
         for future in running:
             future.cancel()
@@ -70,7 +65,7 @@ def _run_in_pool(pool, tasks, num_workers):
 
 def _start_worker(function, parent):
     _state["function"] = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which tells the rest
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -1,8 +1,8 @@
-"""The same run on Apache Beam, for more than one machine: the same records in the same shards.
+"""Making the same records in the same shards with Apache Beam, on more than one machine.
 
     files -> blocks -> reshuffled -> entries of each shard -> grouped -> sorted and written
 
-A shard is sorted in the memory of one worker: have so many that one is some hundred MB.
+One worker sorts a shard in memory: ask for so many shards that each has a few hundred MB.
 """
 
 import collections
@@ -24,7 +24,7 @@ def create(job, runner, options):
     """Make the shards and their manifest.
 
     Args:
-        job: `build.Job`; its work folder and number of workers mean nothing here.
+        job: `build.Job`; its work folder and number of workers are not used.
         runner: str, name of a runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner...
         options: list of str, flags of that runner.
 
@@ -32,9 +32,12 @@ def create(job, runner, options):
         The manifest, a dict.
 
     Raises:
-        UserError: where the runner does not take the options, or nothing came out for a shard.
+        UserError: where the runner does not take the options, or a shard has no instance.
     """
-    _let_workers_import()
+    # Worker processes on this machine shall find the modules of this repository.
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    paths = [root] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     pipeline_options = PipelineOptions(list(options), runner=runner)
     size = job.block_bytes()
     counts_path = job.outputs[0] + ".counts" + files.TEMPORARY_SUFFIX
@@ -67,7 +70,7 @@ def create(job, runner, options):
     files.remove(counts_path)
     statistics = collections.Counter(counts["statistics"])
     try:
-        build.check_enough(job, statistics, [counts["shards"] == len(job.outputs)])
+        build.check_instances(job, statistics, [counts["shards"] == len(job.outputs)])
     except UserError:
         build.remove_outputs(job)
         raise
@@ -76,15 +79,8 @@ def create(job, runner, options):
     )
 
 
-def _let_workers_import():
-    """Let worker processes on this machine find the modules of this repository."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = [root] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-
-
 class _Read(beam.DoFn):
-    """(number, path) to `corpus.Block`s, and the sha256 of the file."""
+    """From (number, path) to `corpus.Block`s, and the sha256 of the file as a count."""
 
     def __init__(self, block_bytes, format_):
         self._block_bytes = block_bytes
@@ -98,7 +94,7 @@ class _Read(beam.DoFn):
 
 
 class _Make(beam.DoFn):
-    """`corpus.Block` to (shard, list of (key, document, framed record)), and what was counted."""
+    """From `corpus.Block` to (shard, list of (key, document, frame)), and the counts."""
 
     def __init__(self, maker, num_shards):
         self._maker = maker
@@ -107,14 +103,12 @@ class _Make(beam.DoFn):
     def process(self, block):
         tokenized = self._maker.tokenize(block)
         statistics = tokenized.statistics
-        for made in self._maker.make_records(tokenized):
-            statistics.update(made.statistics)
+        for batch in self._maker.make_records(tokenized):
+            statistics.update(batch.statistics)
             entries = collections.defaultdict(list)
-            for key, document, record in zip(
-                made.keys.tolist(), made.documents.tolist(), made.records
-            ):
-                shard = int(key * self._num_shards)
-                entries[shard].append((key, document, wire.frame(record)))
+            columns = batch.keys.tolist(), batch.documents.tolist(), map(wire.frame, batch.records)
+            for key, document, frame in zip(*columns):
+                entries[int(key * self._num_shards)].append((key, document, frame))
             yield from entries.items()
         unknown = dict(instances.commonest(tokenized.unknown, build.MAX_UNKNOWN))
         counts = _counts(statistics=dict(statistics), unknown=unknown)
@@ -122,32 +116,26 @@ class _Make(beam.DoFn):
 
 
 def _write(shard_entries, job):
-    """Write a shard; return what was counted."""
+    """Write a shard; return its counts."""
     shard, lists = shard_entries
-    # Sorted by document too, so that equal keys do not depend on the order of arrival.
-    entries = sorted(entry for entries in lists for entry in entries)
-    keys, documents, framed = zip(*entries)
-    order, neighbours = external_shuffle.arrange(keys, documents)
-    # A runner may try the same shard twice at a time: each has a temporary file of its own.
+    # Entries of equal keys are sorted too, so that the order of their arrival has no effect.
+    keys, documents, frames = zip(*sorted(entry for entries in lists for entry in entries))
+    order, neighbours = external_shuffle.shuffled_order(keys, documents)
+    # A runner may write a shard twice at the same time, so that temporary files differ in name.
     with files.WholeFile(job.outputs[shard], job.compress, uuid.uuid4().hex) as whole:
         for i in order:
-            whole.write(framed[i])
+            whole.write(frames[i])
     return _counts(statistics={"neighbours_of_one_document": neighbours}, shards=1)
 
 
 def _counts(statistics=None, unknown=None, inputs=None, shards=0):
-    return json.dumps(
-        {
-            "statistics": statistics or {},
-            "unknown": unknown or {},
-            "inputs": inputs or {},
-            "shards": shards,
-        }
-    )
+    """Return counts as JSON, which every runner can transfer."""
+    maps = {"statistics": statistics or {}, "unknown": unknown or {}, "inputs": inputs or {}}
+    return json.dumps(dict(maps, shards=shards))
 
 
 def _merge(counts):
-    """Merge what `_counts` returned."""
+    """Return the sum of an iterable of counts."""
     counts = list(map(json.loads, counts))
     statistics, unknown = build.merge_counts(counts)
     inputs = {path: digest for one in counts for path, digest in one["inputs"].items()}

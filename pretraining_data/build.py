@@ -1,8 +1,13 @@
-"""All of a corpus to shards of records: in several processes, killed and resumed, the same bytes.
+"""A whole corpus to shards of records, in several processes; a killed run can be resumed.
 
-The work folder holds what is done so far. The plan is all that the bytes depend on, but for the
-input. Each block has an `external_shuffle.Spill` and the sha256 of the block; each shard that is
-written has the sha256 of all blocks. Nothing that is there and still holds is made again.
+The bytes depend neither on the number of processes nor on whether the run was killed. The work
+folder holds the finished parts of an unfinished run:
+
+    settings.json   everything but the input that the bytes depend on
+    spill files     of each block, with a summary that holds the sha256 of the block
+    shard-I.done    the sha256 of all blocks that shard I was written from
+
+A resumed run keeps the blocks and the shards whose sha256 is still the same.
 """
 
 import collections
@@ -19,37 +24,26 @@ from common.errors import UserError
 from pretraining_data import corpus, external_shuffle, instances
 from tfrecords import manifest
 
-# Kinds of unknown text that are counted; rarer ones may be left out where there are very many.
+# Counts of so many unknown characters or words are kept of each block, the commonest ones.
 MAX_UNKNOWN = 1000
-_PLAN = "plan.json"
-_WORK_FILES = (".json", ".run", ".done", files.TEMPORARY_SUFFIX)
+_SETTINGS = "settings.json"
+_WORK_FILES = (".json", ".spill", ".done", files.TEMPORARY_SUFFIX)
 
 
 class Job(NamedTuple):
-    """What is to be made.
-
-    Attributes:
-        maker: `instances.InstanceMaker`.
-        inputs: list of paths.
-        outputs: list of paths, one for each shard.
-        others: list of paths, files that would be taken for shards of this run, and go.
-        folder: str, the work folder; its name ends with `files.WORK_SUFFIX`.
-        plan: dict for JSON, all that the records depend on but for the inputs.
-        num_workers: int.
-        compress: bool, whether to gzip the shards.
-    """
+    """A corpus, the records to make of it, and how."""
 
     maker: instances.InstanceMaker
-    inputs: list
-    outputs: list
-    others: list
-    folder: str
-    plan: dict
+    inputs: list  # of paths
+    outputs: list  # of paths, one for each shard
+    stale_outputs: list  # of paths: older files that look like shards of this run; removed
+    folder: str  # the work folder; its name ends with `files.WORK_SUFFIX`
+    settings: dict  # everything but the inputs that the records depend on, for JSON
     num_workers: int
-    compress: bool
+    compress: bool  # whether to gzip the shards
 
     def block_bytes(self):
-        """Return the least size of a block, which depends on the sizes of all files."""
+        """Return the least size of a block, which depends on the size of the corpus."""
         return corpus.block_bytes(sum(map(files.size, self.inputs)))
 
     @property
@@ -58,30 +52,27 @@ class Job(NamedTuple):
         return external_shuffle.Spill(self.folder, len(self.outputs))
 
 
-class Done(NamedTuple):
-    """What is known of some blocks: bytes read, instances made of them, now or before.
+class FinishedBlocks(NamedTuple):
+    """Consecutive blocks whose instances are in spill files."""
 
-    `index` is that of the first of them.
-    """
-
-    index: int
-    num_bytes: int
+    index: int  # of the first block
+    num_bytes: int  # of text
     num_instances: int
-    is_new: bool
+    is_new: bool  # False where an earlier run made the instances
 
 
 @contextlib.contextmanager
 def work_folder(folder):
-    """A context in which the work folder is there, for this run alone.
+    """A context in which the work folder exists and this run alone uses it.
 
-    Workers of a run that was killed live on for a moment: the folder is theirs until they end.
-    It stays where there is something in it to go on with.
+    The workers of a killed run live on for a moment and hold the folder until they end. The context
+    removes the folder when it ends, unless it holds finished blocks for the next run.
 
     Raises:
-        UserError: where it cannot be made, or another run goes on in it.
+        UserError: where the folder cannot be made, or another run uses it.
     """
     with files.locked_folder(folder):
-        if _read_plan(folder) is None:
+        if _read_settings(folder) is None:
             _clear(folder)
         try:
             yield
@@ -93,20 +84,21 @@ def work_folder(folder):
 
 
 def _clear(folder):
-    """Remove all of a run from its work folder, the plan first: no rest is taken for a run."""
-    files.remove(os.path.join(folder, _PLAN))
+    """Remove the files of a run from its work folder."""
+    # The settings go first: without them, the next run takes no other file for its own.
+    files.remove(os.path.join(folder, _SETTINGS))
     for name in os.listdir(folder):
         if name.endswith(_WORK_FILES):
             files.remove(os.path.join(folder, name))
 
 
-def create(job, observer):
-    """Make the shards and their manifest; go on with what an earlier run left.
+def create(job, progress):
+    """Make the shards and their manifest, or resume an earlier run that did not finish.
 
     Args:
         job: `Job`.
-        observer: has `blocks(done, expansion)` and `shards(number)`, which are told of what is
-            done; `expansion` is how many bytes of text a byte of the input has, gzipped or not.
+        progress: `common.progress.Progress`, or another object with its methods `count_blocks` and
+            `count_shards`.
 
     Returns:
         The manifest, a dict.
@@ -116,83 +108,84 @@ def create(job, observer):
     """
     for path in {os.path.dirname(path): path for path in job.outputs}.values():
         files.check_writable(path)
-    plan = json.dumps(job.plan, ensure_ascii=True, indent=2)
-    files.write_text(os.path.join(job.folder, _PLAN), plan)
-    indices, inputs = _make_blocks(job, observer)
-    statistics, unknown = merge_counts(map(job.spill.read_done, indices))
-    statistics["neighbours_of_one_document"] = _write_shards(job, indices, statistics, observer)
-    made = write_manifest(job, inputs, statistics, unknown)
+    files.write_text(os.path.join(job.folder, _SETTINGS), json.dumps(job.settings, indent=2))
+    indices, inputs = _make_blocks(job, progress)
+    statistics, unknown = merge_counts(map(job.spill.read_summary, indices))
+    statistics["neighbours_of_one_document"] = _write_shards(job, indices, statistics, progress)
+    content = write_manifest(job, inputs, statistics, unknown)
     _clear(job.folder)
-    return made
+    return content
 
 
 def write_manifest(job, inputs, statistics, unknown):
-    """Write, and return, the manifest of what was made.
+    """Write the manifest of the records, and return it, a dict.
 
     Args:
         job: `Job`.
         inputs: dict from path to sha256.
         statistics, unknown: Counters, from `merge_counts`.
     """
-    made = dict(
-        job.plan,
+    content = dict(
+        job.settings,
         inputs=[{"path": path, "sha256": inputs[path]} for path in job.inputs],
         outputs=job.outputs,
         counts=dict(sorted(statistics.items())),
         statistics=instances.summarize(statistics, unknown, job.maker.config.max_seq_length),
     )
-    manifest.write_manifest(job.outputs[0], made)
-    return made
+    manifest.write_manifest(job.outputs[0], content)
+    return content
 
 
 def check_outputs(job, overwrite):
-    """Look at what is there already, before anything is made.
+    """Return whether the records exist already, and refuse other records in their place.
 
     Args:
         job: `Job`.
-        overwrite: bool, whether what was made with other flags or of other input may go.
+        overwrite: bool, whether records of other flags or other input may be replaced.
 
     Returns:
-        The manifest, if all is there already, made of the same with the same flags; else None.
+        bool, whether all outputs exist and were made of this input with these settings.
 
     Raises:
-        UserError: names what is there and, where known, the difference.
+        UserError: names an existing file and the difference of its settings, where known.
     """
-    unfinished = _read_plan(job.folder)
-    if unfinished not in (None, job.plan):
+    unfinished = _read_settings(job.folder)
+    if unfinished not in (None, job.settings):
         if not overwrite:
+            difference = _difference(unfinished, job.settings)
             raise UserError(
                 "{} holds an unfinished run with {}: repeat its flags to go on with it, or give "
-                "--overwrite to start again".format(job.folder, _difference(unfinished, job.plan))
+                "--overwrite to start again".format(job.folder, difference)
             )
         _clear(job.folder)
     existing = [
         path
-        for path in job.outputs + job.others
+        for path in job.outputs + job.stale_outputs
         if files.exists(path) and not path.endswith(files.TEMPORARY_SUFFIX)
     ]
-    if not existing or overwrite or unfinished == job.plan:
-        return None
-    made = manifest.read_manifest(job.outputs[0])
-    if made is None:
-        difference = "flags that no manifest tells"
-    elif {name: made.get(name) for name in job.plan} != job.plan:
-        difference = _difference(made, job.plan)
+    if not existing or overwrite or unfinished == job.settings:
+        return False
+    content = manifest.read_manifest(job.outputs[0])
+    if content is None:
+        difference = "unknown flags, since the manifest is missing"
+    elif {name: content.get(name) for name in job.settings} != job.settings:
+        difference = _difference(content, job.settings)
     elif existing != job.outputs:
         difference = "other files"
-    elif made["inputs"] != [{"path": path, "sha256": files.sha256(path)} for path in job.inputs]:
+    elif content["inputs"] != [{"path": path, "sha256": files.sha256(path)} for path in job.inputs]:
         difference = "other contents of the input"
     else:
-        return made
+        return True
     raise UserError(
         "{} is there already, made with {}: give --overwrite to make it again, or another "
         "--output_file".format(existing[0], difference)
     )
 
 
-def _read_plan(folder):
+def _read_settings(folder):
+    """Return the settings of the run in a work folder; None where there is none."""
     try:
-        with open(os.path.join(folder, _PLAN), encoding="utf-8") as stream:
+        with open(os.path.join(folder, _SETTINGS), encoding="utf-8") as stream:
             return json.load(stream)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -201,7 +194,7 @@ def _read_plan(folder):
 
 
 def _difference(old, new):
-    """Name the first difference of two plans."""
+    """Return the first difference of two dicts of settings in words, str."""
     flags = old.get("flags", {}), new["flags"]
     for old_values, new_values in (flags, (old, new)):
         for name in sorted(new_values):
@@ -210,25 +203,30 @@ def _difference(old, new):
     return "other flags"
 
 
-def _make_blocks(job, observer):
-    """Make the runs of all blocks; return the indices of those, and the sha256 of the inputs."""
+def _make_blocks(job, progress):
+    """Make the spill files of all blocks.
+
+    Returns:
+        (indices, inputs): the indices of the summaries, list of int, and a dict from the path of
+        each input to its sha256.
+    """
     min_bytes = job.block_bytes()
-    reader = _Reader(job, min_bytes)
+    reader = _InputReader(job, min_bytes)
     indices = []
-    make = functools.partial(_make_runs, job)
-    tasks = _together(reader.read_blocks(), min_bytes)
-    for done in workers.run_tasks(make, tasks, job.num_workers):
-        indices.append(done.index)
-        observer.blocks(done, max(reader.text_bytes / reader.stored_bytes, 1))
+    make = functools.partial(_make_spill_files, job)
+    tasks = _group_blocks(reader.read_blocks(), min_bytes)
+    for finished in workers.run_tasks(make, tasks, job.num_workers):
+        indices.append(finished.index)
+        progress.count_blocks(finished, max(reader.text_bytes / reader.stored_bytes, 1))
     return sorted(indices), {path: digest.hexdigest() for path, digest in reader.digests.items()}
 
 
-class _Reader:
+class _InputReader:
     """Reads all input files once.
 
     Attributes:
-        digests: dict from path to the sha256 of what has been read of it.
-        stored_bytes, text_bytes: int, how much has been read, and what it is if not gzipped.
+        digests: dict from path to the sha256 of the bytes read so far.
+        stored_bytes, text_bytes: int, how many bytes were read, as stored and as decompressed.
     """
 
     def __init__(self, job, min_bytes):
@@ -248,32 +246,36 @@ class _Reader:
                 yield block
 
     def update(self, data):
-        """Take what has been read of the current file, bytes."""
+        """Count bytes of the current file, as stored; `corpus.read_blocks` calls this."""
         self.digests[self._path].update(data)
         self.stored_bytes += len(data)
 
 
-def _together(blocks, min_bytes):
-    """Yield lists of blocks: the many of small files together, so that there are few runs."""
-    together, num_bytes = [], 0
+def _group_blocks(blocks, min_bytes):
+    """Yield lists of blocks; the blocks of small files share a list, so that lists are few."""
+    group, num_bytes = [], 0
     for block in blocks:
-        together.append(block)
+        group.append(block)
         num_bytes += len(block.data)
         if num_bytes >= min_bytes:
-            yield together
-            together, num_bytes = [], 0
-    if together:
-        yield together
+            yield group
+            group, num_bytes = [], 0
+    if group:
+        yield group
 
 
-def _make_runs(job, blocks):
-    """Make the runs of some blocks, under the index of the first; return what is `Done`."""
+def _make_spill_files(job, blocks):
+    """Make the spill files of a group of blocks, under the index of the first.
+
+    Returns:
+        `FinishedBlocks`.
+    """
     index = blocks[0].index
     num_bytes = sum(len(block.data) for block in blocks)
     digest = _digest(blocks)
-    before = job.spill.read_done(index)
-    if before and before["sha256"] == digest:
-        return Done(index, num_bytes, before["statistics"].get("instances", 0), False)
+    summary = job.spill.read_summary(index)
+    if summary and summary["sha256"] == digest:
+        return FinishedBlocks(index, num_bytes, summary["statistics"].get("instances", 0), False)
     statistics, unknown = collections.Counter(), collections.Counter()
 
     def make_and_count():
@@ -281,16 +283,16 @@ def _make_runs(job, blocks):
             tokenized = job.maker.tokenize(block)
             statistics.update(tokenized.statistics)
             unknown.update(tokenized.unknown)
-            for made in job.maker.make_records(tokenized):
-                statistics.update(made.statistics)
-                yield made
+            for serialized in job.maker.make_records(tokenized):
+                statistics.update(serialized.statistics)
+                yield serialized
 
-    def done():
+    def summarize():
         commonest = dict(instances.commonest(unknown, MAX_UNKNOWN))
         return {"sha256": digest, "statistics": statistics, "unknown": commonest}
 
-    job.spill.write_block(index, make_and_count(), done)
-    return Done(index, num_bytes, statistics["instances"], True)
+    job.spill.write_block(index, make_and_count(), summarize)
+    return FinishedBlocks(index, num_bytes, statistics["instances"], True)
 
 
 def _digest(blocks):
@@ -302,7 +304,7 @@ def _digest(blocks):
 
 
 def merge_counts(counts):
-    """Return the Counters (statistics, unknown) of an iterable of dicts with those names."""
+    """Return the sums (statistics, unknown), Counters, over an iterable of dicts with both."""
     statistics, unknown = collections.Counter(), collections.Counter()
     for one in counts:
         statistics.update(one["statistics"])
@@ -312,55 +314,52 @@ def merge_counts(counts):
     return statistics, unknown
 
 
-def _write_shards(job, indices, statistics, observer):
-    """Write all shards; return the number of neighbours of one document in them."""
+def _write_shards(job, indices, statistics, progress):
+    """Write all shards; return how many of their records follow one of the same document."""
     spill = job.spill
-    runs = spill.runs(indices)
-    cell_bytes = spill.cell_bytes(runs)
+    spill_files = spill.spill_files(indices)
+    cell_bytes = spill.cell_bytes(spill_files)
     try:
-        check_enough(job, statistics, cell_bytes.reshape(len(job.outputs), -1).sum(axis=1))
+        check_instances(job, statistics, cell_bytes.reshape(len(job.outputs), -1).sum(axis=1))
     except UserError:
         _clear(job.folder)
         raise
-    blocks = [(index, spill.read_done(index)["sha256"]) for index in indices]
-    blocks = hashlib.sha256(json.dumps(blocks).encode("ascii")).hexdigest()
-    done = [_read_shard(job, shard, blocks) for shard in range(len(job.outputs))]
-    remove_outputs(job, {path for path, known in zip(job.outputs, done) if known})
+    blocks = [(index, spill.read_summary(index)["sha256"]) for index in indices]
+    digest = hashlib.sha256(json.dumps(blocks).encode("ascii")).hexdigest()
+    neighbours = {}  # by number of the shard
+    for shard in range(len(job.outputs)):
+        summary = external_shuffle.read_summary(_shard_summary_path(job, shard))
+        if summary and summary["blocks"] == digest and files.exists(job.outputs[shard]):
+            neighbours[shard] = summary["neighbours"]
+    remove_outputs(job, {job.outputs[shard] for shard in neighbours})
 
     def write(shard):
-        neighbours = spill.write_shard(shard, job.outputs[shard], runs, cell_bytes, job.compress)
-        known = {"blocks": blocks, "neighbours": neighbours}
-        files.write_text(_shard_file(job, shard), json.dumps(known))
-        return neighbours
+        path = job.outputs[shard]
+        number = spill.write_shard(shard, path, spill_files, cell_bytes, job.compress)
+        summary = {"blocks": digest, "neighbours": number}
+        files.write_text(_shard_summary_path(job, shard), json.dumps(summary))
+        return shard, number
 
-    total = sum(known["neighbours"] for known in done if known)
-    missing = [shard for shard, known in enumerate(done) if not known]
-    num_done = len(done) - len(missing)
+    missing = [shard for shard in range(len(job.outputs)) if shard not in neighbours]
     num_workers = min(job.num_workers, max(len(missing), 1))
-    for neighbours in workers.run_tasks(write, missing, num_workers):
-        total += neighbours
-        num_done += 1
-        observer.shards(num_done)
-    return total
+    for shard, number in workers.run_tasks(write, missing, num_workers):
+        neighbours[shard] = number
+        progress.count_shards(len(neighbours))
+    return sum(neighbours.values())
 
 
-def _shard_file(job, shard):
+def _shard_summary_path(job, shard):
     return os.path.join(job.folder, "shard-{}.done".format(shard))
 
 
-def _read_shard(job, shard, blocks):
-    """Return what is known of a shard that is there already and made of these blocks, or None."""
-    try:
-        with open(_shard_file(job, shard)) as stream:
-            known = json.load(stream)
-    except FileNotFoundError:
-        return None
-    return known if known["blocks"] == blocks and files.exists(job.outputs[shard]) else None
-
-
 def remove_outputs(job, kept=()):
-    """Remove the manifest and shards of an earlier run: never do those of two stand together."""
-    for path in job.outputs + job.others:
+    """Remove the manifest and the shards of an earlier run, so that records of two never mix.
+
+    Args:
+        job: `Job`.
+        kept: paths of the shards that stay.
+    """
+    for path in job.outputs + job.stale_outputs:
         if path not in kept:
             with files.writing(path):
                 manifest.remove_manifest(path)
@@ -368,8 +367,8 @@ def remove_outputs(job, kept=()):
     manifest.remove_manifest(job.outputs[0])
 
 
-def check_enough(job, statistics, shard_sizes):
-    """Raise a `UserError` if nothing came out, or nothing for a shard."""
+def check_instances(job, statistics, shard_sizes):
+    """Raise a `UserError` where there is no instance, or none for one of the shards."""
     if not statistics["instances"]:
         raise UserError(
             "{}: no instance came out of {} documents{}".format(

@@ -1,15 +1,15 @@
-"""Corpora: files to blocks of documents.
+"""Reading a corpus: files to blocks of documents.
 
-A block is the unit of work: some documents in a row, as the bytes they are stored in, so that
-reading is fast and whoever gets the block does the rest. Where blocks end depends on the files
-alone. Two formats, gzipped (`.gz`) or not, UTF-8:
+A block is the unit of work: consecutive documents, as stored bytes. Reading blocks is fast; worker
+processes parse them. The files alone decide where blocks end. Files are UTF-8, gzipped or not, in
+one of two formats:
 
-    text    one sentence a line; blank lines, and the ends of files, stand between documents
-    jsonl   one document a line, a JSON object; some of its fields, one after the other, are its
-            text, whose lines are its sentences
+    text    one sentence a line; blank lines and the ends of files separate documents
+    jsonl   one document a line, a JSON object; the text of a document is some fields of the
+            object, joined, and each line of the text is a sentence
 """
 
-import codecs
+import collections
 import gzip
 import json
 import re
@@ -19,82 +19,71 @@ from typing import NamedTuple
 from common import files
 from common.errors import UserError
 
-# Sizes of blocks, in bytes; in between, a corpus has BLOCKS of them.
+# A corpus is divided into BLOCKS blocks, if their size is within these limits.
 MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 1 << 18, 1 << 21
 BLOCKS = 64
-# Blocks are numbered from a multiple of this in each file: what is before it does not matter.
+# The blocks of file i are numbered from i * FILE_BLOCKS, whatever the files before it hold.
 FILE_BLOCKS = 1 << 20
-# A document of more bytes is cut into several, so that memory has a bound; JSON cannot be cut.
+# A longer document is cut, so that memory has a bound; a document of JSON cannot be cut.
 MAX_DOCUMENT_BYTES = 1 << 22
 READ_BYTES = 1 << 20
 
-_GZIP_MAGIC = b"\x1f\x8b"  # no text in UTF-8 begins so
-# The last is U+3000, the full-width blank.
+_GZIP_MAGIC = b"\x1f\x8b"  # UTF-8 text cannot begin with it
+# \xe3\x80\x80 is U+3000, the full-width space.
 _BLANK_LINE = re.compile(rb"\n(?:[ \t\r]|\xe3\x80\x80)*\n")
 _LINE_END = re.compile(rb"\n")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # A sentence ends with these marks and the closing marks after them.
 _SENTENCE_END = re.compile("([。！？；…!?;]+[”’」』】》〉）)\"']*)(?=.)")
 
 
 class Format(NamedTuple):
-    """How documents are stored.
+    """How the files of a corpus store documents."""
 
-    Attributes:
-        name: "text" or "jsonl".
-        text_fields: tuple of str, fields of a JSON object.
-        split_sentences: bool, whether lines are split into sentences after 。！？；…
-        skip_bad_lines: bool, whether lines that are not UTF-8, or not such JSON, are left out.
-    """
-
-    name: str = "text"
-    text_fields: tuple = ()
-    split_sentences: bool = False
-    skip_bad_lines: bool = False
+    name: str = "text"  # or "jsonl"
+    text_fields: tuple = ()  # the fields of a JSON object that hold text
+    split_sentences: bool = False  # whether lines are split into sentences after 。！？；…
+    skip_bad_lines: bool = False  # whether bad lines are left out instead of refused
 
 
 TEXT = Format()
 
 
 class Block(NamedTuple):
-    """Whole documents: `data` begins at line `first_line` (from 1) of the file.
-
-    `is_cut` says that the last document is too long and goes on in the next block.
-    """
+    """Consecutive documents of a file."""
 
     index: int
     path: str
-    first_line: int
+    first_line: int  # the line of the file where `data` begins, from 1
     data: bytes
-    is_cut: bool = False
+    is_cut: bool = False  # whether the last document is too long and continues in the next block
 
 
 def block_bytes(total_bytes):
-    """Return the size of the blocks of a corpus: small ones for many processes, if it is small."""
+    """Return the least size of the blocks of a corpus; a small corpus has small blocks."""
     return min(max(total_bytes // BLOCKS, MIN_BLOCK_BYTES), MAX_BLOCK_BYTES)
 
 
-def read_blocks(number, path, min_bytes, format_=TEXT, open_file=files.open_file, digest=None):
+def read_blocks(number, path, min_bytes, format_=TEXT, digest=None):
     """Yield a file as blocks.
 
     Args:
         number: int, of the file.
         path: str.
-        min_bytes: int; a block ends with the first document to end after that many bytes.
+        min_bytes: int; a block ends with the first document that ends after so many bytes.
         format_: `Format`.
-        open_file: function of a path that opens the file.
-        digest: object with `update(bytes)`, which gets all of the file, or None.
+        digest: object whose `update(bytes)` is called with all bytes of the file, or None.
 
     Yields:
         `Block`, numbered from `number * FILE_BLOCKS`.
 
     Raises:
-        UserError: names a file without text, or that cannot be read, or has too long a line of
-            JSON.
+        UserError: names a file that cannot be read, has no text or has a too long line of JSON.
     """
     separator = _BLANK_LINE if format_.name == "text" else _LINE_END
     first_line = 1
     has_text = False
-    pieces = _cut(_read_chunks(path, open_file, digest), separator, min_bytes)
+    pieces = _cut(_read_chunks(path, digest), separator, min_bytes)
     for index, (data, is_cut) in enumerate(pieces, start=number * FILE_BLOCKS):
         if is_cut and format_.name == "jsonl":
             raise UserError(
@@ -109,20 +98,20 @@ def read_blocks(number, path, min_bytes, format_=TEXT, open_file=files.open_file
         raise UserError("{} holds no text".format(path))
 
 
-def _read_chunks(path, open_file, digest):
+def _read_chunks(path, digest):
+    """Yield the decompressed bytes of a file."""
     try:
-        with open_file(path) as stored:
+        with files.open_file(path) as stored:
             stream = _Source(stored, digest)
             if path.endswith(".gz") or stream.head == _GZIP_MAGIC:
                 stream = gzip.GzipFile(fileobj=stream)
-            for chunk in iter(lambda: stream.read(READ_BYTES), b""):
-                yield chunk
+            yield from iter(lambda: stream.read(READ_BYTES), b"")
     except (OSError, EOFError, zlib.error) as error:
         raise UserError("cannot read {}: {}".format(path, error)) from error
 
 
 class _Source:
-    """A stream whose first bytes are known before they are read; a digest gets what is read."""
+    """A stream that shows its first bytes before they are read, and digests the bytes it reads."""
 
     def __init__(self, stream, digest):
         self._stream = stream
@@ -139,10 +128,10 @@ class _Source:
 
 
 def _cut(chunks, separator, min_bytes):
-    """Yield (bytes, is_cut)."""
+    """Yield (bytes, is_cut): pieces that end with a separator, or inside a too long document."""
     rest = b""
     for chunk in chunks:
-        # A blank line may have begun before the chunk, but not before the last line end.
+        # A blank line across two chunks begins at the last line end of the first.
         searched = max(min_bytes, rest.rfind(b"\n"))
         rest += chunk
         end = separator.search(rest, searched)
@@ -156,7 +145,7 @@ def _cut(chunks, separator, min_bytes):
 
 
 def _last_line_end(data):
-    """Return where to cut a document: after a line, if one ends in the second half."""
+    """Return where to cut a document: after the last line if that is in the second half."""
     at = data.rfind(b"\n", len(data) // 2) + 1
     if at:
         return at
@@ -167,20 +156,20 @@ def _last_line_end(data):
 
 
 class Documents(NamedTuple):
-    """Lists of sentences, str without outer spaces, and how many lines were left out, by reason."""
+    """The documents of a block."""
 
-    documents: list
-    dropped: dict
+    documents: list  # of lists of sentences, str without outer spaces
+    dropped: collections.Counter  # how many lines and documents were left out, by reason
 
 
 def parse_documents(block, format_=TEXT):
     """Return the `Documents` of a block.
 
     Raises:
-        UserError: names the file and the first line that is not UTF-8 or not such JSON, unless
-            those are left out.
+        UserError: names the file and the first line that is not UTF-8 or not the right JSON,
+            unless `format_.skip_bad_lines`.
     """
-    dropped = {}
+    dropped = collections.Counter()
     lines = _decode(block, format_, dropped)
     if format_.name == "jsonl":
         documents = _json_documents(lines, block, format_, dropped)
@@ -190,10 +179,10 @@ def parse_documents(block, format_=TEXT):
 
 
 def _decode(block, format_, dropped):
-    """Return the lines of a block, str."""
-    # Not splitlines(): a sentence may hold U+2028 or a form feed.
+    """Return the lines of a block, list of str."""
+    encoding = "utf-8-sig" if block.first_line == 1 else "utf-8"
+    # A sentence may hold U+2028 or a form feed, where splitlines() would divide it.
     try:
-        encoding = "utf-8-sig" if block.first_line == 1 else "utf-8"
         return block.data.decode(encoding).split("\n")
     except UnicodeDecodeError as error:
         if not format_.skip_bad_lines:
@@ -202,16 +191,11 @@ def _decode(block, format_, dropped):
                 "{}, line {}: not UTF-8 ({}): convert the file, for example with iconv, or leave "
                 "such lines out with --skip_bad_lines".format(block.path, line, error.reason)
             ) from error
-    data = block.data
-    if block.first_line == 1 and data.startswith(codecs.BOM_UTF8):
-        data = data[len(codecs.BOM_UTF8) :]
-    lines = []
-    for line in data.split(b"\n"):
-        try:
-            lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            dropped["lines_dropped_as_not_utf8"] = dropped.get("lines_dropped_as_not_utf8", 0) + 1
-    return lines
+    # Bytes that are not UTF-8 become surrogates, which UTF-8 cannot hold otherwise.
+    lines = block.data.decode(encoding, "surrogateescape").split("\n")
+    good_lines = [line for line in lines if not _SURROGATE.search(line)]
+    dropped["lines_dropped_as_not_utf8"] = len(lines) - len(good_lines)
+    return good_lines
 
 
 def _text_documents(lines, format_):
@@ -235,14 +219,14 @@ def _json_documents(lines, block, format_, dropped):
         except ValueError as error:
             if not format_.skip_bad_lines:
                 raise UserError("{}, line {}: {}".format(block.path, number, error)) from error
-            dropped["lines_dropped_as_not_json"] = dropped.get("lines_dropped_as_not_json", 0) + 1
+            dropped["lines_dropped_as_not_json"] += 1
             continue
         parts = [part for value in values for part in value.split("\n")]
         sentences = [sentence for part in parts for sentence in _sentences(part, format_)]
         if sentences:
             documents.append(sentences)
         else:
-            dropped["documents_dropped_as_empty"] = dropped.get("documents_dropped_as_empty", 0) + 1
+            dropped["documents_dropped_as_empty"] += 1
     return documents
 
 
@@ -265,17 +249,9 @@ def _field_values(line, format_):
         value = stored.get(name)
         if not isinstance(value, (str, type(None))):
             raise ValueError("field {} is no text but {:.99}".format(name, repr(value)))
-        values.append(_without_surrogates(value or ""))
+        # JSON may hold half a character, such as "\ud83d", which becomes U+FFFD here.
+        values.append(_SURROGATE.sub("\ufffd", value or ""))
     return values
-
-
-def _without_surrogates(text):
-    """Return a text in which halves of characters, such as JSON's "\\ud83d", are U+FFFD."""
-    try:
-        text.encode("utf-8")
-        return text
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _sentences(line, format_):

@@ -1,18 +1,18 @@
-"""Random numbers that are a function of a key, for every decision that makes an instance."""
+"""The random numbers of instances: functions of a key instead of a generator's state."""
 
 import numpy as np
 
-# Streams of `Draws`: which decision a number is for.
+# The streams of `Draws`, one for each random decision.
 SHORT, TARGET, MIDDLE, SWAP, ORDER, ACTION, REPLACEMENT, FIRST_GRAMS, SECOND_GRAMS = range(9)
 
 
 class Draws:
-    """Random numbers that are a function of a key alone, never of what was drawn before.
+    """Random numbers that depend on a key alone, and not on earlier draws.
 
-    Draws(seed, document, duplicate).uniform(SWAP) is one such number, as an array of one. A part
-    of the key may be an array: then there is one key, and one number, for each of its elements.
-    A key is hashed, one of its parts after the other, by the finalizer of SplitMix64 (Steele, Lea
-    and Flood 2014), and so is the counter of the numbers of a stream, which is that generator.
+    Draws(seed, document, duplicate).uniform(SWAP) is such a number, as an array of one. A part of
+    the key may be an array; then every element of the array has its own key and its own number. The
+    parts of a key are hashed one after the other by the finalizer of SplitMix64 (Steele, Lea and
+    Flood 2014). The numbers of a stream are hashes of a counter in the same way.
 
     Args:
         *key: int or int array each; shapes broadcast.
@@ -22,16 +22,16 @@ class Draws:
         self._state = _hash_all(np.zeros(1, np.uint64), key)
 
     def child(self, *key):
-        """Return the Draws of this key with further parts."""
+        """Return the Draws of this key extended by further parts."""
         return self._of_state(_hash_all(self._state, key))
 
     def take(self, rows):
-        """Return the Draws of some of the keys; `rows` is whatever indexes an array."""
+        """Return the Draws of some of the keys; `rows` is any index of a numpy array."""
         return self._of_state(self._state[rows])
 
     @classmethod
     def concatenate(cls, draws):
-        """Return one Draws of the keys of several, of one dimension."""
+        """Return the Draws of all keys of a sequence of one-dimensional Draws."""
         return cls._of_state(np.concatenate([one._state for one in draws]))
 
     @classmethod
@@ -44,22 +44,22 @@ class Draws:
         """Return uint64 random bits.
 
         Args:
-            stream: int, or int array: one for each key.
-            counter: int or int array, which number of the stream.
-            rows: int array, which of the keys each counter is for; all, in order, if left out.
+            stream: int, or int array with one for each key.
+            counter: int or int array, the position in the stream.
+            rows: int array, the key of each counter; by default every key once, in order.
         """
         return _hash_all(self.child(stream)._state[rows], (counter,))
 
     def uniform(self, stream, counter=0, rows=slice(None)):
-        """Return float64 in [0, 1), as `bits`."""
+        """Return float64 in [0, 1); takes the arguments of `bits`."""
         return (self.bits(stream, counter, rows) >> np.uint64(11)) * 2.0**-53
 
     def below(self, stream, size):
-        """Return int64 in [0, size); `size` is an int, or an int array: one for each key."""
+        """Return int64 in [0, size); `size` is an int, or an int array with one for each key."""
         return (self.uniform(stream) * size).astype(np.int64)
 
     def order_keys(self, counter, rows=slice(None)):
-        """Return uint64 that bring the counters into random order; their low 16 bits hold them."""
+        """Return uint64 that sort the counters at random; their low 16 bits are the counter."""
         counter = np.asarray(counter, np.uint64)
         return self.bits(ORDER, counter, rows) >> np.uint64(16) << np.uint64(16) | counter
 

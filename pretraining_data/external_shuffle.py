@@ -1,13 +1,13 @@
 """An external shuffle: records to shards, each in the order of random keys, in bounded memory.
 
-    runs      what a block made is sorted by key and written in one or more files ("runs"); a
-              done file, written last, tells how many, and what was counted
-    shards    shard i of n takes the keys from i / n to (i + 1) / n of all runs, a range small
-              enough for memory at a time
+    spill files   the records of a block, sorted by key; a summary file, written last, holds the
+                  number of the spill files and what was counted
+    shards        shard i of n merges the keys from i / n to (i + 1) / n of all spill files, one
+                  range of keys after the other, each small enough for memory
 
-A run is a table of offsets, one for each of equal ranges of keys ("cells"), and the entries. All
-files appear by rename, so a killed process leaves whole ones only, and whoever starts again does
-what is missing.
+The keys are divided into equal ranges, called cells. A spill file is a table with the offset of
+every cell, and the entries. All files appear by rename: a killed process leaves only complete
+files, and the next start makes those that are missing.
 """
 
 import json
@@ -20,80 +20,80 @@ import numpy as np
 from common import files
 from tfrecords import wire
 
-# Bytes of records in memory before a run is written, and of those of a shard sorted at a time.
-RUN_BYTES = 1 << 26
-BUCKET_BYTES = 1 << 27
+# A spill file is written when the records in memory reach this size.
+SPILL_BYTES = 1 << 26
+# A shard is sorted in ranges of keys of this size.
+RANGE_BYTES = 1 << 27
 MIN_CELLS = 1 << 12
-# How many records are tried to take the place of one that stands beside its like.
+# How many later records are tried for a swap with a record that follows one of its document.
 SWAPS_TRIED = 64
 _WRITE_RECORDS = 4096
 
 _PREFIX = struct.Struct("<dq")  # key, document
 
 
+def read_summary(path):
+    """Return the dict in a JSON file, or None where the file does not exist."""
+    try:
+        with open(path) as stream:
+            return json.load(stream)
+    except FileNotFoundError:
+        return None
+
+
 class Spill(NamedTuple):
-    """The folder of the runs.
+    """The folder of the spill files."""
 
-    Attributes:
-        folder: str, local.
-        num_shards: int.
-    """
-
-    folder: str
+    folder: str  # local
     num_shards: int
 
     @property
     def num_cells(self):
-        """Number of cells of a run, a multiple of the number of shards."""
+        """Number of cells of a spill file, a multiple of the number of shards."""
         return -(-MIN_CELLS // self.num_shards) * self.num_shards
 
-    def read_done(self, index):
-        """Return what was given to `write_block` as `done`, or None if it did not end."""
-        try:
-            with open(self._path(index, "done")) as stream:
-                return json.load(stream)
-        except FileNotFoundError:
-            return None
+    def read_summary(self, index):
+        """Return the summary of a block, a dict, or None where the block is not complete."""
+        return read_summary(self._path(index, "done"))
 
-    def write_block(self, index, batches, done):
-        """Write the runs of a block.
+    def write_block(self, index, batches, summarize):
+        """Write the spill files of a block, and its summary.
 
         Args:
-            index: int, that of the block.
-            batches: iterable of `instances.Records`.
-            done: function that is called at the end and returns a dict for JSON.
+            index: int, of the block.
+            batches: iterable of `instances.SerializedInstances`.
+            summarize: function that is called at the end and returns the summary, a dict for JSON.
 
         Raises:
             UserError: where the disk is full.
         """
-        # What was made of other bytes is not done any more from the first new run on.
+        # An older summary does not fit the new spill files.
         files.remove(self._path(index, "done"))
-        held, num_bytes, num_runs = [], 0, 0
+        held, num_bytes, num_files = [], 0, 0
         for batch in batches:
             held.append(batch)
             num_bytes += sum(map(len, batch.records))
-            if num_bytes >= RUN_BYTES:
-                self._write_run(index, num_runs, held)
-                held, num_bytes, num_runs = [], 0, num_runs + 1
+            if num_bytes >= SPILL_BYTES:
+                self._write_spill_file(index, num_files, held)
+                held, num_bytes, num_files = [], 0, num_files + 1
         if held:
-            self._write_run(index, num_runs, held)
-            num_runs += 1
-        files.write_text(
-            self._path(index, "done"), json.dumps(dict(done(), runs=num_runs), ensure_ascii=True)
-        )
+            self._write_spill_file(index, num_files, held)
+            num_files += 1
+        summary = dict(summarize(), spill_files=num_files)
+        files.write_text(self._path(index, "done"), json.dumps(summary))
 
-    def _write_run(self, index, run, batches):
+    def _write_spill_file(self, index, number, batches):
         keys = np.concatenate([batch.keys for batch in batches])
         documents = np.concatenate([batch.documents for batch in batches])
         records = [record for batch in batches for record in batch.records]
         order = np.argsort(keys, kind="stable")
-        framed = [wire.frame(records[i]) for i in order.tolist()]
-        ends = np.cumsum([0] + [_PREFIX.size + len(entry) for entry in framed])
+        frames = [wire.frame(records[i]) for i in order.tolist()]
+        ends = np.cumsum([0] + [_PREFIX.size + len(frame) for frame in frames])
         edges = np.arange(self.num_cells + 1) / self.num_cells
         table = ends[np.searchsorted(keys[order], edges)].astype("<i8")
         prefixes = map(_PREFIX.pack, keys[order].tolist(), documents[order].tolist())
-        parts = [part for entry in zip(prefixes, framed) for part in entry]
-        with files.WholeFile(self._path(index, "{}.run".format(run))) as whole:
+        parts = [part for entry in zip(prefixes, frames) for part in entry]
+        with files.WholeFile(self._path(index, "{}.spill".format(number))) as whole:
             whole.write(table.tobytes())
             for begin in range(0, len(parts), _WRITE_RECORDS):
                 whole.write(b"".join(parts[begin : begin + _WRITE_RECORDS]))
@@ -101,33 +101,33 @@ class Spill(NamedTuple):
     def _path(self, index, suffix):
         return os.path.join(self.folder, "{:012d}.{}".format(index, suffix))
 
-    def runs(self, indices):
-        """Return the paths of the runs of some blocks, in their order."""
+    def spill_files(self, indices):
+        """Return the paths of the spill files of blocks, in the order of the blocks."""
         return [
-            self._path(index, "{}.run".format(run))
+            self._path(index, "{}.spill".format(number))
             for index in indices
-            for run in range(self.read_done(index)["runs"])
+            for number in range(self.read_summary(index)["spill_files"])
         ]
 
-    def cell_bytes(self, runs):
-        """Return how many bytes of all runs are in each cell, int64 [num_cells]."""
+    def cell_bytes(self, spill_files):
+        """Return how many bytes of all spill files are in each cell, int64 [num_cells]."""
         total = np.zeros(self.num_cells, np.int64)
-        for path in runs:
+        for path in spill_files:
             total += np.diff(np.fromfile(path, "<i8", self.num_cells + 1))
         return total
 
-    def write_shard(self, shard, path, runs, cell_bytes, compress):
+    def write_shard(self, shard, path, spill_files, cell_bytes, compress):
         """Write a shard, sorted by key; neighbours are of different documents where possible.
 
         Args:
             shard: int.
             path: str, of the shard.
-            runs: list of paths, from `runs`.
-            cell_bytes: int64 array, from `cell_bytes`.
+            spill_files: list of paths, from the method `spill_files`.
+            cell_bytes: int64 array, from the method `cell_bytes`.
             compress: bool, whether to gzip.
 
         Returns:
-            int, how many records stand beside one of the same document.
+            int, how many records follow one of the same document.
         """
         cells = self.num_cells // self.num_shards
         begin, end = shard * cells, (shard + 1) * cells
@@ -135,20 +135,20 @@ class Spill(NamedTuple):
         with files.WholeFile(path, compress) as whole:
             while begin < end:
                 sizes = np.cumsum(cell_bytes[begin:end])
-                next_begin = begin + max(1, int(np.searchsorted(sizes, BUCKET_BYTES, "right")))
-                data = [self._read(run, begin, next_begin) for run in runs]
-                keys, documents, entries = _parse(data)
-                order, neighbours = arrange(keys, documents, last_document)
+                next_begin = begin + max(1, int(np.searchsorted(sizes, RANGE_BYTES, "right")))
+                data = [self._read(spill_file, begin, next_begin) for spill_file in spill_files]
+                keys, documents, frames = _parse(data)
+                order, neighbours = shuffled_order(keys, documents, last_document)
                 num_neighbours += neighbours
                 for i in range(0, len(order), _WRITE_RECORDS):
-                    whole.write(b"".join([entries[j] for j in order[i : i + _WRITE_RECORDS]]))
+                    whole.write(b"".join([frames[j] for j in order[i : i + _WRITE_RECORDS]]))
                 last_document = documents[order[-1]] if order else last_document
                 begin = next_begin
         return num_neighbours
 
-    def _read(self, run, begin, end):
-        """Return the entries of a run in the cells [begin, end), bytes."""
-        with open(run, "rb") as stream:
+    def _read(self, spill_file, begin, end):
+        """Return the entries of a spill file in the cells [begin, end), bytes."""
+        with open(spill_file, "rb") as stream:
             bounds = []
             for cell in (begin, end):
                 stream.seek(8 * cell)
@@ -158,8 +158,8 @@ class Spill(NamedTuple):
 
 
 def _parse(data):
-    """Return keys (float64 array), documents (list of int) and framed records (memoryviews)."""
-    keys, documents, entries = [], [], []
+    """Return keys (float64 array), documents (list of int) and frames (list of memoryview)."""
+    keys, documents, frames = [], [], []
     for part in data:
         view = memoryview(part)
         begin = 0
@@ -169,32 +169,33 @@ def _parse(data):
             end = begin + wire.frame_size(part, begin)
             keys.append(key)
             documents.append(document)
-            entries.append(view[begin:end])
+            frames.append(view[begin:end])
             begin = end
-    return np.array(keys), documents, entries
+    return np.array(keys), documents, frames
 
 
-def arrange(keys, documents, last_document=-1):
-    """Return the order of records, list of int, and how many neighbours are of one document.
+def shuffled_order(keys, documents, last_document=-1):
+    """Return the order of records by key, after `separate_documents`, and its neighbours.
 
     Args:
         keys: sequence of float.
-        documents: sequence of int, of each record.
-        last_document: int, that of the record before the first.
+        documents: sequence of int, the document of each record.
+        last_document: int, the document of the record before the first.
     """
-    return separate(np.argsort(keys, kind="stable"), documents, last_document)
+    return separate_documents(np.argsort(keys, kind="stable"), documents, last_document)
 
 
-def separate(order, documents, last_document):
-    """Swap records so that none follows one of the same document, as far as a few tries go.
+def separate_documents(order, documents, last_document):
+    """Swap records so that none follows one of the same document, if SWAPS_TRIED swaps allow.
 
     Args:
         order: int array [m], indices of records.
-        documents: sequence of int, of each index.
-        last_document: int, that of the record before the first.
+        documents: sequence of int, the document of each record.
+        last_document: int, the document of the record before the first.
 
     Returns:
-        (order, neighbours): list of int, and how many still follow their like.
+        (order, neighbours): list of int, and how many records still follow one of the same
+        document.
     """
     in_order = np.asarray(documents, np.int64)[order]
     order = order.tolist()
@@ -208,7 +209,7 @@ def separate(order, documents, last_document):
     is_neighbour = np.diff(in_order, prepend=last_document) == 0
     neighbours = 0
     for i in np.flatnonzero(is_neighbour).tolist():
-        if of[i] != of[i + 1]:  # an earlier swap has mended it
+        if of[i] != of[i + 1]:  # an earlier swap has separated them
             continue
         for step in range(1, SWAPS_TRIED + 1):
             j = (i + step) % len(order)

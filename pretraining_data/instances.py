@@ -1,14 +1,12 @@
 """One block of documents to serialized pre-training instances.
 
-`InstanceMaker` makes them of a block and of nothing else: blocks can be handled in any order and
-in any process. It knows no output files and no TensorFlow; tokenizer and segmenter are given to
-it. A block goes through it so:
+The instances depend on the block and the settings alone, so that blocks can be processed in any
+order and by any process:
 
     documents -> pieces and breaks, once -> instances of every duplicate -> serialized records
 
-Every record comes with a random `key` in [0, 1). The order of the keys is the order of the
-records, and shard i of n holds the keys from i / n to (i + 1) / n: so any sort that need not hold
-everything in memory makes the same files.
+Every record has a random key in [0, 1). Records are sorted by their keys, and shard i of n holds
+the keys from i / n to (i + 1) / n. So the local run and Apache Beam write the same shards.
 """
 
 import collections
@@ -20,74 +18,50 @@ from pretraining_data import corpus, masking, masking_reference
 from pretraining_data.draws import ORDER, Draws
 from tfrecords import wire
 
-# Children of the `Draws` of a block, beside those of its documents, which count from 0.
+# The part of a random key that stands for the order of records; documents are parts from 0.
 RECORD_KEYS = -1
-# Pieces of the instances of a batch, padding included: arrays of that size stay in the cache.
+# A batch has so many pieces, padding included: arrays of this size stay in the processor's cache.
 BATCH_PIECES = 1 << 18
-# Ids of documents: a block has fewer documents than that.
+# The documents of block i are numbered from i * MAX_DOCUMENTS.
 MAX_DOCUMENTS = 1 << 22
-# Unknown words, such as too long ones, are told by so many of their characters.
+# Unknown words are counted by their first characters.
 MAX_UNKNOWN_LENGTH = 20
 
 
 class Tokenized(NamedTuple):
-    """A block after all that is done once, however many duplicates are made of it.
+    """The pieces of a block, from which all duplicates are made."""
 
-    Attributes:
-        index: int, that of the block.
-        text: `masking.Text`.
-        statistics: Counter of what was counted.
-        unknown: Counter of the characters that made words [UNK].
-    """
-
-    index: int
+    index: int  # of the block
     text: masking.Text
-    statistics: collections.Counter
-    unknown: collections.Counter
+    statistics: collections.Counter  # the counts of the manifest
+    unknown: collections.Counter  # of the characters that made a word [UNK]
 
 
-class Records(NamedTuple):
-    """Serialized instances; arrays [m].
+class SerializedInstances(NamedTuple):
+    """A batch of m serialized instances."""
 
-    Attributes:
-        records: list of bytes.
-        keys: float64.
-        documents: int64, a number for each document of the corpus.
-        statistics: Counter of what was counted.
-    """
-
-    records: List[bytes]
-    keys: np.ndarray
-    documents: np.ndarray
-    statistics: collections.Counter
+    records: List[bytes]  # [m]
+    keys: np.ndarray  # float64 [m]
+    documents: np.ndarray  # int64 [m], the number of the document in the corpus
+    statistics: collections.Counter  # the counts of the manifest
 
 
 class InstanceMaker(NamedTuple):
-    """Makes records of a `corpus.Block`.
+    """Makes records of a `corpus.Block`."""
 
-    Attributes:
-        tokenizer: has `encode(text)`, which returns arrays `ids`, `begins` and `ends`.
-        segmenter: has `word_ends(text)`, or is None: every piece is a word.
-        vocabulary: `masking_reference.Vocabulary`.
-        config: `masking_reference.MaskingConfig`.
-        format: `corpus.Format`.
-        random_seed: int.
-        dupe_factor: int, number of duplicates.
-    """
-
-    tokenizer: object
-    segmenter: object
+    tokenizer: object  # has `encode(text)`, which returns arrays `ids`, `begins` and `ends`
+    segmenter: object  # has `word_ends(text)`; None makes every piece a word
     vocabulary: masking_reference.Vocabulary
     config: masking_reference.MaskingConfig
     format: corpus.Format
     random_seed: int
-    dupe_factor: int
+    dupe_factor: int  # number of duplicates
 
     def tokenize(self, block):
         """Return the `Tokenized` documents of a block.
 
         Raises:
-            UserError: as `corpus.parse_documents`.
+            UserError: the errors of `corpus.parse_documents`.
         """
         documents, dropped = corpus.parse_documents(block, self.format)
         lines = [sentence for document in documents for sentence in document]
@@ -95,44 +69,40 @@ class InstanceMaker(NamedTuple):
         pieces, begins, ends = self.tokenizer.encode(text)
         word_ends = self.segmenter.word_ends(text) if self.segmenter else None
         breaks = masking_reference.find_breaks(text, word_ends, pieces, begins, self.vocabulary)
-        # Characters, then pieces, before the end of each document.
-        line_ends = np.cumsum([0] + [len(line) + 1 for line in lines])
-        text_ends = line_ends[np.cumsum([0] + [len(document) for document in documents])]
-        bounds = np.searchsorted(begins, text_ends)
-        is_kept = np.diff(bounds) >= 2  # two segments cannot be made of one piece
+        line_ends = np.cumsum([0] + [len(line) + 1 for line in lines])  # in characters
+        document_ends = line_ends[np.cumsum([0] + [len(document) for document in documents])]
+        bounds = np.searchsorted(begins, document_ends)  # in pieces
+        is_kept = np.diff(bounds) >= 2  # a document of one piece cannot have two segments
         kept = np.flatnonzero(is_kept)
         unknowns = np.flatnonzero(pieces == self.vocabulary.unk_id).tolist()
+        num_sentences = int(np.sum(breaks == masking_reference.SENTENCE))
         statistics = collections.Counter(
             dropped,
             documents=len(documents),
             documents_cut_as_too_long=int(block.is_cut),
             documents_dropped_as_too_short=int(np.sum(~is_kept)),
             sentences=len(lines),
-            sentences_dropped_as_empty=len(lines)
-            - int(np.sum(breaks == masking_reference.SENTENCE)),
+            sentences_dropped_as_empty=len(lines) - num_sentences,
             pieces=len(pieces),
             pieces_unknown=len(unknowns),
             words=int(np.sum(breaks >= masking_reference.WORD)),
             characters_dropped_as_nul=text.count("\0"),
             characters_dropped_as_replacement=text.count("\ufffd"),
         )
+        breaks = np.append(breaks, masking_reference.SENTENCE)
+        words = collections.Counter(text[begins[i] : ends[i]] for i in unknowns)
         return Tokenized(
             block.index,
-            masking.Text(
-                pieces,
-                np.append(breaks, masking_reference.SENTENCE),
-                bounds[kept],
-                bounds[kept + 1],
-                kept,
-            ),
+            masking.Text(pieces, breaks, bounds[kept], bounds[kept + 1], kept),
             statistics,
-            self._unknown_characters(
-                collections.Counter(text[begins[i] : ends[i]] for i in unknowns)
-            ),
+            self._unknown_characters(words),
         )
 
     def _unknown_characters(self, words):
-        """Return a Counter of the characters that make words unknown; else of the words, cut."""
+        """Return a Counter of the unknown characters of unknown words.
+
+        A word whose characters are all known, such as a too long one, is counted itself.
+        """
         characters = sorted(set("".join(words)))
         pieces, begins, _ = self.tokenizer.encode("\n".join(characters))
         unknown = {characters[i // 2] for i in begins[pieces == self.vocabulary.unk_id]}
@@ -143,7 +113,7 @@ class InstanceMaker(NamedTuple):
         return counts
 
     def make_batches(self, tokenized):
-        """Yield `masking.Batch` after `masking.Batch` of all duplicates of a block."""
+        """Yield the instances of all duplicates of a block, each time a `masking.Batch`."""
         text = tokenized.text
         if not len(text.numbers):
             return
@@ -156,7 +126,7 @@ class InstanceMaker(NamedTuple):
             yield make_batch(pairs.take(slice(begin, begin + size)))
 
     def make_records(self, tokenized):
-        """Yield `Records` after `Records` of all duplicates of a block."""
+        """Yield the serialized instances of a block, each time a `SerializedInstances`."""
         config = self.config
         schema = wire.pretraining_schema(config.max_seq_length, config.max_predictions_per_seq)
         draws = Draws(self.random_seed, tokenized.index, RECORD_KEYS)
@@ -165,16 +135,16 @@ class InstanceMaker(NamedTuple):
             records = wire.serialize_all(schema, to_features(batch))
             counter = np.arange(made, made + len(records))
             made += len(records)
-            yield Records(
+            yield SerializedInstances(
                 records,
                 draws.uniform(ORDER, counter),
                 tokenized.index * MAX_DOCUMENTS + batch.document,
-                count(batch),
+                count_batch(batch),
             )
 
 
 def to_features(batch):
-    """Return a dict of the padded features of a `masking.Batch`, named as published."""
+    """Return a dict of the padded features of a `masking.Batch`, by their published names."""
     columns = np.arange(batch.input_ids.shape[1])
     is_piece = columns < batch.num_pieces[:, np.newaxis]
     is_masked = np.arange(batch.masked_lm_ids.shape[1]) < batch.num_masked[:, np.newaxis]
@@ -189,8 +159,8 @@ def to_features(batch):
     }
 
 
-def count(batch):
-    """Return a Counter of what there is to count in a `masking.Batch`."""
+def count_batch(batch):
+    """Return the counts of a `masking.Batch` for the manifest, a Counter."""
     num_masked = int(batch.num_masked.sum())
     statistics = collections.Counter(
         instances=len(batch.swapped),
@@ -209,7 +179,7 @@ def count(batch):
 
 
 def summarize(statistics, unknown, max_seq_length):
-    """Return the shares that a person wants to see, a dict of float, from what was counted."""
+    """Return the statistics of the manifest, a dict: shares of the counts, and common unknowns."""
 
     def share(part, whole):
         return round(statistics[part] / max(statistics[whole], 1), 5)
@@ -232,5 +202,5 @@ def summarize(statistics, unknown, max_seq_length):
 
 
 def commonest(counter, number):
-    """Return the most frequent (key, count), equally frequent ones in the order of the keys."""
+    """Return the (key, count) of the highest counts, equal counts in the order of the keys."""
     return sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:number]

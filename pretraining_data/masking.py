@@ -1,11 +1,12 @@
 """Instances of many documents at once, in numpy: the fast version of `masking_reference`.
 
-Every function here does what its namesake there does, for all chunks of all duplicates of all
-documents of a block, and draws the same numbers; so the instances are equal, one by one.
+Each function here does the work of the function of the same name there, for all chunks of all
+duplicates of all documents of a block. Both use the same random numbers, so that the instances are
+equal.
 
-In the shapes, n is the number of pieces of a block, d that of its documents, c that of the chunks
-of all duplicates, m that of the instances of a batch, g that of their grams, S the sequence length
-and P the number of predictions per sequence.
+In the shapes, n counts the pieces of a block, d its documents, c the chunks of all duplicates, m
+the instances of a batch and g their grams; S is the sequence length and P the number of predictions
+per sequence.
 """
 
 from typing import NamedTuple
@@ -28,24 +29,17 @@ from pretraining_data.masking_reference import CLAUSE, SENTENCE, WORD
 
 
 class Text(NamedTuple):
-    """The documents of a block, one after the other.
+    """The documents of a block, one after the other."""
 
-    Attributes:
-        pieces: int [n], ids.
-        breaks: int [n + 1], what begins at each piece: SENTENCE where a document begins or ends.
-        begins, ends: int [d], the pieces of each document; two at least.
-        numbers: int [d], which document of the block each is.
-    """
-
-    pieces: np.ndarray
-    breaks: np.ndarray
-    begins: np.ndarray
-    ends: np.ndarray
-    numbers: np.ndarray
+    pieces: np.ndarray  # int [n], ids
+    breaks: np.ndarray  # int [n + 1], the kind of break at each piece; SENTENCE around documents
+    begins: np.ndarray  # int [d], the first piece of each document, which has at least two
+    ends: np.ndarray  # int [d], the piece after its last
+    numbers: np.ndarray  # int [d], its number in the block
 
 
 class Pairs(NamedTuple):
-    """As `masking_reference.Pair`, arrays [c]; `document` is its number in the block."""
+    """Arrays [c] of the fields of `masking_reference.Pair`, and the numbers of the documents."""
 
     begin: np.ndarray
     middle: np.ndarray
@@ -60,35 +54,26 @@ class Pairs(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Instances as they are stored, padded with zeros, and what is counted of them.
+    """Instances, padded with zeros, and counts of them."""
 
-    Attributes:
-        input_ids: int32 [m, S].
-        num_pieces: int [m], separators included.
-        first_size: int [m], pieces of segment 0, that is up to its [SEP].
-        masked_lm_positions, masked_lm_ids: int32 [m, P].
-        num_masked: int [m].
-        swapped: bool [m].
-        document: int [m], number of the document in the block.
-        gram_words: int [k], numbers of words of the chosen grams.
-        num_by_mask, num_kept: int, masked pieces that became [MASK] and that stayed.
-    """
-
-    input_ids: np.ndarray
-    num_pieces: np.ndarray
-    first_size: np.ndarray
-    masked_lm_positions: np.ndarray
-    masked_lm_ids: np.ndarray
-    num_masked: np.ndarray
-    swapped: np.ndarray
-    document: np.ndarray
-    gram_words: np.ndarray
-    num_by_mask: int
-    num_kept: int
+    input_ids: np.ndarray  # int32 [m, S]
+    num_pieces: np.ndarray  # int [m], separators included
+    first_size: np.ndarray  # int [m], pieces of segment 0, from [CLS] to its [SEP]
+    masked_lm_positions: np.ndarray  # int32 [m, P]
+    masked_lm_ids: np.ndarray  # int32 [m, P]
+    num_masked: np.ndarray  # int [m]
+    swapped: np.ndarray  # bool [m]
+    document: np.ndarray  # int [m], number of the document in the block
+    gram_words: np.ndarray  # int [number of chosen grams], how many words each has
+    num_by_mask: int  # how many masked pieces became [MASK]
+    num_kept: int  # how many masked pieces stayed as they were
 
 
 class _Level:
-    """Where something of a strength, or stronger, begins; `count[i]` is how often before i."""
+    """The positions of all breaks of at least one strength.
+
+    `count[i]` is the number of positions before i.
+    """
 
     def __init__(self, breaks, strength):
         is_begin = breaks >= strength
@@ -96,18 +81,16 @@ class _Level:
         self.count = np.concatenate([[0], np.cumsum(is_begin)])
 
     def first_from(self, low):
-        """Return the first position that is not less than each of `low`; there must be one."""
+        """Return the first position at or after each of `low`; there must be one."""
         return self.positions[self.count[low]]
 
     def last_until(self, high):
-        """Return the last position that is not more than each of `high`; there must be one."""
+        """Return the last position at or before each of `high`; there must be one."""
         return self.positions[self.count[high + 1] - 1]
 
 
 def make_pairs(text, dupe_factor, config, draws):
-    """Cut every duplicate of every document into pairs.
-
-    In each round, every duplicate gets its next chunk.
+    """Cut every duplicate of every document into pairs; each round makes a chunk of all of them.
 
     Args:
         text: `Text`.
@@ -116,14 +99,14 @@ def make_pairs(text, dupe_factor, config, draws):
         draws: `draws.Draws` of the seed and the block.
 
     Returns:
-        `Pairs`, those of a duplicate one after the other.
+        `Pairs`, sorted by duplicate.
     """
     levels = [_Level(text.breaks, strength) for strength in (SENTENCE, CLAUSE, WORD)]
     number = np.repeat(text.numbers, dupe_factor)
     draws = draws.child(number, np.tile(np.arange(dupe_factor), len(text.numbers)))
     begin = np.repeat(text.begins, dupe_factor)
     size = np.repeat(text.ends, dupe_factor)
-    rows = np.arange(len(begin))  # of duplicates that are not used up
+    rows = np.arange(len(begin))  # the duplicates that still have pieces
     rounds = []
     while len(rows):
         chunk = draws.take(rows).child(len(rounds))
@@ -168,7 +151,7 @@ def _middles(levels, begin, end, draws):
 
 
 class _Segments(NamedTuple):
-    """Both segments of the pairs, arrays [m, 2]: pieces [begin, end), at `begin + shift`."""
+    """Both segments of the pairs, arrays [m, 2]: pieces [begin, end), at piece + shift."""
 
     begin: np.ndarray
     end: np.ndarray
@@ -176,21 +159,14 @@ class _Segments(NamedTuple):
 
 
 class _Grams(NamedTuple):
-    """As `masking_reference.Gram`, arrays [g], in the order of (row, begin).
+    """Arrays [g] of the fields of `masking_reference.Gram` and more, sorted by (row, begin)."""
 
-    Attributes:
-        row: the instance.
-        begin, end, num_words: as there.
-        next_word: index of the gram's second word, or of what follows, among the words of the text.
-        shift: position in the sequence minus index of the piece in the text.
-    """
-
-    row: np.ndarray
+    row: np.ndarray  # the instance
     begin: np.ndarray
     end: np.ndarray
     num_words: np.ndarray
-    next_word: np.ndarray
-    shift: np.ndarray
+    next_word: np.ndarray  # among the words of the text, index of the one after the gram's first
+    shift: np.ndarray  # position of a piece in the sequence minus its index in the text
 
 
 class BatchMaker:
@@ -262,7 +238,13 @@ class BatchMaker:
         return _Grams(segment // 2, source + shift, source_end + shift, gram_words, word + 1, shift)
 
     def _choose_grams(self, grams, budget, draws):
-        """Go through the grams of all instances at once, those of a rank in each step."""
+        """Return the chosen grams of all instances, the cut ones included.
+
+        Args:
+            grams: `_Grams`.
+            budget: int [m].
+            draws: `Draws` of the instances.
+        """
         number = np.bincount(grams.row, minlength=len(budget))
         first = np.cumsum(number) - number
         index = np.arange(len(grams.row)) - first[grams.row]
@@ -279,16 +261,16 @@ class BatchMaker:
                 break
             gram = ranked[rows, rank]
             cut_end, cut_words = self._cut(grams, gram, left[rows])
-            is_found = (cut_words > 0) & ~chosen[gram]
-            found = gram[is_found]
-            chosen[found] = True
-            end[found], num_words[found] = cut_end[is_found], cut_words[is_found]
-            rows = rows[~is_found]
+            is_cut = (cut_words > 0) & ~chosen[gram]
+            last = gram[is_cut]  # the last gram of its instance
+            chosen[last] = True
+            end[last], num_words[last] = cut_end[is_cut], cut_words[is_cut]
+            rows = rows[~is_cut]
         chosen_grams = grams._replace(end=end, num_words=num_words)
         return _Grams(*(field[chosen] for field in chosen_grams))
 
     def _cut(self, grams, gram, length):
-        """Return (end, number of words) of grams cut to the words that fit into `length`."""
+        """Return (end, number of words) of grams cut to the words that fit into `length` pieces."""
         begin, most = grams.begin[gram], grams.num_words[gram]
         end, num_words = begin, np.zeros(len(gram), np.int64)
         for n in range(1, len(self._config.gram_probabilities) + 1):
@@ -358,24 +340,24 @@ def _segments(pairs):
 def _take_whole(grams, ranked, number, budget):
     """Choose the grams that are not cut.
 
-    Each round takes, of every instance, grams as long as they fit, and for the first that does
-    not the next that fits and has as many words.
+    Each round goes through the grams of every instance in their random order. It takes grams until
+    one does not fit, and in place of that one the next gram that fits and has as many words.
 
     Args:
         grams: `_Grams`.
         ranked: int [m, ranks], grams of each instance in random order.
-        number: int [m], how many of those there are.
+        number: int [m], how many grams each instance has.
         budget: int [m].
 
     Returns:
-        (chosen, left): bool [g], and int [m], what is left of the budget.
+        (chosen, left): bool [g], and int [m], the rest of the budget.
     """
     ranks = np.arange(ranked.shape[1], dtype=np.int32)
     is_gram = ranks < number[:, np.newaxis]
     ranked = np.where(is_gram, ranked, 0)
     lengths = (grams.end - grams.begin).astype(np.int32)[ranked]
     words = grams.num_words.astype(np.int32)[ranked]
-    # Those that may be taken at all, of all instances that still have something left.
+    # The round skips grams of length 0: padding, and grams with more words than the budget.
     lengths[~is_gram | (words > budget[:, np.newaxis])] = 0
     left = budget.astype(np.int32)
     chosen = np.zeros(len(grams.row), bool)
@@ -391,11 +373,11 @@ def _take_whole(grams, ranked, number, budget):
         is_next = words == wanted[:, np.newaxis]
         is_next &= (lengths <= left[rows, np.newaxis]) & (lengths > 0)
         is_next &= ranks > miss[:, np.newaxis]
-        found = np.argmax(is_next, axis=1)
-        more = np.flatnonzero(is_next[np.arange(len(rows)), found] & ~fits[:, -1])
+        rank = np.argmax(is_next, axis=1)
+        more = np.flatnonzero(is_next[np.arange(len(rows)), rank] & ~fits[:, -1])
         rows, lengths, words, ranked = rows[more], lengths[more], words[more], ranked[more]
-        found = found[more]
-        chosen[ranked[np.arange(len(rows)), found]] = True
-        left[rows] -= lengths[np.arange(len(rows)), found]
-        begin = found + 1
+        rank = rank[more]
+        chosen[ranked[np.arange(len(rows)), rank]] = True
+        left[rows] -= lengths[np.arange(len(rows)), rank]
+        begin = rank + 1
     return chosen, left

@@ -1,22 +1,21 @@
 """Pieces of documents to pre-training instances: sentence-order pairs, grams, 80/10/10.
 
-This is the specification: one instance at a time, in the order in which a reader thinks of it.
-`pretraining_data/masking.py` makes the same instances, of many documents at once and many times
-faster. Both work on ids and half-open spans [begin, end), and know no files, no segmenter and no
-TensorFlow. The steps, for one document (`make_instances`):
+This is the readable specification, which makes one instance at a time.
+`pretraining_data/masking.py` makes the same instances, for many documents at once and many times
+faster. Both work on ids and half-open spans [begin, end), without TensorFlow. The steps for one
+document (`make_instances`):
 
     find_breaks   where sentences, clauses and words begin among the pieces
-    make_pairs    the document is cut into chunks, each chunk into two consecutive segments, and
-                  the two are swapped in half of the chunks
-    make_grams    words of a segment are tiled with grams of 1 to n words
-    mask          grams are taken at random up to the budget, their pieces replaced 80/10/10
+    make_pairs    cut the document into chunks and each chunk into two consecutive segments; swap
+                  the two segments of half of the chunks
+    make_grams    divide the words of a segment into grams of 1 to n words
+    mask          choose grams at random up to a budget, and replace their pieces 80/10/10
 
-Nothing is truncated and nothing is lost: without the swaps, the segments of a duplicate of a
-document, one after the other, are the document. (The published tool let chunks overflow and cut
-off what was too much.)
+No piece is lost: the segments of a duplicate of a document, joined and with the swaps undone, are
+the document. (The published tool truncated chunks that were too long.)
 
-All randomness comes from a `Draws`, whose numbers depend on their key and on nothing else. So
-any number of instances can be made at once, in any process, and be the same.
+All random numbers come from a `Draws`, in which they depend on their key alone. So instances can be
+made in any order, in any process and any number at once.
 
 S is the sequence length, P the number of predictions per sequence, V the size of the vocabulary.
 """
@@ -38,36 +37,36 @@ from pretraining_data.draws import (
     TARGET,
 )
 
-# What begins at a piece, the stronger the higher.
+# The kinds of breaks, that is what begins at a piece; a stronger break has a higher number.
 INSIDE, WORD, CLAUSE, SENTENCE = range(4)
 
-# A clause ends with one of these, and with the closing marks that follow it.
+# A clause ends with one of these marks and the closing marks after it.
 CLAUSE_MARKS = [ord(mark) for mark in "，。！？；：、…—,.!?;:"]
 CLOSING_MARKS = [ord(mark) for mark in "”’」』】》〉）)]}\"'"]
 
 # The shortest sequence: [CLS], three pieces, two [SEP]. With room for two pieces only, a document
 # of three could not be cut into segments without losing one.
 MIN_SEQ_LENGTH = 6
-MAX_SEQ_LENGTH = 1 << 16  # `Draws.order_keys` counts to that
+MAX_SEQ_LENGTH = 1 << 16  # `Draws.order_keys` has 16 bits for a position
 NUM_SEPARATORS = 3
 
 MASK_SHARE, KEEP_SHARE = 0.8, 0.1  # BERT (arXiv 1810.04805), section 3.1; the rest is random
 
 
 class Vocabulary(NamedTuple):
-    """What masking knows of pieces, by their ids."""
+    """The properties of pieces that masking needs, by their ids."""
 
     cls_id: int
     sep_id: int
     mask_id: int
     unk_id: int
     continues: np.ndarray  # bool [V], whether the piece begins with "##"
-    replacements: np.ndarray  # int [V minus special and unused], what a random piece is drawn from
+    replacements: np.ndarray  # int [V minus special and unused], the ids of random replacements
     later_labels: np.ndarray  # int [V], the label of a piece that is not the first of its word
 
 
 class MaskingConfig(NamedTuple):
-    """How instances are made; `gram_probabilities[n - 1]` is that of a gram of n words."""
+    """How to make instances; `gram_probabilities[n - 1]` is the probability of n words."""
 
     max_seq_length: int
     max_predictions_per_seq: int
@@ -78,10 +77,10 @@ class MaskingConfig(NamedTuple):
 
 
 class Document(NamedTuple):
-    """Pieces of a document, int [n], and what begins at each, int [n + 1] (SENTENCE at n)."""
+    """A document of n pieces."""
 
-    pieces: np.ndarray
-    breaks: np.ndarray
+    pieces: np.ndarray  # int [n], ids
+    breaks: np.ndarray  # int [n + 1], the kind of break at each piece; SENTENCE at the end
 
 
 class Pair(NamedTuple):
@@ -94,16 +93,16 @@ class Pair(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """[CLS] first [SEP] second [SEP], and the words of both, spans of positions in it."""
+    """[CLS] first segment [SEP] second segment [SEP]."""
 
     ids: list
     segment_ids: list
-    first_words: list
+    first_words: list  # of (begin, end), positions of each word of the first segment
     second_words: list
 
 
 class Gram(NamedTuple):
-    """Consecutive words that are masked together: positions [begin, end)."""
+    """Consecutive words that are masked together, at positions [begin, end)."""
 
     begin: int
     end: int
@@ -119,17 +118,17 @@ class Instance(NamedTuple):
     masked_lm_ids: list
     swapped: bool
     original_ids: list  # input_ids before masking
-    grams: list  # of Gram, in the order of their positions
+    grams: list  # of `Gram`, sorted by position
 
 
-def describe_vocabulary(vocab, published_labels=False):
+def make_vocabulary(vocab, published_labels=False):
     """Return the `Vocabulary` of a dict from piece to id.
 
     Args:
-        vocab: dict, ids from 0 without gaps; has the special pieces.
-        published_labels: bool. The published tool marked the later characters of a Chinese word
-            with "##" and left the mark on the labels; to continue its checkpoints, True gives
-            the same labels, where the vocabulary has them.
+        vocab: dict with the special pieces; the ids are 0, 1, 2 and so on.
+        published_labels: bool. The published tool put "##" before the later characters of a Chinese
+            word and left it on the labels. True makes the same labels, where the vocabulary has
+            them, to continue a checkpoint that was trained with them.
     """
     pieces = sorted(vocab, key=vocab.get)
     later_labels = np.arange(len(pieces))
@@ -149,11 +148,11 @@ def describe_vocabulary(vocab, published_labels=False):
 
 
 def _is_reserved(piece):
-    """Return whether no text becomes that piece: [PAD], [unused1], <S> and their like."""
+    """Return whether a piece never comes from text, such as [PAD], [unused1] or <S>."""
     return len(piece) > 2 and piece[0] + piece[-1] in ("[]", "<>")
 
 
-# Weight of a gram of n words, of at most `longest`.
+# The weight of a gram of n words, where the longest gram has `longest` words.
 GRAM_WEIGHTS = {
     "shorter": lambda n, longest: 1 / n,  # ALBERT (arXiv 1909.11942), section 4.1
     "uniform": lambda n, longest: 1,
@@ -172,10 +171,10 @@ def gram_probabilities(ngram, favor="shorter"):
 
 
 def find_breaks(text, word_ends, pieces, begins, vocabulary):
-    """Find what begins at each piece, from its offset in the text.
+    """Find the kind of break at each piece, from the offset of the piece in the text.
 
-    A piece belongs to the word in which its first character lies; a piece with "##" belongs to
-    the word of the piece before, so that a Latin word is one word whatever the segmenter says.
+    A piece belongs to the word that holds its first character. A piece with "##" belongs to the
+    word of the piece before it, so that a Latin word stays one word for every segmenter.
 
         text      我爱ALBERT，是的。      words 我|爱|ALBERT|，|是的|。, which end at 1 2 8 9 11 12
         pieces    我    爱   al   ##bert ，   是     的     。
@@ -184,10 +183,9 @@ def find_breaks(text, word_ends, pieces, begins, vocabulary):
 
     Args:
         text: str, one sentence a line.
-        word_ends: int array, where the words that make up the text end, or None: every piece is
-            a word.
+        word_ends: int array, the offsets where words end, or None if every piece is a word.
         pieces: int [n], ids.
-        begins: int [n], offset of each piece's first character, not decreasing.
+        begins: int [n], offset of the first character of each piece, not decreasing.
         vocabulary: `Vocabulary`.
 
     Returns:
@@ -199,7 +197,7 @@ def find_breaks(text, word_ends, pieces, begins, vocabulary):
     else:
         word = np.searchsorted(word_ends, begins, side="right")
         is_word = (np.diff(word, prepend=-1) > 0) & ~vocabulary.continues[pieces]
-    # A mark ends its clause together with the marks after it: 。” or ……
+    # A clause ends after all of its marks, as in 。” or ……
     is_mark = np.isin(codes[begins], CLAUSE_MARKS)
     is_closing = np.isin(codes[begins], CLOSING_MARKS)
     after_mark = np.zeros(len(pieces), bool)
@@ -234,18 +232,18 @@ def make_instances(document, config, vocabulary, draws):
 def make_pairs(breaks, config, draws):
     """Cut a document into chunks, and each chunk into two segments, swapped in half of them.
 
-    A chunk has at most S - 3 pieces; with probability `short_seq_prob`, drawn for each chunk, it
-    aims at a number of pieces drawn from 2 to S - 3.
+    A chunk has at most S - 3 pieces. With probability `short_seq_prob`, the target of a chunk is
+    shorter: a random number of pieces from 2 to S - 3.
 
     Args:
-        breaks: int [n + 1], as in `Document`; n is at least 2.
+        breaks: int [n + 1], the breaks of a `Document`; n is at least 2.
         config: `MaskingConfig`.
         draws: `Draws` of this duplicate of the document.
 
     Returns:
         List of (`Pair`, `Draws` of that chunk); the pairs cover the document.
     """
-    # Where a sentence begins (or something weaker, in the later lists), strongest first.
+    # The positions of the breaks that are at least as strong as each kind.
     strengths = (SENTENCE, CLAUSE, WORD, INSIDE)
     levels = [np.flatnonzero(breaks >= strength).tolist() for strength in strengths]
     size = len(breaks) - 1
@@ -266,11 +264,12 @@ def make_pairs(breaks, config, draws):
 
 
 def _chunk_end(levels, begin, size, target, max_pieces):
-    """Return where the chunk from `begin` ends: with a sentence if possible.
+    """Return the end of the chunk that starts at `begin`: the end of a sentence, if possible.
 
-    That is the first sentence to reach the target, if it fits, else the last that fits. A
-    sentence that is too long by itself is cut after a clause, if one ends in the second half of
-    what fits, else after a word, else anywhere. Never is a single piece left over.
+    It is the first end of a sentence at or after the target, if that fits into `max_pieces`, else
+    the last one that fits. A single sentence that is too long is cut at the last clause that ends
+    in the second half of `max_pieces`, else at the last word that fits, else anywhere. The rest of
+    the document is never a single piece.
     """
     limit = begin + max_pieces
     last = size if limit >= size else min(limit, size - 2)
@@ -283,14 +282,14 @@ def _chunk_end(levels, begin, size, target, max_pieces):
 
 
 def _within(numbers, first, last):
-    """Return those of the sorted numbers that are in [first, last]."""
+    """Return the numbers of a sorted list that are in [first, last]."""
     return numbers[bisect.bisect_left(numbers, first) : bisect.bisect_right(numbers, last)]
 
 
 def assemble(document, pair, vocabulary):
     """Return the `Sequence` of a pair: [CLS] first [SEP] second [SEP], segment ids 0 and 1.
 
-    A word that the pair cuts in two is two words here.
+    A word on both sides of a cut counts as two words.
     """
     spans = [(pair.begin, pair.middle), (pair.middle, pair.end)]
     if pair.swapped:
@@ -310,13 +309,13 @@ def mask(sequence, swapped, config, vocabulary, draws):
 
     Args:
         sequence: `Sequence` of T pieces, separators included.
-        swapped: bool, whether its segments are.
+        swapped: bool, whether its segments are swapped.
         config: `MaskingConfig`.
         vocabulary: `Vocabulary`.
         draws: `Draws` of this chunk.
 
     Returns:
-        `Instance`; its positions are sorted and unique, never those of separators.
+        `Instance`; its masked positions are sorted and unique, and no separator is masked.
     """
     grams = make_grams(sequence.first_words, config.gram_probabilities, draws, FIRST_GRAMS)
     grams += make_grams(sequence.second_words, config.gram_probabilities, draws, SECOND_GRAMS)
@@ -341,9 +340,11 @@ def mask(sequence, swapped, config, vocabulary, draws):
 
 
 def mask_budget(num_pieces, config):
-    """Return the most pieces to mask of so many, separators included; int or int array.
+    """Return how many pieces may be masked: the lower limit of `MaskingConfig`.
 
-    Neither `masked_lm_prob` nor `max_predictions_per_seq` is exceeded.
+    Args:
+        num_pieces: int or int array, lengths of sequences, separators included.
+        config: `MaskingConfig`.
     """
     # 0.29 * 100 is a little less than 29 in binary.
     budget = np.floor(config.masked_lm_prob * np.asarray(num_pieces) + 1e-9).astype(np.int64)
@@ -351,7 +352,7 @@ def mask_budget(num_pieces, config):
 
 
 def _replace(piece, action, choice, vocabulary):
-    """Return what stands in the place of a masked piece; `action` and `choice` are in [0, 1)."""
+    """Return the replacement of a masked piece; `action` and `choice` are in [0, 1)."""
     if action < MASK_SHARE:
         return vocabulary.mask_id
     if action < MASK_SHARE + KEEP_SHARE:
@@ -360,18 +361,18 @@ def _replace(piece, action, choice, vocabulary):
 
 
 def make_grams(words, probabilities, draws, stream):
-    """Tile the words of a segment with grams: every word is in exactly one.
+    """Divide the words of a segment into grams of random lengths.
 
-    words [(1, 2), (2, 4), (4, 5)] and lengths drawn 2, 2 give the grams [1, 4) and [4, 5).
+    The words [(1, 2), (2, 4), (4, 5)] and the lengths 2, 2 give the grams [1, 4) and [4, 5).
 
     Args:
         words: list of (begin, end), consecutive.
-        probabilities: tuple, of 1, 2, ... words.
+        probabilities: tuple, the probabilities of 1, 2, ... words.
         draws: `Draws`.
         stream: int, FIRST_GRAMS or SECOND_GRAMS.
 
     Returns:
-        List of `Gram`; the last is as long as the words allow.
+        List of `Gram`; the last may be shorter than its random length.
     """
     bounds = np.cumsum(probabilities[:-1])
     numbers = draws.uniform(stream, np.arange(len(words)))
@@ -387,15 +388,16 @@ def make_grams(words, probabilities, draws, stream):
 
 
 def choose_grams(grams, words, budget, draws):
-    """Go through the grams in random order, taking what fits into the budget.
+    """Choose grams in random order until the budget is used.
 
-    Every gram has the same chance, and with it every word. A gram that does not fit gives way to
-    the next one that does and has as many words: to take whatever fits would make single words
-    much too frequent. Only in the end, one more gram is cut to the words that still fit.
+    Every gram, and so every word, has the same chance. When a gram does not fit into the rest of
+    the budget, the next chosen gram is one that fits and has the same number of words: choosing
+    any gram that fits would make single words much too frequent. In the end, one more gram is
+    chosen and cut to the words that still fit.
 
     Args:
         grams: list of `Gram`.
-        words: list of (begin, end), those of the grams.
+        words: list of (begin, end), the words of the grams.
         budget: int, how many pieces may be masked.
         draws: `Draws`.
 
@@ -420,7 +422,7 @@ def choose_grams(grams, words, budget, draws):
 
 
 def _cut_gram(gram, words, length):
-    """Return a gram cut to its first words that make up no more than `length`, or None."""
+    """Return a gram cut to its first words that fit into `length` pieces, or None."""
     ends = [end for begin, end in words if gram.begin <= begin and end <= gram.end]
     num_words = sum(end - gram.begin <= length for end in ends)
     return Gram(gram.begin, ends[num_words - 1], num_words) if num_words else None

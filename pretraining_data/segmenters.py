@@ -1,6 +1,6 @@
 """Word segmenters: a registry of functions from text to words.
 
-The words of a text, joined, are the text; spaces and line ends are words too.
+The words of a text, joined, are the text: spaces and line ends are words too.
 """
 
 import importlib
@@ -12,28 +12,25 @@ import numpy as np
 
 from common.errors import UserError
 
-# Stretches that are segmented at a time: rjieba takes more time than in proportion to the length.
-# They end with a mark that no word holds, if there is one.
+# A text is segmented in stretches, since the time of rjieba grows faster than the length. A stretch
+# ends with a mark that no word holds, if there is one.
 _STRETCH = re.compile(r"[\s\S]{1,1000}[\n，。！？；：、]|[\s\S]{1,1000}")
 
 
 class Segmenter(NamedTuple):
-    """`segment(text)` returns the list of words; `note` is for the log.
-
-    Pickled by name, so that other machines load their own.
-    """
+    """A word segmenter. It is pickled by name, so that other machines load their own."""
 
     name: str
     version: str
-    segment: Callable
+    segment: Callable  # returns the list of words of a text
     user_dict: object = None
-    note: str = ""
+    note: str = ""  # a warning for the log
 
     def __reduce__(self):
         return load_segmenter, (self.name, self.user_dict)
 
     def word_ends(self, text):
-        """Return where the words of a text of any length end, int [number of words]."""
+        """Return the ends of the words of a text, int [number of words]."""
         lengths = []
         for stretch in _STRETCH.findall(text):
             lengths += map(len, self.segment(stretch))
@@ -46,9 +43,8 @@ def load_segmenter(name, user_dict=None):
     Args:
         name: str, a key of SEGMENTERS, or "auto": rjieba where it is installed and no `user_dict`
             is given, else jieba.
-        user_dict: str or None, path of a dictionary in the format of jieba: a word on each line,
-            and after spaces, if wanted, its frequency and its part of speech. jieba alone can
-            read it.
+        user_dict: str or None, path of a dictionary for jieba: on each line a word and, after
+            spaces and optional, its frequency and its part of speech.
 
     Raises:
         UserError: for an unknown name, a segmenter that is not installed, or a dictionary that
@@ -94,7 +90,7 @@ def _load_jieba(user_dict):
 
 
 def _load_none(_):
-    # Pieces of a Latin word stay together, since "##" says that they do.
+    # `masking_reference.find_breaks` still joins the pieces of a Latin word.
     return Segmenter("none", "", list)
 
 

@@ -1,20 +1,17 @@
-"""Instances as a person reads them."""
+"""Instances as text, for a person to read."""
 
 from pretraining_data import masking_reference
 from pretraining_data.draws import Draws
 
 
-def show_instances(maker, tokenized, inv_vocab, number):
-    """Describe some instances of a block, of documents from all over it.
+def format_instances(maker, tokenized, inv_vocab, number):
+    """Return some instances of a block as text of several lines, str.
 
     Args:
         maker: `instances.InstanceMaker`.
         tokenized: `instances.Tokenized`.
         inv_vocab: dict from id to piece.
-        number: int, how many at most.
-
-    Returns:
-        str of several lines.
+        number: int, the most instances; each is the first of another document.
     """
     text = tokenized.text
     draws = Draws(maker.random_seed, tokenized.index)
@@ -25,21 +22,21 @@ def show_instances(maker, tokenized, inv_vocab, number):
     ]
     for i in range(min(number, total)):
         which = i * total // min(number, total)
-        span = slice(text.begins[which], text.ends[which])
-        breaks = text.breaks[text.begins[which] : text.ends[which] + 1]
-        document = masking_reference.Document(text.pieces[span], breaks)
+        begin, end = text.begins[which], text.ends[which]
+        breaks = text.breaks[begin : end + 1]
+        document = masking_reference.Document(text.pieces[begin:end], breaks)
         number_in_block = int(text.numbers[which])
-        chunks = masking_reference.make_pairs(breaks, maker.config, draws.child(number_in_block, 0))
-        pair, chunk_draws = chunks[0]
+        pairs = masking_reference.make_pairs(breaks, maker.config, draws.child(number_in_block, 0))
+        pair, chunk_draws = pairs[0]
         sequence = masking_reference.assemble(document, pair, maker.vocabulary)
         instance = masking_reference.mask(
             sequence, pair.swapped, maker.config, maker.vocabulary, chunk_draws
         )
-        parts.append(_describe(number_in_block, sequence, instance, inv_vocab))
+        parts.append(_format_instance(number_in_block, sequence, instance, inv_vocab))
     return "\n\n".join(parts)
 
 
-def _describe(document, sequence, instance, inv_vocab):
+def _format_instance(document, sequence, instance, inv_vocab):
     masked = dict(zip(instance.masked_lm_positions, instance.masked_lm_ids))
 
     def piece(position):

@@ -1,4 +1,4 @@
-"""Random documents and settings of masking, for hypothesis."""
+"""Random documents and masking settings, for hypothesis."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -7,28 +7,16 @@ from pretraining_data import masking_reference
 from pretraining_data.masking_reference import CLAUSE, INSIDE, SENTENCE, WORD, Document
 
 SPECIAL = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused2]", "<S>"]
-
-
-# Ids from FIRST_PLAIN on: 200 characters, their ## forms, marks and pieces of Latin words.
 CHARACTERS = [chr(0x4E00 + i) for i in range(200)]
-
-
 MARKS = list("，。；")
-
-
 LATIN = ["al", "##bert", "a", "##b", "##"]
-
-
 PIECES = SPECIAL + CHARACTERS + ["##" + c for c in CHARACTERS] + MARKS + LATIN
-
-
 VOCAB = {piece: i for i, piece in enumerate(PIECES)}
-
-
-FIRST_PLAIN = len(SPECIAL)
+FIRST_PLAIN = len(SPECIAL)  # the first id that is no special piece
 
 
 def config(**changes):
+    """Return a `MaskingConfig`."""
     values = masking_reference.MaskingConfig(
         max_seq_length=64,
         max_predictions_per_seq=10,
@@ -41,7 +29,7 @@ def config(**changes):
 
 @st.composite
 def documents(draw, max_size=150):
-    """Documents of random pieces, with random things beginning at each."""
+    """Documents of random pieces, with a random kind of break at each."""
     size = draw(st.integers(2, max_size))
     kinds = st.sampled_from([INSIDE, INSIDE, WORD, WORD, WORD, CLAUSE, SENTENCE])
     breaks = draw(st.lists(kinds, min_size=size - 1, max_size=size - 1))

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from common import progress
-from pretraining_data.build import Done
+from pretraining_data.build import FinishedBlocks
 
 
 class Terminal(io.StringIO):
@@ -24,19 +24,19 @@ def clock(monkeypatch):
 @pytest.fixture
 def lines(monkeypatch):
     """The lines that are logged, outside a terminal."""
-    told = []
+    logged = []
     monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
-    monkeypatch.setattr(progress.logging, "info", lambda form, text: told.append(form % text))
-    return told
+    monkeypatch.setattr(progress.logging, "info", lambda form, text: logged.append(form % text))
+    return logged
 
 
-def test_lines_tell_rate_and_time_left_now_and_then(clock, lines):
-    with progress.Progress(40 * 10**6, 2) as observer:
+def test_lines_show_rate_and_time_left_every_ten_seconds(clock, lines):
+    with progress.Progress(40 * 10**6, 2) as shown:
         for i in range(1, 31):
             clock[0] = 100 + i
-            observer.blocks(Done(i, 10**6, 500, True), 1.0)
+            shown.count_blocks(FinishedBlocks(i, 10**6, 500, True), 1.0)
         clock[0] = 141
-        observer.shards(1)
+        shown.count_shards(1)
     assert lines == [
         "10.0 of 40.0 MB, 5,000 instances, 500/s, 0:00:30 left",
         "20.0 of 40.0 MB, 10,000 instances, 500/s, 0:00:20 left",
@@ -45,32 +45,32 @@ def test_lines_tell_rate_and_time_left_now_and_then(clock, lines):
     ]
 
 
-def test_what_was_done_before_does_not_count_for_the_rate(clock, lines):
-    observer = progress.Progress(4 * 10**6, 1)
+def test_blocks_of_an_earlier_run_do_not_count_for_the_rate(clock, lines):
+    shown = progress.Progress(4 * 10**6, 1)
     clock[0] += 10
-    observer.blocks(Done(0, 10**6, 700, False), 1.0)
+    shown.count_blocks(FinishedBlocks(0, 10**6, 700, False), 1.0)
     clock[0] += 10
-    observer.blocks(Done(1, 10**6, 600, True), 1.0)
+    shown.count_blocks(FinishedBlocks(1, 10**6, 600, True), 1.0)
     assert lines == [
         "1.0 of 4.0 MB, 700 instances, 0/s, ? left",
         "2.0 of 4.0 MB, 1,300 instances, 30/s, 0:00:40 left",
     ]
 
 
-def test_of_gzipped_files_the_text_counts(clock, lines):
-    observer = progress.Progress(10**6, 1)
+def test_bytes_of_gzipped_files_count_as_text(clock, lines):
+    shown = progress.Progress(10**6, 1)
     clock[0] += 20
-    observer.blocks(Done(0, 10**6, 100, True), 4.0)
+    shown.count_blocks(FinishedBlocks(0, 10**6, 100, True), 4.0)
     assert lines == ["1.0 of 4.0 MB, 100 instances, 5/s, 0:01:00 left"]
 
 
 def test_a_terminal_has_a_bar(clock, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(progress.sys, "stderr", terminal)
-    with progress.Progress(4 * 10**6, 1) as observer:
+    with progress.Progress(4 * 10**6, 1) as shown:
         for i in range(1, 4):
             clock[0] += 1
-            observer.blocks(Done(i, 10**6, 100, True), 1.0)
+            shown.count_blocks(FinishedBlocks(i, 10**6, 100, True), 1.0)
     bars = terminal.getvalue().split("\r")[1:]
     assert len(bars) == 3
     assert bars[1].startswith("[" + "#" * 15 + " " * 15 + "] 50% 2.0 of 4.0 MB, 200 instances")

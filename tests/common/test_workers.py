@@ -1,4 +1,4 @@
-"""Worker processes: all tasks, errors that arrive, workers and parents that are killed."""
+"""Worker processes run all tasks, pass on errors, and end with their parent."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ def test_all_tasks_are_done_and_few_are_taken_ahead(root):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_error_of_a_worker_arrives(root):
+def test_the_error_of_a_worker_is_raised_here(root):
     done = run(root, """
         from common import workers
         from common.errors import UserError
@@ -96,7 +96,7 @@ def test_workers_end_with_their_parent(root, tmp_path):
     wait_until(lambda: not any(map(is_running, pids)))
 
 
-def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(root, tmp_path):
+def test_ctrl_c_ends_the_workers_without_output(root, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent("""
             import os, signal, sys, time

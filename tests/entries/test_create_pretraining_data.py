@@ -1,4 +1,4 @@
-"""create_pretraining_data.py from flags to records: what the records say of the text."""
+"""create_pretraining_data.py from flags to records: the records hold the text."""
 
 import hashlib
 import os
@@ -107,7 +107,7 @@ def test_records_hold_the_documents(root, folder, tokenizer):
     reader.check_records([path], pretraining_schema(40, 4))
 
 
-def test_records_keep_their_promises(root, folder, tokenizer):
+def test_records_have_the_published_form(root, folder, tokenizer):
     cls, sep, mask = (tokenizer.vocab[piece] for piece in ("[CLS]", "[SEP]", "[MASK]"))
     made = read(run(root, folder, dupe_factor=20))
     assert len(made) >= 80
@@ -204,7 +204,7 @@ def test_instances_of_a_document_are_scattered(root, folder):
     assert max(idioms) - min(idioms) > len(made) * 0.6
 
 
-def test_the_manifest_tells_what_was_done(root, folder):
+def test_the_manifest_holds_flags_versions_and_counts(root, folder):
     path = run(root, folder)
     manifest = read_manifest(path)
     assert manifest["flags"]["max_seq_length"] == 40
@@ -237,14 +237,14 @@ def test_unknown_characters_are_counted(root, folder):
     assert manifest["statistics"]["commonest_unknown"] == {"𠀀": 2, "😀": 1}
 
 
-def test_unknown_words_are_told_by_their_unknown_characters(root, folder):
+def test_unknown_words_are_counted_by_their_unknown_characters(root, folder):
     (folder / "text.txt").write_text("价¥99😀😀。" + "a" * 300 + "。", encoding="utf-8")
     manifest = read_manifest(run(root, folder))
     assert manifest["counts"]["pieces_unknown"] == 2
     assert manifest["statistics"]["commonest_unknown"] == {"😀": 2, "a" * 20: 1}
 
 
-def test_characters_that_no_piece_stands_for_are_counted(root, folder):
+def test_characters_without_a_piece_are_counted(root, folder):
     (folder / "text.txt").write_text("一\0二\0\n\ufffd三四\n", encoding="utf-8")
     counts = read_manifest(run(root, folder))["counts"]
     assert counts["pieces"] == 4
@@ -253,8 +253,8 @@ def test_characters_that_no_piece_stands_for_are_counted(root, folder):
 
 
 @pytest.mark.parametrize("compress, shards", [(False, 1), (True, 3)])
-def test_the_manifest_tells_the_records_that_are_there(root, folder, compress, shards):
-    """Read all of them back and count again."""
+def test_the_manifest_counts_the_records_that_exist(root, folder, compress, shards):
+    """Read all records back and count again."""
     run(root, folder, compress=compress, num_output_shards=shards, dupe_factor=9)
     paths = sorted(map(str, folder.glob("out-*.tfrecord")))
     options = tf.io.TFRecordOptions("GZIP" if compress else "")
@@ -448,7 +448,7 @@ def test_mistakes_are_named_and_leave_nothing(root, folder, make):
 
 
 @pytest.mark.parametrize("name", ["input_file", "output_file", "vocab_file"])
-def test_needed_flags(name):
+def test_required_flags(name):
     argv = ["create"] + [
         "--{}=x".format(other) for other in ("input_file", "output_file", "vocab_file")
         if other != name

@@ -1,4 +1,4 @@
-"""Whole runs in processes of their own: the same bytes from any number, killed or not."""
+"""Whole runs: the same bytes from any number of processes, killed or not."""
 
 import collections
 import gzip
@@ -55,7 +55,7 @@ def digests(folder):
 
 @pytest.fixture(scope="module")
 def whole(root, text, tmp_path_factory):
-    """What one process makes without interruption: digests of all files."""
+    """Digests of all files that one process makes without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     assert run(root, text, folder, "--num_workers=1")[0] == 0
     # The manifest names the outputs: it is compared without their folder.
@@ -64,7 +64,8 @@ def whole(root, text, tmp_path_factory):
     return digests(folder)
 
 
-def found(folder):
+def comparable_digests(folder):
+    """Return the digests of all files; the manifest is digested without the folder's name."""
     path = folder / (SHARDS[0] + ".manifest.json")
     manifest = path.read_text().replace(str(folder), ".")
     made = digests(folder)
@@ -73,9 +74,9 @@ def found(folder):
 
 
 @pytest.mark.parametrize("num_workers", [2, 5])
-def test_the_number_of_workers_does_not_matter(root, text, whole, tmp_path, num_workers):
+def test_any_number_of_workers_makes_the_same_bytes(root, text, whole, tmp_path, num_workers):
     assert run(root, text, tmp_path, "--num_workers={}".format(num_workers))[0] == 0
-    assert found(tmp_path) == whole
+    assert comparable_digests(tmp_path) == whole
     assert set(SHARDS) < set(whole)
 
 
@@ -98,12 +99,12 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(root, text, whole, tm
         made = digests_of_files(tmp_path)
         assert all(made[name] == whole[name] for name in SHARDS if name in made)
     assert run(root, text, tmp_path, "--num_workers=3")[0] == 0
-    assert found(tmp_path) == whole
+    assert comparable_digests(tmp_path) == whole
     assert len(killed_at) >= 3, killed_at
 
 
 def stopped_at(monkeypatch, name, number):
-    """Let call `number` of a method of `external_shuffle.Spill` end as if the run was killed."""
+    """Make call `number` of a method of `external_shuffle.Spill` raise SystemExit, like a kill."""
     method = getattr(external_shuffle.Spill, name)
     calls = []
 
@@ -143,7 +144,7 @@ def test_shards_are_kept_only_if_they_are_of_this_input(root, text, tmp_path, mo
         assert (tmp_path / "made" / name).read_bytes() == expected
 
 
-def test_records_of_two_runs_never_stand_together(root, text, tmp_path, monkeypatch):
+def test_records_of_two_runs_never_mix(root, text, tmp_path, monkeypatch):
     run_here(root, text, tmp_path, "--num_output_shards=2", "--dupe_factor=1")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         stopped_at(patch, "write_shard", 2)
@@ -160,7 +161,7 @@ def test_a_run_killed_while_it_tidies_up_leaves_nothing(
     remove, removed = files.remove, []
 
     def stop(path):
-        if path.endswith(("plan.json", ".run", ".done")):
+        if path.endswith(("settings.json", ".spill", ".done")):
             if len(removed) == 4:
                 raise SystemExit
             removed.append(path)
@@ -171,10 +172,10 @@ def test_a_run_killed_while_it_tidies_up_leaves_nothing(
         run_here(root, text, tmp_path)
     assert len(list((tmp_path / (SHARDS[0] + ".work")).iterdir())) > 4
     run_here(root, text, tmp_path, *flags)
-    assert found(tmp_path) == whole
+    assert comparable_digests(tmp_path) == whole
 
 
-def test_small_files_are_made_together(root, text, tmp_path, monkeypatch):
+def test_small_files_share_spill_files(root, text, tmp_path, monkeypatch):
     documents = text.read_text(encoding="utf-8").split("\n\n")[:40]
     (tmp_path / "many").mkdir()
     for number, document in enumerate(documents):
@@ -235,12 +236,12 @@ def test_other_flags_are_refused_until_overwrite(root, text, whole, unfinished):
     assert status == 2
     assert "unfinished run with random_seed=12345, here 7" in line
     assert run(root, text, unfinished, "--random_seed=7", "--overwrite")[0] == 0
-    other = found(unfinished)
+    other = comparable_digests(unfinished)
     assert set(other) == set(whole)
     assert not set(other.values()) & set(whole.values())
 
 
-def test_what_is_done_is_not_done_again(root, text, whole, unfinished):
+def test_finished_blocks_are_not_made_again(root, text, whole, unfinished):
     done = unfinished / (SHARDS[0] + ".work") / "000000000000.done"
     before = done.stat().st_mtime_ns
     # Stop it once more, at the shards: the names of unfinished ones are taken by folders.
@@ -253,7 +254,7 @@ def test_what_is_done_is_not_done_again(root, text, whole, unfinished):
     for name in SHARDS:
         (unfinished / (name + ".tmp")).rmdir()
     assert run(root, text, unfinished, "--num_workers=2")[0] == 0
-    assert found(unfinished) == whole
+    assert comparable_digests(unfinished) == whole
 
 
 def test_blocks_that_changed_are_made_again(root, text, unfinished, tmp_path):
@@ -269,7 +270,7 @@ def test_blocks_that_changed_are_made_again(root, text, unfinished, tmp_path):
     assert digests_of_files(unfinished)[SHARDS[0]] == digests(changed)[SHARDS[0]]
 
 
-def test_finished_records_are_kept_unless_told(root, text, tmp_path):
+def test_finished_records_are_kept_without_overwrite(root, text, tmp_path):
     path = tmp_path / "out.tfrecord"
     base = command(root, text, tmp_path)[:-2] + ["--dupe_factor=1"]
 
@@ -293,7 +294,7 @@ def test_finished_records_are_kept_unless_told(root, text, tmp_path):
     assert "out.tfrecord is there already" in line
 
 
-def test_shards_of_another_number_do_not_stay(root, text, tmp_path):
+def test_shards_of_another_number_are_removed(root, text, tmp_path):
     assert run(root, text, tmp_path)[0] == 0
     status, line = run(root, text, tmp_path, "--num_output_shards=2")
     assert status == 2
@@ -307,7 +308,7 @@ def test_shards_of_another_number_do_not_stay(root, text, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "sub//"])
-def test_shards_of_another_number_are_seen_however_their_folder_is_written(
+def test_shards_of_another_number_are_found_however_their_folder_is_written(
     root, text, tmp_path, monkeypatch, prefix
 ):
     monkeypatch.chdir(tmp_path)
@@ -317,7 +318,7 @@ def test_shards_of_another_number_are_seen_however_their_folder_is_written(
         run_here(root, text, tmp_path, output, "--num_output_shards=2")
 
 
-def test_a_full_disk_is_a_clear_error_and_what_is_done_stays(root, text, whole, tmp_path):
+def test_a_full_disk_is_a_clear_error_and_finished_blocks_stay(root, text, whole, tmp_path):
     code = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -334,7 +335,7 @@ def test_a_full_disk_is_a_clear_error_and_what_is_done_stays(root, text, whole, 
     assert "cannot write" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert run(root, text, tmp_path, "--num_workers=2")[0] == 0
-    assert found(tmp_path) == whole
+    assert comparable_digests(tmp_path) == whole
 
 
 def test_gzipped_input_holds_the_same_sentences(root, text, tmp_path):

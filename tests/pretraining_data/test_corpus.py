@@ -1,8 +1,9 @@
-"""Blocks of documents: nothing lost, the same ends whatever is read at a time, clear errors."""
+"""Blocks of documents lose nothing and do not depend on the size of reads; errors are clear."""
 
 import gzip
 import hashlib
 import io
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,13 @@ from common.errors import UserError
 from pretraining_data import corpus
 
 
+def read_stream(stream, block_bytes, path="a.txt", format_=corpus.TEXT):
+    with mock.patch.object(corpus.files, "open_file", lambda _: stream):
+        return list(corpus.read_blocks(0, path, block_bytes, format_))
+
+
 def blocks_of(data, block_bytes=1):
-    return list(corpus.read_blocks(0, "a.txt", block_bytes, open_file=lambda _: io.BytesIO(data)))
+    return read_stream(io.BytesIO(data), block_bytes)
 
 
 def documents_of(data, block_bytes=1):
@@ -47,7 +53,7 @@ def test_documents(text, expected, block_bytes):
     st.integers(1, 20),
     st.integers(1, 7),
 )
-def test_blocks_hold_everything_and_do_not_depend_on_what_is_read_at_a_time(
+def test_blocks_hold_everything_and_do_not_depend_on_the_size_of_reads(
     parts, block_bytes, read_bytes
 ):
     data = b"x" + b"".join(parts)
@@ -61,7 +67,7 @@ def test_blocks_hold_everything_and_do_not_depend_on_what_is_read_at_a_time(
     whole = io.BytesIO(data)
     slow = io.BytesIO(data)
     slow.read = lambda _: whole.read(read_bytes)
-    assert list(corpus.read_blocks(0, "a.txt", block_bytes, open_file=lambda _: slow)) == blocks
+    assert read_stream(slow, block_bytes) == blocks
     assert documents_of(data, block_bytes) == documents_of(data, 10**6)
 
 
@@ -152,9 +158,7 @@ def test_a_full_width_blank_line_ends_a_block():
 def test_blocks_of_json_lines_end_with_lines():
     lines = ['{{"content": "{}\\n\\n{}"}}\n'.format(i, i) for i in range(50)]
     data = "".join(lines).encode("utf-8")
-    blocks = list(
-        corpus.read_blocks(0, "a.jsonl", 100, JSONL, open_file=lambda _: io.BytesIO(data))
-    )
+    blocks = read_stream(io.BytesIO(data), 100, "a.jsonl", JSONL)
     assert len(blocks) > 5
     assert b"".join(block.data for block in blocks) == data
     assert sum(len(corpus.parse_documents(block, JSONL).documents) for block in blocks) == 50
@@ -229,7 +233,7 @@ def test_json_that_is_too_long_is_named(monkeypatch):
     monkeypatch.setattr(corpus, "READ_BYTES", 99)
     data = b'{"content": "a"}\n{"content": "' + b"a" * 3000 + b'"}\n'
     with pytest.raises(UserError, match="a.jsonl, line 2: more than 0 MB of JSON"):
-        list(corpus.read_blocks(0, "a.jsonl", 10, JSONL, open_file=lambda _: io.BytesIO(data)))
+        read_stream(io.BytesIO(data), 10, "a.jsonl", JSONL)
 
 
 def test_the_digest_is_that_of_the_file(tmp_path):

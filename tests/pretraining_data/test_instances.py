@@ -1,4 +1,4 @@
-"""From any text, with any settings, to records: what the records say of the text."""
+"""Records of any text with any settings hold the text, masked as the settings say."""
 
 import collections
 
@@ -25,7 +25,7 @@ def tokenizer(root):
 
 @pytest.fixture(scope="module")
 def vocabulary(tokenizer):
-    return masking_reference.describe_vocabulary(tokenizer.vocab)
+    return masking_reference.make_vocabulary(tokenizer.vocab)
 
 
 def maker_of(tokenizer, vocabulary, segmenter="rjieba", dupe_factor=2, **changes):
@@ -104,7 +104,7 @@ def test_records_of_any_text(tokenizer, vocabulary, documents, **settings_):
 
 
 def check(record, maker, vocabulary):
-    """Hold a record against its promises; return its pieces in their true order, unmasked."""
+    """Check the invariants of a record; return its pieces, unmasked, in the order of the text."""
     ids, size = list(record["input_ids"]), sum(record["input_mask"])
     length = maker.config.max_seq_length
     assert len(ids) == len(record["input_mask"]) == len(record["segment_ids"]) == length
@@ -164,9 +164,9 @@ def test_a_document_after_a_long_one_is_whole(tokenizer, vocabulary):
     documents = [["我们学习。" * 500], ["一心一意"], ["人工智能"] * 3]
     maker = maker_of(tokenizer, vocabulary, dupe_factor=1)
     text = maker.tokenize(block_of(documents)).text
-    found = ["".join(tokenizer.convert_ids_to_tokens(text.pieces[b:e]))
+    texts = ["".join(tokenizer.convert_ids_to_tokens(text.pieces[b:e]))
              for b, e in zip(text.begins, text.ends)]  # fmt: skip
-    assert found == ["".join(document) for document in documents]
+    assert texts == ["".join(document) for document in documents]
     inside = text.breaks[text.begins[1] : text.ends[1]].tolist()
     assert inside == [masking_reference.SENTENCE] + [masking_reference.INSIDE] * 3
 
@@ -175,7 +175,7 @@ def test_shown_instances_are_those_that_are_made(tokenizer, vocabulary):
     maker = maker_of(tokenizer, vocabulary, dupe_factor=1)
     documents = [["我们学习。", "一心一意。"], ["人工智能，", "我们在北京"]]
     tokenized = maker.tokenize(block_of(documents))
-    shown = show.show_instances(maker, tokenized, tokenizer.inv_vocab, 5)
+    shown = show.format_instances(maker, tokenized, tokenizer.inv_vocab, 5)
     first, second = shown.split("\n\n")[1:]
     assert first.startswith("document 0: 13 pieces, 1 masked; order: swapped (label 1)\n")
     assert second.startswith("document 1: 13 pieces, ")

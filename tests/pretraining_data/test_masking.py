@@ -1,4 +1,4 @@
-"""Batches hold the very instances that the specification makes one by one."""
+"""Batches hold the same instances that the specification makes one by one."""
 
 import numpy as np
 from documents import PIECES, VOCAB, configs, documents
@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from pretraining_data import masking, masking_reference
 from pretraining_data.draws import Draws
 
-PUBLISHED = masking_reference.describe_vocabulary(VOCAB, published_labels=True)
+PUBLISHED = masking_reference.make_vocabulary(VOCAB, published_labels=True)
 
 
 def text_of(many):
-    """A `masking.Text` of `masking_reference.Document`s, with something too short between them."""
+    """A `masking.Text` of `masking_reference.Document`s, with a too short document before each."""
     pieces, breaks, begins = [], [], []
     for document in many:
         begins.append(len(pieces) + 1)
@@ -59,19 +59,19 @@ def test_batches_are_equal_to_the_specification(many, config, dupe_factor, seed)
         assert batch.num_masked[row] == masked
         assert batch.swapped[row] == instance.swapped
         assert batch.first_size[row] == instance.segment_ids.count(0)
-        for found, wanted in (
+        for array, wanted in (
             (batch.input_ids, instance.input_ids),
             (batch.masked_lm_positions, instance.masked_lm_positions),
             (batch.masked_lm_ids, instance.masked_lm_ids),
         ):
-            assert found[row].tolist() == wanted + [0] * (found.shape[1] - len(wanted))
+            assert array[row].tolist() == wanted + [0] * (array.shape[1] - len(wanted))
     grams = [gram.num_words for _, instance in expected for gram in instance.grams]
     assert batch.gram_words.tolist() == grams
 
 
 @settings(max_examples=30, deadline=None)
 @given(documents(), configs, st.integers(0, 2**63 - 1), st.integers(1, 9))
-def test_it_does_not_matter_how_pairs_are_put_into_batches(document, config, seed, size):
+def test_the_division_of_pairs_into_batches_has_no_effect(document, config, seed, size):
     text = text_of([document])
     pairs = masking.make_pairs(text, 2, config, Draws(seed))
     make = masking.BatchMaker(text, config, PUBLISHED)
@@ -95,7 +95,7 @@ def test_kept_and_masked_pieces_are_counted():
     )
     text = text_of([document])
     pairs = masking.make_pairs(text, 3, config, Draws(1))
-    plain = masking_reference.describe_vocabulary(VOCAB)
+    plain = masking_reference.make_vocabulary(VOCAB)
     batch = masking.BatchMaker(text, config, plain)(pairs)
     rows, columns = np.nonzero(batch.masked_lm_positions)
     given_ids = batch.input_ids[rows, batch.masked_lm_positions[rows, columns]]

@@ -21,7 +21,7 @@ from pretraining_data import masking_reference
 from pretraining_data.draws import FIRST_GRAMS, MIDDLE, ORDER, SWAP, Draws
 from pretraining_data.masking_reference import CLAUSE, INSIDE, SENTENCE, WORD, Document, Gram, Pair
 
-VOCABULARY = masking_reference.describe_vocabulary(VOCAB)
+VOCABULARY = masking_reference.make_vocabulary(VOCAB)
 
 
 def segments(instance):
@@ -114,7 +114,7 @@ def chunks(breaks, **changes):
 @pytest.mark.parametrize(
     "sentences, expected",
     [
-        (([4], [4], [4]), [(0, 8), (8, 12)]),  # what does not fit begins the next chunk
+        (([4], [4], [4]), [(0, 8), (8, 12)]),  # a sentence that does not fit begins the next chunk
         (([5], [5]), [(0, 10)]),
         (([2, 3, 3, 3, 3],), [(0, 8), (8, 14)]),  # a long sentence is cut between words
         (([25],), [(0, 10), (10, 20), (20, 25)]),  # a long word is cut anywhere
@@ -207,7 +207,7 @@ def test_breaks_as_in_the_docstring():
     ]  # fmt: skip
 
 
-def test_a_latin_word_is_one_word_whatever_the_segmenter_says():
+def test_a_latin_word_is_one_word_for_every_segmenter():
     assert find("albert", [("al", 0), ("##bert", 2)], list("albert")) == [SENTENCE, INSIDE]
 
 
@@ -223,13 +223,13 @@ def test_the_same_word_twice_has_its_boundaries_by_position():
 def test_spaces_and_lines_separate():
     text = A + " " + B + "\n" + C
     assert find(text, [(A, 0), (B, 2), (C, 4)], list(text)) == [SENTENCE, WORD, SENTENCE]
-    # A segmenter that takes a line end for part of a word changes nothing.
+    # A word of the segmenter that holds a line end changes nothing.
     assert find(text, [(A, 0), (B, 2), (C, 4)], [text]) == [SENTENCE, INSIDE, SENTENCE]
 
 
 def test_a_clause_begins_after_its_marks():
     text = A + "。”" + B + "；；" + C
-    # Quotes are unknown to the published vocabulary: the text says what they are.
+    # The published vocabulary has no quotes: they are known from the text.
     pieces = [("[UNK]" if c == "”" else c, i) for i, c in enumerate(text)]
     assert find(text, pieces, list(text)) == [SENTENCE, WORD, WORD, CLAUSE, WORD, WORD, CLAUSE]
 
@@ -256,7 +256,7 @@ def test_gram_lengths_are_drawn_with_their_probabilities(favor):
 
 
 def ranked_grams(draws, shapes):
-    """Grams of (words, pieces), given in the order in which they are gone through, and words."""
+    """Return grams, their words, and the grams in random order, which have the given shapes."""
     order = np.argsort(draws.order_keys(np.arange(len(shapes)))).tolist()
     shape_of = dict(zip(order, shapes))
     grams, words, begin = [], [], 1
@@ -269,16 +269,16 @@ def ranked_grams(draws, shapes):
     return grams, words, [grams[i] for i in order]
 
 
-def test_choose_keeps_the_number_of_words_of_what_did_not_fit():
+def test_a_gram_that_does_not_fit_is_replaced_by_one_of_as_many_words():
     draws = Draws(2)
-    # The second is too long, the third has another number of words.
+    # The second gram is too long, the third has another number of words.
     grams, words, (one, two, three, four) = ranked_grams(draws, [(2, 2), (2, 4), (1, 1), (2, 2)])
 
     def choose(budget):
         return masking_reference.choose_grams(grams, words, budget, draws)
 
     assert choose(4) == sorted([one, four])
-    # What is left takes one more gram, cut to the words that fit.
+    # The rest of the budget takes one more gram, cut to the words that fit.
     assert choose(5) == sorted([one, four, Gram(two.begin, two.begin + 1, 1)])
     assert choose(1) == [three]
     assert choose(100) == grams
@@ -295,7 +295,7 @@ def test_the_budget_is_not_rounded_up(num_pieces, prob, most, expected):
     assert masking_reference.mask_budget(num_pieces, limits) == expected
 
 
-def test_no_instance_goes_without_masks_if_a_word_fits():
+def test_every_instance_has_a_mask_if_a_word_fits():
     draws = Draws(3)
     grams, words, (one, _) = ranked_grams(draws, [(3, 7), (3, 8)])
     assert masking_reference.choose_grams(grams, words, 3, draws) == [
@@ -364,7 +364,7 @@ def test_mask_rate_and_gram_lengths_of_whole_instances(instances):
         assert abs(counts[n] / total - probability) < 0.025
 
 
-def test_every_position_is_masked_as_often(instances):
+def test_every_position_is_masked_equally_often(instances):
     full = [instance for instance in instances if len(instance.input_ids) > 480]
     counts = np.zeros(480)
     for instance in full:
@@ -374,7 +374,7 @@ def test_every_position_is_masked_as_often(instances):
     assert rates[1:].max() < 0.115
 
 
-def test_replace_spans_treats_a_gram_alike():
+def test_replace_spans_draws_once_for_a_gram():
     for instance in many_instances(replace_spans=True)[:200]:
         for gram in instance.grams:
             masks = {instance.input_ids[i] == VOCAB["[MASK]"] for i in range(gram.begin, gram.end)}
@@ -382,7 +382,7 @@ def test_replace_spans_treats_a_gram_alike():
 
 
 def test_published_labels_mark_later_characters_only():
-    vocabulary = masking_reference.describe_vocabulary(VOCAB, published_labels=True)
+    vocabulary = masking_reference.make_vocabulary(VOCAB, published_labels=True)
     pieces = np.array([VOCAB[piece] for piece in (A, B, "，", "al", "##bert", C, A)])
     document = Document(pieces, breaks_of([2, 1, 2, 2]))
     everything = config(masked_lm_prob=1.0, max_predictions_per_seq=64, gram_probabilities=(1.0,))
@@ -400,7 +400,7 @@ def test_vocabulary_tables():
     assert VOCABULARY.continues[VOCAB["##b"]]
 
 
-def test_equal_keys_draw_equal_numbers_whatever_was_drawn_before():
+def test_equal_keys_give_equal_numbers_after_any_earlier_draws():
     one = Draws(1, 2, 3)
     one.uniform(SWAP, np.arange(100))
     np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""Segmenters: words that make up the text, user dictionaries, clear errors."""
+"""Segmenters: the words of a text, user dictionaries, clear errors."""
 
 import builtins
 import sys
@@ -13,7 +13,7 @@ TEXT = "我们在北京大学学习人工智能，一心一意。\nHello World 3
 
 
 @pytest.mark.parametrize("name", sorted(segmenters.SEGMENTERS))
-def test_words_make_up_the_text(name):
+def test_the_words_joined_are_the_text(name):
     segmenter = segmenters.load_segmenter(name)
     assert segmenter.name == name
     assert "".join(segmenter.segment(TEXT)) == TEXT
@@ -27,7 +27,7 @@ def test_idioms_of_four_characters_are_words(name):
 @pytest.mark.parametrize("name", ["rjieba", "jieba"])
 def test_a_text_of_any_length_has_the_same_words(name):
     segmenter = segmenters.load_segmenter(name)
-    # Marks at which a stretch may end stand at ever other places.
+    # The marks where a stretch may end are at varying distances.
     text = "".join("我们在北京大学学习人工智能" * (1 + i % 7) + "，一心一意。\n" for i in range(90))
     ends = np.cumsum([len(word) for word in segmenter.segment(text)])
     np.testing.assert_array_equal(segmenter.word_ends(text), ends)
@@ -40,7 +40,7 @@ def test_an_empty_text_has_no_words():
     assert segmenters.load_segmenter("rjieba").word_ends("").tolist() == []
 
 
-def test_none_takes_every_character():
+def test_none_makes_every_character_a_word():
     assert segmenters.load_segmenter("none").segment("北京") == ["北", "京"]
 
 

@@ -1,4 +1,4 @@
-"""The order of training: whole, shuffled passes that can be entered anywhere."""
+"""The order of training: whole, shuffled passes that can start at any position."""
 
 import gzip
 
@@ -31,7 +31,7 @@ def index(folder):
 
 
 class Reader:
-    """Reads the order of training; the graph is made once, since that is what takes time."""
+    """Reads the order of training with one graph, since building a graph is slow."""
 
     def __init__(self, index):
         with tf.Graph().as_default():
@@ -70,8 +70,8 @@ def test_the_order_of_the_files(index, monkeypatch, has_offsets):
 
 
 def test_every_pass_has_every_record_once_in_another_order(shuffled):
-    found = shuffled(3 * TOTAL)
-    passes = [found[begin : begin + TOTAL] for begin in range(0, 3 * TOTAL, TOTAL)]
+    records = shuffled(3 * TOTAL)
+    passes = [records[begin : begin + TOTAL] for begin in range(0, 3 * TOTAL, TOTAL)]
     assert all(sorted(one) == ALL for one in passes)
     assert len({tuple(one) for one in passes}) == 3
 
@@ -87,7 +87,7 @@ def test_the_order_follows_the_seed(shuffled):
     assert sorted(shuffled(TOTAL, seed=-(2**40))) == ALL
 
 
-def test_the_order_can_be_entered_anywhere(shuffled):
+def test_the_order_can_start_at_any_position(shuffled):
     whole = shuffled(4 * TOTAL)
     draws = np.random.RandomState(0)
     edges = [1, POOL - 1, POOL, TOTAL - 1, TOTAL, TOTAL + 1, 3 * TOTAL - 1]
@@ -95,7 +95,7 @@ def test_the_order_can_be_entered_anywhere(shuffled):
         assert shuffled(300, first) == whole[first : first + 300], first
 
 
-def test_a_position_far_away_is_read_at_once(shuffled):
+def test_a_far_position_is_read_without_those_before(shuffled):
     """After 10**12 passes: skipping through them would never end."""
     first = 10**12 * TOTAL
     assert sorted(shuffled(TOTAL, first)) == ALL
@@ -103,9 +103,9 @@ def test_a_position_far_away_is_read_at_once(shuffled):
 
 
 def test_a_pool_is_mixed(shuffled):
-    """Records of all blocks of a pool stand among each other, and blocks are in random order."""
-    found = shuffled(TOTAL, pool_size=10 * TOTAL)
-    positions = {record: position for position, record in enumerate(found)}
+    """The records of all blocks of a pool are mixed, and the blocks are in random order."""
+    records = shuffled(TOTAL, pool_size=10 * TOTAL)
+    positions = {record: position for position, record in enumerate(records)}
     # The mean position of 256 of TOTAL uniform draws has a standard deviation of 26.
     for begin in range(0, 1000 - 256, 256):
         mean = np.mean([positions[0, number] for number in range(begin, begin + 256)])
@@ -118,8 +118,8 @@ def test_a_pool_is_mixed(shuffled):
 
 def test_pools_are_about_as_large_as_asked(shuffled):
     """No block is in two pools, and a pool ends as soon as it is full."""
-    found = shuffled(TOTAL, pool_size=POOL)
-    blocks = [(file, 0 if file == 2 else number // 256) for file, number in found]
+    records = shuffled(TOTAL, pool_size=POOL)
+    blocks = [(file, 0 if file == 2 else number // 256) for file, number in records]
     last = {block: position for position, block in enumerate(blocks)}
     sizes, begin, end = [], 0, 0
     for position, block in enumerate(blocks):
@@ -133,8 +133,8 @@ def test_pools_are_about_as_large_as_asked(shuffled):
 
 def test_many_blocks_are_merged_and_nothing_is_lost(index, monkeypatch):
     monkeypatch.setattr(order, "MAX_BLOCKS", 4)
-    found = Reader(index)(2 * TOTAL)
-    assert sorted(found[:TOTAL]) == sorted(found[TOTAL:]) == ALL
+    records = Reader(index)(2 * TOTAL)
+    assert sorted(records[:TOTAL]) == sorted(records[TOTAL:]) == ALL
 
 
 def test_the_graph_has_no_python_in_it(index):
@@ -146,5 +146,5 @@ def test_the_graph_has_no_python_in_it(index):
     for function in definition.library.function:
         nodes += function.node_def
     kinds = {node.op for node in nodes}
-    assert any("Interleave" in kind for kind in kinds)  # functions inside functions were found
+    assert any("Interleave" in kind for kind in kinds)  # functions inside functions were searched
     assert not any("PyFunc" in kind for kind in kinds)
