@@ -26,8 +26,7 @@ from common.errors import UserError
 from pretraining_data import build, corpus, instances, masking_reference, segmenters, show
 from tokenization import FullTokenizer
 
-# Flags that the records do not depend on. --skip_bad_lines is one of them: without it, a bad line
-# ends the run.
+# Flags that the records do not depend on. Without --skip_bad_lines, a bad line ends the run.
 RUN_FLAGS = (
     "num_workers", "overwrite", "work_dir", "show", "runner", "runner_options", "skip_bad_lines"
 )  # fmt: skip
@@ -42,8 +41,8 @@ def define_flags(flag_values):
     flags.DEFINE_string(
         "output_file",
         None,
-        "TFRecord file, or several separated by commas, or, with --num_output_shards, the name "
-        "that theirs are made of.",
+        "TFRecord file, or several separated by commas; with --num_output_shards, the name from "
+        "which the names of the shards are made.",
         **own,
     )
     flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary, one piece a line.", **own)
@@ -98,15 +97,15 @@ def _define_masking_flags(own):
         "segmenter",
         "auto",
         ["auto"] + sorted(segmenters.SEGMENTERS),
-        "What finds the words; auto: rjieba where installed, else jieba.",
+        "Segmenter that finds the words; auto: rjieba where installed, else jieba.",
         **own,
     )
     flags.DEFINE_string("user_dict", None, "Dictionary of further words, for jieba.", **own)
     flags.DEFINE_bool(
         "published_labels",
         False,
-        "Labels of the later characters of a Chinese word keep the ## that the published tool "
-        "left on them: only to continue a checkpoint trained so.",
+        "Keep the ## that the published tool left on the labels of the later characters of a "
+        "Chinese word; only to continue a checkpoint that was trained with them.",
         **own,
     )
 
@@ -158,12 +157,8 @@ def _define_run_flags(own):
     flags.DEFINE_bool(
         "overwrite", False, "Replace records, or an unfinished run, of other flags.", **own
     )
-    flags.DEFINE_string(
-        "work_dir", None, "Where the folder with what is unfinished goes; local.", **own
-    )
-    flags.DEFINE_integer(
-        "show", 0, "Print so many instances for people to read.", lower_bound=0, **own
-    )
+    flags.DEFINE_string("work_dir", None, "Local folder for the unfinished parts of a run.", **own)
+    flags.DEFINE_integer("show", 0, "Print so many instances as text.", lower_bound=0, **own)
 
 
 def main(args):

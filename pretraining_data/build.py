@@ -24,7 +24,7 @@ from common.errors import UserError
 from pretraining_data import corpus, external_shuffle, instances
 from tfrecords import manifest
 
-# Counts of so many unknown characters or words are kept of each block, the commonest ones.
+# For each block, the counts of so many unknown characters and words are kept, the highest ones.
 MAX_UNKNOWN = 1000
 _SETTINGS = "settings.json"
 _WORK_FILES = (".json", ".spill", ".done", files.TEMPORARY_SUFFIX)
@@ -137,7 +137,7 @@ def write_manifest(job, inputs, statistics, unknown):
 
 
 def check_outputs(job, overwrite):
-    """Return whether the records exist already, and refuse other records in their place.
+    """Return whether the records exist already; refuse to replace other ones without `overwrite`.
 
     Args:
         job: `Job`.
@@ -304,7 +304,7 @@ def _digest(blocks):
 
 
 def merge_counts(counts):
-    """Return the sums (statistics, unknown), Counters, over an iterable of dicts with both."""
+    """Return (statistics, unknown), the sums of both Counters over an iterable of dicts."""
     statistics, unknown = collections.Counter(), collections.Counter()
     for one in counts:
         statistics.update(one["statistics"])

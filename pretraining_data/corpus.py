@@ -19,12 +19,12 @@ from typing import NamedTuple
 from common import files
 from common.errors import UserError
 
-# A corpus is divided into BLOCKS blocks, if their size is within these limits.
+# A corpus has about BLOCKS blocks, unless their size would leave these limits.
 MIN_BLOCK_BYTES, MAX_BLOCK_BYTES = 1 << 18, 1 << 21
 BLOCKS = 64
 # The blocks of file i are numbered from i * FILE_BLOCKS, whatever the files before it hold.
 FILE_BLOCKS = 1 << 20
-# A longer document is cut, so that memory has a bound; a document of JSON cannot be cut.
+# A longer document is cut, to limit memory; a line of JSON cannot be cut and is an error.
 MAX_DOCUMENT_BYTES = 1 << 22
 READ_BYTES = 1 << 20
 

@@ -25,7 +25,7 @@ SPILL_BYTES = 1 << 26
 # A shard is sorted in ranges of keys of this size.
 RANGE_BYTES = 1 << 27
 MIN_CELLS = 1 << 12
-# How many later records are tried for a swap with a record that follows one of its document.
+# A record that follows one of its own document is swapped with one of so many records after it.
 SWAPS_TRIED = 64
 _WRITE_RECORDS = 4096
 

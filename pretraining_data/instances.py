@@ -18,9 +18,9 @@ from pretraining_data import corpus, masking, masking_reference
 from pretraining_data.draws import ORDER, Draws
 from tfrecords import wire
 
-# The part of a random key that stands for the order of records; documents are parts from 0.
+# The child of the `Draws` of a block for the keys of its records; its documents are 0, 1, ...
 RECORD_KEYS = -1
-# A batch has so many pieces, padding included: arrays of this size stay in the processor's cache.
+# The most pieces of a batch, padding included: such arrays stay in the processor's cache.
 BATCH_PIECES = 1 << 18
 # The documents of block i are numbered from i * MAX_DOCUMENTS.
 MAX_DOCUMENTS = 1 << 22
@@ -202,5 +202,5 @@ def summarize(statistics, unknown, max_seq_length):
 
 
 def commonest(counter, number):
-    """Return the (key, count) of the highest counts, equal counts in the order of the keys."""
+    """Return the (key, count) of the highest counts; equal counts are sorted by key."""
     return sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:number]

@@ -37,7 +37,7 @@ from pretraining_data.draws import (
     TARGET,
 )
 
-# The kinds of breaks, that is what begins at a piece; a stronger break has a higher number.
+# The kinds of breaks: which unit of the text begins at a piece. A stronger break is a higher number.
 INSIDE, WORD, CLAUSE, SENTENCE = range(4)
 
 # A clause ends with one of these marks and the closing marks after it.
@@ -340,7 +340,7 @@ def mask(sequence, swapped, config, vocabulary, draws):
 
 
 def mask_budget(num_pieces, config):
-    """Return how many pieces may be masked: the lower limit of `MaskingConfig`.
+    """Return how many pieces may be masked: the lower one of both limits of `MaskingConfig`.
 
     Args:
         num_pieces: int or int array, lengths of sequences, separators included.

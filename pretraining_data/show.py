@@ -17,8 +17,8 @@ def format_instances(maker, tokenized, inv_vocab, number):
     draws = Draws(maker.random_seed, tokenized.index)
     total = len(text.numbers)
     parts = [
-        "Words are separated by spaces; {label>given} is a masked piece: what is to be predicted,"
-        " and what stands in its place."
+        "Words are separated by spaces; {label>given} is a masked piece: its label,"
+        " and the piece in its place."
     ]
     for i in range(min(number, total)):
         which = i * total // min(number, total)

@@ -26,7 +26,7 @@ BLOCK_RECORDS = 256
 CACHE_NAME = "record_index.json"
 VERSION = 1
 GZIP_MAGIC = b"\x1f\x8b\x08"
-# This process scans fewer bytes than these before worker processes would have started.
+# Scanning fewer bytes takes less time than starting worker processes.
 MIN_BYTES_FOR_WORKERS = 1 << 28
 MAX_DAMAGE_LINES = 10
 

@@ -122,7 +122,7 @@ def _block_reader(index):
 
 
 def _split(data, count):
-    """Cut framed records, a string [], into strings [count]."""
+    """Return the records, string [count], of consecutive frames, a string []."""
 
     def step(number, begin, records):
         length = tf.io.decode_raw(tf.strings.substr(data, begin, 4), tf.int32)[0]

@@ -32,14 +32,14 @@ def define_input_flags(flag_values):
     flags.DEFINE_integer(
         "shuffle_buffer",
         DEFAULT_SETTINGS.shuffle_buffer,
-        "Records that are shuffled among each other in memory, from 256 at a time of all files.",
+        "Number of records that are shuffled in memory, in groups of 256 from all files.",
         lower_bound=1,
         flag_values=flag_values,
     )
     flags.DEFINE_integer(
         "prefetch_batches",
         DEFAULT_SETTINGS.prefetch_batches,
-        "Batches made ahead of the model; TensorFlow finds the number if left out.",
+        "Number of batches prepared ahead; TensorFlow chooses it if left out.",
         lower_bound=1,
         flag_values=flag_values,
     )
