@@ -151,7 +151,7 @@ def _middles(levels, begin, end, draws):
 
 
 class _Segments(NamedTuple):
-    """Both segments of the pairs, arrays [m, 2]; piece i in [begin, end) is at position i + shift."""
+    """Both segments of the pairs, arrays [m, 2]; piece i in [begin, end) stands at i + shift."""
 
     begin: np.ndarray
     end: np.ndarray

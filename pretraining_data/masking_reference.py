@@ -37,7 +37,7 @@ from pretraining_data.draws import (
     TARGET,
 )
 
-# The kinds of breaks: which unit of the text begins at a piece. A stronger break is a higher number.
+# The kinds of breaks: what begins at a piece. A stronger break has a higher number.
 INSIDE, WORD, CLAUSE, SENTENCE = range(4)
 
 # A clause ends with one of these marks and the closing marks after it.
