@@ -15,13 +15,13 @@ from typing import NamedTuple, Tuple
 
 import tensorflow.compat.v1 as tf
 
-from ops.xla import compiled
+from ops.xla import compile_function
 
 EXCLUDE_FROM_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
 
 
 def densify(gradient, variable):
-    """Return `gradient` as a tensor of the variable's shape; rows that occur twice are summed.
+    """Return `gradient` as a tensor of the variable's shape; equal rows of a sparse one are summed.
 
     Args:
       gradient: float Tensor, or tf.IndexedSlices over the variable's first dimension.
@@ -34,11 +34,11 @@ def densify(gradient, variable):
 
 
 class MomentOptimizer(tf.train.Optimizer):
-    """Do the update in the head of this module with ratio = 1; a subclass may give another ratio.
+    """The update of this module's docstring with ratio = 1; a subclass may give another ratio.
 
     The moments are slots named `<variable>/<slot name>`, as in published checkpoints. A sparse
-    gradient is made dense first: the published code decays the moments of every row, touched or
-    not, and weight decay and trust ratio concern the whole variable in any case.
+    gradient is made dense first, because the published code decays the moments of every row, and
+    because weight decay and trust ratio concern the whole variable.
     """
 
     slot_names = ("adam_m", "adam_v")
@@ -63,11 +63,11 @@ class MomentOptimizer(tf.train.Optimizer):
           beta1: float in [0, 1), decay of the first moment.
           beta2: float in [0, 1), decay of the second moment.
           epsilon: float > 0, added to the root of the second moment.
-          exclude_from_weight_decay: regular expressions; a variable whose name one of them is
-            found in (`re.search`) is not decayed.
+          exclude_from_weight_decay: regular expressions; a variable is not decayed if one of them
+            matches a part of its name (`re.search`).
           fused: bool, compile the update by XLA, which pays on a CPU.
-          rate_factors: pairs (beginning of a variable's name, float that its learning rate is
-            multiplied with); the first that fits counts, 1 where none does.
+          rate_factors: pairs (beginning of a variable's name, factor of its learning rate); the
+            first pair that fits counts, and the factor is 1 where none fits.
           name: name scope of the update; the class name where absent.
         """
         super().__init__(use_locking=False, name=name or type(self).__name__)
@@ -77,24 +77,24 @@ class MomentOptimizer(tf.train.Optimizer):
         self._beta2 = beta2
         self._epsilon = epsilon
         self._exclude_from_weight_decay = tuple(exclude_from_weight_decay)
-        self._fused = fused
+        self._run = compile_function if fused else lambda function: function
         self._rate_factors = tuple(rate_factors)
         self.ratios = {}  # Variable's name to float32 [], of the update that was built last.
 
     def apply_reduced_gradients(
         self, strategy, grads_and_vars, global_step, scale=None, is_taken=None
     ):
-        """Apply gradients that were reduced over the replicas before, and count one step.
+        """Apply gradients that are already summed over the replicas, and count one step.
 
-        The inherited `apply_gradients` reduces them itself, too late to clip them as a whole.
+        The inherited `apply_gradients` sums them itself, too late to clip them as a whole.
 
         Args:
           strategy: the tf.distribute strategy; called in its cross-replica context.
-          grads_and_vars: list of pairs of a dense gradient, mirrored as its variable, and this.
+          grads_and_vars: list of pairs (dense gradient, mirrored like its variable; variable).
           global_step: integer variable, incremented by one after the update.
           scale: float32 scalar Tensor that the gradients are multiplied with; None for 1.
-          is_taken: bool scalar Tensor; where False, variables and slots stay as they are, the step
-            is counted all the same. None for True.
+          is_taken: bool scalar Tensor; where False, variables and slots keep their values, and the
+            step is counted all the same. None for True.
 
         Returns:
           An operation.
@@ -112,7 +112,7 @@ class MomentOptimizer(tf.train.Optimizer):
                 return strategy.extended.update(global_step, lambda step: step.assign_add(1).op)
 
     def _create_slots(self, var_list):
-        # A fresh VariableScope is the root scope, whatever scope or custom getter the caller is in.
+        # A new VariableScope is the root scope, whatever scope or custom getter surrounds this.
         with tf.variable_scope(tf.VariableScope(reuse=False)):
             for var in var_list:
                 for slot_name in self.slot_names:
@@ -125,7 +125,7 @@ class MomentOptimizer(tf.train.Optimizer):
     def _apply_dense(self, grad, var, scale=None, is_taken=None):
         m, v = [self.get_slot(var, slot_name) for slot_name in self.slot_names]
         old = [tf.convert_to_tensor(variable) for variable in (m, v, var)]
-        next_m, next_v, update = compiled(_next_moments, self._fused)(
+        next_m, next_v, update = self._run(_next_moments)(
             grad,
             scale,
             *old,
@@ -136,7 +136,7 @@ class MomentOptimizer(tf.train.Optimizer):
         )
         rate = self._rate_factor(var) * tf.cast(self._learning_rate_tensor, update.dtype)
         step_size = rate * self._ratio(old[2], update, var)
-        next_var = compiled(_stepped, self._fused)(old[2], step_size, update)
+        next_var = self._run(_stepped)(old[2], step_size, update)
         new = (next_m, next_v, next_var)
         if is_taken is not None:
             new = [tf.where_v2(is_taken, *pair) for pair in zip(new, old)]
@@ -151,12 +151,12 @@ class MomentOptimizer(tf.train.Optimizer):
     def _resource_apply_sparse(self, grad, handle, indices):
         return self._apply_sparse(tf.IndexedSlices(grad, indices), handle)
 
-    # `densify` sums rows that occur twice: the base class need not make them unique before.
+    # `densify` sums equal rows, so the base class need not make them unique first.
     _apply_sparse_duplicate_indices = _apply_sparse
     _resource_apply_sparse_duplicate_indices = _resource_apply_sparse
 
     def _is_decayed(self, var):
-        """Tell whether the variable's name matches none of the patterns excluded from decay."""
+        """Return whether no pattern that excludes from weight decay matches the variable's name."""
         name = _name(var)
         return not any(re.search(pattern, name) for pattern in self._exclude_from_weight_decay)
 
@@ -165,7 +165,7 @@ class MomentOptimizer(tf.train.Optimizer):
         return next((factor for start, factor in self._rate_factors if name.startswith(start)), 1.0)
 
     def _ratio(self, weights, update, var):
-        """Return what the learning rate is multiplied with for this variable: float or scalar.
+        """Return the factor of the learning rate of this variable: float or scalar tensor.
 
         Args:
           weights: tensor, the variable's value.
@@ -177,7 +177,7 @@ class MomentOptimizer(tf.train.Optimizer):
 
 
 def _next_moments(grad, scale, m, v, weights, beta1, beta2, epsilon, weight_decay):
-    """Return the next m and v, and u of the module's head."""
+    """Return the next m and v, and the update u, as the module's docstring names them."""
     grad = grad if scale is None else scale * grad
     next_m = beta1 * m + (1.0 - beta1) * grad
     next_v = beta2 * v + (1.0 - beta2) * tf.square(grad)
@@ -195,7 +195,7 @@ def _name(variable):
 
 
 class Scheme(NamedTuple):
-    """What the published versions of LAMB differ in."""
+    """The differences between the published versions of LAMB."""
 
     slot_names: Tuple[str, str]
     adapts_excluded: bool  # Trust ratio also for variables without weight decay.
@@ -215,7 +215,7 @@ class LAMBOptimizer(MomentOptimizer):
 
         Args:
           learning_rate: float, scalar float Tensor, or callable that returns one.
-          slots: key of SCHEMES, the code base whose checkpoints and rule for the ratio to follow.
+          slots: key of SCHEMES: the code base whose slot names and rule for the ratio to follow.
           **moments: the other arguments of `MomentOptimizer`.
         """
         super().__init__(learning_rate, **moments)
@@ -229,5 +229,5 @@ class LAMBOptimizer(MomentOptimizer):
         weight, change = tf.nn.l2_loss(weights), tf.nn.l2_loss(update)
         both = tf.logical_and(weight > 0.0, change > 0.0)
         ratio = tf.where(both, tf.sqrt(weight / change), tf.ones_like(weight))
-        self.ratios.setdefault(_name(var), ratio)  # The first replica's: all have the same.
+        self.ratios.setdefault(_name(var), ratio)  # Of the first replica: all are equal.
         return ratio

@@ -1,8 +1,8 @@
 """ALBERT (arXiv 1909.11942) as one model of two published layouts: albert_zh and google.
 
-Three things set it apart from BERT: a factorized embedding (V*E + E*H weights instead of V*H),
-layers that share their weights, and a head that tells the order of two segments. A configuration
-chooses among all variants; the variable names are those of the published checkpoints.
+ALBERT differs from BERT in three things: a factorized embedding (V*E + E*H weights instead of V*H),
+layers that share their weights, and a head that predicts the order of two segments. Fields of
+`AlbertConfig` choose among the variants. The variable names are those of the published checkpoints.
 
 Dimension letters:
     B  batch size                 V  vocabulary size         N  attention heads
@@ -12,210 +12,42 @@ Dimension letters:
 """
 
 import copy
-import dataclasses
-import difflib
-import json
 import math
 from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from common.errors import UserError
-from ops import layers
-from ops.layers import ACTIVATIONS
+from common.albert_config import AlbertConfig
+from ops.layers import Layers, recomputed
 
-# Added to the attention scores of padding: after the softmax nothing is left of them.
+# Added to the attention scores of padding, whose probability the softmax then rounds to 0.
 MASKED_SCORE = -10000.0
 # Keeps the MLM loss finite for a batch without predictions; as published.
 LOSS_EPSILON = 1e-5
-
-# ----------------------------------------------------------------------------- configuration
-
-
-@dataclasses.dataclass
-class AlbertConfig:
-    """What a model is made of. Field names are those of the published JSON files.
-
-    `layout` names the code base whose checkpoints the model reads: `albert_zh` projects word
-    embeddings from E to H before positions and types are added, `google` afterwards.
-    `embedding_size` None means no factorization: words are embedded in H at once, as in BERT.
-    """
-
-    vocab_size: int
-    embedding_size: Optional[int] = None
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    initializer_range: float = 0.02
-    layout: str = "albert_zh"
-    ln_type: str = "postln"
-    parameter_sharing: str = "all"
-    num_hidden_groups: int = 1
-    inner_group_num: int = 1
-
-    def __post_init__(self):
-        self._check_values()
-        self._check_agreement()
-
-    @classmethod
-    def from_dict(cls, values, source="config"):
-        """Make a configuration from a dict of a published or our own JSON file.
-
-        Args:
-            values: dict of str to number, str or None.
-            source: str, what error messages name as the origin.
-
-        Raises:
-            UserError: for an unknown field, a value out of range or fields that contradict.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known and name not in IGNORED_CONFIG_FIELDS:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = "; did you mean {!r}?".format(near[0]) if near else ""
-                raise UserError("{}: unknown field {!r}{}".format(source, name, hint))
-        if "vocab_size" not in values:
-            raise UserError("{}: the field 'vocab_size' is missing".format(source))
-        chosen = {name: value for name, value in values.items() if name in known}
-        chosen.setdefault("layout", "google" if "num_hidden_groups" in values else "albert_zh")
-        try:
-            return cls(**chosen)
-        except UserError as error:
-            raise UserError("{}: {}".format(source, error)) from error
-
-    @classmethod
-    def from_json_file(cls, path):
-        """Read a configuration from a JSON file; errors name the file."""
-        try:
-            with tf.io.gfile.GFile(path, "r") as reader:
-                values = json.loads(reader.read())
-        except (tf.errors.OpError, UnicodeDecodeError, ValueError) as error:
-            raise UserError(
-                "{}: not a readable JSON file ({})".format(path, str(error).split("\n")[0])
-            ) from error
-        if not isinstance(values, dict):
-            raise UserError("{}: expected a JSON object of model fields".format(path))
-        return cls.from_dict(values, source=path)
-
-    def to_dict(self):
-        """Return the fields as a dict that `from_dict` reads back."""
-        return dataclasses.asdict(self)
-
-    def to_json_string(self):
-        """Return the fields as indented JSON."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
-    @property
-    def embedding_width(self):
-        """E, or H where the embedding is not factorized."""
-        return self.hidden_size if self.embedding_size is None else self.embedding_size
-
-    def check_sequence_length(self, sequence_length):
-        """Raise UserError for a sequence longer than the position table."""
-        if sequence_length > self.max_position_embeddings:
-            raise UserError(
-                "max_seq_length={} is more than max_position_embeddings={} of the model".format(
-                    sequence_length, self.max_position_embeddings
-                )
-            )
-
-    def _check_values(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "embedding_size" and value is None:
-                continue
-            if field.name in FIELD_CHOICES:
-                valid = value in FIELD_CHOICES[field.name]
-                expected = "one of " + ", ".join(FIELD_CHOICES[field.name])
-            elif field.type is float:
-                valid = _is_number(value) and 0 <= value < 1
-                expected = "a number of at least 0 and below 1"
-            else:
-                valid = isinstance(value, int) and not isinstance(value, bool) and value > 0
-                expected = "a positive whole number"
-            if not valid:
-                raise UserError("{}={!r}: expected {}".format(field.name, value, expected))
-
-    def _check_agreement(self):
-        if self.hidden_size % self.num_attention_heads:
-            raise UserError(
-                "hidden_size={} is no multiple of num_attention_heads={}".format(
-                    self.hidden_size, self.num_attention_heads
-                )
-            )
-        grouped = self.num_hidden_groups > 1 or self.inner_group_num > 1
-        if self.layout != "google" and grouped:
-            raise UserError(
-                "num_hidden_groups={} and inner_group_num={} exist in layout 'google' only, "
-                "this one is {!r}".format(self.num_hidden_groups, self.inner_group_num, self.layout)
-            )
-        if self.layout == "google" and self.ln_type != "postln":
-            raise UserError("ln_type='preln' exists in layout 'albert_zh' only, not in 'google'")
-        if self.num_hidden_groups > self.num_hidden_layers:
-            raise UserError(
-                "num_hidden_groups={} is more than num_hidden_layers={}".format(
-                    self.num_hidden_groups, self.num_hidden_layers
-                )
-            )
-        if self.parameter_sharing != "all" and self.num_hidden_groups > 1:
-            raise UserError(
-                "parameter_sharing={!r} and num_hidden_groups={} contradict: groups say already "
-                "which layers share".format(self.parameter_sharing, self.num_hidden_groups)
-            )
-
-
-FIELD_CHOICES = {
-    "hidden_act": ("gelu", "relu", "tanh", "linear"),
-    "layout": ("albert_zh", "google"),
-    "ln_type": ("postln", "preln"),
-    "parameter_sharing": ("all", "attention", "ffn", "none"),
-}
-
-# Fields of published JSON files that the published code never reads.
-IGNORED_CONFIG_FIELDS = frozenset(
-    [
-        "directionality",
-        "down_scale_factor",
-        "gap_size",
-        "net_structure_type",
-        "num_memory_blocks",
-        "pooler_fc_size",
-        "pooler_num_attention_heads",
-        "pooler_num_fc_layers",
-        "pooler_size_per_head",
-        "pooler_type",
-    ]
-)
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
 
 # ------------------------------------------------------------------------------------ model
 
 
 class Execution(NamedTuple):
-    """How a model is computed. What it computes stays the same, but for rounding."""
+    """How a model is computed. The results are the same, but for rounding and draws of dropout."""
 
     dtype: str = "float32"  # of activations; weights, LayerNorm, softmax, losses stay float32
     recompute: bool = False  # keep only each layer's input, compute the rest again backwards
-    fused: bool = False  # compile what lies between matrix products by XLA; pays on a CPU
+    fused: bool = False  # XLA compiles everything between matrix products; pays on a CPU
     one_hot_embeddings: bool = False  # look words up by a matrix product; pays on a TPU
+
+    @property
+    def layers(self):
+        """The `ops.layers.Layers` of this execution."""
+        return Layers(self.fused)
 
 
 PLAIN = Execution()
 
 
 class AlbertModel(object):
-    """The encoder: ids in, one vector a position and one vector a sequence out.
+    """The encoder: from ids to a vector for each position and one for each sequence.
 
     Args:
         config: `AlbertConfig`.
@@ -224,9 +56,10 @@ class AlbertModel(object):
         input_mask: int32 [B, S], 1 for real pieces and 0 for padding; default all 1.
         token_type_ids: int32 [B, S], 0 for segment A and 1 for segment B; default all 0.
         execution: `Execution`.
-        dropout_seed: int32 [2], fixes what is dropped out; default another one in every run.
-        output_positions: int32 [B, P]; the last layer is computed only at [CLS] and there, which
-            is exact since no position of it depends on another. Default everywhere.
+        dropout_seed: int32 [2], fixes which elements are dropped; default another one in every run.
+        output_positions: int32 [B, P]; the last layer is computed only at [CLS] and at these
+            positions. This is exact, since no output depends on other outputs of the same layer.
+            Default everywhere.
         scope: str, the variable scope; default `bert`, as in the published checkpoints.
 
     Raises:
@@ -320,12 +153,12 @@ class AlbertModel(object):
         """Return the last layer at `positions`, int32 [B, P]: [B*P, H].
 
         Raises:
-            ValueError: if the model was made for other `output_positions`.
+            ValueError: if the model was made with other `output_positions`.
         """
         if self.output_positions is None:
             return gather_positions(self.sequence_output, positions)
         if positions is not self.output_positions:
-            raise ValueError("the last layer was computed at other positions than are asked for")
+            raise ValueError("the last layer was computed at other positions")
         return tf.reshape(self.sequence_output[:, 1:], [-1, self.config.hidden_size])
 
     def get_pooled_output(self):
@@ -341,7 +174,7 @@ class AlbertModel(object):
         return self.all_encoder_layers
 
     def get_embedding_output(self):
-        """Return [B, S, H] (albert_zh) or [B, S, E] (google): what enters the encoder."""
+        """Return the input of the encoder, [B, S, H] (albert_zh) or [B, S, E] (google)."""
         return self.embedding_output
 
     def get_embedding_table(self):
@@ -457,7 +290,7 @@ def embedding_postprocessor(words, token_type_ids, config, execution=PLAIN, seed
     one_hot_types = tf.one_hot(token_type_ids, config.type_vocab_size, dtype=words.dtype)
     words += _matmul_last(one_hot_types, types)
     words += tf.cast(positions[:sequence_length], words.dtype)  # broadcast over B
-    words = layer_norm(tf.reshape(words, [-1, width]), "LayerNorm", execution.fused)
+    words = layer_norm(tf.reshape(words, [-1, width]), "LayerNorm", execution.layers)
     return tf.reshape(dropout(words, config.hidden_dropout_prob, seed), shape)
 
 
@@ -518,7 +351,7 @@ class FeedForwardWeights(NamedTuple):
 
 
 class LayerContext(NamedTuple):
-    """What a layer gets beside its input and its weights."""
+    """The arguments of a layer beside its input and its weights."""
 
     config: AlbertConfig
     execution: Execution
@@ -535,7 +368,7 @@ def transformer_model(
 
     Args:
         input_tensor: float [B, S, H].
-        mask: float32 [B, 1, 1, S], what is added to the attention scores.
+        mask: float32 [B, 1, 1, S], added to the attention scores.
         config: `AlbertConfig`.
         execution: `Execution`.
         seeds: list of the `LayerContext.seeds` of each layer; needed where there is dropout.
@@ -546,7 +379,7 @@ def transformer_model(
         one is [B, 1 + P, H] where there are output_positions.
     """
     batch_size, length, width = _shape(input_tensor)
-    attention_weights, feed_forward_weights = {}, {}  # by scope: what is shared is read once
+    attention_weights, feed_forward_weights = {}, {}  # by scope: shared weights are read once
     hidden = tf.reshape(input_tensor, [-1, width])  # [B*S, H]
     places = None
     outputs = []
@@ -578,7 +411,7 @@ def transformer_model(
 
 
 def layer_scope(config, layer, inner, sublayer):
-    """Return the variable scope of a layer's sublayer: that is all there is to sharing.
+    """Return the variable scope of a layer's sublayer. Layers share weights by sharing a scope.
 
     Args:
         config: `AlbertConfig`.
@@ -642,7 +475,7 @@ def transformer_layer(hidden, attention_weights, feed_forward_weights, context):
         return feed_forward_sublayer(hidden, FeedForwardWeights(*weights[split:]), context)
 
     if context.execution.recompute:
-        layer = layers.recomputed(layer)
+        layer = recomputed(layer)
     return layer(hidden, *attention_weights + feed_forward_weights)
 
 
@@ -655,25 +488,25 @@ def attention_sublayer(hidden, weights, context):
         context: `LayerContext`.
 
     Returns:
-        Tensor like `hidden`, with the rows `context.places` only where there are some.
+        Tensor like `hidden`; only its rows `context.places` where those are given.
     """
     config, width = context.config, context.config.hidden_size
-    fused = context.execution.fused
+    layers = context.execution.layers
     source = _norm_before(hidden, weights, context)
     kernel, bias = weights.qkv_kernel, weights.qkv_bias
     if context.places is None:
-        query, key, value = _split_heads(layers.linear(source, kernel, bias, fused), 3, context)
+        query, key, value = _split_heads(layers.linear(source, kernel, bias), 3, context)
     else:
-        both = layers.linear(source, kernel[:, width:], bias[width:], fused)
+        both = layers.linear(source, kernel[:, width:], bias[width:])
         key, value = _split_heads(both, 2, context)
         hidden, source = [tf.gather(rows, context.places) for rows in (hidden, source)]
-        query = layers.linear(source, kernel[:, :width], bias[:width], fused)
+        query = layers.linear(source, kernel[:, :width], bias[:width])
         (query,) = _split_heads(query, 1, context)
     rate = config.attention_probs_dropout_prob
-    dropping = layers.make_dropping(rate, context.seeds[0], fused)
-    output = layers.attention(query, key, value, context.mask, dropping, fused)
+    dropping = layers.make_dropping(rate, context.seeds[0])
+    output = layers.attention(query, key, value, context.mask, dropping)
     output = tf.reshape(tf.transpose(output, [0, 2, 1, 3]), [-1, width])
-    output = layers.linear(output, weights.output_kernel, weights.output_bias, fused)
+    output = layers.linear(output, weights.output_kernel, weights.output_bias)
     return _add_residual(hidden, output, context.seeds[1], weights, context)
 
 
@@ -696,32 +529,32 @@ def feed_forward_sublayer(hidden, weights, context):
     Returns:
         Tensor like `hidden`.
     """
-    config, fused = context.config, context.execution.fused
+    layers = context.execution.layers
     source = _norm_before(hidden, weights, context)
-    inner = layers.linear(source, weights.intermediate_kernel, weights.intermediate_bias, fused)
-    inner = ACTIVATIONS[config.hidden_act](inner, fused)  # [B*S, I]
-    output = layers.linear(inner, weights.output_kernel, weights.output_bias, fused)
+    inner = layers.linear(source, weights.intermediate_kernel, weights.intermediate_bias)
+    inner = layers.activation(context.config.hidden_act)(inner)  # [B*S, I]
+    output = layers.linear(inner, weights.output_kernel, weights.output_bias)
     return _add_residual(hidden, output, context.seeds[2], weights, context)
 
 
 def _norm_before(hidden, weights, context):
     if context.config.ln_type == "postln":
         return hidden
-    return layers.normalize(hidden, weights.gamma, weights.beta, context.execution.fused)
+    return context.execution.layers.normalize(hidden, weights.gamma, weights.beta)
 
 
 def _add_residual(hidden, output, seed, weights, context):
-    """Add a sublayer's output after dropout to what went into it and, in post-LN, normalize."""
-    fused = context.execution.fused
-    dropping = layers.make_dropping(context.config.hidden_dropout_prob, seed, fused)
+    """Apply dropout to a sublayer's output, add its input and, in post-LN, normalize the sum."""
+    layers = context.execution.layers
+    dropping = layers.make_dropping(context.config.hidden_dropout_prob, seed)
     if context.config.ln_type == "preln":
-        return hidden + layers.drop(output, dropping, fused)
-    return layers.add_and_normalize(hidden, output, dropping, weights.gamma, weights.beta, fused)
+        return hidden + layers.drop(output, dropping)
+    return layers.add_and_normalize(hidden, output, dropping, weights.gamma, weights.beta)
 
 
 def attention_mask(input_mask):
-    """Turn a mask of pieces, int32 [B, S], into what is added to scores, float32 [B, 1, 1, S]."""
-    # Not indexed by tf.newaxis, which TensorFlow Lite does not know for tensors of any shape.
+    """Turn a mask of pieces, int32 [B, S], into a summand of scores, float32 [B, 1, 1, S]."""
+    # TensorFlow Lite has no tf.newaxis for tensors of dynamic shape.
     mask = tf.expand_dims(tf.expand_dims(input_mask, 1), 1)
     return (1.0 - tf.cast(mask, tf.float32)) * MASKED_SCORE
 
@@ -730,7 +563,7 @@ def attention_mask(input_mask):
 
 
 class HeadOutput(NamedTuple):
-    """What a head returns: a scalar, one loss an example, and the logits."""
+    """The output of a head."""
 
     loss: Optional[tf.Tensor]  # float32 []
     example_loss: Optional[tf.Tensor]  # float32 [examples]
@@ -745,8 +578,8 @@ def masked_lm_head(model, positions, label_ids, label_weights, total_weight=None
         positions: int32 [B, P], places of the masked pieces in the sequence.
         label_ids: int32 [B, P], the pieces that stood there.
         label_weights: float32 [B, P], 0 for the padding of predictions.
-        total_weight: float32 [], what the summed loss is divided by where these examples are a
-            part of a larger batch; default the sum of the weights.
+        total_weight: float32 [], the divisor of the summed loss where these examples are a part of
+            a larger batch; default the sum of the weights.
 
     Returns:
         `HeadOutput` over B*P examples and V classes; the loss is the mean over those of weight 1.
@@ -755,7 +588,7 @@ def masked_lm_head(model, positions, label_ids, label_weights, total_weight=None
         logits = masked_lm_logits(model, model.outputs_at(positions))
         # Sparse: a one-hot [B*P, V] would be the largest tensor of the whole model.
         labels = tf.reshape(label_ids, [-1])
-        example_loss = layers.cross_entropy(logits, labels, model.execution.fused)  # [B*P]
+        example_loss = model.execution.layers.cross_entropy(logits, labels)  # [B*P]
         weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
         total = tf.reduce_sum(weights) if total_weight is None else total_weight
         loss = tf.reduce_sum(weights * example_loss) / (total + LOSS_EPSILON)
@@ -772,11 +605,11 @@ def masked_lm_logits(model, hidden):
     Returns:
         float32 [M, V].
     """
-    config, fused = model.config, model.execution.fused
+    config, layers = model.config, model.execution.layers
     width = config.hidden_size if config.layout == "albert_zh" else config.embedding_width
     with tf.variable_scope("transform"):
-        hidden = ACTIVATIONS[config.hidden_act](dense(hidden, width, "dense", config), fused)
-        hidden = layer_norm(hidden, "LayerNorm", fused)  # [M, H] or, google, [M, E]
+        hidden = layers.activation(config.hidden_act)(dense(hidden, width, "dense", config))
+        hidden = layer_norm(hidden, "LayerNorm", layers)  # [M, H] or, google, [M, E]
     projection = model.get_embedding_projection()
     if projection is not None:
         hidden = _matmul_transposed(hidden, projection)  # [M, E]
@@ -786,12 +619,12 @@ def masked_lm_logits(model, hidden):
 
 
 def sentence_order_head(model, labels, total_weight=None):
-    """Tell whether two segments stand in their order (0) or swapped (1).
+    """Predict whether two segments are in their order (0) or swapped (1).
 
     Args:
         model: `AlbertModel`.
         labels: int32 [B] or [B, 1].
-        total_weight: float32 [], what the summed loss is divided by; default B.
+        total_weight: float32 [], the divisor of the summed loss; default B.
 
     Returns:
         `HeadOutput` over B examples and 2 classes.
@@ -811,7 +644,7 @@ def classification_head(
         labels: int32 [B], or None to predict only (then both losses are None).
         is_training: bool; dropout works only when it is True.
         dropout_prob: float, of the pooled output.
-        total_weight: float32 [], what the summed loss is divided by; default B.
+        total_weight: float32 [], the divisor of the summed loss; default B.
 
     Returns:
         `HeadOutput` over B examples and `num_labels` classes; the variables `output_weights` and
@@ -868,13 +701,13 @@ def dense(tensor, width, scope, config, activation=None):
     """
     shape = _shape(tensor)
     kernel, bias = get_dense_weights(scope, shape[-1], width, config)
-    output = layers.linear(tf.reshape(tensor, [-1, shape[-1]]), kernel, bias)
+    output = PLAIN.layers.linear(tf.reshape(tensor, [-1, shape[-1]]), kernel, bias)
     output = tf.reshape(output, shape[:-1] + [width])
     return output if activation is None else activation(output)
 
 
 def get_dense_weights(scope, input_width, output_width, config):
-    """Make or find `kernel` [K, W] and `bias` [W] of a dense layer; returns both read."""
+    """Make or find `kernel` [K, W] and `bias` [W] of a dense layer; returns their values."""
     with tf.variable_scope(scope):
         kernel = tf.get_variable(
             "kernel", [input_width, output_width], initializer=_normal(config.initializer_range)
@@ -883,13 +716,13 @@ def get_dense_weights(scope, input_width, output_width, config):
     return tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias)
 
 
-def layer_norm(rows, scope, fused=False):
+def layer_norm(rows, scope, layers):
     """LayerNorm of [M, K] with the variables `gamma` and `beta` in `scope`."""
-    return layers.normalize(rows, *get_norm_weights(scope, _shape(rows)[-1]), fused=fused)
+    return layers.normalize(rows, *get_norm_weights(scope, _shape(rows)[-1]))
 
 
 def get_norm_weights(scope, width):
-    """Make or find `gamma` [K] and `beta` [K] of a LayerNorm; returns both read."""
+    """Make or find `gamma` [K] and `beta` [K] of a LayerNorm; returns their values."""
     with tf.variable_scope(scope):
         beta = tf.get_variable("beta", [width], initializer=tf.zeros_initializer())
         gamma = tf.get_variable("gamma", [width], initializer=tf.ones_initializer())
@@ -924,9 +757,9 @@ def dropout_seeds(config, seed=None):
     return DropoutSeeds(embedding=seeds[0], layers=layer_seeds, classifier=seeds[1])
 
 
-def dropout(tensor, rate, seed, fused=False):
-    """Drop out with probability `rate`, the same for the same `seed`; at 0 there is no op."""
-    return layers.drop(tensor, layers.make_dropping(rate, seed, fused), fused)
+def dropout(tensor, rate, seed, layers=PLAIN.layers):
+    """Drop elements with probability `rate`, the same for the same `seed`; at 0 there is no op."""
+    return layers.drop(tensor, layers.make_dropping(rate, seed))
 
 
 def _normal(deviation):
@@ -963,17 +796,17 @@ def _check_rank(tensor, rank, name):
 
 
 def distances_from_head(config):
-    """Tell how far below the head the weights of an encoder are: for layer-wise learning rates.
+    """Return how many layers below the head the weights are: for layer-wise learning rates.
 
-    Layers are counted from the last, and weights that several of them share count as one, where
-    they are used last. The pooler belongs to the head, whose distance is 0.
+    Distances count from the last layer. Weights that several layers share have the distance of the
+    last of these layers. The pooler belongs to the head, whose distance is 0.
 
     Args:
         config: `AlbertConfig`.
 
     Returns:
-        dict of the beginning of variable names to int, from 1 for the last layer to the largest,
-        for the embeddings.
+        dict of the beginning of variable names to int: 1 for the last layer, the largest number for
+        the embeddings.
     """
     distances, distance = {}, 0
     for index in reversed(range(config.num_hidden_layers * config.inner_group_num)):
@@ -985,7 +818,7 @@ def distances_from_head(config):
 
 
 def _layer_prefixes(config, index):
-    """Return what the names of the variables begin with that a layer uses."""
+    """Return the beginnings of the names of the variables that a layer uses."""
     layer, inner = divmod(index, config.inner_group_num)
     scopes = LAYER_SCOPES[config.layout]
     return [
@@ -1019,28 +852,3 @@ def parameter_shapes(config, num_labels=None):
 def count_parameters(config):
     """Return a dict of name to number of weights; names as in `parameter_shapes`."""
     return {name: int(np.prod(shape)) for name, shape in parameter_shapes(config).items()}
-
-
-def activation_bytes(config, sequence_length, num_predictions=0, execution=PLAIN):
-    """Estimate the memory that one example of a pre-training step takes, in bytes.
-
-    Counted is what the forward pass keeps for the backward pass, and twice the largest tensor, of
-    a value and its gradient at a time. With recomputation only one layer is kept at a time.
-
-    Args:
-        config: `AlbertConfig`.
-        sequence_length: int, S.
-        num_predictions: int, P; 0 for a model without the head for masked pieces.
-        execution: `Execution`.
-    """
-    width, inner = config.hidden_size, config.intermediate_size
-    scores = config.num_attention_heads * sequence_length
-    # A piece keeps in a layer: input, QKV as product and as heads, context, two residual sums
-    # with their LayerNorms' normal forms, the inner activation before and after gelu, scores.
-    layer = sequence_length * (14 * width + 2 * inner + 2 * scores)
-    passing = sequence_length * 2 * max(inner, scores)
-    depth = config.num_hidden_layers * config.inner_group_num
-    kept = layer + depth * sequence_length * width if execution.recompute else depth * layer
-    # Logits, their softmax and their gradient, in float32 always.
-    logits = 3 * num_predictions * config.vocab_size * 4
-    return (kept + passing) * tf.as_dtype(execution.dtype).size + logits

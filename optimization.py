@@ -19,7 +19,7 @@ tf.enable_resource_variables()
 
 
 class OptimizerConfig(NamedTuple):
-    """Everything that decides how gradients change the weights."""
+    """The settings of an optimizer."""
 
     optimizer: str  # Key of OPTIMIZERS.
     learning_rate: float  # Its peak, at the end of the warm-up.
@@ -33,20 +33,20 @@ class OptimizerConfig(NamedTuple):
     end_learning_rate: float = 0.0
     slots: str = "albert_zh"  # Key of lamb_optimizer.SCHEMES; AdamW has one scheme only.
     exclude_from_weight_decay: Tuple[str, ...] = EXCLUDE_FROM_WEIGHT_DECAY
-    # (beginning of a variable's name, what its learning rate is multiplied with): the first that
-    # fits counts.
+    # (beginning of a variable's name, factor of its learning rate): the first that fits counts.
     rate_factors: Tuple[Tuple[str, float], ...] = ()
 
 
 class TrainOp(NamedTuple):
-    """One training step, and what is worth plotting about it."""
+    """One training step, and the scalars that it shows."""
 
     op: tf.Operation
-    sums: Dict[str, tf.Tensor]  # What was added up over this replica's micro-batches, the loss too.
+    sums: Dict[str, tf.Tensor]  # Sums over this replica's micro-batches, the loss among them.
     # float32 scalars: learning_rate, grad_norm (before clipping), trust_ratio_min and
     # trust_ratio_max with LAMB, loss_scale if there is one.
     scalars: Dict[str, tf.Tensor]
-    # Of these, what must be finite. A step that the loss scale skips has a grad_norm of 0 here.
+    # Scalars that stop training when they are not finite. The grad_norm here is 0 for a step that
+    # the loss scale skips.
     watched: Dict[str, tf.Tensor]
 
 
@@ -67,7 +67,7 @@ OPTIMIZERS = {"lamb": _lamb, "adamw": _adamw}
 
 
 def check_config(config):
-    """Raise UserError for the first field of an OptimizerConfig that cannot be meant."""
+    """Raise UserError for the first field of an OptimizerConfig that is out of range."""
     rules = [
         ("optimizer", config.optimizer in OPTIMIZERS, "one of " + ", ".join(sorted(OPTIMIZERS))),
         ("slots", config.slots in SCHEMES, "one of " + ", ".join(sorted(SCHEMES))),
@@ -91,7 +91,7 @@ def check_config(config):
 
 
 def checked_config(**fields):
-    """Return an `OptimizerConfig`; raises UserError for a field that cannot be meant."""
+    """Return an `OptimizerConfig`; raises UserError for a field that is out of range."""
     config = OptimizerConfig(**fields)
     check_config(config)
     return config
@@ -129,8 +129,8 @@ def learning_rate_schedule(config, global_step):
     """Return BERT's learning rate: linear warm-up, then linear decay.
 
     1. step < num_warmup_steps: learning_rate * step / num_warmup_steps (0 at step 0).
-    2. From then on: the line from learning_rate at step 0, not at the end of the warm-up, to
-       end_learning_rate at num_train_steps; the rate drops where the warm-up ends.
+    2. From then on: the line from learning_rate at step 0 (not at the end of the warm-up) to
+       end_learning_rate at num_train_steps. So the rate drops where the warm-up ends.
     3. After num_train_steps: end_learning_rate.
 
     Args:
@@ -157,27 +157,26 @@ def create_train_op(
     use_tpu=False,
     variables=None,
     scale_loss=False,
-    compiled=False,
+    use_xla=False,
     fused=False,
 ):
     """Make the operation of one training step.
 
-    To be called once in each replica of a tf.distribute strategy, in each TPU shard, or without
-    either. The step taken is that of the sum of the losses of all micro-batches and replicas: each
-    is a share of the whole batch's loss.
+    Call it once in each replica of a tf.distribute strategy, in each TPU shard, or without either.
+    The gradient is that of the sum of the losses of all micro-batches and replicas; each of these
+    losses is a share of the whole batch's loss.
 
     Args:
       forward: function of the index of a micro-batch, int or int32 scalar, that returns a dict of
-        float32 scalars: `loss`, and what else is to be added up over the micro-batches. It is
-        called twice at most, the second time in the body of a loop, where it has to use the
-        variables of the first time.
+        float32 scalars: `loss`, and others to be summed over the micro-batches. It is called twice
+        at most. The second call is in the body of a loop and must reuse the variables.
       config: OptimizerConfig.
       num_micro_batches: int, parts that this replica computes one after the other.
       use_tpu: bool, whether the graph is built for TPU shards.
       variables: list of variables to train; all trainable ones where absent.
-      scale_loss: bool, scale the loss as `LossScale` does: needed for float16 and for nothing else.
-      compiled: bool, compile gradients and update by XLA, each as a whole.
-      fused: bool, compile only what is element by element in the update.
+      scale_loss: bool, scale the loss by `LossScale`; only float16 needs it.
+      use_xla: bool, compile gradients and update by XLA, each as a whole.
+      fused: bool, compile only the element-wise operations of the update.
 
     Returns:
       A TrainOp. Its op updates the variables, then increments the global step by one.
@@ -191,7 +190,7 @@ def create_train_op(
     optimizer = create_optimizer(config, learning_rate, fused)
     loss_scale = LossScale() if scale_loss else None
     gradients, sums, variables = _accumulated_gradients(
-        forward, num_micro_batches, variables, loss_scale, compiled
+        forward, num_micro_batches, variables, loss_scale, use_xla
     )
     if use_tpu:
         gradients = [tf.tpu.cross_replica_sum(gradient) for gradient in gradients]
@@ -202,10 +201,10 @@ def create_train_op(
         def update():
             return _update(strategy, optimizer, pairs, global_step, config.clip_norm, loss_scale)
 
-        is_one_device = strategy.num_replicas_in_sync == 1  # as a compiled program is
-        return compile_whole(update) if compiled and is_one_device else update()
+        is_one_device = strategy.num_replicas_in_sync == 1  # XLA compiles for one device
+        return compile_whole(update) if use_xla and is_one_device else update()
 
-    # Without a strategy this is the default one, of a single replica, where the sum is no work.
+    # Without a strategy TensorFlow has a default one of a single replica, whose sum costs nothing.
     replica = tf.distribute.get_replica_context()
     scalars, watched = replica.merge_call(reduce_and_update, args=(gradients,))
     rate = {"learning_rate": learning_rate}
@@ -219,7 +218,7 @@ def _summed_over_replicas(strategy, gradients, variables):
     return list(zip(gradients, variables))
 
 
-def _accumulated_gradients(forward, num_micro_batches, variables, loss_scale, compiled):
+def _accumulated_gradients(forward, num_micro_batches, variables, loss_scale, use_xla):
     """Return gradients over all micro-batches, the sums of `forward`, and the variables."""
     trained = []
 
@@ -233,11 +232,11 @@ def _accumulated_gradients(forward, num_micro_batches, variables, loss_scale, co
 
     def compute_all():
         first = forward(0)
-        gradients, found = differentiate(first, variables or tf.trainable_variables())
-        trained.extend(found)
+        gradients, with_gradient = differentiate(first, variables or tf.trainable_variables())
+        trained.extend(with_gradient)
         return accumulate((gradients, first), compute, num_micro_batches)
 
-    gradients, sums = compile_whole(compute_all) if compiled else compute_all()
+    gradients, sums = compile_whole(compute_all) if use_xla else compute_all()
     return gradients, sums, trained
 
 
@@ -245,10 +244,10 @@ def _update(strategy, optimizer, grads_and_vars, global_step, clip_norm, loss_sc
     """Clip the gradients as a whole and apply them.
 
     Returns:
-      (scalars, watched) of `TrainOp`, but for the learning rate; each is there when all variables
-      are updated.
+      (scalars, watched) of `TrainOp` without the learning rate. Their values are available after
+      all variables are updated.
     """
-    # Every replica holds the same sum: the norm of one copy will do.
+    # Every replica holds the same sum, so the norm of one copy is enough.
     norm = tf.global_norm([strategy.experimental_local_results(g)[0] for g, _ in grads_and_vars])
     is_taken, watched_norm, scalars = None, norm, {}
     if loss_scale:
@@ -272,23 +271,23 @@ def _update(strategy, optimizer, grads_and_vars, global_step, clip_norm, loss_sc
 
 
 class LossScale:
-    """What a float16 loss is multiplied with, lest small gradients become 0 (arXiv 1710.03740).
+    """The factor of a float16 loss that keeps small gradients from becoming 0 (arXiv 1710.03740).
 
-    It halves where a gradient is not finite, and that step is skipped; after `GROWTH_STEPS` steps
-    without, it doubles. Both its variables go into the checkpoint.
+    When a gradient is not finite, the step is skipped and the factor halves. After `GROWTH_STEPS`
+    finite steps it doubles. Both its variables are saved in checkpoints.
 
     Attributes:
       value: float32 scalar Tensor, the scale of this step.
     """
 
     FIRST = 2.0**15
-    # Where even this is too much, the gradient itself is not finite.
+    # With this factor a gradient that is not finite is so by itself.
     LEAST = 1.0
     GROWTH_STEPS = 2000
 
     def __init__(self):
         options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
-        # The root scope, whatever scope the caller is in.
+        # The root scope, whatever scope surrounds the caller.
         with tf.variable_scope(tf.VariableScope(reuse=tf.AUTO_REUSE)):
             self._scale = tf.get_variable(
                 "loss_scale", [], tf.float32, tf.constant_initializer(self.FIRST), **options
@@ -299,7 +298,7 @@ class LossScale:
         self.value = tf.identity(self._scale)
 
     def may_skip(self, is_finite):
-        """Tell whether the step has to be skipped, and a smaller scale may help: bool scalar."""
+        """Return a bool scalar: the step is skipped, and a smaller scale may help."""
         return tf.logical_and(tf.logical_not(is_finite), self.value > self.LEAST)
 
     def update(self, strategy, is_finite):
@@ -340,7 +339,7 @@ def accumulate(first, compute, count):
         with tf.variable_scope(scope, reuse=True):
             return index + 1, tf.nest.map_structure(tf.add, sums, compute(index))
 
-    # One at a time: to save memory is what the parts are for.
+    # One at a time, since micro-batches are there to save memory.
     return tf.while_loop(
         lambda index, sums: index < count, add, (tf.constant(1), first), parallel_iterations=1
     )[1]
@@ -349,10 +348,10 @@ def accumulate(first, compute, count):
 def _dense_gradients(loss, variables):
     """Return the gradients as tensors, and the variables that have one.
 
-    Sparse gradients are made dense before anything else: of rows that occur twice the norm would
-    count the parts, not their sum.
+    Sparse gradients are made dense first. Otherwise the norm would count equal rows one by one
+    and not their sum.
     """
-    # Gradients of a shared weight are added two at a time, in an order that is always the same.
+    # Gradients of a shared weight are added two at a time, always in the same order.
     in_order = tf.AggregationMethod.EXPERIMENTAL_TREE
     gradients = tf.gradients(loss, variables, aggregation_method=in_order)
     pairs = list(zip(gradients, variables))
@@ -367,9 +366,9 @@ def _dense_gradients(loss, variables):
 
 
 def _scale(norm, clip_norm):
-    """Return what gradients of this global norm are multiplied with to clip them; None for 1.
+    """Return the factor that clips gradients of this global norm; None for 1.
 
-    NaN for a norm that is not finite, as in tf.clip_by_global_norm: a scale of 0 would hide it.
+    It is NaN for a norm that is not finite, as in tf.clip_by_global_norm: 0 would hide the error.
     """
     if not clip_norm:
         return None

@@ -15,17 +15,19 @@ from absl import flags
 import modeling
 import optimization
 import tokenization
-from checkpointing import model_files, restore, run_folder
+from checkpointing import model_files, run_folder
+from checkpointing.checkpoint_reader import Checkpoint
 from common import cli, signals
 from common.errors import UserError
-from finetuning import inputs, predictions, scores
+from finetuning import inputs, predictions, scores, seeds
 from finetuning.defaults import choose
 from finetuning.flags import define_data_flags, define_training_flags
-from finetuning.seeds import check_settings, finished_metrics, runs_of, write_summary
-from training import devices, loop, model_fn, preflight, run_report
+from finetuning.run import FinetuningRun, Work
+from training import devices, loop, memory, model_fn, preflight, run_report
 from training.flags import define_run_flags, run_settings
+from training.trainer import make_trainer, user_errors
 
-# What the names of a split's results begin with.
+# The beginning of the names of a split's results.
 PREFIXES = {"dev": "eval", "test": "test"}
 PREDICTIONS = "predictions.tsv"
 # The classifier's own variables: a pre-trained checkpoint does not have them.
@@ -46,283 +48,276 @@ def define_flags(flag_values):
 
 def main(args):
     """Train, evaluate, predict, or any of these; once for every seed."""
-    plan = preflight.run(CHECKS, args)
-    plan.encoded = {split: inputs.encode(plan, split) for split in plan.splits}
+    run = preflight.run_checks(check_run, args)
+    run = run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})
     if args.do_train:
-        for run in plan.runs:
-            is_resumed = plan.starts[run.folder].is_own
-            check_settings(run.folder, made_with(plan, run), is_resumed, bool(args.seeds))
-    with model_fn.user_errors(), signals.OrderlyEnd() as end:
-        found = {run.seed: run_once(plan, run, end) for run in plan.runs}
-    if args.seeds and all(found.values()):
-        write_summary(args.output_dir, describe(plan, plan.runs[0]), found)
+        for seed_run in run.work.seed_runs:
+            is_resumed = run.starts[seed_run.folder].is_own
+            made_with = run.training_settings(seed_run)
+            seeds.check_settings(seed_run.folder, made_with, is_resumed, bool(args.seeds))
+    with user_errors(), signals.OrderlyEnd() as end:
+        metrics = {one.seed: run_seed(run, one, end) for one in run.work.seed_runs}
+    if args.seeds and all(metrics.values()):
+        seeds.write_summary(args.output_dir, new_report(run, run.work.seed_runs[0]), metrics)
 
 
 # --------------------------------------------------------------------------------- runs
 
 
-def run_once(plan, run, end):
-    """Train, evaluate and predict in the folder of a run, unless all of that is done.
+def run_seed(run, seed_run, end):
+    """Train, evaluate and predict with one seed, unless all of that is done.
 
     Args:
-        plan: `preflight.Plan`, after all `CHECKS`, and with `encoded`.
-        run: `seeds.Run`.
+        run: `FinetuningRun`.
+        seed_run: `seeds.SeedRun`.
         end: `signals.OrderlyEnd`.
 
     Returns:
         dict of metrics; an empty one on a machine that only helps to train.
     """
-    args = plan.args
-    scored = {split: plan.encoded[split].name for split in PREFIXES if split in plan.splits}
+    args, folder = run.args, seed_run.folder
+    scored = {split: run.encoded[split].name for split in PREFIXES if split in run.work.splits}
     if args.seeds and args.do_train:
-        metrics = finished_metrics(run.folder, made_with(plan, run), scored)
+        metrics = seeds.finished_metrics(folder, run.training_settings(seed_run), scored)
         if metrics is not None:
-            tf.logging.info("%s has finished with these settings before", run.folder)
+            tf.logging.info("%s has finished with these settings before", folder)
             return metrics
-    settings = plan.settings._replace(
-        output_dir=run.folder,
-        random_seed=run.seed,
-        init_checkpoint=plan.starts[run.folder].checkpoint,
-    )
-    runner = model_fn.make_runner(make_model_fn(plan, settings), settings, plan.placement)
-    description = describe(plan, run)
-    if runner.is_chief:
-        run_report.write(run.folder, description)
+    settings = run.settings_of(seed_run)
+    trainer = make_trainer(make_model_fn(run, settings), settings, run.computation.placement)
+    report = new_report(run, seed_run)
+    if trainer.is_chief:
+        run_report.write(folder, report)
     if args.do_train:
-        train(plan, run, runner, end)
-    if not runner.is_chief:
+        train(run, seed_run, trainer, end)
+    if not trainer.is_chief:
         return {}
     for split in scored:
-        report(plan, run, runner, split, description)
-    description["finished"] = scored if args.do_train else None
-    run_report.write(run.folder, description)
-    return description["metrics"]
+        score_best(run, seed_run, trainer, split, report)
+    report["finished"] = scored if args.do_train else None
+    run_report.write(folder, report)
+    return report["metrics"]
 
 
-def made_with(plan, run):
-    """Return what decides which weights a training ends with: dict of name to JSON value."""
-    args = plan.args
-    return dict(
-        plan.config.to_dict(),
-        **plan.optimizer._replace(rate_factors=args.layerwise_lr_decay)._asdict(),
-        classifier_dropout_prob=args.classifier_dropout_prob,
-        train_batch_size=plan.settings.train_batch_size,
-        precision=plan.settings.precision,
-        seed=run.seed,
-        data={s: plan.encoded[s].name for s in ("train", "dev") if s in plan.splits},
-        eval_every_steps=plan.eval_every_steps,
-        patience=args.patience,
-        init_checkpoint=initial_sha256(plan),
-    )
-
-
-def initial_sha256(plan):
-    """Return the hash of the checkpoint that --init_checkpoint names, or None."""
-    path = plan.settings.init_checkpoint
-    try:
-        path = path and restore.find_checkpoint(path)
-    except UserError:  # gone; runs that have checkpoints of their own do without
-        path = None
-    return run_report.describe_checkpoint(path)["index_sha256"]
-
-
-def describe(plan, run):
-    """Return the `run_report.describe` of a run, and what it learns from and is made with."""
-    args = plan.args
-    described = run_report.describe(
+def new_report(run, seed_run):
+    """Return the report of the run of one seed, without metrics."""
+    args = run.args
+    report = run_report.new_report(
         "run_classifier.py",
         args,
-        plan.starts[run.folder],
+        run.starts[seed_run.folder],
         config=[args.bert_config_file],
         vocabulary=[args.spm_model_file or args.vocab_file],
-        data=list(plan.data_files.values()),
+        data=list(run.data.files.values()),
     )
-    before = run_report.read(run.folder).get("made_with")
-    described["made_with"] = made_with(plan, run) if args.do_train else before
-    return dict(described, labels=plan.task.labels, examples=plan.data_findings)
+    before = run_report.read(seed_run.folder).get("made_with")
+    report["made_with"] = run.training_settings(seed_run) if args.do_train else before
+    return dict(report, labels=run.data.task.labels, examples=run.data.findings)
 
 
-def train(plan, run, runner, end):
-    """Train in the folder of a run, with evaluations on the way if there are to be any."""
-    args = plan.args
-    if runner.is_chief:
-        made = model_files.ModelFolder(
-            task=plan.task.name,
-            labels=plan.task.labels,
+def train(run, seed_run, trainer, end):
+    """Train in the folder of a seed's run, and evaluate on the way if the flags ask for it."""
+    args, task = run.args, run.data.task
+    if trainer.is_chief:
+        description = model_files.Description(
+            task=task.name,
+            labels=task.labels,
             max_seq_length=args.max_seq_length,
-            config=plan.config.to_dict(),
+            config=run.model.config.to_dict(),
             vocab_file=args.vocab_file,
             do_lower_case=args.do_lower_case,
             spm_model_file=args.spm_model_file,
         )
-        model_files.write(run.folder, made)
+        model_files.write(seed_run.folder, description)
     evaluation = args.do_eval and loop.Evaluation(
-        lambda: evaluate(plan, runner),
-        plan.eval_every_steps,
-        "eval_" + plan.task.metric,
+        lambda: evaluate(run, trainer),
+        run.schedule.eval_every_steps,
+        "eval_" + task.metric,
         higher_is_better=True,
         patience=args.patience,
     )
     loop.train_and_evaluate(
-        runner,
-        inputs.training_input_fn(plan, run),
-        plan.optimizer.num_train_steps,
-        plan.settings.save_checkpoints_steps,
+        trainer,
+        inputs.training_input_fn(run, seed_run),
+        run.schedule.optimizer.num_train_steps,
+        run.work.settings.save_checkpoints_steps,
         end,
         evaluation,
     )
 
 
-def evaluate(plan, runner):
+def evaluate(run, trainer):
     """Score the latest checkpoint on dev, for `loop.Evaluation`."""
-    latest = tf.train.latest_checkpoint(runner.model_dir)
-    _, found = score(plan, runner, "dev", latest)
-    numbers = {name: value for name, value in found.items() if isinstance(value, float)}
-    found = dict(named("dev", numbers), global_step=run_folder.step_of(latest))
-    loop.write_curves(runner.model_dir, found)
-    return found
+    latest = tf.train.latest_checkpoint(trainer.model_dir)
+    _, results = score(run, trainer, "dev", latest)
+    numbers = {name: value for name, value in results.items() if isinstance(value, float)}
+    metrics = dict(with_prefix("dev", numbers), global_step=run_folder.step_of(latest))
+    loop.write_curves(trainer.model_dir, metrics)
+    return metrics
 
 
-def score(plan, runner, split, path):
+def score(run, trainer, split, path):
     """Return the probabilities of a split, float32 [examples, labels], and its scores as a dict.
 
     Args:
-        plan: `preflight.Plan`.
-        runner: `cluster.Runner`.
+        run: `FinetuningRun`.
+        trainer: `trainer.Trainer`.
         split: `dev` or `test`.
-        path: str, checkpoint of the run, or None for what the run starts from.
+        path: str, checkpoint of the run, or None for the one that the run starts from.
     """
-    num_examples = len(plan.examples[split])
-    input_fn = inputs.scoring_input_fn(plan, split)
-    probabilities = predictions.predict(runner, input_fn, num_examples, path)
-    label_ids = plan.encoded[split].features.label_ids
+    num_examples = len(run.data.examples[split])
+    input_fn = inputs.scoring_input_fn(run, split)
+    probabilities = predictions.predict(trainer, input_fn, num_examples, path)
+    label_ids = run.encoded[split].examples.label_ids
     if np.all(label_ids < 0):
         return probabilities, {"examples": num_examples}
-    return probabilities, scores.classification_scores(probabilities, label_ids, plan.task.labels)
+    labels = run.data.task.labels
+    return probabilities, scores.classification_scores(probabilities, label_ids, labels)
 
 
-def named(split, found):
-    """Return scores under their names in the results, which tell the split."""
-    return {"{}_{}".format(PREFIXES[split], name): found[name] for name in found}
+def with_prefix(split, results):
+    """Return scores under their names in the results files, which begin with the split."""
+    return {"{}_{}".format(PREFIXES[split], name): results[name] for name in results}
 
 
-def report(plan, run, runner, split, description):
-    """Score a split with the best checkpoint of a run, and write all that is to be known of it."""
-    path = run_folder.best_checkpoint(run.folder) or tf.train.latest_checkpoint(run.folder)
-    probabilities, found = score(plan, runner, split, path)
-    scored = path or plan.starts[run.folder].checkpoint
-    description["scored"] = run_report.describe_checkpoint(scored)
-    examples, tables = plan.examples[split], ""
-    if "accuracy" in found:
+def score_best(run, seed_run, trainer, split, report):
+    """Score a split with the best checkpoint of a run; write scores and predictions."""
+    folder = seed_run.folder
+    path = run_folder.best_checkpoint(folder) or tf.train.latest_checkpoint(folder)
+    probabilities, results = score(run, trainer, split, path)
+    report["scored"] = run_report.identify_checkpoint(path or run.starts[folder].checkpoint)
+    examples, tables = run.data.examples[split], ""
+    if "accuracy" in results:
         labels = [example.label for example in examples if example.label is not None]
-        scores.warn_at_chance_level(found["accuracy"], labels)
-        tables = scores.class_tables(found)
-    metrics = named(split, found)
+        scores.warn_at_chance_level(results["accuracy"], labels)
+        tables = scores.class_tables(results)
+    metrics = with_prefix(split, results)
     if split == "dev":
         metrics["global_step"] = run_folder.step_of(path) if path else 0
-    run_report.write(run.folder, description, PREFIXES[split] + "_results", metrics, tables)
+    run_report.write(folder, report, PREFIXES[split] + "_results", metrics, tables)
     if split == "test":
-        table = os.path.join(run.folder, PREDICTIONS)
-        predictions.write_predictions(table, plan.task.labels, examples, probabilities)
-        test_file = plan.data_files[split]
-        predictions.write_submission(run.folder, plan.task, test_file, examples, probabilities)
+        task, test_file = run.data.task, run.data.files[split]
+        table = os.path.join(folder, PREDICTIONS)
+        predictions.write_predictions(table, task.labels, examples, probabilities)
+        predictions.write_submission(folder, task, test_file, examples, probabilities)
 
 
 # ------------------------------------------------------------------------------- checks
 
 
-def look_at_flags(plan):
-    """See that there is something to do; sets `settings`, `splits`, `runs` and `folders`."""
-    args = plan.args
+def check_run(args, check):
+    """Return the `FinetuningRun` of parsed flags.
+
+    Args:
+        args: the parsed flags.
+        check: `preflight.Checks`.
+    """
+    work = check("flags", check_flags, args)
+    model = check("config", check_config, args)
+    data = check("data", check_data, args, work)
+    tokenizer = check("vocabulary", check_vocabulary, args, model)
+    schedule = check("optimizer", check_optimizer, args, model, data)
+    computation = check("devices", check_devices, args, work, model, schedule)
+    check("memory", check_memory, work, computation)
+    check("output_dir", check_disk, args, work, model, schedule)
+    starts = check("start", check_starts, args, work, model, data, schedule)
+    return FinetuningRun(args, work, model, data, tokenizer, schedule, computation, starts)
+
+
+def check_flags(args):
+    """Check that there is something to do; returns (`Work`, line)."""
     wanted = (("train", args.do_train), ("dev", args.do_eval), ("test", args.do_predict))
-    plan.splits = [split for split, is_wanted in wanted if is_wanted]
-    if not plan.splits:
+    splits = [split for split, is_wanted in wanted if is_wanted]
+    if not splits:
         raise UserError("nothing to do: give --do_train=True, --do_eval=True or --do_predict=True")
-    plan.keeps_best = args.do_train and args.do_eval
-    if args.patience and not (plan.keeps_best and args.evals_per_epoch):
+    if args.patience and not (args.do_train and args.do_eval and args.evals_per_epoch):
         raise UserError(
             "--patience={} needs --do_train=True, --do_eval=True and --evals_per_epoch above "
             "0".format(args.patience)
         )
     if args.patience and args.strategy == "multi_worker":
         raise UserError("--patience and --strategy=multi_worker do not go together")
-    plan.settings = run_settings(args)
-    plan.runs = runs_of(args.output_dir, args.random_seed, args.seeds)
-    plan.folders = [run.folder for run in plan.runs]
-    seeds = ", ".join(str(run.seed) for run in plan.runs)
-    return "{}; seed {}".format(", ".join(plan.splits), seeds)
+    seed_runs = seeds.seed_runs(args.output_dir, args.random_seed, args.seeds)
+    work = Work(run_settings(args), splits, seed_runs)
+    numbers = ", ".join(str(seed_run.seed) for seed_run in seed_runs)
+    return work, "{}; seed {}".format(", ".join(splits), numbers)
 
 
-def look_at_config(plan):
-    """Read the model's config, with the dropout of the flags; sets `config`, `num_weights`."""
-    args = plan.args
+def check_config(args):
+    """Read the model's config, with the dropout of the flags; returns (`preflight.Model`, line)."""
     config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
     names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    plan.config = dataclasses.replace(config, **given)
-    plan.config.check_sequence_length(args.max_seq_length)
-    shapes = modeling.parameter_shapes(plan.config, num_labels=0)  # not known yet
-    plan.num_weights = sum(int(np.prod(shape)) for shape in shapes.values())
-    return preflight.config_line(args.bert_config_file, plan.config, plan.num_weights)
+    config = dataclasses.replace(config, **given)
+    config.check_sequence_length(args.max_seq_length)
+    # The labels, and with them the classifier's shapes, are not known yet.
+    model = preflight.Model(config, modeling.parameter_shapes(config, num_labels=0))
+    return model, preflight.model_line(args.bert_config_file, model)
 
 
-def look_at_vocabulary(plan):
-    """Read the vocabulary; sets `tokenizer`.
+def check_data(args, work):
+    """Read the examples; returns (`inputs.TaskData`, line)."""
+    return inputs.read_task_data(args, work.splits, work.folders)
+
+
+def check_vocabulary(args, model):
+    """Read the vocabulary; returns (`tokenization.FullTokenizer`, line).
 
     Raises:
         UserError: without a vocabulary, for a bad one, or one larger than the model's.
     """
-    args = plan.args
     path = args.spm_model_file or args.vocab_file
     if not path:
         raise UserError("--vocab_file is needed, for example albert_config/vocab.txt")
-    plan.tokenizer = tokenization.FullTokenizer(
-        args.vocab_file, args.do_lower_case, args.spm_model_file
-    )
-    num_pieces, vocab_size = len(plan.tokenizer.vocab), plan.config.vocab_size
+    tokenizer = tokenization.FullTokenizer(args.vocab_file, args.do_lower_case, args.spm_model_file)
+    num_pieces, vocab_size = len(tokenizer.vocab), model.config.vocab_size
     if num_pieces > vocab_size:
         raise UserError(
             "{} has {} pieces but vocab_size is {} in {}: use the vocabulary that the model was "
             "pre-trained with".format(path, num_pieces, vocab_size, args.bert_config_file)
         )
-    return "{}: {} pieces".format(path, num_pieces)
+    return tokenizer, "{}: {} pieces".format(path, num_pieces)
 
 
-def look_at_optimizer(plan):
-    """Decide how the weights are trained; sets `optimizer`, `slot_names`, `eval_every_steps`.
+def check_optimizer(args, model, data):
+    """Decide how the weights are trained; returns (`preflight.Schedule`, line).
 
-    What the flags leave out is what suits the model's size, in `settings` too.
+    Flags that are left out get the values that suit the model's size.
     """
-    args = plan.args
-    chosen = choose(args, plan.config.hidden_size)
-    batch_size, num_examples = chosen.train_batch_size, len(plan.examples.get("train", ()))
-    plan.settings = plan.settings._replace(train_batch_size=batch_size)
+    chosen = choose(args, model.config.hidden_size)
+    batch_size, num_examples = chosen.train_batch_size, len(data.examples.get("train", ()))
     num_steps = max(1, int(num_examples * chosen.num_train_epochs / batch_size))
-    plan.optimizer = optimization.checked_config(
+    optimizer = optimization.checked_config(
         optimizer=args.optimizer,
         learning_rate=chosen.learning_rate,
         weight_decay=args.weight_decay,
         num_train_steps=num_steps,
         num_warmup_steps=int(num_steps * args.warmup_proportion),
-        slots=plan.config.layout,
-        rate_factors=rate_factors(plan.config, args.layerwise_lr_decay),
+        slots=model.config.layout,
+        rate_factors=rate_factors(model.config, args.layerwise_lr_decay),
     )
-    plan.slot_names = optimization.create_optimizer(plan.optimizer, 0.0).slot_names
-    # Rounded up, so that the last one of an epoch is not another step than its end.
+    # Rounded up, so that the last evaluation of an epoch is at the step of its end.
     evals = args.evals_per_epoch
-    plan.eval_every_steps = math.ceil(num_examples / batch_size / evals) if evals else 0
-    if not args.do_train:
-        return "no training"
-    preflight.warn_of_learning_rate(
-        args.optimizer, chosen.learning_rate, batch_size, plan.config.hidden_size
-    )
-    return "{}, learning rate {:g} after {} of {} steps, {:g} epochs in batches of {}".format(
-        args.optimizer,
-        chosen.learning_rate,
-        plan.optimizer.num_warmup_steps,
-        num_steps,
-        chosen.num_train_epochs,
+    schedule = preflight.Schedule(
+        optimizer,
+        optimization.create_optimizer(optimizer, 0.0).slot_names,
         batch_size,
+        math.ceil(num_examples / batch_size / evals) if evals else 0,
+    )
+    if not args.do_train:
+        return schedule, "no training"
+    preflight.warn_of_learning_rate(
+        args.optimizer, chosen.learning_rate, batch_size, model.config.hidden_size
+    )
+    return (
+        schedule,
+        "{}, learning rate {:g} after {} of {} steps, {:g} epochs in batches of {}".format(
+            args.optimizer,
+            chosen.learning_rate,
+            optimizer.num_warmup_steps,
+            num_steps,
+            chosen.num_train_epochs,
+            batch_size,
+        ),
     )
 
 
@@ -334,105 +329,102 @@ def rate_factors(config, decay):
     return tuple((prefix, decay ** distances[prefix]) for prefix in sorted(distances))
 
 
-def look_at_devices(plan):
-    """Decide how a batch is computed; sets `execution`, `step_memory` and `placement`."""
-    plan.execution = modeling.Execution(**devices.execution_fields(plan.settings))
-    plan.step_memory = devices.StepMemory(
-        num_weights=plan.num_weights,
-        bytes_per_example=modeling.activation_bytes(
-            plan.config, plan.args.max_seq_length, execution=plan.execution
-        ),
+def check_devices(args, work, model, schedule):
+    """Decide how a batch is computed; returns (`placement.Computation`, line)."""
+    settings = work.settings
+    execution = modeling.Execution(**devices.execution_fields(settings))
+    step_memory = memory.StepMemory(
+        num_weights=model.num_weights,
+        bytes_per_example=memory.activation_bytes(model.config, execution, args.max_seq_length),
     )
-    return preflight.look_at_placement(plan)
+    batch_size = schedule.train_batch_size if args.do_train else None
+    return preflight.check_placement(settings, execution, step_memory, batch_size)
 
 
-def look_at_starts(plan):
-    """Find out what every run starts from; sets `starts` (folder -> `run_folder.Start`).
+def check_memory(work, computation):
+    """Compare the memory that training needs with the device's; returns (None, line)."""
+    return preflight.check_memory(work.settings, computation)
+
+
+def check_disk(args, work, model, schedule):
+    """Check the room for a run's checkpoints, one of them being written, and for the best one."""
+    num_kept = work.settings.keep_checkpoint_max + 1 + args.do_eval if args.do_train else 0
+    return preflight.check_disk(work.settings, work.folders, num_kept, model, schedule)
+
+
+def check_starts(args, work, model, data, schedule):
+    """Find the checkpoint that the run of every seed starts from.
+
+    Returns:
+        (dict of folder to `run_folder.Start`, line).
 
     Raises:
-        UserError: if there is nothing to evaluate, if it holds no classifier, and where one of
-            several runs was begun with other settings.
+        UserError: if there is nothing to evaluate, or no classifier in it, and where the run of a
+            seed was begun with other settings.
     """
-    plan.shapes = modeling.parameter_shapes(plan.config, len(plan.task.labels))
-    plan.starts, lines = {}, []
-    for run in plan.runs:
-        start = plan.starts[run.folder] = preflight.find_start(plan, run.folder)
-        if not plan.args.do_train and "output_weights" not in restore.read_shapes(start.checkpoint):
+    labels = data.task.labels
+    model = preflight.Model(model.config, modeling.parameter_shapes(model.config, len(labels)))
+    starts, lines = {}, []
+    for folder in work.folders:
+        start, line = preflight.check_start(
+            args, work.settings, folder, model, schedule, new_variables(args)
+        )
+        if not args.do_train and "output_weights" not in Checkpoint(start.checkpoint).shapes:
             raise UserError(
                 "{} holds no classifier (no variable output_weights): fine-tune it first with "
                 "--do_train=True, or give the --output_dir of a fine-tuned one".format(
                     start.checkpoint
                 )
             )
-        look_at_labels(plan, start)
-        lines.append(preflight.compare_start(plan, start, run.folder, new_variables(plan.args)))
-    return "; ".join(lines)
+        check_labels(args, labels, start)
+        starts[folder] = start
+        lines.append(line)
+    return starts, "; ".join(lines)
 
 
-def look_at_labels(plan, start):
-    """Hold the task's labels against those of a classifier that a run starts from.
+def check_labels(args, labels, start):
+    """Compare the task's labels with those of the classifier that a run starts from.
 
     Raises:
-        UserError: where they differ, but for a training that begins, which learns others.
+        UserError: where they differ, unless training begins there, which learns other labels.
     """
     if not start.checkpoint:
         return
     try:
-        model_files.check_labels(plan.task.labels, start.checkpoint)
+        model_files.check_labels(labels, start.checkpoint)
     except UserError as error:
-        if start.is_own or not plan.args.do_train:
+        if start.is_own or not args.do_train:
             raise
-        tf.logging.warning("%s; it is no more than where training begins", error)
-
-
-CHECKS = (
-    ("flags", look_at_flags),
-    ("config", look_at_config),
-    ("data", inputs.look_at_data),
-    ("vocabulary", look_at_vocabulary),
-    ("optimizer", look_at_optimizer),
-    ("devices", look_at_devices),
-    ("memory", preflight.look_at_memory),
-    ("output_dir", preflight.look_at_disk),
-    ("start", look_at_starts),
-)
+        tf.logging.warning("%s; training only begins with it", error)
 
 
 # ------------------------------------------------------------------------------- model
 
 
 def loss_weights(features):
-    """Return what the loss is divided by: the number of examples."""
+    """Return the divisor of the loss: the number of examples."""
     return {"examples": tf.reduce_sum(features["is_real_example"])}
 
 
-def make_model_fn(plan, settings):
-    """Return what `model_fn.make_model_fn` makes of this script's model.
-
-    Args:
-        plan: `preflight.Plan`.
-        settings: `flags.RunSettings` of the run.
-    """
-    return model_fn.make_model_fn(
-        make_forward(
-            plan.config,
-            len(plan.task.labels),
-            plan.execution,
-            plan.args.classifier_dropout_prob,
-        ),
-        settings,
-        model_fn.Training(
-            functools.partial(optimization.create_train_op, config=plan.optimizer),
-            loss_weights,
-            plan.placement,
-            plan.optimizer.num_train_steps,
-        ),
-        new_variables(plan.args),
+def make_model_fn(run, settings):
+    """Return the `model_fn` of a `FinetuningRun` with the `RunSettings` of a seed."""
+    step = model_fn.TrainingStep(
+        functools.partial(optimization.create_train_op, config=run.schedule.optimizer),
+        loss_weights,
+        run.computation.placement,
+        run.schedule.optimizer.num_train_steps,
     )
+    forward = make_forward(
+        run.model.config,
+        len(run.data.task.labels),
+        run.computation.execution,
+        run.args.classifier_dropout_prob,
+    )
+    return model_fn.make_model_fn(forward, settings, step, new_variables(run.args))
 
 
 def new_variables(args):
-    """Return the pattern of variables that an initial checkpoint need not have, or None."""
+    """Return the pattern of variables that an initial checkpoint may lack, or None."""
     return NEW_VARIABLES if args.do_train else None
 
 
@@ -458,7 +450,7 @@ def make_forward(config, num_labels, execution=modeling.PLAIN, dropout_prob=0.1)
             features["segment_ids"],
             execution,
             dropout_seed=share.dropout_seed if share else None,
-            output_positions=features["input_ids"][:, :0],  # [CLS] is all that is looked at
+            output_positions=features["input_ids"][:, :0],  # the classifier reads [CLS] alone
             scope="bert",  # a default name would be another one for each micro-batch
         )
         head = modeling.classification_head(

@@ -2,11 +2,11 @@
 
 import functools
 import os
+from typing import List, NamedTuple
 
 # TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
@@ -18,15 +18,18 @@ from common.errors import UserError
 from common.files import find_files
 from tfrecords import manifest, reader
 from tfrecords.wire import pretraining_schema
-from training import devices, loop, metrics, preflight, run_report
+from training import devices, loop, memory, model_fn, preflight, run_report
 from training.flags import (
+    RunSettings,
     define_optimizer_flags,
     define_run_flags,
     optimizer_fields,
     refuse_local_paths,
     run_settings,
 )
-from training.model_fn import ModelOutputs, Training, make_model_fn, make_runner, user_errors
+from training.metrics import pretraining_metrics
+from training.placement import Computation
+from training.trainer import make_trainer, user_errors
 
 RESULTS = "eval_results"
 
@@ -80,49 +83,83 @@ def define_flags(flag_values):
     preflight.define_flags(flag_values)
 
 
+class RecordFiles(NamedTuple):
+    """Paths of TFRecords."""
+
+    train: List[str]
+    evaluation: List[str]
+
+    @property
+    def all(self):
+        return sorted(set(self.train + self.evaluation))
+
+
+class PretrainingRun(NamedTuple):
+    """A run whose checks have passed."""
+
+    args: flags.FlagValues
+    settings: RunSettings
+    model: preflight.Model
+    schedule: preflight.Schedule
+    records: RecordFiles
+    computation: Computation
+    start: run_folder.Start
+
+
 def main(args):
     """Train, evaluate, or both."""
-    plan = preflight.run(CHECKS, args)
-    settings = plan.settings
-    model_fn = make_model_fn(
-        make_forward(plan.config, plan.execution),
-        settings,
-        Training(
-            functools.partial(optimization.create_train_op, config=plan.optimizer),
-            loss_weights,
-            plan.placement,
-            args.num_train_steps,
-        ),
-    )
-    runner = make_runner(model_fn, settings, plan.placement)
-    # Both before training, so that bad evaluation files are told at once.
-    train_input = args.do_train and make_input_fn(args, plan.train_files, training=True)
-    eval_input = args.do_eval and make_input_fn(args, plan.eval_files, training=False)
+    run = preflight.run_checks(check_run, args)
+    trainer = make_trainer(make_model_fn(run), run.settings, run.computation.placement)
+    # Both before training, so that bad evaluation files are reported at once.
+    train_input = args.do_train and make_input_fn(args, run.records.train, training=True)
+    eval_input = args.do_eval and make_input_fn(args, run.records.evaluation, training=False)
     evaluation = args.do_eval and loop.Evaluation(
-        lambda: evaluate(runner, eval_input, args.eval_steps), args.eval_every_steps, "loss"
+        lambda: evaluate(trainer, eval_input, args.eval_steps), args.eval_every_steps, "loss"
     )
-    run = run_report.describe(
-        "run_pretraining.py", args, plan.start, config=[args.bert_config_file], records=plan.files
+    report = run_report.new_report(
+        "run_pretraining.py",
+        args,
+        run.start,
+        config=[args.bert_config_file],
+        records=run.records.all,
     )
-    if runner.is_chief:
-        run_report.write(settings.output_dir, run)
-        model_files.write_config(settings.output_dir, plan.config)
+    if trainer.is_chief:
+        run_report.write(args.output_dir, report)
+        model_files.write_config(args.output_dir, run.model.config)
     with user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
-            steps = (args.num_train_steps, settings.save_checkpoints_steps)
-            found = loop.train_and_evaluate(runner, train_input, *steps, end, evaluation)
+            steps = (args.num_train_steps, run.settings.save_checkpoints_steps)
+            scores = loop.train_and_evaluate(trainer, train_input, *steps, end, evaluation)
         else:
-            found = evaluation.run() if runner.is_chief else None
-        if runner.is_chief:
-            run_report.write(settings.output_dir, run, RESULTS, found)
+            scores = evaluation.run() if trainer.is_chief else None
+        if trainer.is_chief:
+            run_report.write(args.output_dir, report, RESULTS, scores)
 
 
 # ------------------------------------------------------------------------------- checks
 
 
-def look_at_flags(plan):
-    """See that there is something to do; sets `settings`."""
-    args = plan.args
+def check_run(args, check):
+    """Return the `PretrainingRun` of parsed flags.
+
+    Args:
+        args: the parsed flags.
+        check: `preflight.Checks`.
+    """
+    settings = check("flags", check_flags, args)
+    model = check("config", check_config, args)
+    schedule = check("optimizer", check_optimizer, args, model)
+    records = check("records", check_records, args, settings, model)
+    check("vocabulary", check_vocabulary, args, records)
+    computation = check("devices", check_devices, args, settings, model)
+    check("memory", preflight.check_memory, settings, computation)
+    check("output_dir", check_disk, args, settings, model, schedule)
+    start = check("start", check_start, args, settings, model, schedule)
+    return PretrainingRun(args, settings, model, schedule, records, computation, start)
+
+
+def check_flags(args):
+    """Check that there is something to do; returns (`RunSettings`, line)."""
     if not (args.do_train or args.do_eval):
         raise UserError("nothing to do: give --do_train=True or --do_eval=True")
     if args.eval_every_steps and not (args.do_train and args.do_eval):
@@ -131,122 +168,138 @@ def look_at_flags(plan):
                 args.eval_every_steps
             )
         )
-    plan.settings = run_settings(args)
-    plan.folders = [args.output_dir]
-    plan.keeps_best = args.do_train and args.do_eval
-    return " and ".join(name for name in ("do_train", "do_eval") if args[name].value)
+    line = " and ".join(name for name in ("do_train", "do_eval") if args[name].value)
+    return run_settings(args), line
 
 
-def look_at_config(plan):
-    """Read the model's config; sets `config`, `shapes` and `num_weights`."""
-    plan.config = config = modeling.AlbertConfig.from_json_file(plan.args.bert_config_file)
-    config.check_sequence_length(plan.args.max_seq_length)
-    plan.shapes = modeling.parameter_shapes(config)
-    plan.num_weights = sum(int(np.prod(shape)) for shape in plan.shapes.values())
-    return preflight.config_line(plan.args.bert_config_file, config, plan.num_weights)
+def check_config(args):
+    """Read the model's config; returns (`preflight.Model`, line)."""
+    config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
+    config.check_sequence_length(args.max_seq_length)
+    model = preflight.Model(config, modeling.parameter_shapes(config))
+    return model, preflight.model_line(args.bert_config_file, model)
 
 
-def look_at_optimizer(plan):
-    """Hold the optimizer's flags against each other and the batch; sets `optimizer`, `slot_names`.
+def check_optimizer(args, model):
+    """Check the optimizer's flags against each other and the batch.
 
     LAMB's slots follow the layout.
+
+    Returns:
+        (`preflight.Schedule`, line).
     """
-    args = plan.args
-    plan.optimizer = optimizer = optimization.checked_config(
+    optimizer = optimization.checked_config(
         num_train_steps=args.num_train_steps,
         num_warmup_steps=args.num_warmup_steps,
-        slots=plan.config.layout,
+        slots=model.config.layout,
         **optimizer_fields(args),
     )
-    plan.slot_names = optimization.create_optimizer(optimizer, 0.0).slot_names
     if args.do_train:
         preflight.warn_of_learning_rate(
-            args.optimizer, args.learning_rate, args.train_batch_size, plan.config.hidden_size
+            args.optimizer, args.learning_rate, args.train_batch_size, model.config.hidden_size
         )
-    return "{}, learning rate {:g} after {} of {} steps".format(
+    slot_names = optimization.create_optimizer(optimizer, 0.0).slot_names
+    line = "{}, learning rate {:g} after {} of {} steps".format(
         args.optimizer, args.learning_rate, args.num_warmup_steps, args.num_train_steps
     )
+    return preflight.Schedule(optimizer, slot_names, args.train_batch_size), line
 
 
-def look_at_records(plan):
-    """Hold the records against the flags; sets `train_files`, `eval_files` and `files`, both.
+def check_records(args, settings, model):
+    """Check the records against the flags; returns (`RecordFiles`, line).
 
     Raises:
-        UserError: where a file is needed and not found, or cannot be used or reached.
+        UserError: where a file is needed and missing, or cannot be used or reached.
     """
-    args = plan.args
     for name in ("input_file", "eval_input_file"):
-        refuse_local_paths(plan.settings, name, args[name].value)
-    plan.train_files, plan.eval_files = input_files(args)
-    plan.files = sorted(set(plan.train_files + plan.eval_files))
+        refuse_local_paths(settings, name, args[name].value)
+    records = find_records(args)
     for warning in manifest.check_manifests(
-        plan.files, args.max_seq_length, args.max_predictions_per_seq, plan.config.vocab_size
+        records.all, args.max_seq_length, args.max_predictions_per_seq, model.config.vocab_size
     ):
         tf.logging.warning(warning)
-    if args.check_only:  # else the input functions do so
+    if args.check_only:  # else the input functions check them
         schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
-        for files in filter(None, (plan.train_files, plan.eval_files)):
-            reader.check_records(files, schema)
-    return "sequences of {}, {} predictions; files to train on: {}, to evaluate with: {}".format(
-        args.max_seq_length,
-        args.max_predictions_per_seq,
-        len(plan.train_files) if args.do_train else 0,
-        len(plan.eval_files) if args.do_eval else 0,
+        for paths in filter(None, records):
+            reader.check_records(paths, schema)
+    return records, (
+        "sequences of {}, {} predictions; files to train on: {}, to evaluate with: {}".format(
+            args.max_seq_length,
+            args.max_predictions_per_seq,
+            len(records.train) if args.do_train else 0,
+            len(records.evaluation) if args.do_eval else 0,
+        )
     )
 
 
-def input_files(args):
-    """Return the lists of training and of evaluation files.
+def find_records(args):
+    """Return the `RecordFiles` that the flags name.
 
     Raises:
-        UserError: where a file is needed and not found.
+        UserError: where a file is needed and missing.
     """
     if not args.input_file and (args.do_train or not args.eval_input_file):
         raise UserError("--input_file is needed: TFRecords of create_pretraining_data.py")
-    train_files = find_files(args.input_file) if args.input_file else []
-    eval_files = find_files(args.eval_input_file) if args.eval_input_file else train_files
-    seen = [path for path in eval_files if path in set(train_files)]
-    if args.do_eval and seen:
+    train = find_files(args.input_file) if args.input_file else []
+    evaluation = find_files(args.eval_input_file) if args.eval_input_file else train
+    trained_on = [path for path in evaluation if path in set(train)]
+    if args.do_eval and trained_on:
         tf.logging.warning(
             "EVALUATION ON THE TRAINING FILES, %d of %d: the accuracies will say little about text "
             "that the model has not seen; name other files with --eval_input_file",
-            len(seen),
-            len(eval_files),
+            len(trained_on),
+            len(evaluation),
         )
-    return train_files, eval_files
+    return RecordFiles(train, evaluation)
 
 
-def look_at_devices(plan):
-    """Decide how a batch is computed; sets `execution`, `step_memory` and `placement`."""
-    args = plan.args
-    plan.execution = modeling.Execution(**devices.execution_fields(plan.settings))
-    plan.step_memory = devices.StepMemory(
-        num_weights=plan.num_weights,
-        bytes_per_example=modeling.activation_bytes(
-            plan.config, args.max_seq_length, args.max_predictions_per_seq, plan.execution
+def check_vocabulary(args, records):
+    """Compare the vocabulary of the records with the one beside the model."""
+    return preflight.check_records_vocabulary(args, records.all)
+
+
+def check_devices(args, settings, model):
+    """Decide how a batch is computed; returns (`placement.Computation`, line)."""
+    execution = modeling.Execution(**devices.execution_fields(settings))
+    step_memory = memory.StepMemory(
+        num_weights=model.num_weights,
+        bytes_per_example=memory.activation_bytes(
+            model.config, execution, args.max_seq_length, args.max_predictions_per_seq
         ),
     )
-    return preflight.look_at_placement(plan)
+    batch_size = args.train_batch_size if args.do_train else None
+    return preflight.check_placement(settings, execution, step_memory, batch_size)
 
 
-CHECKS = (
-    ("flags", look_at_flags),
-    ("config", look_at_config),
-    ("optimizer", look_at_optimizer),
-    ("records", look_at_records),
-    ("vocabulary", preflight.look_at_vocabulary),
-    ("devices", look_at_devices),
-    ("memory", preflight.look_at_memory),
-    ("output_dir", preflight.look_at_disk),
-    ("start", preflight.look_at_start),
-)
+def check_disk(args, settings, model, schedule):
+    """Check the room for a run's checkpoints, one of them being written, and for the best one."""
+    num_kept = settings.keep_checkpoint_max + 1 + args.do_eval if args.do_train else 0
+    return preflight.check_disk(settings, [args.output_dir], num_kept, model, schedule)
+
+
+def check_start(args, settings, model, schedule):
+    """Find the checkpoint that the run starts from; returns (`run_folder.Start`, line)."""
+    return preflight.check_start(args, settings, args.output_dir, model, schedule)
 
 
 # ------------------------------------------------------------------------------- model
 
 
+def make_model_fn(run):
+    """Return the `model_fn` of a `PretrainingRun`."""
+    step = model_fn.TrainingStep(
+        functools.partial(optimization.create_train_op, config=run.schedule.optimizer),
+        loss_weights,
+        run.computation.placement,
+        run.args.num_train_steps,
+    )
+    forward = make_forward(run.model.config, run.computation.execution)
+    settings = run.settings._replace(init_checkpoint=run.start.checkpoint)
+    return model_fn.make_model_fn(forward, settings, step)
+
+
 def make_input_fn(args, files, training):
-    """Return an input function; that of training goes on where the latest checkpoint stopped."""
+    """Return an input function; that of training continues where the latest checkpoint stopped."""
     return reader.make_input_fn(
         files,
         pretraining_schema(args.max_seq_length, args.max_predictions_per_seq),
@@ -260,7 +313,7 @@ def make_input_fn(args, files, training):
 
 
 def loss_weights(features):
-    """Return what each loss is divided by: the number of masked pieces and of examples."""
+    """Return the divisor of each loss: the number of masked pieces, and of examples."""
     return {
         "masked_lm": tf.reduce_sum(features["masked_lm_weights"]),
         "sentence_order": tf.reduce_sum(features["is_real_example"]),
@@ -298,10 +351,10 @@ def make_forward(config, execution=modeling.PLAIN):
         order = modeling.sentence_order_head(
             model, features["next_sentence_labels"], totals.get("sentence_order")
         )
-        return ModelOutputs(
+        return model_fn.ModelOutputs(
             loss=masked_lm.loss + order.loss,
             predictions=None,
-            eval_metrics=(metrics.pretraining_metrics, metric_tensors(features, masked_lm, order)),
+            eval_metrics=(pretraining_metrics, metric_tensors(features, masked_lm, order)),
             scalars={"masked_lm_loss": masked_lm.loss, "sentence_order_loss": order.loss},
             tokens=tf.reduce_sum(tf.cast(features["input_mask"], tf.float32)),
         )
@@ -310,7 +363,7 @@ def make_forward(config, execution=modeling.PLAIN):
 
 
 def metric_tensors(features, masked_lm, order):
-    """Return the arguments of `metrics.pretraining_metrics`."""
+    """Return the arguments of `training.metrics.pretraining_metrics`."""
     return [
         masked_lm.example_loss,
         tf.argmax(masked_lm.logits, axis=-1, output_type=tf.int32),
@@ -323,15 +376,15 @@ def metric_tensors(features, masked_lm, order):
     ]
 
 
-def evaluate(runner, input_fn, max_steps):
+def evaluate(trainer, input_fn, max_steps):
     """Evaluate the latest checkpoint; returns a dict of metrics over real examples only."""
-    found = runner.evaluate(input_fn, steps=max_steps)
-    scores = {"global_step": int(found["global_step"])}
-    # The Estimator's own loss counts the examples that fill up the last batch; this does not.
-    scores["loss"] = float(found["masked_lm_loss"] + found["sentence_order_loss"])
-    for name in sorted(found):
+    metrics = trainer.evaluate(input_fn, steps=max_steps)
+    scores = {"global_step": int(metrics["global_step"])}
+    # Estimator's own loss counts the examples that fill up the last batch; this sum does not.
+    scores["loss"] = float(metrics["masked_lm_loss"] + metrics["sentence_order_loss"])
+    for name in sorted(metrics):
         if name.startswith(("masked_lm", "sentence_order")):
-            scores[name] = float(found[name])
+            scores[name] = float(metrics[name])
     return scores
 
 

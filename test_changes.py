@@ -1,7 +1,7 @@
 """Check ALBERT's three changes from BERT on this code: `python test_changes.py`.
 
-Prints what was expected and what was found, and fails (exit status 1) where they differ. pytest
-collects the same functions. Figures are those of the ALBERT paper, arXiv 1909.11942.
+It prints expected and computed figures, and exits with status 1 where they differ. pytest runs the
+same functions. The expected figures are those of the ALBERT paper, arXiv 1909.11942.
 """
 
 import collections
@@ -11,7 +11,7 @@ import sys
 import time
 from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
@@ -26,42 +26,42 @@ MILLION = 1e6
 DUPLICATES = 5
 
 
-class Finding(NamedTuple):
+class Comparison(NamedTuple):
     """One line of the report."""
 
-    what: str
+    name: str
     expected: str
-    found: str
+    computed: str
     holds: bool
 
 
-def report(title, findings):
-    """Print the findings as a table and raise AssertionError if one does not hold."""
-    width = max(len(finding.what) for finding in findings)
+def report(title, lines):
+    """Print the lines as a table and raise AssertionError if one does not hold."""
+    width = max(len(line.name) for line in lines)
     print("\n" + title)
-    for finding in findings:
+    for line in lines:
         print(
             "  {}  {:<{}}  expected {}, found {}".format(
-                "ok  " if finding.holds else "FAIL",
-                finding.what,
+                "ok  " if line.holds else "FAIL",
+                line.name,
                 width,
-                finding.expected,
-                finding.found,
+                line.expected,
+                line.computed,
             )
         )
-    failed = [finding.what for finding in findings if not finding.holds]
+    failed = [line.name for line in lines if not line.holds]
     assert not failed, "{}: {} of {} do not hold: {}".format(
-        title, len(failed), len(findings), "; ".join(failed)
+        title, len(failed), len(lines), "; ".join(failed)
     )
 
 
-def exact(what, expected, found):
-    """Return the `Finding` that two whole numbers are equal."""
-    return Finding(what, "{:,}".format(expected), "{:,}".format(found), expected == found)
+def exact(name, expected, computed):
+    """Return the `Comparison` that two whole numbers are equal."""
+    return Comparison(name, "{:,}".format(expected), "{:,}".format(computed), expected == computed)
 
 
 def count(prefix, **fields):
-    """Count the weights of the variables that start with `prefix`, in a graph really built."""
+    """Build a model's graph and count the weights of the variables that start with `prefix`."""
     counts = modeling.count_parameters(modeling.AlbertConfig(vocab_size=VOCAB_SIZE, **fields))
     return sum(number for name, number in counts.items() if name.startswith(prefix))
 
@@ -83,7 +83,7 @@ def test_factorized_embedding():
         [
             exact("V*H", 122880000, whole),
             exact("V*E + E*H", 4364288, factorized),
-            Finding("times fewer", "28", "{:.2f}".format(times), round(times) == 28),
+            Comparison("times fewer", "28", "{:.2f}".format(times), round(times) == 28),
         ],
     )
 
@@ -107,24 +107,24 @@ PUBLISHED_MILLIONS = collections.OrderedDict(
 
 def test_parameter_sharing():
     """Change 2 (section 3.1): all layers, or one sublayer of each, use the same weights."""
-    findings = [
-        _sharing_finding(sharing, embedding_size, published)
+    lines = [
+        _compare_sharing(sharing, embedding_size, published)
         for (sharing, embedding_size), published in PUBLISHED_MILLIONS.items()
     ]
     encoder = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 3072}
     shared = count("bert/encoder/", embedding_size=128, **encoder)
     unshared = count("bert/encoder/", embedding_size=128, parameter_sharing="none", **encoder)
-    findings.append(exact("encoder, 12 layers, H=1024, I=3072, shared", 10498048, shared))
-    findings.append(exact("the same, not shared: 12 times", 125976576, unshared))
-    report("2. Cross-layer parameter sharing (12 layers, V=30000, H=768)", findings)
+    lines.append(exact("encoder, 12 layers, H=1024, I=3072, shared", 10498048, shared))
+    lines.append(exact("the same, not shared: 12 times", 125976576, unshared))
+    report("2. Cross-layer parameter sharing (12 layers, V=30000, H=768)", lines)
 
 
-def _sharing_finding(sharing, embedding_size, published):
-    """Hold a count against the paper's, rounded there to a million.
+def _compare_sharing(sharing, embedding_size, published):
+    """Compare a count with that of the paper, which is rounded to a million.
 
-    The paper does not say whether it counts the pooler (0.59M) and its own figures suit now the
-    one, now the other; both counts are shown and the published one must lie between them, give
-    or take its rounding.
+    The paper does not say whether it counts the pooler (0.59M), and its figures agree sometimes
+    with one count, sometimes with the other. So both counts are printed. The published one must lie
+    between them, up to its rounding.
     """
     counts = modeling.count_parameters(
         modeling.AlbertConfig(
@@ -136,7 +136,7 @@ def _sharing_finding(sharing, embedding_size, published):
     )
     model = sum(number for name, number in counts.items() if name.startswith("bert/")) / MILLION
     pooler = sum(number for name, number in counts.items() if "/pooler/" in name) / MILLION
-    return Finding(
+    return Comparison(
         "{} shared, E={}".format(sharing, embedding_size),
         "{}M".format(published),
         "{:.2f}M ({:.2f}M without pooler)".format(model, model - pooler),
@@ -167,7 +167,7 @@ def test_sentence_order():
                 num_documents * DUPLICATES,
                 rebuilt,
             ),
-            Finding(
+            Comparison(
                 "share of swapped segments (label 1)",
                 "0.5 +- {:.3f}".format(bound),
                 "{:.3f}".format(share),
@@ -180,7 +180,7 @@ def test_sentence_order():
 def instances_of_sample():
     """Yield (pieces, list of duplicates, lists of `Instance`) of the sample's documents."""
     tokenizer = tokenization.FullTokenizer(os.path.join(ROOT, "albert_config", "vocab.txt"))
-    vocabulary = masking_reference.describe_vocabulary(tokenizer.vocab)
+    vocabulary = masking_reference.make_vocabulary(tokenizer.vocab)
     config = masking_reference.MaskingConfig(
         max_seq_length=128,
         max_predictions_per_seq=20,
@@ -207,7 +207,7 @@ def instances_of_sample():
 
 
 def segments_of(instance):
-    """Return the two segments of an instance, its masks filled in by its labels, and its label."""
+    """Return both segments of an instance, with labels in place of masks, and its order label."""
     pieces = list(instance.input_ids)
     for position, label in zip(instance.masked_lm_positions, instance.masked_lm_ids):
         pieces[position] = label
@@ -216,7 +216,7 @@ def segments_of(instance):
 
 
 def is_part(piece_ids, pieces):
-    """Tell whether a list of ids stands somewhere in another, in one piece."""
+    """Return whether a list of ids occurs in another as consecutive elements."""
     size = len(piece_ids)
     return any(pieces[i : i + size] == piece_ids for i in range(len(pieces) - size + 1))
 

@@ -1,14 +1,14 @@
 """Text to pieces to ids, every piece with its span in the original text.
 
-`FullTokenizer` is what other modules use. It works with a WordPiece vocabulary (`vocab.txt`, what
-every published Chinese ALBERT has) or with a SentencePiece model:
+Other modules use `FullTokenizer`. It works with a WordPiece vocabulary (the `vocab.txt` of every
+published Chinese ALBERT) or with a SentencePiece model:
 
     tokenizer = FullTokenizer("albert_config/vocab.txt")
     tokenizer.tokenize_with_offsets("ALBERT在2019年")
         # ["al", "##bert", "在", "2019", "年"], [(0, 2), (2, 6), (6, 7), (7, 11), (11, 12)]
 
-WordPiece is specified by two small classes, as in the field: `BasicTokenizer` (text to words) and
-`WordpieceTokenizer` (word to pieces). `WordpieceEncoder` gives the same pieces many times faster.
+Two small classes specify WordPiece: `BasicTokenizer` (text to words) and `WordpieceTokenizer`
+(word to pieces). `WordpieceEncoder` returns the same pieces many times faster.
 
 The pieces are those of BERT and of `tokenizers.BertWordPieceTokenizer`, except for:
 
@@ -19,8 +19,8 @@ The pieces are those of BERT and of `tokenizers.BertWordPieceTokenizer`, except 
     lone surrogates           dropped, like control characters  no such text
     characters that came or   by the Unicode tables of this     by those of Unicode 8 (2015): other
     changed after Unicode 8   Python                            word boundaries around them
-    several combining marks   as they stand in the text         sorted as in NFD; seen only with a
-                                                                vocabulary that has spacing marks
+    several combining marks   in the order of the text          sorted as in NFD; this matters only
+                                                                for vocabularies with spacing marks
 """
 
 import collections
@@ -38,7 +38,7 @@ PAD, UNK, CLS, SEP, MASK = MARKERS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK
 
 
 class Encoding(NamedTuple):
-    """Pieces of a text: arrays of int32 [n]; piece i stands for text[begins[i]:ends[i]]."""
+    """Pieces of a text: arrays of int32 [n]; piece i is text[begins[i]:ends[i]] normalized."""
 
     ids: np.ndarray
     begins: np.ndarray
@@ -46,7 +46,7 @@ class Encoding(NamedTuple):
 
 
 class FullTokenizer:
-    """Text to pieces and ids, for WordPiece and SentencePiece alike.
+    """Text to pieces and ids, with WordPiece or SentencePiece.
 
     Args:
         vocab_file: path of a WordPiece vocabulary, one piece a line; not read if
@@ -77,22 +77,22 @@ class FullTokenizer:
     def encode(self, text):
         """Return the `Encoding` of a str.
 
-        Much faster for a document of many lines than for its lines one by one; no piece reaches
-        over the end of a line.
+        One call for a document of many lines is much faster than a call for each line; no piece
+        crosses the end of a line.
         """
         return self._encoder.encode(text)
 
     def encode_all(self, texts):
-        """Encode many texts, each as if it were alone, in a fraction of the time.
+        """Encode many texts, with the results of encoding each alone, in a fraction of the time.
 
             encode_all(["天地", "", "人"]) == (ids of 天 地 人, [2, 0, 1])
 
         Args:
-            texts: list of str, which may have line ends in them.
+            texts: list of str, which may contain line ends.
 
         Returns:
-            (ids, counts): int32 [all pieces], those of one text after those of the text before
-            it, and int64 [texts], the number of pieces of each.
+            (ids, counts): int32 [all pieces], text after text, and int64 [texts], the number of
+            pieces of each text.
         """
         return self._encoder.encode_all(texts)
 
@@ -103,9 +103,9 @@ class FullTokenizer:
     def tokenize_with_offsets(self, text):
         """Return (pieces, spans): list of str and list of half-open (begin, end) in `text`.
 
-        A span goes from the first to the last character that is left of the piece after
-        normalization: for "e" + U+0301 it is that of "e". Spans never go backwards; those of
-        pieces that come from one character (a Hangul syllable) are equal.
+        A span covers the characters of the piece that normalization keeps: for "e" + U+0301 it is
+        the span of "e". Spans never go backwards. Pieces of one character (a Hangul syllable) have
+        equal spans.
         """
         ids, begins, ends = self.encode(text)
         return (
@@ -214,10 +214,10 @@ class BasicTokenizer:
         return words
 
     def normalize(self, character):
-        """Return what one character of a text becomes, spaces marking the ends of words.
+        """Return the normalized form of one character, in which spaces separate words.
 
-        "É" becomes "e", "中" " 中 ", "," " , ", a tab " ", a control character "", U+2260 " = ".
-        What it becomes does not depend on its neighbours.
+        "É" gives "e", "中" " 中 ", "," " , ", a tab " ", a control character "", U+2260 " = ". The
+        result does not depend on the neighbours of the character.
         """
         return _normalize(character, self.do_lower_case)
 
@@ -238,18 +238,18 @@ def _normalize(character, do_lower_case):
 
 
 def _is_dropped(character):
-    # Cc control, Cf format, Co private use, Cs surrogate; Cn, not assigned (yet), is kept.
+    # Cc control, Cf format, Co private use, Cs surrogate. Unassigned characters (Cn) are kept.
     return character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs")
 
 
 def _is_punctuation(character):
-    # All of ASCII but letters, digits and space, even "$" and "^", which Unicode has as symbols.
+    # All of ASCII except letters, digits and space; Unicode calls some of it symbols, like "$".
     is_ascii_symbol = "!" <= character <= "~" and not character.isalnum()
     return is_ascii_symbol or unicodedata.category(character).startswith("P")
 
 
-# Blocks of Chinese characters, first and last. Not Hangul, Hiragana or Katakana, which are written
-# with (or next to) spaces or in words: they are tokenized like other alphabets.
+# First and last code points of the blocks of Chinese characters. Hangul, Hiragana and Katakana are
+# not among them: they are tokenized like other alphabets.
 _CHINESE_BLOCKS = (
     (0x3400, 0x4DBF),  # extension A
     (0x4E00, 0x9FFF),  # unified ideographs
@@ -267,7 +267,7 @@ def _is_chinese(character):
 
 
 class WordpieceTokenizer:
-    """Word to pieces: greedily the longest piece of the vocabulary, from left to right.
+    """Word to pieces: from left to right always the longest piece of the vocabulary.
 
     Args:
         vocab: set or dict of pieces; those that continue a word begin with "##".
@@ -283,7 +283,7 @@ class WordpieceTokenizer:
         return [piece for piece, _, _ in self.split(word)]
 
     def split(self, word):
-        """Return the pieces as (piece, begin, end); all of the word is [UNK] if a part is unknown.
+        """Return the pieces as (piece, begin, end); the whole word is [UNK] if a part is unknown.
 
         split("albert") == [("al", 0, 2), ("##bert", 2, 6)]
         """
@@ -312,10 +312,10 @@ _WORD, _SPACE, _UNSEEN = -1, -2, -3
 class WordpieceEncoder:
     """`BasicTokenizer` and `WordpieceTokenizer` in one, for whole documents at a time.
 
-    Most characters of a Chinese text are words by themselves (Chinese characters, punctuation):
-    a table from code points to ids does them in a few operations of numpy. What stands between
-    them and spaces, Latin words and numbers mainly, is looked up in a dictionary. The table and
-    the dictionary are filled, by the specification, when a character or word is first seen.
+    Most characters of a Chinese text (Chinese characters, punctuation) are words by themselves. A
+    table from code points to ids converts them with a few numpy operations. A dictionary converts
+    the stretches between them, mainly Latin words and numbers. The specification fills the table
+    and the dictionary when a character or a word first occurs.
 
     Args:
         vocab: dict, piece to id.
@@ -341,8 +341,8 @@ class WordpieceEncoder:
         """Return the `Encoding` of a str."""
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         entries = self._look_up(codes)
-        places = np.flatnonzero(entries >= 0).astype(np.int32)
-        singles = np.stack([entries[places], places, places + 1])  # [3, number of singles]
+        indices = np.flatnonzero(entries >= 0).astype(np.int32)
+        singles = np.stack([entries[indices], indices, indices + 1])  # [3, number of singles]
         edges = np.flatnonzero(np.diff(entries == _WORD, prepend=False, append=False))
         begins, ends = edges[::2], edges[1::2]
         words = [self._words[text[b:e]] for b, e in zip(begins.tolist(), ends.tolist())]
@@ -375,10 +375,10 @@ class WordpieceEncoder:
 
 
 class _WordCache(dict):
-    """Stretch of text to its rows, made when first asked for."""
+    """Stretch of text to its rows, computed when the stretch first occurs."""
 
     _MAX_SIZE = 1 << 17  # entries
-    _MAX_LENGTH = 100  # characters; longer ones hardly come again
+    _MAX_LENGTH = 100  # characters; longer stretches hardly ever occur again
 
     def __init__(self, spell_out):
         super().__init__()
@@ -394,18 +394,18 @@ class _WordCache(dict):
 
 
 class SentencePieceEncoder:
-    """A SentencePiece model, fed as in Google's ALBERT.
+    """A SentencePiece model with the text normalization of Google's ALBERT.
 
-    The text is decomposed (NFKD), loses its combining marks and may be lower-cased; of a piece
-    that ends in a digit and a comma, the comma becomes a piece of its own. Source:
+    The text is decomposed (NFKD), its combining marks are removed, and it may be lower-cased. Where
+    a piece ends in a digit and a comma, the comma becomes a piece of its own. Source:
     google-research/albert, tokenization.py, `preprocess_text` and `encode_pieces`.
 
     Args:
-        path: of the model.
+        path: str, of the model.
         do_lower_case: bool.
 
     Attributes:
-        vocab: OrderedDict, piece to id; what the model calls <pad> and <unk> is [PAD] and [UNK].
+        vocab: OrderedDict, piece to id; the model's <pad> and <unk> are named [PAD] and [UNK].
 
     Raises:
         UserError: when the file is missing, is no SentencePiece model or lacks a marker.
@@ -438,7 +438,7 @@ class SentencePieceEncoder:
     def encode_all(self, texts):
         """Return (ids, counts), as `FullTokenizer.encode_all`.
 
-        One by one: what a model makes of a text may depend on all of it.
+        Texts are encoded one by one, since the pieces of a text may depend on all of it.
         """
         ids = [self.encode(text).ids for text in texts]
         counts = np.array([len(part) for part in ids], np.int64)
@@ -456,7 +456,7 @@ class SentencePieceEncoder:
                     characters.append(c)
                     sources.append(index)
         normalized = "".join(characters).rstrip()
-        # The only character that is longer in lower case, U+0130, has been decomposed.
+        # Lower case changes no length: NFKD has decomposed U+0130, the only exception.
         return normalized.lower() if self._do_lower_case else normalized, sources
 
     def _split(self, text):

@@ -44,11 +44,11 @@ def main():
     args = parse_arguments()
     tf.disable_eager_execution()
     with tempfile.TemporaryDirectory() as folder:
-        plans = {"dynamic": plan_of(args, folder, True), "padded": plan_of(args, folder, False)}
+        runs = {"dynamic": make_run(args, folder, True), "padded": make_run(args, folder, False)}
         contestants = {
-            (part, padding): Contestant(plans[padding], part, padding == "dynamic")
+            (part, padding): Contestant(runs[padding], part, padding == "dynamic")
             for part in MODES
-            for padding in plans
+            for padding in runs
         }
         for contestant in contestants.values():
             contestant.warm_up()
@@ -56,7 +56,7 @@ def main():
         for _ in range(args.turns):
             for key, contestant in contestants.items():
                 rates[key].append(contestant.rate())
-    print(json.dumps(summary(rates, plans["dynamic"])))
+    print(json.dumps(summary(rates, runs["dynamic"])))
 
 
 def parse_arguments():
@@ -71,8 +71,8 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def plan_of(args, folder, dynamic_padding):
-    """Return the plan of a run of run_classifier.py on one pool of train examples."""
+def make_run(args, folder, dynamic_padding):
+    """Return the `FinetuningRun` of run_classifier.py on one pool of train examples."""
     values = {
         "task_name": args.task_name,
         "data_dir": args.data_dir,
@@ -86,40 +86,40 @@ def plan_of(args, folder, dynamic_padding):
         "do_train": True,
     }
     words = ["--{}={}".format(*item) for item in values.items()]
-    plan = preflight.run(
-        run_classifier.CHECKS, cli.parse(run_classifier.define_flags, ["finetune.py"] + words)
+    run = preflight.run_checks(
+        run_classifier.check_run, cli.parse(run_classifier.define_flags, ["finetune.py"] + words)
     )
-    plan.encoded = {split: inputs.encode(plan, split) for split in plan.splits}
-    return plan
+    return run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})
 
 
 class Contestant:
     """A graph with its session and its stream of batches.
 
     Args:
-        plan: `preflight.Plan`.
+        run: `run.FinetuningRun`.
         part: `train` or `predict`.
         is_dynamic: bool, whether batches differ in length.
     """
 
-    def __init__(self, plan, part, is_dynamic):
-        self._batch_size = plan.settings.train_batch_size
+    def __init__(self, run, part, is_dynamic):
+        self._batch_size = run.schedule.train_batch_size
         self._turn_steps = batching.POOL_BATCHES if is_dynamic else PADDED_STEPS
         with tf.Graph().as_default():
             if part == "train":
-                input_fn = inputs.training_input_fn(plan, plan.runs[0])
+                input_fn = inputs.training_input_fn(run, run.work.seed_runs[0])
             else:
-                input_fn = inputs.scoring_input_fn(plan, "train")
+                input_fn = inputs.scoring_input_fn(run, "train")
             dataset = input_fn({"batch_size": self._batch_size}).repeat()
             iterator = tf.data.make_initializable_iterator(dataset)
-            model_fn = run_classifier.make_model_fn(plan, plan.settings)
+            settings = run.settings_of(run.work.seed_runs[0])
+            model_fn = run_classifier.make_model_fn(run, settings)
             spec = model_fn(iterator.get_next(), None, MODES[part], {})
             self._fetches = spec.predictions or [spec.train_op, spec.loss]
-            self._session = tf.Session(config=devices.session_config(plan.settings))
+            self._session = tf.Session(config=devices.session_config(settings))
             self._session.run([tf.global_variables_initializer(), iterator.initializer])
 
     def warm_up(self):
-        """Take as many steps as it takes to see all lengths; each is compiled for once."""
+        """Run one turn, so that every length is compiled."""
         self._run(self._turn_steps)
 
     def rate(self):
@@ -133,9 +133,9 @@ class Contestant:
             self._session.run(self._fetches)
 
 
-def summary(rates, plan):
+def summary(rates, run):
     """Return the result as a dict."""
-    medians = {key: statistics.median(found) for key, found in rates.items()}
+    medians = {key: statistics.median(values) for key, values in rates.items()}
     result = {
         "{}_examples_per_second".format(part): {
             padding: round(medians[part, padding], 1) for padding in ("dynamic", "padded")
@@ -145,7 +145,7 @@ def summary(rates, plan):
     result["ratio"] = {
         part: round(medians[part, "dynamic"] / medians[part, "padded"], 2) for part in MODES
     }
-    result["mean_length"] = round(float(np.mean(plan.encoded["train"].features.full_lengths)), 1)
+    result["mean_length"] = round(float(np.mean(run.encoded["train"].examples.full_lengths)), 1)
     return result
 
 

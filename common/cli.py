@@ -1,4 +1,4 @@
-"""How every entry script starts: flags in, one clear line and exit status 2 for user mistakes."""
+"""The start of every entry script: flags, a quiet log, and one line for a mistake of the user."""
 
 import logging
 import os
@@ -6,14 +6,17 @@ import re
 import sys
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from common.errors import UserError
 
 USER_ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
+# Warnings of TensorFlow about its own future and about how TPUEstimator calls Estimator.
+NOISE = re.compile("deprecat|includes params argument|eval_on_tpu ignored")
 
 
 def parse(define_flags, argv, words=None):
-    """Parse a command line into a fresh set of flags, leaving the global FLAGS alone.
+    """Parse a command line into a new set of flags; the global FLAGS stay as they are.
 
     Args:
         define_flags: function that defines a script's flags on the `FlagValues` it gets.
@@ -36,13 +39,12 @@ def run(main, define_flags, words=None):
     """Parse the command line, call `main(args)` and turn a `UserError` into exit status 2.
 
     Args:
-        main: function of the parsed `FlagValues`, and of the other words where there may be some.
+        main: function of the parsed `FlagValues`, and, with `words`, of the list of other words.
         define_flags: function that defines the script's flags on the `FlagValues` it gets.
-        words: str, what words that are no flags stand for, such as `FILE...`; None forbids them.
+        words: str, the usage of words that are no flags, such as `FILE...`; None forbids them.
     """
     define_flags(flags.FLAGS)
-    # TensorFlow's logger has a handler of its own; absl's would write each line a second time.
-    logging.getLogger("tensorflow").propagate = False
+    set_up_log()
 
     def parse_or_end(argv):
         if {"--help", "-help", "-h"} & set(argv):
@@ -54,6 +56,28 @@ def run(main, define_flags, words=None):
         _ended_on_mistake(main, flags.FLAGS, *([argv[1:]] if words else []))
 
     app.run(main_or_end, flags_parser=parse_or_end)
+
+
+def set_up_log():
+    """Give the logs of absl and TensorFlow one format, and hide lines that say nothing of this run.
+
+    Hidden are the INFO lines of TensorFlow's own modules, such as the dump of a RunConfig, and the
+    warnings of `NOISE`. Other warnings and errors stay.
+    """
+    absl_logging.use_absl_handler()
+    formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%m-%d %H:%M:%S")
+    absl_logging.get_absl_handler().setFormatter(formatter)
+    tensorflow = logging.getLogger("tensorflow")
+    tensorflow.handlers = []  # its lines go to absl's handler
+    tensorflow.addFilter(_is_worth_reading)
+
+
+def _is_worth_reading(record):
+    packages = {"tensorflow", "tensorflow_core", "tensorflow_estimator"}
+    if not packages.intersection(os.path.normpath(record.pathname).split(os.sep)):
+        return True
+    is_noise = record.levelno <= logging.WARNING and NOISE.search(record.getMessage())
+    return record.levelno > logging.INFO and not is_noise
 
 
 def _ended_on_mistake(function, *arguments):

@@ -1,7 +1,7 @@
-"""Local and remote files alike, and files that are whole or not there at all.
+"""Local and remote files, files that appear only when complete, and locks of folders.
 
-A path with "://" (gs://, hdfs://) goes through tf.io.gfile. TensorFlow is imported for those
-alone: what works on local files starts without it.
+A path with "://" (gs://, hdfs://) goes through tf.io.gfile. TensorFlow is imported only for such
+paths, so that programs on local files start without it.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import glob as local_glob
 import gzip
 import hashlib
 import importlib
+import json
 import os
 import re
 import shutil
@@ -34,7 +35,7 @@ def is_local(path):
 
 @functools.lru_cache(maxsize=None)
 def _gfile():
-    # What hdfs:// and s3:// need since TensorFlow 2.6, where it is installed.
+    # Since TensorFlow 2.6 tensorflow_io brings hdfs:// and s3://; gs:// needs no package.
     with contextlib.suppress(ImportError):
         importlib.import_module("tensorflow_io")
     return importlib.import_module("tensorflow").io.gfile
@@ -47,19 +48,19 @@ def open_file(path, mode="rb"):
 
 def exists(path):
     """Return whether there is a file or folder."""
-    with _told("look for", path):
+    with _user_errors("look for", path):
         return os.path.exists(path) if is_local(path) else _gfile().exists(path)
 
 
 def is_folder(path):
     """Return whether there is a folder."""
-    with _told("look for", path):
+    with _user_errors("look for", path):
         return os.path.isdir(path) if is_local(path) else _gfile().isdir(path)
 
 
 def size(path):
     """Return the number of bytes of a file."""
-    with _told("look for", path):
+    with _user_errors("look for", path):
         return os.path.getsize(path) if is_local(path) else _gfile().stat(path).length
 
 
@@ -110,26 +111,26 @@ def find_files(pattern):
     Raises:
         UserError: names the path or glob that matches nothing.
     """
-    found = set()
+    paths = set()
     for part in filter(None, (part.strip() for part in pattern.split(","))):
         matches = [part] if exists(part) else _visible(part)
         if not matches:
             raise UserError(
                 "no file matches {!r}: check the path, or make the file first".format(part)
             )
-        # One look at a remote file system takes long: there a folder is told when it is read.
-        looked_at = matches if is_local(part) else matches[:1]
-        folder = next(filter(is_folder, looked_at), None)
+        # Every question to a remote file system takes long: of remote matches only one is checked.
+        checked = matches if is_local(part) else matches[:1]
+        folder = next(filter(is_folder, checked), None)
         if folder:
             raise UserError("{0} is a folder: name files, for example {0}/*".format(folder))
-        found.update(matches)
-    if not found:
+        paths.update(matches)
+    if not paths:
         raise UserError("no input file is named in {!r}".format(pattern))
-    return sorted(found)
+    return sorted(paths)
 
 
 def list_files(folder):
-    """Return the paths of what is in a folder; nothing if there is none."""
+    """Return the paths of the files in a folder; an empty list where there is no folder."""
     try:
         names = os.listdir(folder) if is_local(folder) else _gfile().listdir(folder)
     except _errors():
@@ -138,53 +139,55 @@ def list_files(folder):
 
 
 def glob(pattern):
-    """Return the paths that match; nothing where a local folder does not exist."""
-    # TensorFlow 1 raises an error for a folder that does not exist.
+    """Return the paths that match a pattern; none where a local folder does not exist."""
+    # tf.io.gfile of TensorFlow 1 raises an error for a local folder that does not exist.
     return local_glob.glob(pattern) if is_local(pattern) else _gfile().glob(pattern)
 
 
 def _visible(pattern):
     try:
-        found = glob(pattern)
+        paths = glob(pattern)
     except _errors():  # the folder does not exist
         return []
     hidden = (MANIFEST_SUFFIX, TEMPORARY_SUFFIX, WORK_SUFFIX)
-    return [path for path in found if not path.endswith(hidden)]
+    return [path for path in paths if not path.endswith(hidden)]
 
 
 def _errors():
-    """Return what the file systems raise."""
+    """Return the exceptions that the file systems raise."""
     tensorflow = sys.modules.get("tensorflow")
     return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
 
 
 def writing(path):
-    """A context in which what the file system raises becomes a `UserError` that names `path`."""
-    return _told("write", path)
+    """A context that turns an error of the file system into a `UserError` that names `path`."""
+    return _user_errors("write", path)
 
 
 @contextlib.contextmanager
-def _told(what, path):
+def _user_errors(action, path):
     try:
         yield
     except _errors() as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = "{}: make room, then start again".format(reason)
-        raise UserError("cannot {} {}: {}".format(what, path, reason)) from error
+        raise UserError("cannot {} {}: {}".format(action, path, reason)) from error
 
 
 @contextlib.contextmanager
 def locked_folder(folder):
-    """A context in which a local folder is there and belongs to this process.
+    """A context in which this process alone uses a local folder.
 
-    It belongs to processes that are forked meanwhile, too, until the last of them has ended.
+    The lock is on the folder itself, so that no file stays behind. Processes that are forked inside
+    the context share the lock: it ends with the last of them. A file system without locks gives
+    none, and no error.
 
     Args:
         folder: str; made where it is missing.
 
     Raises:
-        UserError: where it cannot be made, or belongs to another process.
+        UserError: where it cannot be made, or another process uses it.
     """
     handle = _lock(folder)
     try:
@@ -213,7 +216,7 @@ def _lock(folder):
 
 
 def _is_at(path, handle):
-    """Return whether an open file is still there: who held the lock may have removed it."""
+    """Return whether an open folder is still there: the former holder may have removed it."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:
@@ -221,7 +224,7 @@ def _is_at(path, handle):
 
 
 def refuse_pattern(path):
-    """Raise UserError for the path of a checkpoint that TensorFlow would take for a pattern."""
+    """Raise UserError for a checkpoint's path that TensorFlow would read as a pattern."""
     if re.search(r"[\[\]*?]", path):
         raise UserError(
             "{}: TensorFlow takes [ ] * ? in the path of a checkpoint for a pattern: give another "
@@ -238,9 +241,9 @@ def check_writable(path):
 
 
 class WholeFile:
-    """A context manager that writes a file, which appears by rename when complete.
+    """A context manager that writes a file, which appears by rename when it is complete.
 
-    Until then the bytes are in `path + tag + ".tmp"`; an error inside the context removes that file
+    Until then the bytes are in `path + tag + ".tmp"`. An error inside the context removes that file
     and leaves an older `path` as it was.
 
     Args:
@@ -293,13 +296,13 @@ class WholeFile:
 
 @contextlib.contextmanager
 def whole_folder(path):
-    """A context of a new local folder, which gets its name when all in it is there.
+    """A context that makes a local folder, which gets its name when the context ends.
 
     Args:
         path: str.
 
     Raises:
-        UserError: where there is something of that name, or a file in it cannot be written.
+        UserError: where `path` exists, or a file in it cannot be written.
     """
     if os.path.exists(path):
         raise UserError("{} exists: give another folder, or remove it".format(path))
@@ -326,3 +329,25 @@ def write_text(path, text):
     """
     with WholeFile(path) as whole:
         whole.write(text.encode("utf-8"))
+
+
+def read_json(path):
+    """Read a file that holds one JSON object; returns a dict.
+
+    Raises:
+        UserError: names the file, where it cannot be read or holds anything else.
+    """
+    try:
+        with open_file(path) as stream:
+            value = json.loads(stream.read().decode("utf-8"))
+    except _errors() + (ValueError,) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise UserError("{}: not a readable JSON file ({})".format(path, reason)) from error
+    if not isinstance(value, dict):
+        raise UserError("{}: expected a JSON object".format(path))
+    return value
+
+
+def write_json(path, value):
+    """Write a value as indented JSON, by rename; raises UserError where that fails."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT (Ctrl-C) end a run in good order; a second one ends it at once."""
+"""SIGTERM and SIGINT (Ctrl-C) let a run save and end; a second one ends it at once."""
 
 import os
 import signal
@@ -12,11 +12,11 @@ STATUS = 128  # A program that a signal ends has this status plus the signal's n
 class OrderlyEnd:
     """A context manager that turns the first SIGTERM or SIGINT into an orderly end.
 
-    Outside of `deferred` parts the program ends where it stands, with SystemExit: outputs appear
-    by rename, so nothing is half-written. A deferred part sees `received` and ends by itself.
+    While `deferred` is False, a signal raises SystemExit at once: outputs appear by rename, so
+    nothing is half-written. While it is True, the running part checks `received` and ends itself.
 
-    Python runs handlers only between two steps of a session, and a step may take minutes: a
-    thread that the C handler wakes up says at once that the signal has come, and obeys a second.
+    Python runs signal handlers only between two steps of a session, and a step may take minutes.
+    So a thread, which the C handler wakes up, reports the first signal and obeys the second.
     """
 
     def __init__(self):
@@ -64,7 +64,7 @@ class OrderlyEnd:
                     os._exit(STATUS + number)
                 is_first = False
                 sys.stderr.write(
-                    "\n{} received: the run ends after this step, once what is to be kept is "
-                    "saved; a second one ends it at once\n".format(signal.Signals(number).name)
+                    "\n{} received: the run saves and ends after this step; a second one ends it "
+                    "at once\n".format(signal.Signals(number).name)
                 )
                 sys.stderr.flush()

@@ -1,44 +1,44 @@
 """The input functions of fine-tuning: batches of examples of about one length.
 
-Padding is most of the work on short texts, so a batch holds examples of about one length and is
-padded to its longest. Which examples a training step takes is a pure function of their lengths,
-seed, batch size and step. An epoch permutes all examples, cuts them into pools of POOL_BATCHES
-batches, sorts every pool by length, and permutes the batches:
+Padding is most of the work on short texts. So a batch holds examples of about one length and is
+padded to its longest example. The examples of a training step are a pure function of the lengths of
+all examples, seed, batch size and step. An epoch permutes all examples, cuts them into pools of
+POOL_BATCHES batches, sorts every pool by length, and permutes the batches:
 
     lengths, permuted    5 2 9 4 8 3 | 6 1 7 2 4 3       batches of 2, pools of 3 batches
     pools, sorted        2 3|4 5|8 9 | 1 2|3 4|6 7
     batches, permuted    6 7|2 3|1 2|8 9|4 5|3 4
 
-Where an epoch ends within a batch, the next one fills it up, and then starts to make its own.
+Where an epoch ends within a batch, the next epoch fills up the batch before it makes its own.
 
-All of it is TensorFlow operations on a features file, since the process of a remote TPU host runs
-no Python, and graphs with the examples in them would be large. n is the number of examples, B the
-batch size of a step, b that of a replica, S the length that a batch is padded to.
+Everything is computed by TensorFlow operations from the file of an `encoding.EncodedSplit`: the
+host of a remote TPU runs no Python, and a graph that contains the examples would be large. n is the
+number of examples, B the batch size of a step, b that of a replica, S the length of a padded batch.
 """
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from finetuning.encoding import DTYPES, Features
+from finetuning.encoding import DTYPES, EncodedExamples
 from tfrecords import reader
 from tfrecords.order import permutation
 
-# So large that batches differ little in length, and so small that they differ in anything else.
+# A larger pool gives batches of more equal lengths; a smaller one mixes the examples better.
 POOL_BATCHES = 64
-# Batches are padded to multiples of this: each length is compiled, and laid out in memory, once.
+# Batches are padded to multiples of this. Fewer different lengths mean fewer compilations.
 LENGTH_MULTIPLE = 2
-# A TPU compiles a whole model for a length, which is one of these.
+# Lengths for a TPU, which compiles a whole model for one length.
 FIXED_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
-def fixed_length(features, max_seq_length):
-    """Return the least of FIXED_LENGTHS that holds every example, or else max_seq_length.
+def fixed_length(encoded, max_seq_length):
+    """Return the least of FIXED_LENGTHS that every example fits into, or else max_seq_length.
 
     Args:
-        features: `encoding.Features`.
-        max_seq_length: int, that they were encoded with.
+        encoded: `encoding.EncodedExamples`.
+        max_seq_length: int, the limit that they were encoded with.
     """
-    longest = int(np.diff(features.begins).max())
+    longest = int(np.diff(encoded.begins).max())
     lengths = [length for length in FIXED_LENGTHS if longest <= length < max_seq_length]
     return min(lengths, default=max_seq_length)
 
@@ -54,27 +54,27 @@ def make_input_fn(
 ):
     """Return the input function that an Estimator asks for.
 
-    Training goes on for ever, as told above. Otherwise there is one pass, longest examples first,
-    and the last batch is filled up with examples of zeros, so that no example is lost. Padding
-    changes which lengths batches have, but not which examples.
+    Training never ends; the module's docstring has its order. Otherwise there is one pass, longest
+    examples first, and examples of zeros fill up the last batch, so that no example is lost. The
+    padding changes the lengths of batches, but not their examples.
 
     Args:
-        path: str, a features file.
+        path: str, the file of an `encoding.EncodedSplit`.
         max_seq_length: int, of its examples at most.
         training: bool.
         seed: int, of the order.
         batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
         first_step: function that returns an int, the step to start training at; called whenever
             the input function is.
-        dynamic_padding: bool, whether S is the longest of a batch, up to the next multiple of
+        dynamic_padding: bool, whether S is the longest of a batch, rounded up to a multiple of
             LENGTH_MULTIPLE; otherwise it is max_seq_length.
 
     Returns:
         Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
         None) that returns a tf.data.Dataset of dicts: `input_ids`, `input_mask` and `segment_ids`,
-        int32 [b, S]; `label_ids`, int32 [b]; `example_index`, int32 [b], the place of the example
-        in the file; `is_real_example`, float32 [b], which is 0 for what fills up the last batch,
-        of index -1. The replicas of a host take the elements in turns.
+        int32 [b, S]; `label_ids`, int32 [b]; `example_index`, int32 [b], the index of the example
+        in the file, or -1 for one that fills up the last batch; `is_real_example`, float32 [b], 0
+        for the latter. The replicas of a host take the elements in turns.
     """
 
     def input_fn(params=None, input_context=None):
@@ -83,15 +83,15 @@ def make_input_fn(
         first = first_step() * step_size if training else 0
 
         def read_batches(fields):
-            features = Features(*map(tf.io.decode_raw, tf.unstack(fields), _types()))
-            lengths = features.begins[1:] - features.begins[:-1]  # [n]
+            encoded = EncodedExamples(*map(tf.io.decode_raw, tf.unstack(fields), _types()))
+            lengths = encoded.begins[1:] - encoded.begins[:-1]  # [n]
             if training:
                 order = training_order(lengths, seed, step_size, first)
             else:
                 order = evaluation_order(lengths, step_size)
             rows = reader.of_host(order.batch(part.batch_size, drop_remainder=True), part)
             return rows.map(
-                lambda rows: pad_batch(features, lengths, rows, max_seq_length, dynamic_padding)
+                lambda rows: pad_batch(encoded, lengths, rows, max_seq_length, dynamic_padding)
             )
 
         fields = tf.data.TFRecordDataset(path).batch(len(DTYPES), drop_remainder=True)
@@ -150,7 +150,7 @@ def epoch_order(lengths, seed, batch_size, epoch):
 def evaluation_order(lengths, batch_size):
     """Return the tf.data.Dataset of all examples, int64 [], and -1 to fill up the last batch.
 
-    The longest come first: if the memory is too small for them, that is seen at once.
+    The longest come first, so that a lack of memory shows at once.
 
     Args:
         lengths: int64 [n].
@@ -163,11 +163,11 @@ def evaluation_order(lengths, batch_size):
     )
 
 
-def pad_batch(features, lengths, rows, max_seq_length, dynamic_padding):
+def pad_batch(encoded, lengths, rows, max_seq_length, dynamic_padding):
     """Return a batch as `make_input_fn` describes it.
 
     Args:
-        features: `Features` of tensors.
+        encoded: `EncodedExamples` of tensors.
         lengths: int64 [n].
         rows: int64 [b], the examples; -1 for one of zeros.
         max_seq_length, dynamic_padding: as in `make_input_fn`.
@@ -183,12 +183,12 @@ def pad_batch(features, lengths, rows, max_seq_length, dynamic_padding):
     mask = tf.cast(columns < counts[:, tf.newaxis], tf.int32)  # [b, S]
     begins, lengths_a = (
         tf.cast(tf.gather(column, examples), tf.int64)[:, tf.newaxis]  # [b, 1]
-        for column in (features.begins, features.lengths_a)
+        for column in (encoded.begins, encoded.lengths_a)
     )
-    places = tf.minimum(begins + columns, features.begins[-1] - 1)  # [b, S]
-    label_ids = tf.gather(features.label_ids, examples)
+    places = tf.minimum(begins + columns, encoded.begins[-1] - 1)  # [b, S]
+    label_ids = tf.gather(encoded.label_ids, examples)
     return {
-        "input_ids": tf.gather(features.ids, places) * mask,
+        "input_ids": tf.gather(encoded.ids, places) * mask,
         "input_mask": mask,
         "segment_ids": tf.cast(columns >= lengths_a, tf.int32) * mask,
         "label_ids": tf.where(is_real, label_ids, tf.zeros_like(label_ids)),

@@ -1,4 +1,4 @@
-"""What there is to know about examples before a model learns from them, and a sample of them."""
+"""A report on examples before training: class counts, duplicates, overlap of train and dev."""
 
 import collections
 
@@ -16,16 +16,16 @@ def log_data(labels, splits):
         splits: dict of split name to list of `tasks.Example`.
 
     Returns:
-        dict that json can write: `classes` (split -> label -> examples), `duplicates_in_train`
-        and `train_dev_overlap`, each where those splits are there.
+        dict that json can write: `classes` (split -> label -> number of examples),
+        `duplicates_in_train` and `train_dev_overlap`, for the splits that are given.
     """
-    found = {"classes": {split: class_counts(splits[split], labels) for split in splits}}
-    logging.info("Examples of each class:\n%s", class_table(found["classes"]))
+    report = {"classes": {split: class_counts(splits[split], labels) for split in splits}}
+    logging.info("Examples of each class:\n%s", class_table(report["classes"]))
     if "train" in splits:
-        found["duplicates_in_train"] = duplicates(splits["train"])
+        report["duplicates_in_train"] = duplicates(splits["train"])
     if "train" in splits and "dev" in splits:
-        found["train_dev_overlap"] = overlap(splits["train"], splits["dev"])
-    return found
+        report["train_dev_overlap"] = overlap(splits["train"], splits["dev"])
+    return report
 
 
 def class_counts(examples, labels):
@@ -38,8 +38,8 @@ def class_table(counts_of_split):
     """Return a text table of classes and their shares.
 
     Args:
-        counts_of_split: dict of split name to what `class_counts` returned; examples without a
-            label are in none of its counts.
+        counts_of_split: dict of split name to the result of `class_counts`, which does not count
+            examples without a label.
     """
     labels = next(iter(counts_of_split.values()))
     columns = [["label"] + list(labels) + ["all"]]
@@ -52,7 +52,7 @@ def class_table(counts_of_split):
 
 
 def duplicates(train):
-    """Return how many examples repeat the texts of one before them; log it if there are any."""
+    """Return how many examples repeat the texts of an earlier one; warn if there are any."""
     labels_of_texts = {}
     for example in train:
         labels_of_texts.setdefault(_texts(example), set()).add(example.label)
@@ -70,9 +70,9 @@ def duplicates(train):
 
 
 def overlap(train, dev):
-    """Return how many dev examples have the texts of a train example, whatever their labels.
+    """Return how many dev examples have the texts of a train example, with any label.
 
-    A model may know these by heart, which lifts the dev score: a warning tells the count.
+    The model may have memorized them, which raises the dev score. So a warning gives their number.
 
     Args:
         train, dev: lists of `tasks.Example`.
@@ -95,11 +95,11 @@ def _texts(example):
 
 
 def sample_examples(examples, count, seed):
-    """Return `count` examples drawn at random, in their order; all of them if there are no more.
+    """Return `count` examples drawn at random, in their order; all examples if there are fewer.
 
-    Files are often sorted, so the first rows are no sample. Classes are not balanced: the sample
-    keeps the shares of the file, on which chance level and the classifier's bias rest. With one
-    seed a smaller sample is a part of any larger one, as a curve over sizes wants it.
+    Files are often sorted, so the first rows are no fair sample. The sample keeps the shares of the
+    classes, since chance level and the classifier's bias depend on them. With one seed a smaller
+    sample is a part of every larger one, so that a learning curve over sizes is consistent.
 
     Args:
         examples: list.

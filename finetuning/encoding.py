@@ -1,8 +1,8 @@
-"""Fine-tuning examples as integers: encoded by all cores, unpadded, and cached in a file.
+"""Fine-tuning examples as ids of pieces: encoded by all cores, unpadded, and cached in a file.
 
-No TensorFlow here, except for remote files. A features file is a TFRecord file with one record for
-each field of `Features`: checksums tell what is damaged, and TensorFlow reads it by itself, even
-on the host of a remote TPU. n is the number of examples.
+This module needs no TensorFlow, except for remote files. The file is a TFRecord file with one
+record for each field of `EncodedExamples`. So checksums show damage, and TensorFlow operations can
+read it, also on the host of a remote TPU. n is the number of examples.
 """
 
 import hashlib
@@ -18,28 +18,40 @@ from common import files
 from common.workers import run_tasks
 from tfrecords.wire import frame, read_frames
 
-# Label id of an example without a label: out of range, so that no loss takes it for a class.
+# Label id of an example without a label; it is out of range, so that no loss takes it for a class.
 UNLABELLED = -1
 # Fewest pieces that leave each text of a pair one: [CLS] a [SEP] b [SEP].
 SHORTEST_SEQUENCE = 5
-# Part of every fingerprint: to be raised when the same example becomes other features.
-FEATURES_VERSION = 2
-# Examples that a process encodes at a time: so few that their arrays stay in the cache.
+# Part of every fingerprint. Raise it when the same example is encoded in another way.
+ENCODING_VERSION = 2
+# Examples that a process encodes at a time: few, so that their arrays stay in the cache.
 TASK_EXAMPLES = 2048
 
 
-class Features(NamedTuple):
-    """Examples as integers: example i is ids[begins[i]:begins[i + 1]]."""
+class EncodedExamples(NamedTuple):
+    """Examples as ids of pieces: example i is ids[begins[i]:begins[i + 1]]."""
 
     ids: np.ndarray  # int32 [pieces of all examples]: [CLS] a [SEP] or [CLS] a [SEP] b [SEP]
     begins: np.ndarray  # int64 [n + 1]
     lengths_a: np.ndarray  # int32 [n], pieces of segment 0, which ends with the first [SEP]
-    label_ids: np.ndarray  # int32 [n], place among the labels, or UNLABELLED
+    label_ids: np.ndarray  # int32 [n], index of the label, or UNLABELLED
     full_lengths: np.ndarray  # int32 [n], pieces before anything was cut
 
 
-# As stored.
-DTYPES = Features("<i4", "<i8", "<i4", "<i4", "<i4")
+# The types in the file.
+DTYPES = EncodedExamples("<i4", "<i8", "<i4", "<i4", "<i4")
+
+
+class EncodedSplit(NamedTuple):
+    """A split of a data set after encoding, and the file that holds it."""
+
+    path: str
+    examples: EncodedExamples
+
+    @property
+    def name(self):
+        """The file's name, which has a fingerprint of everything that the file depends on."""
+        return os.path.basename(self.path)
 
 
 class Lengths(NamedTuple):
@@ -53,7 +65,7 @@ class Lengths(NamedTuple):
 
 
 def encode_examples(examples, labels, tokenizer, max_seq_length, num_workers=1):
-    """Return the `Features` of examples, the same whatever the number of workers.
+    """Return the `EncodedExamples` of examples; the number of workers does not change them.
 
     Args:
         examples: list of objects with `text_a` (str), `text_b` (str or None) and `label` (one of
@@ -79,7 +91,7 @@ def encode_examples(examples, labels, tokenizer, max_seq_length, num_workers=1):
 
 
 def _encode(examples, label_ids, tokenizer, max_seq_length):
-    """Return the `Features` of a few examples; of an example of one text, b has no pieces."""
+    """Return the `EncodedExamples` of a few examples; an example of one text has no pieces in b."""
     texts = [example.text_a for example in examples]
     texts += [example.text_b or "" for example in examples]
     pieces, counts = tokenizer.encode_all(texts)
@@ -94,7 +106,7 @@ def _encode(examples, label_ids, tokenizer, max_seq_length):
     ids[begins[:-1]] = cls_id
     ids[_spans(begins[:-1] + 1, kept_a)] = pieces[_spans(starts_a, kept_a)]
     ids[_spans(begins[:-1] + kept_a + 2, kept_b)] = pieces[_spans(starts_b, kept_b)]
-    return Features(
+    return EncodedExamples(
         ids,
         begins,
         (kept_a + 2).astype(np.int32),
@@ -104,7 +116,7 @@ def _encode(examples, label_ids, tokenizer, max_seq_length):
 
 
 def truncated_lengths(length_a, length_b, room):
-    """Share `room` pieces between two texts, as if the longer lost its last piece one by one.
+    """Cut two texts to `room` pieces together, as if the longer one lost its last piece repeatedly.
 
     >>> truncated_lengths(np.array([10, 10]), np.array([3, 9]), np.array([8, 7]))
     (array([5, 4]), array([3, 3]))
@@ -114,7 +126,7 @@ def truncated_lengths(length_a, length_b, room):
         room: int array.
 
     Returns:
-        Pair of int arrays, what is left of each text.
+        Pair of int arrays, the pieces that are left of each text.
     """
     kept_a = np.minimum(length_a, np.maximum(room - length_b, (room + 1) // 2))
     return kept_a, np.minimum(length_b, room - kept_a)
@@ -125,27 +137,27 @@ def _starts(counts):
 
 
 def _spans(starts, counts):
-    """Return the places start, start + 1, ... of each span in turn: int64 [sum of counts]."""
+    """Return the indices start, start + 1, ... of each span in turn: int64 [sum of counts]."""
     return np.repeat(starts - _starts(counts), counts) + np.arange(np.sum(counts))
 
 
 def _join(parts):
-    columns = Features(*zip(*parts))
+    columns = EncodedExamples(*zip(*parts))
     offsets = _starts(np.array([len(ids) for ids in columns.ids]))
     begins = [part[:-1] + offset for part, offset in zip(columns.begins, offsets)]
     joined = columns._replace(begins=begins + [[offsets[-1] + len(columns.ids[-1])]])
-    return Features(*map(np.concatenate, joined))
+    return EncodedExamples(*map(np.concatenate, joined))
 
 
-def measure_lengths(features):
-    """Return the `Lengths` of `Features`, for the log."""
-    ordered = np.sort(features.full_lengths)
+def measure_lengths(encoded):
+    """Return the `Lengths` of `EncodedExamples`, for the log."""
+    ordered = np.sort(encoded.full_lengths)
     ranks = [-(-len(ordered) * percent // 100) - 1 for percent in (50, 90, 99, 100)]
-    num_truncated = np.sum(features.full_lengths > np.diff(features.begins))
+    num_truncated = np.sum(encoded.full_lengths > np.diff(encoded.begins))
     return Lengths(*ordered[ranks].tolist(), num_truncated=int(num_truncated))
 
 
-def cached_features(
+def encode_cached(
     examples,
     task,
     tokenizer,
@@ -155,40 +167,39 @@ def cached_features(
     tokenizer_settings,
     num_workers=1,
 ):
-    """Encode examples, unless the same were encoded with the same settings before.
+    """Encode examples, unless a file holds the same ones, encoded with the same settings.
 
     Args:
         examples, tokenizer, max_seq_length, num_workers: as in `encode_examples`.
         task: has `name` and `labels`.
-        folder: str, where the features files are.
-        split: str, the file's name begins with it.
-        tokenizer_settings: dictionary of JSON values that tells one tokenizer from another, such as
-            `files.sha256` of its vocabulary.
+        folder: str, of the files.
+        split: str, the beginning of the file's name.
+        tokenizer_settings: dict of JSON values that identify a tokenizer, such as `files.sha256`
+            of its vocabulary.
 
     Returns:
-        (path, features): str, the file, whose name holds the fingerprint of all of this, and the
-        `Features` in it.
+        `EncodedSplit`; the name of its file holds a fingerprint of all arguments.
 
     Raises:
         UserError: when the file cannot be written, or a worker was killed.
     """
-    settings = [FEATURES_VERSION, task.name, list(task.labels), max_seq_length, tokenizer_settings]
+    settings = [ENCODING_VERSION, task.name, list(task.labels), max_seq_length, tokenizer_settings]
     name = "{}-{}.features".format(split, fingerprint(examples, settings))
     path = os.path.join(folder, name)
     if files.exists(path):
         try:
-            found = read(path)
+            encoded = read(path)
             logging.info("%s was made with these settings before and is used again", path)
-            return path, found
+            return EncodedSplit(path, encoded)
         except ValueError as error:
             logging.warning("%s is damaged (%s) and is made again", path, error)
-    made = encode_examples(examples, task.labels, tokenizer, max_seq_length, num_workers)
-    write(path, made)
-    return path, made
+    encoded = encode_examples(examples, task.labels, tokenizer, max_seq_length, num_workers)
+    write(path, encoded)
+    return EncodedSplit(path, encoded)
 
 
 def fingerprint(examples, settings):
-    """Digest examples but for their `guid`, and a list of JSON values: 16 hexadecimal digits."""
+    """Return 16 hexadecimal digits of a hash of examples without their `guid`, and of settings."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for begin in range(0, len(examples), TASK_EXAMPLES):
         some = examples[begin : begin + TASK_EXAMPLES]
@@ -197,28 +208,28 @@ def fingerprint(examples, settings):
     return digest.hexdigest()[:16]
 
 
-def write(path, features):
-    """Write `Features` to a file, which appears by rename.
+def write(path, encoded):
+    """Write `EncodedExamples` to a file, which appears by rename.
 
     Raises:
         UserError: when it cannot be written.
     """
     # Several machines of a run may write it at the same time.
     with files.WholeFile(path, tag="." + uuid.uuid4().hex) as whole:
-        for array, dtype in zip(features, DTYPES):
+        for array, dtype in zip(encoded, DTYPES):
             whole.write(frame(array.astype(dtype).tobytes()))
 
 
 def read(path):
-    """Return the `Features` that `write` put into a file.
+    """Return the `EncodedExamples` in a file.
 
     Raises:
         ValueError: when it is damaged.
     """
     with files.open_file(path) as stream:
-        records = [found.record for found in read_frames(stream)]
+        records = [frame.record for frame in read_frames(stream)]
     if len(records) != len(DTYPES):
         raise ValueError("{} records instead of {}".format(len(records), len(DTYPES)))
     if None in records:
         raise ValueError("wrong checksum")
-    return Features(*map(np.frombuffer, records, DTYPES))
+    return EncodedExamples(*map(np.frombuffer, records, DTYPES))

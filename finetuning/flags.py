@@ -1,4 +1,4 @@
-"""What fine-tuning is told: its flags, and what suits a model's size where they are left out."""
+"""The flags of fine-tuning."""
 
 from absl import flags
 
@@ -59,7 +59,7 @@ def define_data_flags(flag_values):
 
 
 def define_training_flags(flag_values, optimizers):
-    """Define the flags of what is done, and of how a model is trained.
+    """Define the flags that decide what is done and how a model is trained.
 
     Args:
         flag_values: absl's `FlagValues`.

@@ -1,11 +1,8 @@
-"""The examples of a fine-tuning run: read and looked at, encoded, and fed to the model.
-
-The functions take the `preflight.Plan` of the run, and say what they need of it.
-"""
+"""The examples of a fine-tuning run: read and checked, encoded, and made into input functions."""
 
 import json
 import os
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple
 
 from absl import logging
 
@@ -13,129 +10,132 @@ from checkpointing import model_files, run_folder
 from common import files
 from common.errors import UserError
 from finetuning import batching, data_report, tasks
-from finetuning.encoding import Features, cached_features, measure_lengths
+from finetuning.encoding import encode_cached, measure_lengths
 from tfrecords import index
 
 
-class Encoded(NamedTuple):
-    """A split as integers, and the file that holds them."""
+class TaskData(NamedTuple):
+    """A task and the examples of the splits that a run needs."""
 
-    path: str
-    features: Features
-
-    @property
-    def name(self):
-        """The file's name, which has a fingerprint of all that it depends on."""
-        return os.path.basename(self.path)
+    task: tasks.Task  # with its labels
+    examples: Dict[str, List[tasks.Example]]  # by split
+    files: Dict[str, str]  # split -> path
+    findings: dict  # of `data_report.log_data`, for the report of the run
 
 
-def look_at_data(plan):
-    """Read the splits and look for what is odd about them.
+def read_task_data(args, splits, folders):
+    """Read the examples of some splits, and report what is unusual about them.
 
-    Needs `args`, `splits` and `folders`, those of the runs; sets `task`, `examples` (split -> list
-    of `tasks.Example`), `data_files` (split -> path) and `data`, what was found.
+    Args:
+        args: the parsed flags of `flags.define_data_flags`, and `do_train`.
+        splits: list of str, of train, dev and test.
+        folders: list of str, of the runs.
+
+    Returns:
+        (`TaskData`, line).
     """
-    args = plan.args
-    task, examples = find_task(plan), {}
-    for split in plan.splits:
+    task, examples = find_task(args, folders), {}
+    for split in splits:
         examples[split] = tasks.load_examples(task, args.data_dir, split, args.skip_bad_rows)
         if split == "train":
-            task = tasks.with_found_labels(task, examples["train"])
+            task = tasks.with_labels_of(task, examples["train"])
             examples["train"] = data_report.sample_examples(
                 examples["train"], args.max_train_examples, args.random_seed
             )
-    plan.task, plan.examples = task, examples
-    plan.data_files = {split: tasks.find_file(task, args.data_dir, split) for split in plan.splits}
-    plan.data_findings = data_report.log_data(task.labels, examples)
+    paths = {split: tasks.find_file(task, args.data_dir, split) for split in splits}
+    data = TaskData(task, examples, paths, data_report.log_data(task.labels, examples))
     counts = ", ".join("{:,} {}".format(len(examples[split]), split) for split in examples)
-    return "{}: {} labels, examples: {}".format(task.name, len(task.labels), counts)
+    return data, "{}: {} labels, examples: {}".format(task.name, len(task.labels), counts)
 
 
-def find_task(plan):
-    """Return the task of the flags; where nothing is trained, a model's folder may have its labels.
+def find_task(args, folders):
+    """Return the task of the flags; without training, the labels may be those of a model's folder.
 
     Raises:
-        UserError: if there is no such task, or nothing tells its labels.
+        UserError: for an unknown task, and where neither flags nor folders give its labels.
     """
-    args = plan.args
     task = tasks.get_task(args.task_name, args.labels)
     if task.labels or args.do_train:
         return task
-    for folder in plan.folders + [args.init_checkpoint or ""]:
+    for folder in folders + [args.init_checkpoint or ""]:
         if files.exists(os.path.join(folder, model_files.DESCRIPTION)):
             return task._replace(labels=model_files.read(folder).labels)
     raise UserError(
-        "nothing tells the labels of task {}: give --labels, in the order of the training".format(
+        "the labels of task {} are not known: give --labels, in the order of the training".format(
             task.name
         )
     )
 
 
-def encode(plan, split):
-    """Return the `Encoded` examples of a split; in output_dir/features, once for all runs.
+def encode(run, split):
+    """Return the `EncodedSplit` of a split; the file is in output_dir/features, once for all seeds.
 
-    Needs `args`, `task`, `examples` and `tokenizer`.
+    Args:
+        run: `run.FinetuningRun`.
+        split: str.
     """
-    args = plan.args
+    args = run.args
     tokenizer_settings = {
         name: path and files.sha256(path)
         for name, path in (("vocab", args.vocab_file), ("spm_model", args.spm_model_file))
     }
     tokenizer_settings["do_lower_case"] = args.do_lower_case
-    path, features = cached_features(
-        plan.examples[split],
-        plan.task,
-        plan.tokenizer,
+    encoded = encode_cached(
+        run.data.examples[split],
+        run.data.task,
+        run.tokenizer,
         args.max_seq_length,
         os.path.join(args.output_dir, "features"),
         split,
         tokenizer_settings,
         num_workers=os.cpu_count() or 1,
     )
-    lengths = measure_lengths(features)._asdict()
+    lengths = measure_lengths(encoded.examples)._asdict()
     logging.info("%s, in pieces: %s", split, json.dumps(lengths))
-    return Encoded(path, features)
+    return encoded
 
 
-def training_input_fn(plan, run):
-    """Return the input function of a run's training, which goes on where its checkpoint stopped.
+def training_input_fn(run, seed_run):
+    """Return the input function of a training, which continues where its checkpoint stopped.
 
     Args:
-        plan: needs `args`, `settings`, `examples` and `encoded` (split -> `Encoded`).
-        run: `seeds.Run`.
+        run: `run.FinetuningRun` with its encoded splits.
+        seed_run: `seeds.SeedRun`.
     """
+    folder, batch_size = seed_run.folder, run.schedule.train_batch_size
     order = index.Order(
-        files=[[plan.encoded["train"].name, len(plan.examples["train"])]],
-        seed=run.seed,
+        files=[[run.encoded["train"].name, len(run.data.examples["train"])]],
+        seed=seed_run.seed,
         shuffle_buffer=None,
-        batch_size=plan.settings.train_batch_size,
+        batch_size=batch_size,
     )
-    is_resumed = run_folder.latest_step(run.folder) > 0
-    index.remember_order(run.folder, order, is_resumed)
+    index.remember_order(folder, order, is_resumed=run_folder.latest_step(folder) > 0)
     return _input_fn(
-        plan,
+        run,
         "train",
         training=True,
-        seed=run.seed,
-        batch_size=plan.settings.train_batch_size,
-        first_step=lambda: run_folder.latest_step(run.folder),
+        seed=seed_run.seed,
+        batch_size=batch_size,
+        first_step=lambda: run_folder.latest_step(folder),
     )
 
 
-def scoring_input_fn(plan, split):
-    """Return the input function of one pass over a split, in steps of the split's batch size."""
-    input_fn = _input_fn(plan, split, training=False)
-    if split != "dev" or plan.args.use_tpu:  # there the cores divide what the Estimator was told
+def scoring_input_fn(run, split):
+    """Return the input function of one pass over a split, in batches of the split's size."""
+    input_fn = _input_fn(run, split, training=False)
+    if split != "dev" or run.args.use_tpu:  # TPUEstimator itself divides the batch among cores
         return input_fn
-    return lambda params: input_fn(dict(params, batch_size=plan.args.eval_batch_size))
+    return lambda params: input_fn(dict(params, batch_size=run.args.eval_batch_size))
 
 
-def _input_fn(plan, split, **options):
-    args, (path, features) = plan.args, plan.encoded[split]
-    fixed = batching.fixed_length(features, args.max_seq_length) if args.use_tpu else None
+def _input_fn(run, split, **options):
+    args, encoded = run.args, run.encoded[split]
+    length = args.max_seq_length
+    if args.use_tpu:
+        length = batching.fixed_length(encoded.examples, length)
     return batching.make_input_fn(
-        path,
-        fixed or args.max_seq_length,
+        encoded.path,
+        length,
         dynamic_padding=args.dynamic_padding and not args.use_tpu,
         **options,
     )

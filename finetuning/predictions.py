@@ -1,4 +1,4 @@
-"""Probabilities of a split, and predictions written for people and as CLUE wants them."""
+"""The probabilities of a split, and predictions as a table and as a submission to CLUE."""
 
 import json
 import os
@@ -10,18 +10,19 @@ from absl import logging
 from common import files
 
 
-def predict(runner, input_fn, num_examples, checkpoint_path=None):
-    """Return float32 [examples, labels]: probabilities in the order of the features file.
+def predict(trainer, input_fn, num_examples, checkpoint_path=None):
+    """Return the probabilities of examples in their order, float32 [examples, labels].
 
     Args:
-        runner: `cluster.Runner` whose model gives `probabilities` [B, labels] and `example_index`
-            [B], which is negative for what fills up the last batch.
+        trainer: `trainer.Trainer` whose model returns `probabilities` [B, labels] and
+            `example_index` [B], which is negative for an example that fills up the last batch.
         input_fn: as `batching.make_input_fn` makes it, not for training.
         num_examples: int.
-        checkpoint_path: str, a checkpoint of the run's own, or None for what the model starts from.
+        checkpoint_path: str, a checkpoint of the run's own, or None for the one that the model
+            starts from.
     """
     batches = list(
-        runner.predict(input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False)
+        trainer.predict(input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False)
     )
     index = np.concatenate([batch["example_index"] for batch in batches])
     probabilities = np.concatenate([batch["probabilities"] for batch in batches])
@@ -62,7 +63,7 @@ def write_submission(folder, task, test_file, examples, probabilities):
     Args:
         folder: str.
         task: `tasks.Task`.
-        test_file: str, path of what was predicted.
+        test_file: str, path of the examples.
         examples: list of `tasks.Example`.
         probabilities: float [examples, labels].
 

@@ -8,7 +8,7 @@ from absl import logging
 
 from common.text_table import text_table
 
-# Up to so many labels a text shows the whole confusion matrix, beyond it the commonest confusions.
+# With more labels than this, a report shows the commonest confusions and not the whole matrix.
 MATRIX_LABELS = 20
 COMMONEST = 10
 
@@ -18,8 +18,8 @@ def classification_scores(probabilities, label_ids, labels):
 
     Args:
         probabilities: float [examples, labels].
-        label_ids: int [examples], right classes; examples with a negative one, which have no
-            label, count nowhere.
+        label_ids: int [examples], right classes; examples without a label have a negative one and
+            are left out.
         labels: list of str, names of the classes.
 
     Returns:
@@ -81,7 +81,7 @@ def class_tables(scores):
     """Return the scores of each class, and the confusions, as tables for people.
 
     Args:
-        scores: what `classification_scores` returned.
+        scores: the result of `classification_scores`.
     """
     columns = ("precision", "recall", "f1", "support")
     per_class = [["label"] + list(columns)]
@@ -117,19 +117,19 @@ def mean_and_deviation(runs):
     """Return the mean of each number over several runs, such as seeds.
 
     Args:
-        runs: list of dicts; what is no number, or not in all of them, is left out.
+        runs: list of dicts of scores; a score that is no number, or that a run lacks, is left out.
 
     Returns:
         dict of name to {`mean`, `deviation`}: the sample deviation (divided by n - 1), None for
         a single run.
     """
-    found = {}
+    summary = {}
     for name in runs[0]:
         values = [run.get(name) for run in runs]
         if all(_is_number(value) for value in values):
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            found[name] = {"mean": float(np.mean(values)), "deviation": deviation}
-    return found
+            summary[name] = {"mean": float(np.mean(values)), "deviation": deviation}
+    return summary
 
 
 def _is_number(value):
@@ -137,7 +137,7 @@ def _is_number(value):
 
 
 def warn_at_chance_level(accuracy, labels):
-    """Warn if an accuracy is within two standard errors of what the commonest label alone gives.
+    """Warn if an accuracy is within two standard errors of always predicting the commonest label.
 
     Args:
         accuracy: float, share of right predictions.

@@ -1,7 +1,8 @@
-"""One run or several, one for each seed: their folders, which are finished, their scores together.
+"""The runs of a command, one for each seed: their folders, which have finished, their scores.
 
-A finished run is not made again. Its `results.json` tells what it was made with, and whoever starts
-it with anything else is told so: scores never stand beside settings that are not theirs.
+A finished run is not repeated. Its `results.json` holds the settings of its training. A command
+with other settings for the same folder ends in an error, so that scores never stand beside settings
+of another training.
 """
 
 import json
@@ -16,26 +17,26 @@ from finetuning.scores import mean_and_deviation
 from training import run_report
 
 
-class Run(NamedTuple):
-    """One training of a command."""
+class SeedRun(NamedTuple):
+    """The run of one seed."""
 
     folder: str
     seed: int
 
 
-def runs_of(output_dir, random_seed, seeds):
-    """Return the runs of a command: one in output_dir itself, or one a seed in folders there.
+def seed_runs(output_dir, random_seed, seeds):
+    """Return the `SeedRun`s of a command: one in output_dir itself, or one a seed in folders there.
 
     Args:
         output_dir: str.
-        random_seed: int, the seed where there are no others.
+        random_seed: int, the seed where `seeds` is empty.
         seeds: list of str, whole numbers; empty for a single run.
 
     Raises:
-        UserError: for what is no whole number, and for a seed that comes twice.
+        UserError: for a seed that is no whole number or comes twice.
     """
     if not seeds:
-        return [Run(output_dir, random_seed)]
+        return [SeedRun(output_dir, random_seed)]
     try:
         numbers = [int(seed) for seed in seeds]
     except ValueError:
@@ -46,11 +47,11 @@ def runs_of(output_dir, random_seed, seeds):
                 ",".join(seeds)
             )
         )
-    return [Run(os.path.join(output_dir, "seed_{}".format(n)), n) for n in numbers]
+    return [SeedRun(os.path.join(output_dir, "seed_{}".format(n)), n) for n in numbers]
 
 
 def changed_settings(folder, made_with):
-    """Tell what a run was made with that differs from now.
+    """Return the settings of a run that differ from those of its last start.
 
     Args:
         folder: str, of the run.
@@ -69,11 +70,11 @@ def changed_settings(folder, made_with):
 
 
 def check_settings(folder, made_with, is_resumed, must_agree):
-    """Warn, or raise UserError if they `must_agree`, where a run goes on with other settings.
+    """Warn of a run that continues with other settings; raise UserError if they `must_agree`.
 
     Args:
         folder, made_with: as `changed_settings`.
-        is_resumed: bool, whether the folder holds a checkpoint that the run goes on from.
+        is_resumed: bool, whether the folder holds a checkpoint from which the run continues.
         must_agree: bool.
     """
     changed = changed_settings(folder, made_with) if is_resumed else []
@@ -82,7 +83,7 @@ def check_settings(folder, made_with, is_resumed, must_agree):
     line = "{} was made with other settings: {}".format(folder, "; ".join(changed))
     if must_agree:
         raise UserError(line + ": give another --output_dir, or the settings of before")
-    logging.warning("%s; the run goes on from its checkpoint all the same", line)
+    logging.warning("%s; the run still continues from its checkpoint", line)
 
 
 def finished_metrics(folder, made_with, scored):
@@ -90,26 +91,26 @@ def finished_metrics(folder, made_with, scored):
 
     Args:
         folder, made_with: as `changed_settings`.
-        scored: dict of JSON values that tells what the metrics are to be of.
+        scored: dict of JSON values that identifies the examples that the metrics are about.
     """
-    found = run_report.read(folder)
-    is_same = found.get("finished") == scored and not changed_settings(folder, made_with)
-    return found["metrics"] if is_same else None
+    report = run_report.read(folder)
+    is_same = report.get("finished") == scored and not changed_settings(folder, made_with)
+    return report["metrics"] if is_same else None
 
 
-def write_summary(output_dir, description, found):
+def write_summary(output_dir, report, metrics_of_seed):
     """Write the `results.json` of several runs, and log a table of them.
 
     Args:
         output_dir: str.
-        description: what `run_report.describe` returned.
-        found: dict of seed to metrics.
+        report: dict that `run_report.new_report` returned.
+        metrics_of_seed: dict of seed to metrics.
     """
-    summary = mean_and_deviation(list(found.values()))
-    seeds = {str(seed): metrics for seed, metrics in found.items()}
-    run_report.write(output_dir, dict(description, metrics=summary, seeds=seeds))
-    rows = [["", "mean", "deviation"] + ["seed {}".format(seed) for seed in found]]
-    for name, over_all in summary.items():
-        cells = ["-" if x is None else x for x in (over_all["mean"], over_all["deviation"])]
-        rows.append([name] + cells + [metrics[name] for metrics in found.values()])
-    logging.info("Results of %d runs in %s:\n%s", len(found), output_dir, text_table(rows))
+    summary = mean_and_deviation(list(metrics_of_seed.values()))
+    seeds = {str(seed): metrics for seed, metrics in metrics_of_seed.items()}
+    run_report.write(output_dir, dict(report, metrics=summary, seeds=seeds))
+    rows = [["", "mean", "deviation"] + ["seed {}".format(seed) for seed in metrics_of_seed]]
+    for name, values in summary.items():
+        cells = ["-" if x is None else x for x in (values["mean"], values["deviation"])]
+        rows.append([name] + cells + [metrics[name] for metrics in metrics_of_seed.values()])
+    logging.info("Results of %d runs in %s:\n%s", len(seeds), output_dir, text_table(rows))

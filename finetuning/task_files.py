@@ -1,11 +1,11 @@
-"""Rows of task files as dictionaries of column to value, whatever the format.
+"""Rows of task files as dictionaries of column to value, for every file format.
 
     .json, .jsonl    a JSON object a line
-    .tsv, .txt       a row a line, a tab between columns, quotes are plain characters; with a header
-                     the columns are found by name, without one they stand in a given order
+    .tsv, .txt       a row a line, a tab between columns, quotes are plain characters; a header
+                     names the columns, without one their order is fixed
 
-Both are UTF-8, with or without a byte order mark, and lines end as on any system. Blank lines are
-no rows. Published data sets name the same column differently: here each has one name.
+Both are UTF-8, with or without a byte order mark, with line ends of any system. Blank lines are no
+rows. Published data sets have different names for the same column; here it has one name.
 """
 
 import json
@@ -15,10 +15,10 @@ from typing import FrozenSet, NamedTuple, Tuple
 from common import files
 from common.errors import UserError
 
-# How much of a value a message quotes.
+# Characters of a value that a message quotes.
 SHOWN_CHARACTERS = 60
 
-# What published data sets call a column -> column; any case of letters.
+# Name of a column in published data sets, in lower case -> its name here.
 COLUMN_NAMES = {
     "text_a": "text_a",
     "sentence": "text_a",
@@ -37,15 +37,15 @@ COLUMN_NAMES = {
 
 
 class BadRow(Exception):
-    """What is wrong with a row, and what to do; whoever knows file and row adds them."""
+    """A mistake in a row and its remedy; the caller adds file and row to the message."""
 
 
-class Layout(NamedTuple):
-    """What the rows of a file have.
+class RowFormat(NamedTuple):
+    """The columns of a file's rows.
 
     Fields:
         fields: columns in the order of a table without a header, "label" among them.
-        labels: every spelling of a known label; a first row that has one is no header.
+        labels: every spelling of a known label; a first row with one of them is no header.
         needs_label: whether every row has a label.
     """
 
@@ -54,16 +54,16 @@ class Layout(NamedTuple):
     needs_label: bool
 
 
-def open_rows(path, layout):
+def open_rows(path, row_format):
     """Read a file, and its header if it has one.
 
     Args:
-        path: str; the end of its name tells the format.
-        layout: `Layout`.
+        path: str; its suffix decides the format.
+        row_format: `RowFormat`.
 
     Returns:
-        (parse, lines): lines, a list of (number in the file from 1, bytes), are the rows; parse
-        makes a dict of such bytes, or raises `BadRow`.
+        (parse, lines): `lines` is a list of (number in the file from 1, bytes of a row); `parse`
+        turns such bytes into a dict, or raises `BadRow`.
 
     Raises:
         UserError: for a header that cannot be read or lacks a column.
@@ -74,30 +74,30 @@ def open_rows(path, layout):
         content = content[3:]
     # str.splitlines would also split at U+2028, which texts have.
     lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
-    return _OPENERS[os.path.splitext(path)[1]](path, lines, layout)
+    return _OPENERS[os.path.splitext(path)[1]](path, lines, row_format)
 
 
 def row_error(path, number, problem):
-    """Return the `UserError` of a row that is at fault."""
+    """Return the `UserError` of a bad row."""
     return UserError("{}, row {}: {}".format(path, number, problem))
 
 
 def shown(value):
-    """Return a value as a message quotes it: the beginning, if it is long."""
+    """Return a value for a message: only the beginning of a long one."""
     quote = repr if isinstance(value, str) else str
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return quote(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
 
 
-def missing(column, found):
-    """Return a sentence about a column that is not among those `found`."""
+def missing(column, columns):
+    """Return a sentence about a column that is not among `columns`."""
     names = [name for name in COLUMN_NAMES if COLUMN_NAMES[name] == column] or [column]
     return "no {}: a column must be named {}; found {}".format(
-        column, " or ".join(names), shown(", ".join(found))
+        column, " or ".join(names), shown(", ".join(columns))
     )
 
 
-def _open_json_lines(_, lines, layout):
+def _open_json_lines(_, lines, row_format):
     return _json_row, lines
 
 
@@ -122,7 +122,7 @@ def _json_row(line):
 
 
 def _check_characters(row):
-    """Raise `BadRow` for half of a character, as cut texts have: no file could hold it."""
+    """Raise `BadRow` for half of a surrogate pair, which no UTF-8 file can hold."""
     try:
         json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -130,24 +130,24 @@ def _check_characters(row):
         raise BadRow("{} is half of a character: remove it".format(half)) from None
 
 
-def _open_table(path, lines, layout):
+def _open_table(path, lines, row_format):
     if not lines:
         return None, lines
     number, first = lines[0]
     try:
         first = _cells(first)
-        header = _header(first, layout)
+        header = _header(first, row_format)
     except BadRow as error:
         raise row_error(path, number, error) from None
-    layouts = [header or layout.fields]
-    if not header and not layout.needs_label:
-        layouts.append(_texts(layout))
-    layout_of_width = {len(columns): columns for columns in layouts}
+    choices = [header or row_format.fields]
+    if not header and not row_format.needs_label:
+        choices.append(_texts(row_format))
+    columns_of_width = {len(columns): columns for columns in choices}
 
     def table_row(line):
         cells = _cells(line)
-        if len(cells) not in layout_of_width:
-            expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in layouts)
+        if len(cells) not in columns_of_width:
+            expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in choices)
             raise BadRow(
                 "found {} columns ({}), expected {} separated by tabs".format(
                     len(cells), shown("\t".join(cells)), expected
@@ -155,7 +155,7 @@ def _open_table(path, lines, layout):
             )
         if header and cells == first:
             raise BadRow("the header once more: delete this row")
-        return dict(zip(layout_of_width[len(cells)], cells))
+        return dict(zip(columns_of_width[len(cells)], cells))
 
     return table_row, lines[1:] if header else lines
 
@@ -169,31 +169,31 @@ _OPENERS = {
 SUFFIXES = tuple(_OPENERS)
 
 
-def _header(cells, layout):
+def _header(cells, row_format):
     """Return the columns if `cells` are a header, None if they are an example."""
-    position = layout.fields.index("label")
-    same_width = len(cells) == len(layout.fields)
-    if same_width and cells[position].strip() in layout.labels:
+    position = row_format.fields.index("label")
+    same_width = len(cells) == len(row_format.fields)
+    if same_width and cells[position].strip() in row_format.labels:
         return None
     names = [cell.strip().lower() for cell in cells]
     header = tuple(COLUMN_NAMES.get(name, name) for name in names)
     label_at_its_place = same_width and header[position] == "label"
-    has_texts = set(_texts(layout)) <= set(header)
-    if not (has_texts or label_at_its_place or (not layout.labels and "label" in header)):
+    has_texts = set(_texts(row_format)) <= set(header)
+    if not (has_texts or label_at_its_place or (not row_format.labels and "label" in header)):
         return None
-    for column in layout.fields:
+    for column in row_format.fields:
         if header.count(column) > 1:
             raise BadRow("the header names {} twice: {}".format(column, shown("\t".join(cells))))
     if label_at_its_place and not has_texts:  # texts of other names, in the order of no header
-        return layout.fields
-    for column in layout.fields if layout.needs_label else _texts(layout):
+        return row_format.fields
+    for column in row_format.fields if row_format.needs_label else _texts(row_format):
         if column not in header:
             raise BadRow("the header lacks a column: " + missing(column, header))
     return header
 
 
-def _texts(layout):
-    return tuple(field for field in layout.fields if field != "label")
+def _texts(row_format):
+    return tuple(field for field in row_format.fields if field != "label")
 
 
 def _cells(line):

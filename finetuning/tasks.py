@@ -17,9 +17,9 @@ from finetuning import task_files
 from finetuning.task_files import BadRow
 
 SPLITS = ("train", "dev", "test")
-# What stands for no label in copies of test sets, where no label has that name.
+# Values that mean "no label" in test files, unless a label has this name.
 NO_LABEL = ("", "-1")
-# Columns that tell a row's id, the first that there is.
+# Columns of a row's id; the first that exists counts.
 ID_COLUMNS = ("id", "idx", "qid")
 # How many bad rows a warning lists, and how many labels a message.
 SHOWN_ROWS, SHOWN_LABELS = 10, 20
@@ -41,7 +41,7 @@ class Example(NamedTuple):
 
 
 def _clue_row(guid, label):
-    """Return what CLUE wants of one prediction."""
+    """Return the line of one prediction in a submission to CLUE, as a dict."""
     return {"id": int(guid) if guid.isdecimal() else guid, "label": label}
 
 
@@ -49,7 +49,7 @@ class Submission(NamedTuple):
     """A file of test predictions, JSON lines, as CLUE scores it.
 
     Fields:
-        file: its name; {} stands for the version of a test file such as test1.1.json: 11.
+        file: its name; {} is replaced by the version of the test file: 11 for test1.1.json.
         row: function of (guid, label) that returns the object of a line.
     """
 
@@ -63,28 +63,28 @@ class Submission(NamedTuple):
 
 
 def _named_files(**more):
-    """Return `Task.files`: train.tsv and so on, behind them the names of `more` by split."""
+    """Return `Task.files`: train.tsv and so on, followed by the names of `more` for each split."""
     names = {split: tuple(split + suffix for suffix in task_files.SUFFIXES) for split in SPLITS}
     return {split: names[split] + more.get(split, ()) for split in SPLITS}
 
 
 class Task(NamedTuple):
-    """What tells one data set from another.
+    """A data set: its files, columns and labels.
 
     Fields:
         name: as given by --task_name.
-        labels: in the order of the classifier's outputs; none: they are found in the train file.
+        labels: in the order of the classifier's outputs; empty: those of the train file are taken.
         files: split -> file names below the data folder; the first that exists is read.
         fields: order of the columns in a table without a header.
         convert: function from a row to one that has the text columns of `fields`, where the file
             has others; raises `BadRow`.
         label_spellings: other spelling of a label -> label.
-        undecided: labels of rows on which the annotators did not agree: no examples of a class.
+        undecided: labels of rows on which the annotators did not agree, which are no examples.
         keep: column -> the value whose rows are kept, in files that have the column.
-        metric: name of the score that the task is ranked by, of `scores.classification_scores`.
-            All tasks here are published with accuracy; for data of one's own whose classes are
-            very unequal, macro_f1 says more.
-        submission: `Submission`, None where there is no such benchmark.
+        metric: key of `scores.classification_scores` that chooses the best checkpoint. All tasks
+            here are published with accuracy; for your own data with very unequal classes,
+            macro_f1 is better.
+        submission: `Submission`; None where no benchmark takes predictions.
     """
 
     name: str
@@ -255,11 +255,11 @@ def get_task(name, labels=None):
     Args:
         name: str.
         labels: list of str, in the order of the classifier's outputs, for `sentence` and
-            `sentence_pair`; None: they are to be found by `with_found_labels`.
+            `sentence_pair`; None: `with_labels_of` takes those of the train file.
 
     Raises:
-        UserError: for a name that no task has, for labels of a task that has its own, and for
-            labels that cannot be told apart.
+        UserError: for an unknown name, for labels of a task that has its own, and for labels that
+            are equal or empty.
     """
     try:
         task = TASKS[name.lower()]
@@ -280,7 +280,7 @@ def get_task(name, labels=None):
     return task._replace(labels=labels)
 
 
-def with_found_labels(task, train):
+def with_labels_of(task, train):
     """Return a task that has the labels of its train examples, sorted, if it has none yet.
 
     Args:
@@ -306,7 +306,7 @@ def with_found_labels(task, train):
 
 
 def load_examples(task, data_dir, split, skip_bad_rows=False):
-    """Read one split of a data set, as `read_examples`, from the folder `data_dir`.
+    """Read the examples of one split from the folder `data_dir`, as `read_examples` does.
 
     Raises:
         UserError: as `read_examples`, and for a missing file.
@@ -319,7 +319,7 @@ def read_examples(task, path, split, skip_bad_rows=False):
 
     Args:
         task: `Task`.
-        path: str, of a file that exists; its name ends as one of `task_files.SUFFIXES`.
+        path: str, of an existing file with one of the suffixes in `task_files.SUFFIXES`.
         split: "train", "dev" or "test"; only rows of "test" may lack labels.
         skip_bad_rows: whether rows that do not parse are left out, counted and listed instead of
             ending the run.
@@ -332,12 +332,12 @@ def read_examples(task, path, split, skip_bad_rows=False):
         UserError: for an empty file, for the first row that does not parse or has a label that the
             task does not know, and where no row parses.
     """
-    layout = task_files.Layout(
+    row_format = task_files.RowFormat(
         task.fields, frozenset(task.labels) | frozenset(task.label_spellings), split != "test"
     )
     examples, bad = [], []
     undecided = 0
-    parse, lines = task_files.open_rows(path, layout)
+    parse, lines = task_files.open_rows(path, row_format)
     for position, (number, line) in enumerate(lines):
         try:
             row = parse(line)
@@ -355,7 +355,7 @@ def read_examples(task, path, split, skip_bad_rows=False):
     if not examples:
         kept = "".join(" with {} {!r}".format(*item) for item in sorted(task.keep.items()))
         raise bad[0] if bad else UserError("{}: no rows{}".format(path, kept))
-    _tell(split, path, examples, undecided, bad)
+    _log_examples(split, path, examples, undecided, bad)
     return examples
 
 
@@ -385,16 +385,16 @@ def _example(task, row, label, position):
 def _guid(row, position):
     for column in ID_COLUMNS:
         if column in row:
-            found = _scalar(column, row[column])
-            if found:
-                return found
+            guid = _scalar(column, row[column])
+            if guid:
+                return guid
     return str(position)
 
 
 def _label(task, split, row):
-    """Return the label of a row, one of `Task.undecided` too, or None in a test file."""
-    found = _scalar("label", row.get("label"))
-    label = task.label_spellings.get(found, found)
+    """Return the label of a row, which may be one of `Task.undecided`; None in a test file."""
+    stored = _scalar("label", row.get("label"))
+    label = task.label_spellings.get(stored, stored)
     if label in task.labels:
         return label
     if split == "test" and label in NO_LABEL + task.undecided:
@@ -405,13 +405,13 @@ def _label(task, split, row):
         raise BadRow("there is no label; only a test file may lack it")
     raise BadRow(
         "label {} is not one of the labels of task {}: {}".format(
-            task_files.shown(found), task.name, _listed(task.labels)
+            task_files.shown(stored), task.name, _listed(task.labels)
         )
     )
 
 
 def _scalar(column, value):
-    """Return a text, or a number or truth value as JSON writes it, without blanks around it."""
+    """Return a value as text: a stripped str, or a number or bool in JSON."""
     if value is None:
         return ""
     if isinstance(value, (int, float)):  # bool is an int
@@ -426,7 +426,7 @@ def _listed(labels):
     return ", ".join(labels[:SHOWN_LABELS]) + (" and {} more".format(more) if more > 0 else "")
 
 
-def _tell(split, path, examples, undecided, bad):
+def _log_examples(split, path, examples, undecided, bad):
     logging.info("%d examples for %s from %s", len(examples), split, path)
     if undecided:
         logging.info("%d rows of %s left out: their annotators did not agree", undecided, path)

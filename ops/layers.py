@@ -1,12 +1,13 @@
-"""What a layer does between its matrix products, with gradients written out.
+"""The functions of a layer: gelu, LayerNorm, dropout, attention, with gradients written out.
 
-These functions pass over whole activations. TensorFlow takes such a pass op by op and keeps most
-of what lies between; here each function says what its gradient needs and how it follows from that.
-With `fused` XLA compiles forward and backward each into one pass, which pays on a CPU.
+Each function passes over whole activations. TensorFlow would run it operation by operation and
+keep most of the tensors in between. Here each function keeps only what its gradient needs. On a CPU
+XLA compiles the forward and the backward of each function into one pass (`Layers.fused`).
 
-Everything is computed in float32, whatever the dtype of the tensors that come and go.
+Everything is computed in float32, whatever the dtype of inputs and outputs.
 
-Dimension letters: B batch size, S sequence length, N heads, D size of a head, K any last axis.
+Dimension letters: B batch size, S sequence length, N heads, D size of a head, K any last axis,
+M rows, W width of an output, V vocabulary size.
 """
 
 import math
@@ -15,33 +16,242 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from ops.xla import compiled
+from ops.xla import compile_function
 
 LAYER_NORM_EPSILON = 1e-12
 GELU_SLOPE = math.sqrt(2.0 / math.pi)
 GELU_CUBIC = 0.044715
 
 
-def gelu(x, fused=False):
-    """Gaussian error linear unit in its tanh form (arXiv 1606.08415, section 2).
+class Dropping(NamedTuple):
+    """Which elements dropout drops. The mask is not kept: the gradient draws it again."""
 
-    Args:
-        x: float tensor of any shape.
-        fused: bool, compile by XLA.
+    seed: tf.Tensor  # int32 [2]
+    threshold: tf.Tensor  # int32 []; elements whose draw is below it are dropped
+    scale: tf.Tensor  # float32 []; the other elements are multiplied by it
+    is_hashed: bool  # draw by `_hashed`, which XLA merges into the pass that uses the draws
+
+
+class Layers(NamedTuple):
+    """The functions of a layer.
+
+    Attributes:
+        fused: bool; XLA compiles each function into one pass, which pays on a CPU.
     """
 
-    @tf.custom_gradient
-    def function(x):
-        return compiled(_gelu, fused)(x), lambda upstream: compiled(_gelu_gradient, fused)(
-            upstream, x
+    fused: bool = False
+
+    def _run(self, function):
+        return compile_function(function) if self.fused else function
+
+    def gelu(self, x):
+        """Gaussian error linear unit in its tanh form (arXiv 1606.08415, section 2)."""
+        run = self._run
+
+        @tf.custom_gradient
+        def function(x):
+            return run(_gelu)(x), lambda upstream: run(_gelu_gradient)(upstream, x)
+
+        return function(x)
+
+    def activation(self, name):
+        """Return a function of a tensor: one of gelu, relu, tanh and linear."""
+        return {"gelu": self.gelu, "relu": tf.nn.relu, "tanh": tf.tanh, "linear": tf.identity}[name]
+
+    def normalize(self, x, gamma, beta):
+        """LayerNorm over the last axis (arXiv 1607.06450, equation 4).
+
+        Args:
+            x: float tensor [M, K].
+            gamma, beta: float32 [K], scale and shift.
+
+        Returns:
+            Tensor like `x`.
+        """
+
+        @tf.custom_gradient
+        def function(x, gamma, beta):
+            output, normal, inverse = self._run(_normalize)(x, gamma, beta)
+
+            def gradient(upstream):
+                x_gradient, scaled = self._run(_normalize_gradient)(
+                    upstream, normal, inverse, gamma
+                )
+                return x_gradient, self.column_sums(scaled), self.column_sums(upstream)
+
+            return output, gradient
+
+        return function(x, gamma, beta)
+
+    def add_and_normalize(self, residual, x, dropping, gamma, beta):
+        """Apply dropout to x, add the residual, normalize: one pass each way where `fused`.
+
+        Args:
+            residual, x: float [M, K].
+            dropping: `Dropping` of x, or None for no dropout.
+            gamma, beta: float32 [K].
+
+        Returns:
+            Tensor like `x`.
+        """
+
+        @tf.custom_gradient
+        def function(residual, x, gamma, beta):
+            output, normal, inverse = self._run(_add_and_normalize)(
+                residual, x, dropping, gamma, beta
+            )
+
+            def gradient(upstream):
+                residual_gradient, x_gradient, scaled = self._run(_add_and_normalize_gradient)(
+                    upstream, normal, inverse, dropping, gamma
+                )
+                if x_gradient is None:
+                    x_gradient = residual_gradient
+                sums = self.column_sums(scaled), self.column_sums(upstream)
+                return (residual_gradient, x_gradient) + sums
+
+            return output, gradient
+
+        return function(residual, x, gamma, beta)
+
+    def column_sums(self, matrix):
+        """Sum [M, K] over M, in float32.
+
+        Where `fused`, as a matrix product, which is two to three times as fast on a CPU. An
+        accelerator would round the inputs of a product.
+        """
+        matrix = tf.cast(matrix, tf.float32)
+        if not self.fused:
+            return tf.reduce_sum(matrix, axis=0)
+        return tf.matmul(tf.ones([1, tf.shape(matrix)[0]]), matrix)[0]
+
+    def linear(self, rows, kernel, bias):
+        """Return `rows * kernel + bias`.
+
+        Where `fused`, the gradient transposes the kernel in a pass of its own, once for all layers
+        that share it. On a CPU this is up to a third faster than a product that transposes.
+
+        Args:
+            rows: float [M, K].
+            kernel: float32 [K, W].
+            bias: float32 [W].
+
+        Returns:
+            Tensor [M, W] of the dtype of `rows`.
+        """
+
+        @tf.custom_gradient
+        def function(rows, kernel, bias):
+            weights = tf.cast(kernel, rows.dtype)
+            output = tf.nn.bias_add(tf.matmul(rows, weights), tf.cast(bias, rows.dtype))
+
+            def gradient(upstream):
+                if self.fused:
+                    rows_gradient = tf.matmul(upstream, _transposed(weights))
+                else:
+                    rows_gradient = tf.matmul(upstream, weights, transpose_b=True)
+                kernel_gradient = tf.matmul(rows, upstream, transpose_a=True)
+                bias_gradient = self.column_sums(upstream)
+                return rows_gradient, tf.cast(kernel_gradient, tf.float32), bias_gradient
+
+            return output, gradient
+
+        return function(rows, kernel, bias)
+
+    def cross_entropy(self, logits, labels):
+        """Cross entropy of the softmax.
+
+        Args:
+            logits: float32 [M, V].
+            labels: int32 [M].
+
+        Returns:
+            float32 [M], in nats.
+        """
+
+        @tf.custom_gradient
+        def function(logits):
+            # TensorFlow computes the sums over rows: those of XLA are slow on a CPU.
+            largest = tf.reduce_max(logits, axis=-1, keepdims=True)  # [M, 1]
+            powers = self._run(_powers)(logits, largest)  # [M, V]
+            sums = tf.reduce_sum(powers, axis=-1, keepdims=True)  # [M, 1]
+            chosen = tf.gather(logits, labels[:, tf.newaxis], axis=1, batch_dims=1)  # [M, 1]
+            losses = (largest + tf.log(sums) - chosen)[:, 0]
+            return losses, lambda upstream: self._run(_cross_entropy_gradient)(
+                upstream[:, tf.newaxis], powers, sums, labels
+            )
+
+        return function(logits)
+
+    def make_dropping(self, rate, seed):
+        """Return the `Dropping` of a rate in [0, 1) and a seed, int32 [2]; None for rate 0.
+
+        The same seed drops the same elements, in whatever process; `fused` draws other numbers.
+        """
+        if not rate:
+            return None
+        return Dropping(
+            seed,
+            tf.constant(int(rate * 2**32) - 2**31, tf.int32),
+            tf.constant(1.0 / (1.0 - rate), tf.float32),
+            self.fused,
         )
 
-    return function(x)
+    def drop(self, tensor, dropping):
+        """Return a tensor after dropout by a `Dropping`; None means no dropout."""
+        if dropping is None:
+            return tensor
+
+        @tf.custom_gradient
+        def function(tensor):
+            run = self._run(_drop)
+            return run(tensor, dropping), lambda upstream: run(upstream, dropping)
+
+        return function(tensor)
+
+    def attention(self, query, key, value, mask, dropping=None):
+        """Scaled dot-product attention (arXiv 1706.03762, equation 1).
+
+        The gradient of the softmax needs the sum over keys of gradient times probability. The sum
+        over D of gradient times output equals it (arXiv 2205.14135, appendix B.2, equation 4) and
+        adds D numbers instead of S.
+
+        Args:
+            query: float [B, N, S', D], already scaled by 1 / sqrt(D).
+            key, value: float [B, N, S, D].
+            mask: float32 [B, 1, 1, S], added to the scores.
+            dropping: `Dropping` of the probabilities [B, N, S', S], or None.
+
+        Returns:
+            Tensor like `query`.
+        """
+
+        @tf.custom_gradient
+        def function(query, key, value):
+            scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S', S]
+            probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + mask)
+            probabilities = tf.cast(probabilities, query.dtype)
+            dropped = self.drop(probabilities, dropping)
+            output = tf.matmul(dropped, value)  # [B, N, S', D]
+
+            def gradient(upstream):
+                value_gradient = tf.matmul(dropped, upstream, transpose_a=True)
+                change = tf.matmul(upstream, value, transpose_b=True)  # [B, N, S', S]
+                change = self._run(_softmax_gradient)(
+                    change, probabilities, upstream, output, dropping
+                )
+                query_gradient = tf.matmul(change, key)
+                key_gradient = tf.matmul(change, query, transpose_a=True)
+                return query_gradient, key_gradient, value_gradient
+
+            return output, gradient
+
+        return function(query, key, value)
 
 
 def _gelu(x):
-    # No constant meets x alone: TensorFlow Lite would merge it into the weights that made x, and
-    # so compute that product once more.
+    # No constant is multiplied with x alone: TensorFlow Lite would merge the constant into the
+    # weights that x was computed with, and compute that product twice.
     x32 = tf.cast(x, tf.float32)
     tanh = tf.tanh(x32 * (GELU_SLOPE + GELU_SLOPE * GELU_CUBIC * (x32 * x32)))
     return tf.cast(x32 * (0.5 + 0.5 * tanh), x.dtype)
@@ -53,41 +263,6 @@ def _gelu_gradient(upstream, x):
     tanh = tf.tanh(GELU_SLOPE * x32 * (1.0 + GELU_CUBIC * squared))
     slope = x32 * (1.0 - tanh * tanh) * GELU_SLOPE * (1.0 + 3.0 * GELU_CUBIC * squared)
     return tf.cast(0.5 * tf.cast(upstream, tf.float32) * (1.0 + tanh + slope), x.dtype)
-
-
-ACTIVATIONS = {
-    "gelu": gelu,
-    "relu": lambda x, fused=False: tf.nn.relu(x),
-    "tanh": lambda x, fused=False: tf.tanh(x),
-    "linear": lambda x, fused=False: tf.identity(x),
-}
-
-
-def normalize(x, gamma, beta, fused=False):
-    """LayerNorm over the last axis (arXiv 1607.06450, equation 4).
-
-    Args:
-        x: float tensor [M, K].
-        gamma, beta: float32 [K], scale and shift.
-        fused: bool, compile by XLA.
-
-    Returns:
-        Tensor like `x`.
-    """
-
-    @tf.custom_gradient
-    def function(x, gamma, beta):
-        output, normal, inverse = compiled(_normalize, fused)(x, gamma, beta)
-
-        def gradient(upstream):
-            x_gradient, scaled = compiled(_normalize_gradient, fused)(
-                upstream, normal, inverse, gamma
-            )
-            return x_gradient, column_sums(scaled, fused), column_sums(upstream, fused)
-
-        return output, gradient
-
-    return function(x, gamma, beta)
 
 
 def _normalize(x, gamma, beta):
@@ -108,39 +283,6 @@ def _normalize_gradient(upstream, normal, inverse, gamma):
     return tf.cast(x_gradient, upstream.dtype), upstream32 * normal
 
 
-def add_and_normalize(residual, x, dropping, gamma, beta, fused=False):
-    """Dropout, the residual's sum and LayerNorm: one pass each way where `fused`.
-
-    Args:
-        residual, x: float [M, K]; x is what dropout drops of.
-        dropping: `Dropping`, or None for no dropout.
-        gamma, beta: float32 [K].
-        fused: bool, compile by XLA.
-
-    Returns:
-        Tensor like `x`.
-    """
-
-    @tf.custom_gradient
-    def function(residual, x, gamma, beta):
-        output, normal, inverse = compiled(_add_and_normalize, fused)(
-            residual, x, dropping, gamma, beta
-        )
-
-        def gradient(upstream):
-            residual_gradient, x_gradient, scaled = compiled(_add_and_normalize_gradient, fused)(
-                upstream, normal, inverse, dropping, gamma
-            )
-            if x_gradient is None:
-                x_gradient = residual_gradient
-            gamma_gradient, beta_gradient = column_sums(scaled, fused), column_sums(upstream, fused)
-            return residual_gradient, x_gradient, gamma_gradient, beta_gradient
-
-        return output, gradient
-
-    return function(residual, x, gamma, beta)
-
-
 def _add_and_normalize(residual, x, dropping, gamma, beta):
     dropped = x if dropping is None else _drop(x, dropping)
     return _normalize(residual + dropped, gamma, beta)
@@ -149,78 +291,6 @@ def _add_and_normalize(residual, x, dropping, gamma, beta):
 def _add_and_normalize_gradient(upstream, normal, inverse, dropping, gamma):
     gradient, scaled = _normalize_gradient(upstream, normal, inverse, gamma)
     return gradient, None if dropping is None else _drop(gradient, dropping), scaled
-
-
-def column_sums(matrix, fused=False):
-    """Sum [M, K] over M, in float32.
-
-    With `fused` as a matrix product: two to three times as fast on a CPU. An accelerator would
-    round what goes into a product.
-    """
-    matrix = tf.cast(matrix, tf.float32)
-    if not fused:
-        return tf.reduce_sum(matrix, axis=0)
-    return tf.matmul(tf.ones([1, tf.shape(matrix)[0]]), matrix)[0]
-
-
-def linear(rows, kernel, bias, fused=False):
-    """Return `rows * kernel + bias`.
-
-    Args:
-        rows: float [M, K].
-        kernel: float32 [K, W].
-        bias: float32 [W].
-        fused: bool; the gradient's product gets the kernel transposed in a pass of its own, once
-            for all layers that share it: on a CPU up to a third faster than doing both at a time.
-
-    Returns:
-        Tensor [M, W] of the dtype of `rows`.
-    """
-
-    @tf.custom_gradient
-    def function(rows, kernel, bias):
-        weights = tf.cast(kernel, rows.dtype)
-        output = tf.nn.bias_add(tf.matmul(rows, weights), tf.cast(bias, rows.dtype))
-
-        def gradient(upstream):
-            if fused:
-                rows_gradient = tf.matmul(upstream, _transposed(weights))
-            else:
-                rows_gradient = tf.matmul(upstream, weights, transpose_b=True)
-            kernel_gradient = tf.matmul(rows, upstream, transpose_a=True)
-            bias_gradient = column_sums(upstream, fused)
-            return rows_gradient, tf.cast(kernel_gradient, tf.float32), bias_gradient
-
-        return output, gradient
-
-    return function(rows, kernel, bias)
-
-
-def cross_entropy(logits, labels, fused=False):
-    """Cross entropy of the softmax.
-
-    Args:
-        logits: float32 [M, V].
-        labels: int32 [M].
-        fused: bool, compile by XLA.
-
-    Returns:
-        float32 [M], in nats.
-    """
-
-    @tf.custom_gradient
-    def function(logits):
-        # Of these the sums are TensorFlow's own: XLA's sums over rows are slow on a CPU.
-        largest = tf.reduce_max(logits, axis=-1, keepdims=True)  # [M, 1]
-        powers = compiled(_powers, fused)(logits, largest)  # [M, V]
-        sums = tf.reduce_sum(powers, axis=-1, keepdims=True)  # [M, 1]
-        chosen = tf.gather(logits, labels[:, tf.newaxis], axis=1, batch_dims=1)  # [M, 1]
-        losses = (largest + tf.log(sums) - chosen)[:, 0]
-        return losses, lambda upstream: compiled(_cross_entropy_gradient, fused)(
-            upstream[:, tf.newaxis], powers, sums, labels
-        )
-
-    return function(logits)
 
 
 def _powers(logits, largest):
@@ -234,28 +304,19 @@ def _cross_entropy_gradient(upstream, powers, sums, labels):
     return tf.where(is_label, probabilities - upstream, probabilities)
 
 
-class Dropping(NamedTuple):
-    """What dropout drops of a tensor. It is not kept: the gradient draws the same again."""
+def _softmax_gradient(change, probabilities, upstream, output, dropping):
+    along = tf.cast(upstream, tf.float32) * tf.cast(output, tf.float32)
+    along = tf.reduce_sum(along, axis=-1, keepdims=True)  # [B, N, S', 1]
+    dropped = change if dropping is None else _drop(change, dropping)
+    result = tf.cast(probabilities, tf.float32) * (tf.cast(dropped, tf.float32) - along)
+    return tf.cast(result, change.dtype)
 
-    seed: tf.Tensor  # int32 [2]
-    threshold: tf.Tensor  # int32 []; what draws less than this is dropped
-    scale: tf.Tensor  # float32 []; what is kept is multiplied with it
-    is_hashed: bool  # draw by `_hashed`, which XLA merges into the pass that uses it
 
-
-def make_dropping(rate, seed, fused=False):
-    """Return the `Dropping` of a rate in [0, 1) and a seed, int32 [2]; None for rate 0.
-
-    The same seed drops the same, in whatever process; `fused` draws other numbers.
-    """
-    if not rate:
-        return None
-    return Dropping(
-        seed,
-        tf.constant(int(rate * 2**32) - 2**31, tf.int32),
-        tf.constant(1.0 / (1.0 - rate), tf.float32),
-        fused,
-    )
+def _transposed(matrix):
+    """Transpose [K, W] in a way that TensorFlow does not merge into the product that reads it."""
+    rows, columns = matrix.shape.as_list()
+    transposed = tf.transpose(tf.reshape(matrix, [1, rows, columns]), [0, 2, 1])
+    return tf.reshape(transposed, [columns, rows])
 
 
 def _drop(tensor, dropping):
@@ -270,10 +331,10 @@ def _drop(tensor, dropping):
 
 
 def _hashed(shape, seed):
-    """Hash the place of every element and a seed, int32 [2], to an int32.
+    """Hash the index of every element and a seed, int32 [2], to an int32.
 
-    Two rounds of MurmurHash3's finalizer: on a CPU that costs a fraction of Philox' ten rounds,
-    and dropout needs no more than numbers that are even and do not depend on each other.
+    The hash is two rounds of MurmurHash3's finalizer. On a CPU they cost a fraction of the ten
+    rounds of Philox. Dropout needs numbers that are uniform and independent, not more.
     """
     first, second = tf.unstack(tf.bitcast(seed, tf.uint32), num=2)
     places = tf.bitcast(tf.range(tf.reduce_prod(shape)), tf.uint32)
@@ -287,87 +348,18 @@ def _finalized(bits):
     return bits ^ tf.bitwise.right_shift(bits, np.uint32(16))
 
 
-def drop(tensor, dropping, fused=False):
-    """Return a tensor after dropout; `dropping` is its `Dropping`, or None for no dropout."""
-    if dropping is None:
-        return tensor
-
-    @tf.custom_gradient
-    def function(tensor):
-        run = compiled(_drop, fused)
-        return run(tensor, dropping), lambda upstream: run(upstream, dropping)
-
-    return function(tensor)
-
-
-def _transposed(matrix):
-    """Transpose [K, W] so that TensorFlow does not merge this into a product that it goes into."""
-    rows, columns = matrix.shape.as_list()
-    transposed = tf.transpose(tf.reshape(matrix, [1, rows, columns]), [0, 2, 1])
-    return tf.reshape(transposed, [columns, rows])
-
-
-def attention(query, key, value, mask, dropping=None, fused=False):
-    """Scaled dot-product attention (arXiv 1706.03762, equation 1).
-
-    The gradient of the softmax needs the sum over keys of gradient times probability. That is
-    also the sum over D of gradient times output (arXiv 2205.14135, appendix B.2, equation 4): one
-    number from D instead of from S.
-
-    Args:
-        query: float [B, N, S', D], scaled by 1 / sqrt(D) before.
-        key, value: float [B, N, S, D].
-        mask: float32 [B, 1, 1, S], added to the scores.
-        dropping: `Dropping` of the probabilities [B, N, S', S], or None.
-        fused: bool, compile by XLA.
-
-    Returns:
-        Tensor like `query`.
-    """
-
-    @tf.custom_gradient
-    def function(query, key, value):
-        scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S', S]
-        probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + mask)
-        probabilities = tf.cast(probabilities, query.dtype)
-        dropped = drop(probabilities, dropping, fused)
-        output = tf.matmul(dropped, value)  # [B, N, S', D]
-
-        def gradient(upstream):
-            value_gradient = tf.matmul(dropped, upstream, transpose_a=True)
-            change = tf.matmul(upstream, value, transpose_b=True)  # [B, N, S', S]
-            change = compiled(_softmax_gradient, fused)(
-                change, probabilities, upstream, output, dropping
-            )
-            query_gradient = tf.matmul(change, key)
-            key_gradient = tf.matmul(change, query, transpose_a=True)
-            return query_gradient, key_gradient, value_gradient
-
-        return output, gradient
-
-    return function(query, key, value)
-
-
-def _softmax_gradient(change, probabilities, upstream, output, dropping):
-    along = tf.cast(upstream, tf.float32) * tf.cast(output, tf.float32)
-    along = tf.reduce_sum(along, axis=-1, keepdims=True)  # [B, N, S', 1]
-    dropped = change if dropping is None else _drop(change, dropping)
-    result = tf.cast(probabilities, tf.float32) * (tf.cast(dropped, tf.float32) - along)
-    return tf.cast(result, change.dtype)
-
-
 def recomputed(function):
-    """Make a function of tensors forget what lies between its inputs and its output.
+    """Return a function that keeps only its inputs for the gradient (arXiv 1604.06174).
 
-    Its gradient runs the function once more (arXiv 1604.06174), after the gradient of what
-    follows is there and not before.
+    The gradient runs the function again. A control dependency delays this until the gradient of
+    the function's output is there, so that the tensors of one layer exist at a time.
 
     Args:
         function: pure function of float tensors that returns one tensor.
     """
 
     @tf.custom_gradient
-    def forgetful(*inputs):
+    def recomputing(*inputs):
         def gradient(upstream):
             with tf.control_dependencies([upstream]):
                 again = [tf.identity(tensor) for tensor in inputs]
@@ -375,4 +367,4 @@ def recomputed(function):
 
         return function(*inputs), gradient
 
-    return forgetful
+    return recomputing

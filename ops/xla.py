@@ -6,16 +6,15 @@ import tensorflow.compat.v1 as tf
 
 
 @functools.lru_cache(maxsize=None)
-def compiled(function, fused=True):
-    """Return a function of tensors as it is or, where `fused`, compiled by XLA into few passes.
+def compile_function(function):
+    """Return a function of tensors as XLA compiles it, into few passes over memory.
 
-    Compiled functions are kept, so that equal layers share one compilation.
+    The cache lets equal layers share one compilation.
 
     Args:
-        function: function of a module, not one made anew by every call.
-        fused: bool.
+        function: function of a module, not one that is made anew by every call.
     """
-    return tf.function(function, jit_compile=True, autograph=False) if fused else function
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def compile_whole(computation):

@@ -33,11 +33,11 @@ def main(args):
     if not args.folder:
         raise UserError("give --folder")
     folders = map(
-        os.path.dirname, sorted(glob.glob(os.path.join(args.folder, "*", run_report.RUN)))
+        os.path.dirname, sorted(glob.glob(os.path.join(args.folder, "*", run_report.REPORT)))
     )
     found = {os.path.basename(folder): run_report.read(folder) for folder in folders}
     runs = {name: scores_of(run) for name, run in found.items() if run["metrics"]}  # finished ones
-    files.write_text(os.path.join(args.folder, run_report.RUN), json.dumps(runs, indent=2) + "\n")
+    files.write_text(os.path.join(args.folder, run_report.REPORT), json.dumps(runs, indent=2) + "\n")
     rows = [["run"] + list(SCORES)]
     rows += [[name] + [shown(found[score]) for score in SCORES] for name, found in runs.items()]
     print(text_table(rows))

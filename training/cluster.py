@@ -1,22 +1,15 @@
-"""Several machines: which one this is, and training together with the others."""
+"""Several machines: which of them this process is."""
 
 import contextlib
 import json
 import os
-import time
 from typing import NamedTuple
 
-import tensorflow.compat.v1 as tf
-
-from checkpointing import run_folder
 from common.errors import UserError
 
-# Seconds that a worker waits for the chief to save what both have trained.
-PATIENCE = 1800
 
-
-class Task(NamedTuple):
-    """Which of the processes of a cluster this one is."""
+class ClusterMember(NamedTuple):
+    """The place of this process among the processes of a cluster."""
 
     workers: list  # addresses, the chief's first
     index: int
@@ -31,8 +24,8 @@ CLUSTER_EXAMPLE = (
 )
 
 
-def read_task(text=None):
-    """Return the `Task` that TF_CONFIG describes.
+def read_member(text=None):
+    """Return the `ClusterMember` that TF_CONFIG describes.
 
     Args:
         text: str, JSON; that of the environment if left out.
@@ -62,77 +55,15 @@ def read_task(text=None):
             "TF_CONFIG is {!r}, which is not like {}; chief and worker are the only types of "
             "task".format(text, CLUSTER_EXAMPLE)
         )
-    return Task(workers, index)
+    return ClusterMember(workers, index)
 
 
 @contextlib.contextmanager
-def alone():
-    """Hide TF_CONFIG from what is made inside: an Estimator would wait for its machines."""
+def without_cluster():
+    """A context without TF_CONFIG: an Estimator made in it waits for no other machine."""
     text = os.environ.pop("TF_CONFIG", None)
     try:
         yield
     finally:
         if text is not None:
             os.environ["TF_CONFIG"] = text
-
-
-class Runner:
-    """What all machines train and one of them evaluates, on one device.
-
-    Args:
-        estimator: tf.estimator.Estimator that works alone.
-        trainer: the Estimator to train with, of the same folder; the first one if left out.
-        task: `Task`, if `trainer` trains with other machines.
-    """
-
-    def __init__(self, estimator, trainer=None, task=None):
-        self._trainer = trainer or estimator
-        self._task = task
-        self.model_dir = estimator.model_dir
-        self.is_chief = task is None or task.is_chief
-        self.evaluate = estimator.evaluate
-        self.predict = estimator.predict
-
-    def train(self, input_fn, max_steps, hooks):
-        """Train up to a global step; at the end every machine sees the checkpoint of it.
-
-        Args:
-            input_fn: the input function.
-            max_steps: int, the global step.
-            hooks: list of SessionRunHook, of which the chief's are to save checkpoints.
-        """
-        if self._task is None:
-            self._trainer.train(input_fn, max_steps=max_steps, hooks=hooks)
-            return
-        last_step = _LastStep()
-        # Estimator.train refuses to work with other machines. This trains, and evaluates nothing
-        # since no task of the cluster is an evaluator.
-        tf.estimator.train_and_evaluate(
-            self._trainer,
-            tf.estimator.TrainSpec(input_fn, max_steps, hooks=list(hooks) + [last_step]),
-            tf.estimator.EvalSpec(input_fn),
-        )
-        self._await_checkpoint(last_step.value)
-
-    def _await_checkpoint(self, step):
-        """Wait until the step is saved: who starts from an older one leaves the others."""
-        end = time.time() + PATIENCE
-        while run_folder.latest_step(self.model_dir) < step:
-            if time.time() > end:
-                raise UserError(
-                    "no checkpoint of step {} in --output_dir={} after {} minutes: all machines "
-                    "need one and the same folder".format(step, self.model_dir, PATIENCE // 60)
-                )
-            time.sleep(0.1)
-
-
-class _LastStep(tf.train.SessionRunHook):
-    """Remembers the global step that a session ended at."""
-
-    value = 0
-
-    def begin(self):
-        self._global_step = tf.identity(tf.train.get_or_create_global_step())
-
-    def end(self, session):
-        self.value = int(session.run(self._global_step))

@@ -9,14 +9,12 @@ from common.errors import UserError
 from training import devices
 
 REMOTE_PREFIXES = ("gs://", "/bigstore/", "/cns/")
-
-
-# The name of the TPU of the machine that this runs on, a TPU VM.
+# The --tpu_name on a TPU VM, the machine that the TPU belongs to.
 LOCAL_TPU = "local"
 
 
 class RunSettings(NamedTuple):
-    """Where and how a script runs; the values of the flags below."""
+    """Where and how a script runs: the values of the flags below."""
 
     output_dir: str
     init_checkpoint: Optional[str]
@@ -44,10 +42,13 @@ class RunSettings(NamedTuple):
 
 
 def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_batch_size=None):
-    """Define the flags behind `RunSettings`; the batch sizes are the script's defaults.
+    """Define the flags behind `RunSettings`.
 
-    Where `train_batch_size` is None, the script has to find one; where `predict_batch_size` is, it
-    does not predict.
+    Args:
+        flag_values: absl's `FlagValues`.
+        train_batch_size: int, its default; None where the script chooses one by the model's size.
+        eval_batch_size: int, its default.
+        predict_batch_size: int, its default; None for a script that does not predict.
     """
     options = {"flag_values": flag_values}
     _define_start_flags(flag_values)
@@ -89,7 +90,7 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     flags.DEFINE_integer(
         "random_seed", 12345, "Seed of initial weights, dropout and shuffling.", **options
     )
-    devices.define_device_flags(options)
+    _define_device_flags(options)
 
 
 def _define_start_flags(flag_values):
@@ -127,7 +128,7 @@ def define_optimizer_flags(flag_values, optimizers, optimizer, learning_rate):
         flag_values: absl's `FlagValues`.
         optimizers: names of all optimizers.
         optimizer: str, the default one.
-        learning_rate: float, its default; None where the script has to find one.
+        learning_rate: float, its default; None where the script chooses one by the model's size.
     """
     options = {"flag_values": flag_values}
     flags.DEFINE_enum("optimizer", optimizer, sorted(optimizers), "Optimizer.", **options)
@@ -154,7 +155,7 @@ def optimizer_fields(args):
 
 
 def run_settings(args):
-    """Return the `RunSettings` that parsed flags ask for.
+    """Return the `RunSettings` of parsed flags.
 
     Raises:
         UserError: for devices that are not there, a TPU without a name or with local paths.
@@ -162,7 +163,7 @@ def run_settings(args):
     given = {name: getattr(args, name) for name in RunSettings._fields if name in args}
     settings = RunSettings(**given)
     files.refuse_pattern(settings.output_dir)
-    devices.check(settings)
+    devices.check_device_flags(settings)
     if settings.use_tpu and not (settings.tpu_name or settings.master):
         raise UserError(
             "--use_tpu=True needs --tpu_name=NAME, grpc://ADDRESS:8470, or local on a TPU VM"
@@ -189,3 +190,55 @@ def refuse_local_paths(settings, flag, paths):
                     flag, path.strip()
                 )
             )
+
+
+def _define_device_flags(options):
+    """Define the flags of devices; `options` are keyword arguments of absl's DEFINE functions."""
+    flags.DEFINE_enum(
+        "strategy",
+        "none",
+        sorted(devices.STRATEGIES),
+        "Devices to train on: one (none), all GPUs of this machine (mirrored), or those of several "
+        "machines (multi_worker), which the environment variable TF_CONFIG names.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "require_accelerator", False, "Stop where there is neither GPU nor TPU.", **options
+    )
+    flags.DEFINE_integer(
+        "micro_batch_size",
+        0,
+        "Examples that a device computes at a time; the gradients of a step are added up. "
+        "0: as many as fit its memory, by estimate.",
+        lower_bound=0,
+        **options,
+    )
+    flags.DEFINE_enum(
+        "precision",
+        "float32",
+        sorted(devices.PRECISIONS),
+        "Type of the activations; weights, LayerNorm, softmax and losses stay float32. float16 is "
+        "for GPUs before A100, with a loss scale that finds itself; bfloat16 needs none.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "recompute_activations",
+        False,
+        "Keep only the inputs of the layers and compute the rest again for the gradient: a "
+        "third more time, a fraction of the memory.",
+        **options,
+    )
+    flags.DEFINE_bool(
+        "use_xla", False, "Compile whole training steps by XLA: slow to start.", **options
+    )
+    flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.", **options)
+    flags.DEFINE_string(
+        "tpu_name",
+        None,
+        "TPU: its name, an address such as grpc://10.240.1.66:8470, or local on a TPU VM.",
+        **options,
+    )
+    flags.DEFINE_string("tpu_zone", None, "TPU: its zone; found by itself if left out.", **options)
+    flags.DEFINE_string("gcp_project", None, "TPU: the Google Cloud project.", **options)
+    flags.DEFINE_string("master", None, "Address of a TensorFlow master, if any.", **options)
+    flags.DEFINE_integer("num_tpu_cores", 8, "TPU: number of cores.", lower_bound=1, **options)

@@ -16,9 +16,9 @@ class ProgressHook(tf.train.SessionRunHook):
 
     Args:
         scalars: dict of name to scalar tensor, logged in this order.
-        last_step: int, the global step that training ends at.
+        last_step: int, the global step at which training ends.
         batch_size: int, examples of a step.
-        tokens: float32 [], pieces of a step that are no padding, or None.
+        tokens: float32 [], pieces of a step without padding, or None.
         every_seconds: float, least time between two lines.
     """
 
@@ -39,8 +39,8 @@ class ProgressHook(tf.train.SessionRunHook):
     def after_run(self, run_context, run_values):
         scalars, tokens = run_values.results
         now = time.time()
-        if self._marked_step is None:  # the first step pays for the set-up: time from its end
-            self._tell(self._mark(run_context, now), scalars, "")
+        if self._marked_step is None:  # the first step includes the set-up: time from its end
+            self._log(self._mark(run_context, now), scalars, "")
             return
         self._seen_tokens += sum(tokens.values())
         elapsed = now - self._marked_time
@@ -55,16 +55,17 @@ class ProgressHook(tf.train.SessionRunHook):
         if tokens:
             speed += ", {:,.0f} tokens/s".format(seen_tokens / elapsed)
         left = progress.duration((self._last_step - step) / rate)
-        self._tell(step, scalars, speed + ", ETA " + left)
+        self._log(step, scalars, speed + ", ETA " + left)
 
     def _mark(self, run_context, now):
-        # What is fetched beside the update may be the step before or after it: this is exact.
+        # A global step that is fetched together with the update may be the one before or after the
+        # update. A session run of its own gives the exact one.
         self._marked_step = int(run_context.session.run(self._global_step))
         self._marked_time = now
         self._seen_tokens = 0.0
         return self._marked_step
 
-    def _tell(self, step, scalars, speed):
+    def _log(self, step, scalars, speed):
         tf.logging.info("step %d of %d: %s%s", step, self._last_step, _listing(scalars), speed)
 
 
@@ -72,16 +73,16 @@ WATCHED = "watched_scalars"
 
 
 def watch(scalars):
-    """Give `DivergenceGuard` scalars of the graph being built: a dict of name to tensor."""
+    """Add scalars, a dict of name to tensor, to those that `DivergenceGuard` watches."""
     for name, scalar in scalars.items():
         tf.add_to_collection(WATCHED, tf.identity(scalar, name="watched/" + name))
 
 
 class DivergenceGuard(tf.train.SessionRunHook):
-    """Stops training when a watched scalar, or a weight that is to be saved, is no finite number.
+    """Stops training when a watched scalar or a weight that is to be saved is not finite.
 
-    It takes its tensors from the graph since it goes to `Estimator.train` itself: there it comes
-    before the Estimator's own check, which says neither step nor values.
+    The hook is given to `Estimator.train`, so that it runs before the Estimator's own check, which
+    reports neither step nor values. So it finds its tensors in a collection of the graph.
 
     Args:
         model_dir: str, where the checkpoints are.
@@ -109,7 +110,7 @@ class DivergenceGuard(tf.train.SessionRunHook):
         self._last_seen = run_values.results
         if not all(math.isfinite(value) for value in self._last_seen.values()):
             step = int(run_context.session.run(self._global_step))
-            # A checkpoint of the weights that gave these numbers would give them again.
+            # The weights of the step before gave these numbers: their checkpoint is not good.
             self._stop(step, _listing(self._last_seen), last_good=step - 2)
 
     def check_weights(self, session, step):
@@ -133,8 +134,8 @@ class DivergenceGuard(tf.train.SessionRunHook):
 class CheckpointHook(tf.train.SessionRunHook):
     """Saves a checkpoint every so many steps, at the end, and where there is none yet.
 
-    Unlike TensorFlow's own hook it does not save again what was restored just now, and it comes
-    behind `DivergenceGuard`.
+    Unlike TensorFlow's own hook it does not save again the step that was just restored, and it runs
+    after `DivergenceGuard`.
 
     Args:
         model_dir: str, the folder.
@@ -157,7 +158,7 @@ class CheckpointHook(tf.train.SessionRunHook):
 
     def after_run(self, run_context, run_values):
         step = int(run_context.session.run(self._global_step))
-        # A TPU takes many steps in one run.
+        # A TPU makes many steps in one session run.
         if step // self._every_steps > self._saved_step // self._every_steps:
             self._save(run_context.session, step)
 
@@ -182,16 +183,16 @@ class CheckpointHook(tf.train.SessionRunHook):
                     tf.train.latest_checkpoint(self._model_dir),
                 )
             ) from error
-        # The curves up to here survive a kill, too.
+        # The curves up to here survive a kill as well.
         tf.summary.FileWriterCache.get(self._model_dir).flush()
         self._saved_step = step
         tf.logging.info("Saved %s-%d", prefix, step)
 
 
 class SignalHook(tf.train.SessionRunHook):
-    """Lets a training session end after the step in which a signal came; nothing is cut short.
+    """Ends a training session after the step in which a signal came.
 
-    It comes before `CheckpointHook`, so that the very first save is whole, too.
+    It comes before `CheckpointHook`, so that a signal does not interrupt the first save.
 
     Args:
         signals: `signals.OrderlyEnd`.

@@ -1,4 +1,4 @@
-"""Train an Estimator, evaluate it on the way, keep its best checkpoint; whatever the task."""
+"""Training with evaluations on the way; the best checkpoint is kept, training may stop early."""
 
 import contextlib
 import json
@@ -32,14 +32,19 @@ class Evaluation(NamedTuple):
         return value if math.isfinite(value) else -math.inf
 
 
-def define_evaluation_flags(flag_values, what):
-    """Define how a model is evaluated while it trains; `what` names the metric that counts."""
+def define_evaluation_flags(flag_values, best):
+    """Define the flags of evaluations on the way.
+
+    Args:
+        flag_values: absl's `FlagValues`.
+        best: str, such as "lowest loss", names the best checkpoint in the help.
+    """
     options = {"flag_values": flag_values}
     flags.DEFINE_integer(
         "eval_every_steps",
         0,
         "With do_train and do_eval: evaluate every so many steps as well, and keep the checkpoint "
-        "of the {} in output_dir/best; 0: only at the end.".format(what),
+        "of the {} in output_dir/best; 0: only at the end.".format(best),
         lower_bound=0,
         **options,
     )
@@ -52,85 +57,87 @@ def define_evaluation_flags(flag_values, what):
     )
 
 
-def train(runner, input_fn, max_steps, save_steps, signals):
-    """Train up to a global step, save on the way and at the end, stop where it diverges.
+def train(trainer, input_fn, max_steps, save_steps, signals):
+    """Train up to a global step, save on the way and at the end, stop when training diverges.
 
     Args:
-        runner: `cluster.Runner`.
+        trainer: `trainer.Trainer`.
         input_fn: its input function.
         max_steps: int, the global step to stop at.
         save_steps: int, steps from one checkpoint to the next.
         signals: `signals.OrderlyEnd`.
 
     Raises:
-        UserError: where the loss or a weight is no finite number.
+        UserError: if the loss or a weight is not finite.
         SystemExit: after a signal, with everything saved.
     """
-    guard = hooks.DivergenceGuard(runner.model_dir)
+    guard = hooks.DivergenceGuard(trainer.model_dir)
     session_hooks = [guard, hooks.SignalHook(signals)]
-    if runner.is_chief:
+    if trainer.is_chief:
         session_hooks.append(
-            hooks.CheckpointHook(runner.model_dir, save_steps, guard.check_weights)
+            hooks.CheckpointHook(trainer.model_dir, save_steps, guard.check_weights)
         )
     try:
-        runner.train(input_fn, max_steps=max_steps, hooks=session_hooks)
+        trainer.train(input_fn, max_steps=max_steps, hooks=session_hooks)
     except tf.train.NanLossDuringTrainingError as error:  # on a TPU, where nothing is watched
         raise UserError(
             "training diverged, the loss is no number: lower --learning_rate or raise "
             "--num_warmup_steps; the last good checkpoint is {}".format(
-                tf.train.latest_checkpoint(runner.model_dir)
+                tf.train.latest_checkpoint(trainer.model_dir)
             )
         ) from error
     finally:
         signals.deferred = False
     if signals.received:
-        latest = tf.train.latest_checkpoint(runner.model_dir)
+        latest = tf.train.latest_checkpoint(trainer.model_dir)
         tf.logging.warning("Ended by a signal; %s is saved, the same command goes on", latest)
     signals.end_if_received()
 
 
-def train_and_evaluate(runner, input_fn, max_steps, save_steps, signals, evaluation=None):
+def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evaluation=None):
     """Train up to a global step with an evaluation every so many steps and at the end.
 
-    The results of each evaluation are a line of `eval_history.jsonl` in the Estimator's folder, and
-    the checkpoint of the best one is copied to the folder `best` there. The steps taken are those
-    of a training without evaluations. After a kill, an evaluation that was not finished is made up.
-    Whether to stop early follows from the file, so a run that is started again decides alike.
+    The results of each evaluation become a line of `eval_history.jsonl` in the run's folder, and
+    the checkpoint of the best evaluation is copied to the folder `best` there. Evaluations do not
+    change the training steps. A run that was killed during an evaluation repeats this evaluation
+    when it is started again. The decision to stop early depends on the file alone, so a run that
+    is started again makes the same decision.
 
     Args:
-        runner, input_fn, max_steps, save_steps, signals: as `train`.
+        trainer, input_fn, max_steps, save_steps, signals: as `train`.
         evaluation: `Evaluation`, or None for none.
 
     Returns:
-        dict, the results of the last evaluation; None without one, or if another machine made it.
+        dict, the results of the last evaluation; None without one, or on a machine that only helps
+        to train.
 
     Raises:
         UserError, SystemExit: as `train`.
         UserError: if another process trains in the same folder.
     """
-    folder = runner.model_dir
-    with _owned_folder(runner):
+    folder = trainer.model_dir
+    with _owned_folder(trainer):
         step = run_folder.latest_step(folder)
         every = evaluation.every_steps if evaluation else 0
         seen = read_history(folder, step)
         while step < max_steps:
             if every and step and step % every == 0 and step not in seen:
-                _evaluate(runner, evaluation)
+                _evaluate(trainer, evaluation)
             if _has_stalled(folder, step, evaluation):
                 return read_history(folder, step)[step]
             step = min(max_steps, (step // every + 1) * every) if every else max_steps
-            train(runner, input_fn, step, save_steps, signals)
-        return _evaluate(runner, evaluation) if evaluation else None
+            train(trainer, input_fn, step, save_steps, signals)
+        return _evaluate(trainer, evaluation) if evaluation else None
 
 
 @contextlib.contextmanager
-def _owned_folder(runner):
-    """A context in which no other process trains in the runner's folder; raises UserError."""
+def _owned_folder(trainer):
+    """A context in which no other process trains in the trainer's folder; raises UserError."""
     with contextlib.ExitStack() as stack:
-        if runner.is_chief:
-            if files.is_local(runner.model_dir):
-                stack.enter_context(files.locked_folder(runner.model_dir))
-            run_folder.remove_unfinished(runner.model_dir)
+        if trainer.is_chief:
+            if files.is_local(trainer.model_dir):
+                stack.enter_context(files.locked_folder(trainer.model_dir))
+            run_folder.remove_unfinished(trainer.model_dir)
         yield
 
 
@@ -140,13 +147,13 @@ def read_history(folder, last_step=math.inf):
     if not files.exists(path):
         return {}
     with files.open_file(path) as stream:
-        found = [json.loads(line) for line in stream.read().decode("utf-8").splitlines()]
-    by_step = {results["global_step"]: results for results in found}
+        evaluations = [json.loads(line) for line in stream.read().decode("utf-8").splitlines()]
+    by_step = {results["global_step"]: results for results in evaluations}
     return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
 
 
 def _has_stalled(folder, step, evaluation):
-    """Tell whether the last `patience` evaluations, up to this step's own, gave nothing better."""
+    """Return whether the last `patience` evaluations, up to this step's, gave no better score."""
     history = read_history(folder, step)
     if not (evaluation and evaluation.patience and step in history):
         return False
@@ -163,7 +170,7 @@ def _has_stalled(folder, step, evaluation):
 
 
 def write_curves(folder, results):
-    """Write the results of an evaluation for TensorBoard, where `Estimator.evaluate` does it."""
+    """Write the results of an evaluation for TensorBoard, in the folder that Estimator uses."""
     values = [
         tf.Summary.Value(tag=name, simple_value=results[name])
         for name in sorted(results)
@@ -173,10 +180,10 @@ def write_curves(folder, results):
         writer.add_summary(tf.Summary(value=values), results["global_step"])
 
 
-def _evaluate(runner, evaluation):
-    if not runner.is_chief:  # which evaluates meanwhile
+def _evaluate(trainer, evaluation):
+    if not trainer.is_chief:  # the chief evaluates
         return None
-    folder = runner.model_dir
+    folder = trainer.model_dir
     results = evaluation.run()
     step, value = results["global_step"], results[evaluation.metric]
     best = _read_best(folder)
@@ -186,7 +193,7 @@ def _evaluate(runner, evaluation):
         files.write_text(os.path.join(folder, model_files.BEST, model_files.BEST + ".json"), text)
         tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
     lines = list(read_history(folder, step - 1).values()) + [results]
-    # Last of all: an evaluation that is not in the history is made again.
+    # The history comes last: a run repeats an evaluation that is not in it.
     text = "".join(json.dumps(line) + "\n" for line in lines)
     files.write_text(os.path.join(folder, HISTORY), text)
     return results

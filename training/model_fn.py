@@ -1,25 +1,22 @@
-"""What the run scripts share: flags, devices, the TPUEstimator and the one `model_fn`."""
+"""The one `model_fn`: a script's forward pass made into what TPUEstimator trains and evaluates."""
 
-import contextlib
 import functools
 from typing import Callable, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
 from checkpointing import arrays
-from checkpointing.restore import check_same_run, log_restore, shapes_of, warm_start
-from common.errors import UserError
-from training import cluster, devices, hooks
-
-# Steps from one point of TensorBoard's curves to the next.
-SUMMARY_STEPS = 10
+from checkpointing.restore import shapes_of, warm_start
+from training import devices, hooks
+from training.placement import Placement
+from training.trainer import SUMMARY_STEPS
 
 
 class ModelOutputs(NamedTuple):
-    """What a script's `forward(features, mode, share)` returns.
+    """The outputs of a script's `forward(features, mode, share)`.
 
-    Where there is a share, `loss`, `scalars` and `tokens` are those of a part of the batch and add
-    up to the whole batch's.
+    With a share, `loss`, `scalars` and `tokens` belong to a part of the batch, and their sums over
+    the parts are those of the whole batch.
     """
 
     loss: Optional[tf.Tensor]  # float32 []; None when predicting
@@ -30,84 +27,30 @@ class ModelOutputs(NamedTuple):
 
 
 class BatchShare(NamedTuple):
-    """What a part of a training batch must know of the whole: None when it is not training."""
+    """What a part of a training batch needs to know of the whole batch."""
 
-    totals: dict  # name -> float32 [], what a loss is divided by, over all parts
+    totals: dict  # name -> float32 [], the divisor of a loss, over all parts
     dropout_seed: tf.Tensor  # int32 [2], another one for each part and step
 
 
-class Training(NamedTuple):
-    """What `make_model_fn` needs for training."""
+class TrainingStep(NamedTuple):
+    """What `make_model_fn` needs to build a training step."""
 
     create_train_op: Callable  # `optimization.create_train_op` with its config
-    loss_weights: Callable  # of features: name -> float32 [], the sums behind BatchShare.totals
-    placement: devices.Placement
-    num_steps: int  # the global step that training ends at, for the ETA
+    loss_weights: Callable  # from features to a dict like BatchShare.totals, for one replica
+    placement: Placement
+    num_steps: int  # the global step at which training ends, for the ETA
 
 
-def make_runner(model_fn, settings, placement=None):
-    """Return the `cluster.Runner` that trains and evaluates `model_fn`.
-
-    Args:
-        model_fn: as `make_model_fn` makes it.
-        settings: `RunSettings`.
-        placement: `devices.Placement` where there is training.
-    """
-    task = cluster.read_task() if settings.strategy == "multi_worker" else None
-    with cluster.alone():
-        local = _make_estimator(model_fn, settings)
-    if not (placement and placement.strategy):
-        return cluster.Runner(local, local, task)
-    with contextlib.nullcontext() if task else cluster.alone():
-        trainer = _make_estimator(model_fn, settings, placement.strategy)
-    return cluster.Runner(local, trainer, task)
-
-
-def _make_estimator(model_fn, settings, strategy=None):
-    """Return the TPUEstimator that runs `model_fn` on TPU, GPU or CPU."""
-    resolver = None
-    if settings.use_tpu and settings.tpu_name:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-            settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project
-        )
-    tpu = tf.estimator.tpu
-    config = tpu.RunConfig(
-        cluster=resolver,
-        master=settings.master,
-        model_dir=settings.output_dir,
-        save_checkpoints_steps=None,  # hooks.CheckpointHook saves
-        save_checkpoints_secs=None,
-        save_summary_steps=SUMMARY_STEPS,
-        keep_checkpoint_max=settings.keep_checkpoint_max,
-        tf_random_seed=settings.random_seed,
-        log_step_count_steps=None,  # hooks.ProgressHook tells more
-        session_config=None if settings.use_tpu else devices.session_config(settings),
-        train_distribute=strategy,
-        tpu_config=tpu.TPUConfig(
-            iterations_per_loop=settings.iterations_per_loop,
-            num_shards=settings.num_tpu_cores,
-            per_host_input_for_training=tpu.InputPipelineConfig.PER_HOST_V2,
-        ),
-    )
-    return tpu.TPUEstimator(
-        use_tpu=settings.use_tpu,
-        model_fn=model_fn,
-        config=config,
-        train_batch_size=settings.train_batch_size,
-        eval_batch_size=settings.eval_batch_size,
-        predict_batch_size=settings.predict_batch_size,
-    )
-
-
-def make_model_fn(forward, settings, training=None, new_variables=None):
-    """Wrap a script's forward pass into the `model_fn` that TPUEstimator asks for.
+def make_model_fn(forward, settings, step=None, new_variables=None):
+    """Return the `model_fn` that TPUEstimator asks for.
 
     Args:
         forward: function of (features, mode, share) that returns `ModelOutputs`; share is a
             `BatchShare` when training, else None.
-        settings: `RunSettings`.
-        training: `Training`; needed for training only.
-        new_variables: str, pattern of the variables that `init_checkpoint` need not have, or None.
+        settings: `flags.RunSettings`.
+        step: `TrainingStep`; needed for training only.
+        new_variables: str, pattern of the variables that `init_checkpoint` may lack, or None.
 
     Returns:
         Function of (features, labels, mode, params).
@@ -117,18 +60,18 @@ def make_model_fn(forward, settings, training=None, new_variables=None):
         del labels, params
         spec = tf.estimator.tpu.TPUEstimatorSpec
         if mode == tf.estimator.ModeKeys.TRAIN:
-            train_op, sums = _train_op(features, forward, settings, training)
+            train_op, sums = _train_op(features, forward, settings, step)
             return spec(
                 mode,
-                # Estimator adds the replicas' losses of a strategy up by itself.
+                # Estimator itself sums the losses of a strategy's replicas.
                 loss=sums["loss"] if settings.use_tpu else train_op.sums["loss"],
                 train_op=train_op.op,
-                training_hooks=_training_hooks(sums, train_op, settings, training.num_steps),
+                training_hooks=_training_hooks(sums, train_op, settings, step.num_steps),
                 host_call=_host_call(sums, train_op, settings),
-                scaffold_fn=_restore(settings, new_variables, is_training=True),
+                scaffold_fn=_restore(settings, new_variables),
             )
         outputs = forward(features, mode, None)
-        scaffold_fn = _restore(settings, new_variables, is_training=False)
+        scaffold_fn = _restore(settings, new_variables)
         if mode == tf.estimator.ModeKeys.EVAL:
             return spec(
                 mode,
@@ -141,28 +84,28 @@ def make_model_fn(forward, settings, training=None, new_variables=None):
     return model_fn
 
 
-def _train_op(features, forward, settings, training):
+def _train_op(features, forward, settings, step):
     """Build one training step of a replica.
 
     Returns:
-        (what `Training.create_train_op` returns, dict of name to float32 []: loss, tokens and the
-        scalars of the forward pass, of the whole batch).
+        (`optimization.TrainOp`; dict of name to float32 []: loss, tokens and the scalars of the
+        forward pass, of the whole batch).
     """
-    num_parts = training.placement.num_micro_batches
-    totals = devices.sum_over_replicas(training.loss_weights(features), settings.use_tpu)
+    num_parts = step.placement.num_micro_batches
+    totals = devices.sum_over_replicas(step.loss_weights(features), settings.use_tpu)
 
     def forward_part(index):
-        share = BatchShare(totals, _dropout_seed(index, settings, training.placement))
+        share = BatchShare(totals, _dropout_seed(index, settings, step.placement))
         part = micro_batch(features, index, num_parts)
         outputs = forward(part, tf.estimator.ModeKeys.TRAIN, share)
         return dict(outputs.scalars, loss=outputs.loss, tokens=outputs.tokens)
 
-    train_op = training.create_train_op(
+    train_op = step.create_train_op(
         forward_part,
         num_micro_batches=num_parts,
         use_tpu=settings.use_tpu,
         scale_loss=settings.precision == "float16",
-        compiled=settings.use_xla and not settings.use_tpu,  # a TPU compiles everything
+        use_xla=settings.use_xla and not settings.use_tpu,  # a TPU compiles everything
         fused=devices.execution_fields(settings)["fused"],
     )
     return train_op, devices.sum_over_replicas(train_op.sums, settings.use_tpu)
@@ -184,7 +127,7 @@ def micro_batch(features, index, count):
     parts = {}
     for name, value in features.items():
         size, *others = (-1 if size is None else size for size in value.shape.as_list())
-        # No slice: in a loop XLA of TensorFlow 1 asks for one that is known beforehand.
+        # A gather, since XLA of TensorFlow 1 refuses a slice at a place that a loop computes.
         parts[name] = tf.gather(tf.reshape(value, [count, size // count] + others), index)
     return parts
 
@@ -195,23 +138,18 @@ def _dropout_seed(micro_batch_index, settings, placement):
     part = devices.replica_index(num_cores) * placement.num_micro_batches + micro_batch_index
     parts = placement.num_replicas * placement.num_micro_batches
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
-    # Drawn, not counted: what adds small numbers to it, layer by layer, meets no other part's.
+    # The seed is random. A counted one could equal the seed of another part, since the layers
+    # derive their seeds from it by small steps.
     return tf.random.stateless_uniform(
         [2], [settings.random_seed, step * parts + part], 0, tf.int32.max, tf.int32
     )
 
 
-def _restore(settings, new_variables, is_training):
+def _restore(settings, new_variables):
     """Start from `init_checkpoint` where output_dir has no checkpoint; returns a scaffold_fn."""
     variables = tf.trainable_variables()
-    own = tf.train.latest_checkpoint(settings.output_dir)
-    if own:
-        plan = check_same_run(shapes_of(tf.global_variables()), own, settings.output_dir)
-        if is_training:
-            log_restore(plan, own)
-        return None
-    if not settings.init_checkpoint:
-        return None
+    if not settings.init_checkpoint or tf.train.latest_checkpoint(settings.output_dir):
+        return None  # Estimator itself restores the run's own checkpoint
 
     def restore():
         prefix = arrays.fit(
@@ -223,14 +161,14 @@ def _restore(settings, new_variables, is_training):
         warm_start(variables, prefix, new_variables, settings.allow_missing)
         return tf.train.Scaffold()
 
-    if settings.use_tpu:  # must run on the host, after the model is built
+    if settings.use_tpu:  # the host must run it, after the model is built
         return restore
     restore()
     return None
 
 
 def _training_hooks(sums, train_op, settings, num_train_steps):
-    """Show and watch the scalars; of a TPU only the steps are seen between two of its loops."""
+    """Return the hooks that log and watch scalars; of a TPU's loop they see only the steps."""
     shown, tokens = {}, None
     if not settings.use_tpu:
         hooks.watch(dict(train_op.watched, loss=sums["loss"]))
@@ -247,7 +185,7 @@ def _shown_scalars(sums, train_op):
 
 
 def _host_call(sums, train_op, settings):
-    """Return what sends the scalars of a TPU's steps to its host, which writes them."""
+    """Return the `host_call` that writes the scalars of a TPU's steps on its host."""
     if not settings.use_tpu:
         return None
     scalars = dict(_shown_scalars(sums, train_op), step=tf.train.get_or_create_global_step())
@@ -265,7 +203,7 @@ def write_scalars(folder, step, **scalars):
         **scalars: float32 [cores], equal on all cores.
 
     Returns:
-        The operation that does so.
+        The operation that writes them.
     """
     step = tf.cast(step[0], tf.int64)
     summary = tf.compat.v2.summary
@@ -274,26 +212,3 @@ def write_scalars(folder, step, **scalars):
         for name in sorted(scalars):
             summary.scalar(name, scalars[name][0], step)
         return tf.group(tf.summary.all_v2_summary_ops())
-
-
-@contextlib.contextmanager
-def user_errors():
-    """Turn TensorFlow's errors that a user can mend into one clear line."""
-    try:
-        yield
-    except tf.errors.DataLossError as error:
-        raise UserError(
-            "a file is damaged ({}): make the records, or fetch the checkpoint, again".format(
-                _first_line(error)
-            )
-        ) from error
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(
-            "out of memory ({}): lower --micro_batch_size, or --max_seq_length".format(
-                _first_line(error)
-            )
-        ) from error
-
-
-def _first_line(error):
-    return str(error.message).strip().split("\n")[0]

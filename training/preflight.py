@@ -1,9 +1,9 @@
-"""Look at all that a run needs before it starts; `--check_only` looks and does no more.
+"""The checks before a run starts; with `--check_only` the program makes them and ends.
 
-A check is a function of the `Plan`. It puts what it made on the plan, for the run and for later
-checks, returns in a few words what it found, and raises `UserError` where the run cannot work.
-What is odd but no error it logs as a warning. The same checks open every run: there the first
-error ends the program, here all of them are told, a line each.
+A check is a function that returns (value, line): the value is for the run and for later checks,
+the line is for a person. A check raises `UserError` where the run cannot work, and logs a warning
+of anything unusual that is no error. Every run starts with the same checks. There the first error
+ends the program; with `--check_only` each check prints its line.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-import types
+from typing import NamedTuple, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -24,95 +24,129 @@ from checkpointing import model_files, restore, run_folder
 from common import cli, files
 from common.errors import UserError
 from tfrecords import manifest
-from training import devices
+from training import devices, memory, placement
 
 
-class Missing(AttributeError):
-    """A check looks for what an earlier one failed to put on the plan."""
+class Model(NamedTuple):
+    """A model's config and the shapes of its weights."""
+
+    config: NamedTuple  # `AlbertConfig`
+    shapes: dict  # variable name -> list of int
+
+    @property
+    def num_weights(self):
+        return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
 
-class Plan(types.SimpleNamespace):
-    """What the checks have found so far, as attributes; `args` is there from the beginning.
+class Schedule(NamedTuple):
+    """How the weights are trained."""
 
-    Attributes:
-        settings: `flags.RunSettings`; folders: list of str, those in output_dir that runs save
-            in; keeps_best: bool, whether they keep the best checkpoint, too. By `flags`.
-        config: `modeling.AlbertConfig`; num_weights: int. By `config`.
-        shapes: dict of name to list of int, of the model's weights. By `config` or `start`.
-        optimizer: `optimization.OptimizerConfig`; slot_names: list of str. By `optimizer`.
-        execution: `modeling.Execution`; step_memory: `devices.StepMemory`; placement:
-            `devices.Placement`, or None without training. By `devices`.
-        start: `run_folder.Start`, or starts: dict of folder to it. By `start`.
+    optimizer: NamedTuple  # `optimization.OptimizerConfig`
+    slot_names: Tuple[str, ...]
+    train_batch_size: int
+    eval_every_steps: int = 0  # 0: only at the end
 
-    Pre-training has `files`, `train_files` and `eval_files`, lists of str, too; fine-tuning has
-    `splits`, `runs`, `task`, `examples`, `data_files`, `data_findings`, `tokenizer`, `encoded` and
-    `eval_every_steps`: see its checks.
+
+class Failed(NamedTuple):
+    """Stands for the value of a check that failed or could not be made."""
+
+    check: str  # name of the check that failed first
+
+
+class Checks:
+    """Makes checks one by one.
+
+    Args:
+        check_only: bool; print a line for each check, and go on after a failed one.
     """
 
-    def __getattr__(self, name):
-        raise Missing(name)
+    def __init__(self, check_only):
+        self._check_only = check_only
+        self._start = time.time()
+        self._passed = []  # bool for each check
+
+    def __call__(self, name, check, *inputs):
+        """Make a check.
+
+        Args:
+            name: str, the first word of its line.
+            check: function of the inputs that returns (value, line).
+            *inputs: flags, and values of earlier checks.
+
+        Returns:
+            The value of the check; with `check_only` a `Failed` where it failed, or where one of
+            its inputs is a `Failed`.
+
+        Raises:
+            UserError: that of the check, without `check_only`.
+        """
+        if not self._check_only:
+            return check(*inputs)[0]
+        failed = [value for value in inputs if isinstance(value, Failed)]
+        with _collected_warnings() as warnings:
+            if failed:
+                status, value = "FAIL", failed[0]
+                line = "not checked: it needs {}, which failed".format(value.check)
+            else:
+                try:
+                    status, (value, line) = "ok", check(*inputs)
+                except UserError as error:
+                    status, value, line = "FAIL", Failed(name), error
+        for warning in dict.fromkeys(warnings):  # each once
+            print("warn  {:<11} {}".format(name, warning))
+        print("{:<5} {:<11} {}".format(status, name, line), flush=True)
+        self._passed.append(status == "ok")
+        return value
+
+    def end(self):
+        """Print how many checks passed, and end: status 0, or 2 where one failed."""
+        number, failed = len(self._passed), self._passed.count(False)
+        seconds = "{:.1f} seconds".format(time.time() - self._start)
+        if failed:
+            print("{} of {} checks failed in {}".format(failed, number, seconds))
+            raise SystemExit(cli.USER_ERROR_STATUS)
+        print("All {} checks passed in {}".format(number, seconds))
+        raise SystemExit(0)
 
 
 def define_flags(flag_values):
-    """Define the flag of `run`."""
+    """Define the flag of `run_checks`."""
     flags.DEFINE_bool(
         "check_only",
         False,
-        "Look at flags, config, data, checkpoint and devices, print a line for each, and end: "
-        "exit status 2 if the run could not work.",
+        "Check flags, config, data, checkpoint and devices, print a line for each, and end: exit "
+        "status 2 if the run could not work.",
         flag_values=flag_values,
     )
 
 
-def run(checks, args):
-    """Look at everything in turn.
+def run_checks(check_run, args):
+    """Make all checks of a script.
 
     Args:
-        checks: sequence of pairs (name, function of the `Plan`).
+        check_run: function of (args, `Checks`) that returns the checked run.
         args: the parsed flags.
 
     Returns:
-        `Plan`.
+        What `check_run` returns.
 
     Raises:
         UserError: the first one of a check, without `--check_only`.
         SystemExit: with `--check_only`, always: status 2 if a check failed, else 0.
     """
-    plan = Plan(args=args)
+    checks = Checks(args.check_only)
     if not args.check_only:
         tf.logging.set_verbosity(tf.logging.INFO)
-        absl_logging.set_verbosity(absl_logging.INFO)  # of what knows no TensorFlow
-        for _, look in checks:
-            look(plan)
-        return plan
-    start = time.time()
-    failed = [name for name, look in checks if not _print_check(name, look, plan)]
-    seconds = "{:.1f} seconds".format(time.time() - start)
-    if failed:
-        print("{} of {} checks failed in {}".format(len(failed), len(checks), seconds))
-        raise SystemExit(cli.USER_ERROR_STATUS)
-    print("All {} checks passed in {}".format(len(checks), seconds))
-    raise SystemExit(0)
-
-
-def _print_check(name, look, plan):
-    """Print what a check finds, after its warnings; returns whether it passed."""
-    with _collected_warnings() as warnings:
-        try:
-            status, text = "ok", look(plan)
-        except UserError as error:
-            status, text = "FAIL", error
-        except Missing as error:
-            status, text = "FAIL", "not looked at: {} is missing, see above".format(error)
-    for line in dict.fromkeys(warnings):  # each once
-        print("warn  {:<11} {}".format(name, line))
-    print("{:<5} {:<11} {}".format(status, name, text), flush=True)
-    return status == "ok"
+        absl_logging.set_verbosity(absl_logging.INFO)  # the log of modules without TensorFlow
+    run = check_run(args, checks)
+    if args.check_only:
+        checks.end()
+    return run
 
 
 @contextlib.contextmanager
 def _collected_warnings():
-    """Collect log lines from warnings up, TensorFlow's and absl's, in place of showing any."""
+    """A context that collects the warnings of TensorFlow's and absl's logs, and shows none."""
     lines = []
 
     class Collector(logging.Handler):
@@ -131,25 +165,31 @@ def _collected_warnings():
 # ------------------------------------------------------------------------------- checks
 
 
-def config_line(path, config, num_weights):
-    """Return a model in words: its file, layout, L, H and weights."""
+def model_line(path, model):
+    """Return the line of a model: its file, layout, L, H and number of weights."""
+    config = model.config
     return "{}: layout {}, L = {}, H = {}, {:,} weights".format(
-        path, config.layout, config.num_hidden_layers, config.hidden_size, num_weights
+        path, config.layout, config.num_hidden_layers, config.hidden_size, model.num_weights
     )
 
 
-def look_at_vocabulary(plan):
-    """Tell the vocabulary of the records, and warn if the one beside the model is another.
+def check_records_vocabulary(args, records):
+    """Warn if the vocabulary of the records is not the one beside the model.
 
-    Needs `files`, the records, and `args.bert_config_file`.
+    Args:
+        args: has `bert_config_file` and `init_checkpoint`.
+        records: list of paths of record files.
+
+    Returns:
+        (None, line).
     """
-    for path in plan.files:
+    for path in records:
         made = manifest.read_manifest(path)
         if made and made.get("vocab_sha256"):
             break
     else:
-        return "not known: there is no {} beside the records".format(files.MANIFEST_SUFFIX)
-    for folder in {os.path.dirname(plan.args.bert_config_file), _folder(plan.args.init_checkpoint)}:
+        return None, "not known: there is no {} beside the records".format(files.MANIFEST_SUFFIX)
+    for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
         beside = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
         if beside and made["vocab_sha256"] not in map(files.sha256, beside):
             tf.logging.warning(
@@ -158,7 +198,7 @@ def look_at_vocabulary(plan):
                 path,
                 beside[0],
             )
-    return "{} pieces, sha256 {}...".format(made.get("vocab_size"), made["vocab_sha256"][:12])
+    return None, "{} pieces, sha256 {}...".format(made.get("vocab_size"), made["vocab_sha256"][:12])
 
 
 def _folder(checkpoint_path):
@@ -176,13 +216,14 @@ SUITED_FACTOR = 16
 
 
 def warn_of_learning_rate(optimizer, learning_rate, batch_size, hidden_size):
-    """Warn of a learning rate that is far from what is known to work.
+    """Warn of a learning rate that is far from the rates that are known to work.
 
     The rate grows with the root of the batch (arXiv 1904.00962, section 3) and falls with the
-    width (arXiv 2203.03466, table 8). Short runs bear more, so only a factor of 16 counts.
+    width (arXiv 2203.03466, table 8). Short runs work with higher rates too, so only a factor of
+    16 counts.
 
     Args:
-        optimizer: str; without an entry in `KNOWN_RATES` nothing is said.
+        optimizer: str; one without an entry in `KNOWN_RATES` gets no warning.
         learning_rate: float, the highest.
         batch_size: int, the global one.
         hidden_size: int, H.
@@ -204,159 +245,169 @@ def warn_of_learning_rate(optimizer, learning_rate, batch_size, hidden_size):
         )
 
 
-def look_at_placement(plan):
-    """Decide how a batch is spread over devices and micro-batches; sets `placement`.
+def check_placement(settings, execution, step_memory, train_batch_size):
+    """Decide how a batch is divided among devices and micro-batches.
 
-    Needs `settings` and `step_memory`.
+    Args:
+        settings: `flags.RunSettings`.
+        execution: `modeling.Execution`.
+        step_memory: `memory.StepMemory`.
+        train_batch_size: int, or None without training.
+
+    Returns:
+        (`placement.Computation`, line).
     """
-    settings = plan.settings
-    plan.placement = devices.place(settings, plan.step_memory) if plan.args.do_train else None
-    # The first line to look for in a log.
+    placed = train_batch_size and placement.place(settings, train_batch_size, step_memory)
+    line = "no training"
+    if placed:
+        line = "batch {} = {} replicas x {} micro-batches of {}".format(
+            placed.batch_size, placed.num_replicas, placed.num_micro_batches, placed.micro_batch
+        )
     tf.logging.info(
         "TensorFlow %s, numpy %s, Python %s; %s; %s",
         tf.version.VERSION,
         np.__version__,
         sys.version.split()[0],
-        devices.describe(settings),
-        plan.placement.describe() if plan.placement else "no training",
+        memory.describe_devices(settings),
+        line,
     )
     if devices.accelerator(settings) is None:
         tf.logging.warning("No GPU found: running on the CPU")
-    if not plan.placement:
-        return "no training"
-    return "batch {} = {} replicas x {} micro-batches of {}".format(
-        plan.settings.train_batch_size,
-        plan.placement.num_replicas,
-        plan.placement.num_micro_batches,
-        plan.placement.micro_batch,
-    )
+    return placement.Computation(execution, step_memory, placed or None), line
 
 
-def look_at_memory(plan):
-    """Hold an estimate of what training takes against what the device has.
+def check_memory(settings, computation):
+    """Compare an estimate of the memory of training with the memory of the device.
 
-    Needs `settings`, `step_memory` and `placement`.
+    Args:
+        settings: `flags.RunSettings`.
+        computation: `placement.Computation`.
+
+    Returns:
+        (None, line).
     """
-    if not plan.placement:
-        return "no training"
-    memory = devices.free_memory(plan.settings.use_tpu)
-    weights = devices.BYTES_PER_WEIGHT * plan.step_memory.num_weights
-    activations = plan.placement.micro_batch * plan.step_memory.bytes_per_example
-    if weights + activations > memory.free:
+    if not computation.placement:
+        return None, "no training"
+    free = memory.free_memory(settings.use_tpu)
+    step_memory, micro_batch = computation.step_memory, computation.placement.micro_batch
+    weights = memory.BYTES_PER_WEIGHT * step_memory.num_weights
+    activations = micro_batch * step_memory.bytes_per_example
+    if weights + activations > free.num_bytes:
         tf.logging.warning(
             "By estimate this does not fit: try --recompute_activations=True, a smaller "
             "--micro_batch_size or a smaller --max_seq_length"
         )
-    return (
-        "about {} for weights, gradients and slots, {} for the activations of {} at a time; {} are "
-        "free on the {}".format(
-            devices.gigabytes(weights),
-            devices.gigabytes(activations),
-            "one example" if plan.placement.micro_batch == 1 else "{} examples".format(
-                plan.placement.micro_batch
-            ),
-            devices.gigabytes(memory.free),
-            memory.device,
-        )
-    )  # fmt: skip
+    line = "about {} for weights, gradients and slots, {} for the activations of {} at a time; "
+    line += "{} are free on the {}"
+    return None, line.format(
+        memory.gigabytes(weights),
+        memory.gigabytes(activations),
+        "one example" if micro_batch == 1 else "{} examples".format(micro_batch),
+        memory.gigabytes(free.num_bytes),
+        free.device,
+    )
 
 
-def look_at_disk(plan):
-    """See that output_dir can be written to and has room for the checkpoints.
+def check_disk(settings, folders, num_kept, model, schedule):
+    """Check that output_dir can be written to and has room for the checkpoints.
 
-    Needs `settings`, `folders` (those in output_dir that runs save in), `keeps_best` (bool),
-    `num_weights` and `slot_names`.
+    Args:
+        settings: `flags.RunSettings`.
+        folders: list of str, those in output_dir that runs save in.
+        num_kept: int, most checkpoints in a folder; 0 without training.
+        model: `Model`.
+        schedule: `Schedule`.
+
+    Returns:
+        (None, line).
 
     Raises:
-        UserError: names the folder, and what is free and needed.
+        UserError: names the folder, its free bytes and the bytes that it needs.
     """
-    folder = plan.settings.output_dir
+    folder = settings.output_dir
     if not files.is_local(folder):
-        return "{} is remote: not looked at".format(folder)
-    place = os.path.abspath(folder)
-    while not os.path.exists(place):
-        place = os.path.dirname(place)
-    if not (os.path.isdir(place) and os.access(place, os.W_OK)):
+        return None, "{} is remote: not checked".format(folder)
+    parent = os.path.abspath(folder)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    if not (os.path.isdir(parent) and os.access(parent, os.W_OK)):
         raise UserError(
             "--output_dir={} cannot be written to: {} is {}".format(
-                folder, place, "read-only for you" if os.path.isdir(place) else "a file"
+                folder, parent, "read-only for you" if os.path.isdir(parent) else "a file"
             )
         )
-    size = 4 * plan.num_weights * (1 + len(plan.slot_names))  # float32
-    # One more while it is written, and the best one.
-    number = len(plan.folders) * (plan.settings.keep_checkpoint_max + 1 + plan.keeps_best)
-    saved = [files.glob(os.path.join(run, "*.data-*")) for run in plan.folders]
-    there = sum(files.size(path) for paths in saved for path in paths)
-    free = shutil.disk_usage(place).free
-    needed = max(0, number * size - there)
-    if plan.args.do_train and free < needed:
+    size = 4 * model.num_weights * (1 + len(schedule.slot_names))  # float32
+    number = len(folders) * num_kept
+    saved = [files.glob(os.path.join(run, "*.data-*")) for run in folders]
+    used = sum(files.size(path) for paths in saved for path in paths)
+    free, needed = shutil.disk_usage(parent).free, max(0, number * size - used)
+    if free < needed:
         raise UserError(
             "--output_dir={} has {} free but {} checkpoints of {} need {}: make room, or lower "
             "--keep_checkpoint_max={}".format(
                 folder,
-                devices.gigabytes(free),
+                memory.gigabytes(free),
                 number,
-                devices.gigabytes(size),
-                devices.gigabytes(needed),
-                plan.settings.keep_checkpoint_max,
+                memory.gigabytes(size),
+                memory.gigabytes(needed),
+                settings.keep_checkpoint_max,
             )
         )
-    return "{}: {} free, a checkpoint takes {}, {} at most".format(
-        folder, devices.gigabytes(free), devices.gigabytes(size), number
+    return None, "{}: {} free, a checkpoint takes {}, {} at most".format(
+        folder, memory.gigabytes(free), memory.gigabytes(size), number
     )
 
 
-def look_at_start(plan):
-    """Find out whether the run resumes, starts from a checkpoint's weights or afresh.
-
-    Needs `settings`, `config`, `shapes` (of the model's weights, by name) and `slot_names`; sets
-    `start`, and in `settings` the checkpoint that was found.
-    """
-    folder = plan.settings.output_dir
-    plan.start = find_start(plan, folder)
-    plan.settings = plan.settings._replace(init_checkpoint=plan.start.checkpoint)
-    return compare_start(plan, plan.start, folder)
-
-
-def find_start(plan, folder):
-    """Return the `run_folder.Start` of the run in a folder. Needs `settings`."""
-    return run_folder.find_start(
-        folder,
-        plan.settings.init_checkpoint,
-        plan.args.do_train,
-        mend=not plan.args.check_only,
-    )
-
-
-def compare_start(plan, start, folder, new_variables=None):
-    """Hold what a run starts from against the model; returns what was found in words.
+def check_start(args, settings, folder, model, schedule, new_variables=None):
+    """Find the checkpoint that the run in a folder starts from, and compare it with the model.
 
     Args:
-        plan: `Plan` with `settings`, `config`, `shapes` and `slot_names`.
-        start: `run_folder.Start`.
+        args: has `do_train` and `check_only`, which leaves a damaged folder as it is.
+        settings: `flags.RunSettings`.
         folder: str, of the run.
-        new_variables: str, pattern of the variables that a checkpoint of another run need not
-            have, or None.
+        model: `Model`.
+        schedule: `Schedule`.
+        new_variables: str, pattern of the variables that a checkpoint of another run may lack, or
+            None.
+
+    Returns:
+        (`run_folder.Start`, line).
     """
-    settings, do_train = plan.settings, plan.args.do_train
+    start = run_folder.find_start(
+        folder, settings.init_checkpoint, args.do_train, mend=not args.check_only
+    )
     if start.mode == "fresh":
-        return "fresh: random weights, step 0"
+        return start, "fresh: random weights, step 0"
     if start.is_own:
-        slots = plan.slot_names if do_train else ()
-        shapes = dict(plan.shapes)
-        for name, shape in plan.shapes.items():
-            shapes.update((name + "/" + slot, shape) for slot in slots)
-        found = restore.check_same_run(shapes, start.checkpoint, folder)
+        matched = restore.check_same_run(
+            _with_slots(model, schedule.slot_names if args.do_train else ()),
+            start.checkpoint,
+            folder,
+        )
+        restore.log_restore(matched, start.checkpoint)
     else:
-        found = restore.check_warm_start(
-            plan.shapes,
+        matched = restore.check_warm_start(
+            model.shapes,
             start.checkpoint,
             new_variables,
             settings.allow_missing,
             fewer_positions=True,
             more_pieces=settings.allow_vocab_resize,
         )
-    model_files.check_config(plan.config, start.checkpoint)
-    return "{}: {}, step {}; {} variables loaded, {} missing, {} unused".format(
-        start.mode, start.checkpoint, start.step, *[len(names) for names in found[:3]]
+    model_files.check_config(model.config, start.checkpoint)
+    return start, "{}: {}, step {}; {} variables loaded, {} missing, {} unused".format(
+        start.mode,
+        start.checkpoint,
+        start.step,
+        len(matched.assignment),
+        len(matched.missing),
+        len(matched.unused),
     )
+
+
+def _with_slots(model, slot_names):
+    """Return the shapes of a model's weights and of their slots, by name."""
+    shapes = dict(model.shapes)
+    for name, shape in model.shapes.items():
+        shapes.update((name + "/" + slot, shape) for slot in slot_names)
+    return shapes

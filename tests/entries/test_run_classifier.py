@@ -17,9 +17,8 @@ import run_classifier
 from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
-from finetuning import batching, seeds
+from finetuning import batching, inputs, seeds
 from training import loop, preflight
-from training.flags import run_settings
 
 LENGTH = 16
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
@@ -130,9 +129,9 @@ def test_a_run_that_stopped_goes_on_at_the_right_record(workspace, monkeypatch):
     """Not a bit differs from the run that did not stop: weights, slots, dropout, records."""
     train = loop.train_and_evaluate
 
-    def in_parts(runner, input_fn, max_steps, *settings):
+    def in_parts(trainer, input_fn, max_steps, *settings):
         for step in (3, max_steps):
-            train(runner, input_fn, step, *settings)
+            train(trainer, input_fn, step, *settings)
 
     run(workspace, output_dir=workspace / "whole", do_train=True, num_train_epochs=0.3)
     monkeypatch.setattr(loop, "train_and_evaluate", in_parts)
@@ -303,41 +302,36 @@ def test_features_of_other_settings_are_not_used(trained, workspace):
     assert len(list((workspace / "out" / "features").iterdir())) == 3
 
 
-def plan_of(num_examples, hidden_size, **changes):
-    """What the look at the optimizer finds, for a train file of so many examples."""
+def schedule_of(num_examples, hidden_size, **changes):
+    """The `Schedule` of a train file of so many examples."""
     values = {"task_name": "xnli", "data_dir": ".", "bert_config_file": "c", "output_dir": "out"}
     words = helpers.arguments(dict(values, do_train=True, **changes))
     args = cli.parse(run_classifier.define_flags, [""] + words)
-    plan = preflight.Plan(
-        args=args,
-        config=modeling.AlbertConfig(
-            100, hidden_size=hidden_size, num_attention_heads=8, layout="google"
-        ),
-        examples={"train": [None] * num_examples},
-        settings=run_settings(args),
+    config = modeling.AlbertConfig(
+        100, hidden_size=hidden_size, num_attention_heads=8, layout="google"
     )
-    run_classifier.look_at_optimizer(plan)
-    return plan
+    data = inputs.TaskData(None, {"train": [None] * num_examples}, {}, {})
+    return run_classifier.check_optimizer(args, preflight.Model(config, {}), data)[0]
 
 
 def test_steps_warmup_and_evaluations_follow_the_number_of_examples():
     flags = {"train_batch_size": 64, "num_train_epochs": 3, "warmup_proportion": 0.1}
-    plan = plan_of(238766, 312, **flags)
-    optimizer = plan.optimizer
+    schedule = schedule_of(238766, 312, **flags)
+    optimizer = schedule.optimizer
     assert (optimizer.num_train_steps, optimizer.num_warmup_steps) == (11192, 1119)
-    assert plan.eval_every_steps == 1866  # two an epoch, the last one of them its end
-    assert plan_of(238766, 312, evals_per_epoch=0, **flags).eval_every_steps == 0
-    assert plan_of(5, 312, **flags).optimizer.num_train_steps == 1
+    assert schedule.eval_every_steps == 1866  # two an epoch, the last one of them its end
+    assert schedule_of(238766, 312, evals_per_epoch=0, **flags).eval_every_steps == 0
+    assert schedule_of(5, 312, **flags).optimizer.num_train_steps == 1
 
 
 def test_what_is_left_out_suits_the_size_of_the_model(caplog):
     with caplog.at_level("INFO", logger="absl"):
-        plan = plan_of(6400, 1024)
-    assert plan.optimizer.learning_rate == 2e-5 and plan.settings.train_batch_size == 64
-    assert plan.optimizer.num_train_steps == 300
+        schedule = schedule_of(6400, 1024)
+    assert schedule.optimizer.learning_rate == 2e-5 and schedule.train_batch_size == 64
+    assert schedule.optimizer.num_train_steps == 300
     assert "Defaults of large, H = 1024 (albert_zh's README, LCQMC)" in caplog.text
-    plan = plan_of(6400, 1008, learning_rate=1e-3, train_batch_size=10)
-    assert plan.optimizer.learning_rate == 1e-3 and plan.optimizer.num_train_steps == 1920
+    optimizer = schedule_of(6400, 1008, learning_rate=1e-3, train_batch_size=10).optimizer
+    assert optimizer.learning_rate == 1e-3 and optimizer.num_train_steps == 1920
 
 
 @pytest.mark.parametrize(
@@ -510,8 +504,8 @@ def test_scores_are_not_taken_for_those_of_other_files(workspace):
 
 
 def test_names_of_seeds_and_folders():
-    assert seeds.runs_of("out", 7, []) == [("out", 7)]
-    assert seeds.runs_of("out", 7, ["2", "10"]) == [("out/seed_2", 2), ("out/seed_10", 10)]
+    assert seeds.seed_runs("out", 7, []) == [("out", 7)]
+    assert seeds.seed_runs("out", 7, ["2", "10"]) == [("out/seed_2", 2), ("out/seed_10", 10)]
 
 
 # ------------------------------------------------------------------------ a user's own files

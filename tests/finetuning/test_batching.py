@@ -19,7 +19,7 @@ CLS, SEP, FIRST_PIECE, VOCABULARY = 2, 3, 5, 60
 
 
 def make_features(lengths, seed=0):
-    """Features of pairs of so many pieces, 4 or more."""
+    """Encoded pairs of so many pieces, 4 or more."""
     draws = np.random.RandomState(seed)
     lengths = np.array(lengths)
     begins = np.append(0, np.cumsum(lengths))
@@ -28,7 +28,7 @@ def make_features(lengths, seed=0):
     ids[begins[:-1]] = CLS
     ids[begins[:-1] + lengths_a - 1] = ids[begins[1:] - 1] = SEP
     labels = draws.randint(2, size=len(lengths)).astype(np.int32)
-    return encoding.Features(ids, begins, lengths_a, labels, lengths.astype(np.int32))
+    return encoding.EncodedExamples(ids, begins, lengths_a, labels, lengths.astype(np.int32))
 
 
 def write(folder, made):

@@ -1,4 +1,4 @@
-"""Features: the fast encoding equals the plain one, and the cache is never stale."""
+"""The fast encoding equals the plain one, and the cache is never stale."""
 
 import os
 import subprocess
@@ -156,11 +156,11 @@ EXAMPLE = Example("train-1", "天", "地", "neutral")
 
 @pytest.fixture
 def cached(tokenizer, tmp_path):
-    """`cached_features` of one example, with defaults."""
+    """`encode_cached` of one example, with defaults."""
 
     def call(examples=(EXAMPLE,), task=TASK, length=8, split="train", vocab="a", lower=True):
         settings = {"vocab": vocab, "do_lower_case": lower}
-        return encoding.cached_features(
+        return encoding.encode_cached(
             list(examples), task, tokenizer, length, str(tmp_path / "cache"), split, settings
         )
 
@@ -198,7 +198,7 @@ def test_the_cache_is_used_only_for_equal_settings(cached, monkeypatch):
 
 def test_another_version_of_the_features_is_another_file(cached, monkeypatch):
     first, _ = cached()
-    monkeypatch.setattr(encoding, "FEATURES_VERSION", encoding.FEATURES_VERSION + 1)
+    monkeypatch.setattr(encoding, "ENCODING_VERSION", encoding.ENCODING_VERSION + 1)
     assert cached()[0] != first
 
 

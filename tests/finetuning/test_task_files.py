@@ -5,10 +5,10 @@ import pytest
 from common.errors import UserError
 from finetuning import task_files
 
-PAIR = task_files.Layout(("text_a", "text_b", "label"), frozenset("01"), True)
+PAIR = task_files.RowFormat(("text_a", "text_b", "label"), frozenset("01"), True)
 TEST_PAIR = PAIR._replace(needs_label=False)
 OPEN_PAIR = PAIR._replace(labels=frozenset())
-LABEL_FIRST = task_files.Layout(("label", "text_a"), frozenset("01"), True)
+LABEL_FIRST = task_files.RowFormat(("label", "text_a"), frozenset("01"), True)
 
 
 def read(path, content, layout=PAIR):

@@ -328,18 +328,18 @@ def test_labels_of_the_user_are_given_or_found(tmp_path, caplog):
     write(tmp_path / "train.tsv", *rows)
     task = tasks.get_task("sentence")
     train = tasks.load_examples(task, tmp_path, "train")
-    found = tasks.with_found_labels(task, train)
+    found = tasks.with_labels_of(task, train)
     assert found.labels == tuple(sorted("好坏中"))
     assert "right one" not in caplog.text
     given = tasks.get_task("sentence", labels=["坏", "好", "中"])
     assert given.labels == ("坏", "好", "中")
-    assert tasks.with_found_labels(given, train) == given
+    assert tasks.with_labels_of(given, train) == given
     write(tmp_path / "dev.tsv", "天\t差")
     with pytest.raises(UserError, match="row 1: label '差' is not one of the labels of task sen"):
         tasks.load_examples(found, tmp_path, "dev")
     with pytest.raises(UserError, match="all 1 train examples have the label '好'"):
-        tasks.with_found_labels(task, train[:1])
-    tasks.with_found_labels(task, train[:3])
+        tasks.with_labels_of(task, train[:1])
+    tasks.with_labels_of(task, train[:3])
     assert "is the label column the right one?" in caplog.text
 
 

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from common.errors import UserError
-from ops import layers
+from ops.layers import Layers
 
 LAYOUTS = ["albert_zh_postln", "albert_zh_preln", "google_one_group", "google_groups"]
 
@@ -227,7 +227,7 @@ def test_gelu_and_its_gradient_against_numpy():
     slope = (reference(x + 1e-5) - reference(x - 1e-5)) / 2e-5
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = tf.constant(x, tf.float32)
-        outputs = layers.gelu(inputs)
+        outputs = Layers().gelu(inputs)
         found = session.run([outputs, tf.gradients(outputs, inputs)[0]])
     np.testing.assert_allclose(found[0], reference(x), atol=1e-6)
     np.testing.assert_allclose(found[1], slope, atol=1e-5)
@@ -324,7 +324,7 @@ def dropped_places(rate, seeds, shape, fused):
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int32, [2])
         ones = tf.ones(shape)
-        dropped = modeling.dropout(ones, rate, seed, fused)
+        dropped = modeling.dropout(ones, rate, seed, Layers(fused))
         (gradient,) = tf.gradients(dropped, ones)
         found = []
         for value in seeds:
@@ -363,8 +363,8 @@ def test_dropout_of_neighbours_and_of_other_seeds_is_independent(fused):
 @pytest.mark.parametrize("name", ["fused", "recompute"])
 def test_execution_does_not_change_a_step_with_dropout(layout, name, monkeypatch):
     if name == "fused":  # it draws other numbers: here both draw these
-        make_dropping = layers.make_dropping
-        monkeypatch.setattr(layers, "make_dropping", lambda r, s, _=True: make_dropping(r, s, True))
+        make = Layers.make_dropping
+        monkeypatch.setattr(Layers, "make_dropping", lambda _, *given: make(Layers(True), *given))
     (plain,) = trained_outputs(layout=layout)
     (other,) = trained_outputs(EXECUTIONS[name], layout=layout)
     largest = max(np.abs(a).max() for a in plain[1:])
@@ -381,15 +381,6 @@ def test_other_precisions_stay_near_float32(dtype, error):
     for a, b in zip(exact, rounded):
         assert b.dtype == np.float32
         assert np.linalg.norm(a - b) <= error * max(np.linalg.norm(a), largest)
-
-
-def test_recomputation_needs_less_memory_and_predictions_more():
-    config = small_config(num_hidden_layers=12)
-    plain = modeling.activation_bytes(config, 20)
-    assert modeling.activation_bytes(config, 20, execution=EXECUTIONS["recompute"]) < plain / 4
-    assert modeling.activation_bytes(config, 20, 5) == plain + 3 * 5 * 50 * 4
-    half = modeling.activation_bytes(config, 20, execution=modeling.Execution(dtype="bfloat16"))
-    assert half == plain / 2
 
 
 def distances(**fields):

@@ -393,7 +393,7 @@ def test_the_scale_doubles_after_many_good_steps(monkeypatch):
 def test_a_compiled_step_is_the_same_step(scale_loss):
     options = {"scale_loss": scale_loss, "num_micro_batches": 2}
     plain, plain_scalars = train(CONFIG, 2, **options)
-    compiled, scalars = train(CONFIG, 2, compiled=True, **options)
+    compiled, scalars = train(CONFIG, 2, use_xla=True, **options)
     assert_same(compiled, plain, rtol=1e-5, atol=1e-6)
     for one, other in zip(scalars, plain_scalars):
         assert_same(one, other, rtol=1e-5)

@@ -27,7 +27,7 @@ def described(jobs, task_type, index):
     ],
 )
 def test_a_task_is_found_in_its_cluster(jobs, task_type, index, expected, is_chief):
-    task = cluster.read_task(described(jobs, task_type, index))
+    task = cluster.read_member(described(jobs, task_type, index))
     assert (task.index, task.is_chief) == (expected, is_chief)
     assert len(task.workers) == sum(len(addresses) for addresses in jobs.values())
     assert task.workers[0] == ("d:1" if "chief" in jobs else "a:1")
@@ -51,21 +51,21 @@ def test_a_task_is_found_in_its_cluster(jobs, task_type, index, expected, is_chi
 )
 def test_what_describes_no_cluster_is_refused(text):
     with pytest.raises(UserError, match="TF_CONFIG is .* which is not like"):
-        cluster.read_task(text)
+        cluster.read_member(text)
 
 
 def test_a_missing_description_is_told_with_an_example(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(UserError, match='needs the environment variable TF_CONFIG.*"worker"'):
-        cluster.read_task()
+        cluster.read_member()
     monkeypatch.setenv("TF_CONFIG", described(WORKERS, "worker", 1))
-    assert cluster.read_task().index == 1
+    assert cluster.read_member().index == 1
 
 
 def test_an_estimator_alone_waits_for_nobody(monkeypatch):
     text = described(dict(WORKERS, chief=["d:1"]), "worker", 1)
     monkeypatch.setenv("TF_CONFIG", text)
-    with cluster.alone():
+    with cluster.without_cluster():
         assert tf.estimator.RunConfig().is_chief
     assert os.environ["TF_CONFIG"] == text
     assert not tf.estimator.RunConfig().is_chief

@@ -13,7 +13,7 @@ from common import files
 from common.errors import UserError
 from common.signals import OrderlyEnd
 from training import hooks, loop
-from training.cluster import Runner
+from training.trainer import Trainer
 
 
 def input_fn():
@@ -50,12 +50,12 @@ class CallAt(tf.train.SessionRunHook):
         self._functions.get(step, lambda: None)()
 
 
-def make_runner(folder, learning_rate=0.1, **params):
+def make_trainer(folder, learning_rate=0.1, **params):
     config = tf.estimator.RunConfig(
         str(folder), save_checkpoints_steps=None, save_checkpoints_secs=None, keep_checkpoint_max=3
     )
     params["learning_rate"] = learning_rate
-    return Runner(tf.estimator.Estimator(model_fn, config=config, params=params))
+    return Trainer(tf.estimator.Estimator(model_fn, config=config, params=params))
 
 
 class Evaluator:
@@ -82,7 +82,7 @@ def run(folder, last_step=7, save_steps=100, every=0, evaluator=None, patience=0
     evaluation = evaluator and loop.Evaluation(evaluator, every, "loss", patience=patience)
     with OrderlyEnd() as end:
         return loop.train_and_evaluate(
-            make_runner(folder, **params), input_fn, last_step, save_steps, end, evaluation
+            make_trainer(folder, **params), input_fn, last_step, save_steps, end, evaluation
         )
 
 
@@ -135,7 +135,7 @@ def test_higher_may_be_better(tmp_path):
     evaluator = Evaluator(tmp_path, {2: 3.0, 4: 1.0}.items())
     evaluation = loop.Evaluation(evaluator, 2, "loss", higher_is_better=True)
     with OrderlyEnd() as end:
-        loop.train_and_evaluate(make_runner(tmp_path), input_fn, 4, 100, end, evaluation)
+        loop.train_and_evaluate(make_trainer(tmp_path), input_fn, 4, 100, end, evaluation)
     assert best(tmp_path)["global_step"] == 2
 
 
@@ -219,7 +219,7 @@ def test_a_signal_while_evaluating_or_building_ends_at_once(tmp_path):
     assert ended.value.code == 143
     assert saved_steps(tmp_path) == [0, 2] and not (tmp_path / loop.HISTORY).exists()
     with pytest.raises(SystemExit), OrderlyEnd() as signals:
-        loop.train(make_runner(tmp_path), end, 3, 100, signals)
+        loop.train(make_trainer(tmp_path), end, 3, 100, signals)
     assert saved_steps(tmp_path) == [0, 2]
 
 

@@ -1,77 +1,122 @@
-"""training/preflight.py: all that is wrong is told at once, or ends the run at its first."""
+"""Preflight: every check prints its line, or the first mistake ends the run."""
 
 import collections
 import re
 import types
 
+import helpers
 import pytest
 import tensorflow.compat.v1 as tf
 
+import modeling
+import run_classifier
+import run_pretraining
+from common import cli, files
 from common.errors import UserError
 from tfrecords import manifest
-from training import devices, preflight
+from training import memory, preflight
+from training.memory import FreeMemory, StepMemory
+from training.placement import Computation, Placement
 
 
-def good(plan):
-    plan.size = 3
-    return "size 3"
+def good():
+    return 3, "size 3"
 
 
-def bad(plan):
+def bad(*_):
     raise UserError("--flag=4 is too much: lower it")
 
 
-def odd(plan):
+def odd(size):
     for _ in range(2):
-        tf.logging.warning("size %d is\nodd", plan.size)
-    return "looked at"
+        tf.logging.warning("size %d is\nodd", size)
+    return size, "seen"
 
 
-def needs_more(plan):
-    plan.other = plan.weight
-    return "never"
-
-
-def and_more(plan):
-    return "never {}".format(plan.other)
+def needs(*values):
+    return values, "never"
 
 
 def args(check_only=True, **values):
     return types.SimpleNamespace(check_only=check_only, **values)
 
 
+def check_all(_, check):
+    size, broken = check("one", good), check("two", bad)
+    check("three", odd, size)
+    more = check("four", needs, size, broken)
+    check("five", needs, more)
+
+
+def two_good_ones(_, check):
+    return check("two", odd, check("one", good))
+
+
 def test_every_check_has_its_line(capsys):
-    checks = [("one", good), ("two", bad), ("three", odd), ("four", needs_more), ("five", and_more)]
     with pytest.raises(SystemExit) as ended:
-        preflight.run(checks, args())
+        preflight.run_checks(check_all, args())
     assert ended.value.code == 2
     *lines, last = capsys.readouterr().out.splitlines()
     assert lines == [
         "ok    one         size 3",
         "FAIL  two         --flag=4 is too much: lower it",
         "warn  three       size 3 is odd",
-        "ok    three       looked at",
-        "FAIL  four        not looked at: weight is missing, see above",
-        "FAIL  five        not looked at: other is missing, see above",
+        "ok    three       seen",
+        "FAIL  four        not checked: it needs two, which failed",
+        "FAIL  five        not checked: it needs two, which failed",
     ]
     assert last.startswith("3 of 5 checks failed in ")
 
 
 def test_all_well_is_status_0(capsys):
     with pytest.raises(SystemExit) as ended:
-        preflight.run([("one", good), ("three", odd)], args())
+        preflight.run_checks(two_good_ones, args())
     assert ended.value.code == 0
     assert "All 2 checks passed" in capsys.readouterr().out
 
 
-def test_a_run_gets_the_plan_or_the_first_error(caplog):
+def test_a_run_gets_the_values_or_the_first_mistake(caplog):
     with caplog.at_level("WARNING", logger="tensorflow"):
-        assert preflight.run([("one", good), ("three", odd)], args(False)).size == 3
+        made = preflight.run_checks(
+            lambda _, check: check("two", odd, check("one", good)), args(False)
+        )
+    assert made == 3
     assert "size 3" in caplog.text
     with pytest.raises(UserError, match="--flag=4"):
-        preflight.run([("one", good), ("two", bad), ("four", needs_more)], args(False))
-    with pytest.raises(preflight.Missing):  # a defect of the checks themselves
-        preflight.run([("four", needs_more)], args(False))
+        preflight.run_checks(check_all, args(False))
+
+
+class FailAt(preflight.Checks):
+    """Checks of which one fails, whatever it checks."""
+
+    def __init__(self, name):
+        super().__init__(check_only=True)
+        self.names, self._failing = [], name
+
+    def __call__(self, name, check, *inputs):
+        self.names.append(name)
+        return super().__call__(name, bad if name == self._failing else check, *inputs)
+
+
+@pytest.mark.parametrize("script", [run_pretraining, run_classifier])
+def test_no_check_needs_what_a_failed_one_did_not_make(script, root, tmp_path, capsys):
+    """Every check fails in turn: all others print their line, and none raises anything else."""
+    helpers.write_config(tmp_path, 21128, 64)
+    words = {"bert_config_file": tmp_path / "config.json", "output_dir": tmp_path / "out"}
+    words.update(do_train=True, max_seq_length=32, check_only=True)
+    if script is run_classifier:
+        words.update(task_name="lcqmc", data_dir=root / "data" / "lcqmc_sample")
+        words.update(vocab_file=root / "albert_config" / "vocab.txt")
+    parsed = cli.parse(script.define_flags, [""] + helpers.arguments(words))
+    whole = FailAt(None)
+    script.check_run(parsed, whole)
+    for name in whole.names:
+        capsys.readouterr()
+        check = FailAt(name)
+        script.check_run(parsed, check)
+        lines = [line.split(None, 2) for line in capsys.readouterr().out.splitlines()]
+        assert check.names == whole.names
+        assert ["FAIL", name] in [line[:2] for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -101,37 +146,38 @@ def test_warns_of_a_rate_that_does_not_suit(optimizer, rate, batch, hidden, word
 def test_vocabulary_beside_the_model_is_compared(tmp_path, caplog):
     made, model = tmp_path / "a.tfrecord", tmp_path / "model"
     model.mkdir()
-    plan = preflight.Plan(
-        files=[str(made)],
-        args=args(bert_config_file=str(model / "config.json"), init_checkpoint=None),
+    given = (
+        args(bert_config_file=str(model / "config.json"), init_checkpoint=None),
+        [str(made)],
     )
-    assert "not known" in preflight.look_at_vocabulary(plan)
+    assert "not known" in preflight.check_records_vocabulary(*given)[1]
     (model / "vocab.txt").write_text("天\n", encoding="utf-8")
     digest = "4c26a0f0c8bf3a40a9bde1a4ee4a5b2f7a7e5ae8a9d2a3c1d4e5f60718293a4b"
     manifest.write_manifest(str(made), {"vocab_sha256": digest, "vocab_size": 9})
     with caplog.at_level("WARNING", logger="tensorflow"):
-        assert preflight.look_at_vocabulary(plan) == "9 pieces, sha256 4c26a0f0c8bf..."
+        _, line = preflight.check_records_vocabulary(*given)
+    assert line == "9 pieces, sha256 4c26a0f0c8bf..."
     assert "another vocabulary than {}".format(model / "vocab.txt") in caplog.text
     caplog.clear()
-    digest = preflight.files.sha256(str(model / "vocab.txt"))
+    digest = files.sha256(str(model / "vocab.txt"))
     manifest.write_manifest(str(made), {"vocab_sha256": digest, "vocab_size": 1})
     with caplog.at_level("WARNING", logger="tensorflow"):
-        preflight.look_at_vocabulary(plan)
+        preflight.check_records_vocabulary(*given)
     assert caplog.text == ""
 
 
 @pytest.fixture
-def disk_plan(tmp_path):
-    """A plan whose checkpoints take 3 * 4 * 1e9 bytes."""
+def check_disk(tmp_path):
+    """The check of a run whose checkpoints take 3 * 4 * 1e9 bytes."""
     settings = types.SimpleNamespace(output_dir=str(tmp_path / "a" / "b"), keep_checkpoint_max=5)
-    return preflight.Plan(
-        args=args(do_train=True),
-        settings=settings,
-        folders=[settings.output_dir],
-        keeps_best=False,
-        num_weights=10**9,
-        slot_names=("m", "v"),
-    )
+    model = preflight.Model(None, {"kernel": [10**9]})
+    schedule = preflight.Schedule(None, ("m", "v"), 8)
+
+    def check(num_kept):
+        folders = [settings.output_dir]
+        return preflight.check_disk(settings, folders, num_kept, model, schedule)[1]
+
+    return check
 
 
 def free(monkeypatch, count):
@@ -139,36 +185,33 @@ def free(monkeypatch, count):
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage)
 
 
-def test_disk_must_have_room_for_all_checkpoints(disk_plan, monkeypatch):
+def test_disk_must_have_room_for_all_checkpoints(check_disk, monkeypatch):
     free(monkeypatch, 6 * 12 * 10**9)
-    assert "72 GB free, a checkpoint takes 12 GB, 6 at most" in preflight.look_at_disk(disk_plan)
-    disk_plan.keeps_best = True
+    assert "72 GB free, a checkpoint takes 12 GB, 6 at most" in check_disk(6)
     with pytest.raises(UserError, match="72 GB free but 7 checkpoints of 12 GB need 84 GB"):
-        preflight.look_at_disk(disk_plan)
-    disk_plan.args.do_train = False
-    preflight.look_at_disk(disk_plan)
+        check_disk(7)
+    check_disk(0)
 
 
-def test_output_dir_must_be_a_folder(disk_plan, tmp_path, monkeypatch):
+def test_output_dir_must_be_a_folder(check_disk, tmp_path, monkeypatch):
     (tmp_path / "a").write_text("")
     with pytest.raises(UserError, match="cannot be written to: .*/a is a file"):
-        preflight.look_at_disk(disk_plan)
+        check_disk(6)
     (tmp_path / "a").unlink()
     monkeypatch.setattr(preflight.os, "access", lambda *_: False)
     with pytest.raises(UserError, match="is read-only for you"):
-        preflight.look_at_disk(disk_plan)
+        check_disk(6)
 
 
 @pytest.mark.parametrize("micro_batch, fits", [(8, True), (9, False)])
-def test_memory_is_held_against_the_device(micro_batch, fits, monkeypatch, caplog):
+def test_memory_is_compared_with_the_device(micro_batch, fits, monkeypatch, caplog):
     weights, example = 10**6, 10**8
-    memory = devices.Memory("GPU", devices.BYTES_PER_WEIGHT * weights + 8 * example)
-    monkeypatch.setattr(devices, "free_memory", lambda *_: memory)
-    plan = preflight.Plan(
-        settings=types.SimpleNamespace(use_tpu=False),
-        step_memory=devices.StepMemory(weights, example),
-        placement=devices.Placement(1, 72, micro_batch),
+    free_bytes = memory.BYTES_PER_WEIGHT * weights + 8 * example
+    monkeypatch.setattr(memory, "free_memory", lambda *_: FreeMemory("GPU", free_bytes))
+    computation = Computation(
+        modeling.PLAIN, StepMemory(weights, example), Placement(1, 72, micro_batch)
     )
     with caplog.at_level("WARNING", logger="tensorflow"):
-        assert "examples at a time; 0.82 GB are free on the GPU" in preflight.look_at_memory(plan)
+        _, line = preflight.check_memory(types.SimpleNamespace(use_tpu=False), computation)
+    assert "examples at a time; 0.82 GB are free on the GPU" in line
     assert ("does not fit" in caplog.text) != fits

@@ -16,7 +16,7 @@ from training import run_report
 
 @pytest.fixture
 def described(tmp_path):
-    """A description of a run that starts from a checkpoint and reads three files."""
+    """The report of a run that starts from a checkpoint and reads three files."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.get_variable("kernel", [3, 4])
         tf.get_variable("kernel/lamb_m", [3, 4])
@@ -26,7 +26,7 @@ def described(tmp_path):
         (tmp_path / name).write_text("content of " + name)
     manifest.write_manifest(str(tmp_path / "b"), {"vocab_size": 3})
     argv = ["", "--bert_config_file=a", "--output_dir=my out", "--do_train", "--learning_rate=0.1"]
-    return run_report.describe(
+    return run_report.new_report(
         "run_pretraining.py",
         cli.parse(run_pretraining.define_flags, argv),
         run_folder.Start("warm start", str(tmp_path / "out" / "model.ckpt-4"), 0),

@@ -13,8 +13,8 @@ import run_pretraining
 from common import cli
 from common.errors import UserError
 from tfrecords.wire import pretraining_schema
-from training import devices
-from training import model_fn as estimator
+from training import devices, flags, model_fn
+from training.placement import Placement
 
 SEQUENCE, PREDICTIONS, CORE_BATCH = 16, 4, 2
 
@@ -23,7 +23,7 @@ def settings_of(folder, **changes):
     values = {"output_dir": folder, "bert_config_file": folder / "config.json", "use_tpu": True}
     words = helpers.arguments(dict(values, **changes))
     args = cli.parse(run_pretraining.define_flags, ["run_pretraining.py"] + words)
-    return estimator.run_settings(args)
+    return flags.run_settings(args)
 
 
 def test_a_tpu_of_this_machine_reads_and_writes_here(tmp_path):
@@ -37,10 +37,10 @@ def test_a_tpu_of_this_machine_reads_and_writes_here(tmp_path):
 def test_a_tpu_elsewhere_reads_no_local_files(tmp_path, paths, named):
     settings = settings_of(tmp_path, tpu_name="local")._replace(tpu_name="grpc://10.0.0.1:8470")
     if named is None:
-        estimator.refuse_local_paths(settings, "input_file", paths)
+        flags.refuse_local_paths(settings, "input_file", paths)
     else:
         with pytest.raises(UserError, match=named):
-            estimator.refuse_local_paths(settings, "input_file", paths)
+            flags.refuse_local_paths(settings, "input_file", paths)
 
 
 def test_the_graph_of_a_core_sends_its_scalars_to_the_host(tmp_path):
@@ -49,15 +49,15 @@ def test_the_graph_of_a_core_sends_its_scalars_to_the_host(tmp_path):
     settings = settings_of(tmp_path, tpu_name="local", random_seed=1)
     config = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))
     optimizer = optimization.OptimizerConfig("lamb", 0.01, num_train_steps=10)
-    training = estimator.Training(
+    step = model_fn.TrainingStep(
         lambda *args, **options: optimization.create_train_op(*args, config=optimizer, **options),
         run_pretraining.loss_weights,
-        devices.Placement(num_replicas=8, replica_batch=CORE_BATCH, micro_batch=1),
+        Placement(num_replicas=8, replica_batch=CORE_BATCH, micro_batch=1),
         num_steps=10,
     )
     execution = modeling.Execution(**devices.execution_fields(settings))
     forward = run_pretraining.make_forward(config, execution)
-    model_fn = estimator.make_model_fn(forward, settings, training)
+    build = model_fn.make_model_fn(forward, settings, step)
     with tf.Graph().as_default():
         features = {
             feature.name: tf.zeros([CORE_BATCH, feature.length], tf.as_dtype(feature.dtype))
@@ -68,7 +68,7 @@ def test_the_graph_of_a_core_sends_its_scalars_to_the_host(tmp_path):
             for name, value in features.items()
         }
         features["is_real_example"] = tf.ones([CORE_BATCH])
-        spec = model_fn(features, None, tf.estimator.ModeKeys.TRAIN, {})
+        spec = build(features, None, tf.estimator.ModeKeys.TRAIN, {})
     _, tensors = spec.host_call
     assert {"step", "loss", "learning_rate", "masked_lm_loss", "grad_norm"} <= set(tensors)
     assert {(x.dtype, tuple(x.shape.as_list())) for x in tensors.values()} == {(tf.float32, (1,))}
@@ -77,7 +77,7 @@ def test_the_graph_of_a_core_sends_its_scalars_to_the_host(tmp_path):
 def test_the_host_writes_every_tenth_step(tmp_path):
     with tf.Graph().as_default(), tf.Session() as session:
         step = tf.placeholder(tf.float32, [8])
-        write = estimator.write_scalars(str(tmp_path), step, loss=2 * step)
+        write = model_fn.write_scalars(str(tmp_path), step, loss=2 * step)
         writers = summary_ops_v2.summary_writer_initializer_op()  # as TPUEstimator does
         session.run(writers)
         for number in range(1, 25):

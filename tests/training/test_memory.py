@@ -1,16 +1,17 @@
-"""training/devices.py: how batches are divided, and the memory that decides it."""
+"""Free memory, the memory of a step, and the micro-batch that fits."""
 
 import pytest
 
-from training import devices
-from training.devices import Memory, StepMemory
+import modeling
+from training import memory
+from training.memory import FreeMemory, StepMemory
 
 MEGABYTE = 10**6
 
 
 def micro_batch(batch, free, device="GPU", num_weights=0, bytes_per_example=MEGABYTE):
-    memory = Memory(device, free)
-    return devices.largest_micro_batch(batch, StepMemory(num_weights, bytes_per_example), memory)
+    step_memory = StepMemory(num_weights, bytes_per_example)
+    return memory.largest_micro_batch(batch, step_memory, FreeMemory(device, free))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_weights_and_slots_take_their_memory_first(caplog):
 def test_a_cpu_is_not_given_more_than_makes_it_faster(caplog):
     with caplog.at_level("INFO", logger="tensorflow"):
         found = micro_batch(4096, 10**15, "CPU", bytes_per_example=32 * 2**20)
-    assert found == devices.CPU_ACTIVATION_BYTES // 2**20 // 32
+    assert found == memory.CPU_ACTIVATION_BYTES // 2**20 // 32
     assert "no faster" in caplog.text and micro_batch(4096, 10**15, "GPU") == 4096
 
 
@@ -50,7 +51,7 @@ def reader(**found):
 
 def test_free_memory_is_the_machines_without_a_limit():
     read = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:   2000 kB\n"}.get
-    assert devices.free_host_memory(read) == 2000 * 1024
+    assert memory.free_host_memory(read) == 2000 * 1024
 
 
 @pytest.mark.parametrize("group", ["", "/docker/1"])
@@ -67,7 +68,7 @@ def test_free_memory_is_the_cgroups_where_it_is_less(group):
             folder + "/memory.stat": "anon 9\ninactive_file 100000\n",
         },
     )
-    assert devices.free_host_memory(second.get) == 800000
+    assert memory.free_host_memory(second.get) == 800000
     folder = "/sys/fs/cgroup/memory" + group
     first = dict(
         machine,
@@ -79,10 +80,27 @@ def test_free_memory_is_the_cgroups_where_it_is_less(group):
         },
     )
     # The group's own line comes first, that of the whole tree below it is what counts.
-    assert devices.free_host_memory(first.get) == 800000
+    assert memory.free_host_memory(first.get) == 800000
     unlimited = dict(second, **{"/sys/fs/cgroup" + group + "/memory.max": "max\n"})
-    assert devices.free_host_memory(unlimited.get) == 2000 * 1024
+    assert memory.free_host_memory(unlimited.get) == 2000 * 1024
 
 
 def test_free_memory_of_this_machine_is_plausible():
-    assert 10**8 < devices.free_host_memory() < 10**14
+    assert 10**8 < memory.free_host_memory() < 10**14
+
+
+def test_recomputation_needs_less_memory_and_predictions_more():
+    plain, half = modeling.Execution(), modeling.Execution(dtype="bfloat16")
+    config = modeling.AlbertConfig(
+        vocab_size=50,
+        embedding_size=6,
+        hidden_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=12,
+        intermediate_size=16,
+    )
+    needed = memory.activation_bytes(config, plain, 20)
+    recomputed = memory.activation_bytes(config, plain._replace(recompute=True), 20)
+    assert recomputed < needed / 4
+    assert memory.activation_bytes(config, plain, 20, 5) == needed + 3 * 5 * 50 * 4
+    assert memory.activation_bytes(config, half, 20) == needed / 2

@@ -1,0 +1,166 @@
+"""What an ALBERT is made of: the fields of a model's JSON file, read and checked."""
+
+import dataclasses
+import difflib
+import json
+from typing import Optional
+
+from common import files
+from common.errors import UserError
+
+
+@dataclasses.dataclass
+class AlbertConfig:
+    """The fields of a model's JSON file, under their published names.
+
+    `layout` names the code base whose checkpoints the model reads: `albert_zh` projects word
+    embeddings from E to H before it adds positions and types, `google` afterwards.
+    `embedding_size` None means no factorization: the word table has H columns, as in BERT.
+    """
+
+    vocab_size: int
+    embedding_size: Optional[int] = None
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layout: str = "albert_zh"
+    ln_type: str = "postln"
+    parameter_sharing: str = "all"
+    num_hidden_groups: int = 1
+    inner_group_num: int = 1
+
+    def __post_init__(self):
+        self._check_values()
+        self._check_agreement()
+
+    @classmethod
+    def from_dict(cls, values, source="config"):
+        """Make a configuration from a dict of a published or our own JSON file.
+
+        Args:
+            values: dict of str to number, str or None.
+            source: str, what error messages name as the origin.
+
+        Raises:
+            UserError: for an unknown field, a value out of range or fields that contradict.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known and name not in IGNORED_CONFIG_FIELDS:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = "; did you mean {!r}?".format(near[0]) if near else ""
+                raise UserError("{}: unknown field {!r}{}".format(source, name, hint))
+        if "vocab_size" not in values:
+            raise UserError("{}: the field 'vocab_size' is missing".format(source))
+        chosen = {name: value for name, value in values.items() if name in known}
+        chosen.setdefault("layout", "google" if "num_hidden_groups" in values else "albert_zh")
+        try:
+            return cls(**chosen)
+        except UserError as error:
+            raise UserError("{}: {}".format(source, error)) from error
+
+    @classmethod
+    def from_json_file(cls, path):
+        """Read a configuration from a JSON file; errors name the file."""
+        return cls.from_dict(files.read_json(path), source=path)
+
+    def to_dict(self):
+        """Return the fields as a dict that `from_dict` reads back."""
+        return dataclasses.asdict(self)
+
+    def to_json_string(self):
+        """Return the fields as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @property
+    def embedding_width(self):
+        """E, or H where the embedding is not factorized."""
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    def check_sequence_length(self, sequence_length):
+        """Raise UserError for a sequence longer than the position table."""
+        if sequence_length > self.max_position_embeddings:
+            raise UserError(
+                "max_seq_length={} is more than max_position_embeddings={} of the model".format(
+                    sequence_length, self.max_position_embeddings
+                )
+            )
+
+    def _check_values(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "embedding_size" and value is None:
+                continue
+            if field.name in FIELD_CHOICES:
+                valid = value in FIELD_CHOICES[field.name]
+                expected = "one of " + ", ".join(FIELD_CHOICES[field.name])
+            elif field.type is float:
+                valid = _is_number(value) and 0 <= value < 1
+                expected = "a number of at least 0 and below 1"
+            else:
+                valid = isinstance(value, int) and not isinstance(value, bool) and value > 0
+                expected = "a positive whole number"
+            if not valid:
+                raise UserError("{}={!r}: expected {}".format(field.name, value, expected))
+
+    def _check_agreement(self):
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                "hidden_size={} is no multiple of num_attention_heads={}".format(
+                    self.hidden_size, self.num_attention_heads
+                )
+            )
+        grouped = self.num_hidden_groups > 1 or self.inner_group_num > 1
+        if self.layout != "google" and grouped:
+            raise UserError(
+                "num_hidden_groups={} and inner_group_num={} exist in layout 'google' only, "
+                "this one is {!r}".format(self.num_hidden_groups, self.inner_group_num, self.layout)
+            )
+        if self.layout == "google" and self.ln_type != "postln":
+            raise UserError("ln_type='preln' exists in layout 'albert_zh' only, not in 'google'")
+        if self.num_hidden_groups > self.num_hidden_layers:
+            raise UserError(
+                "num_hidden_groups={} is more than num_hidden_layers={}".format(
+                    self.num_hidden_groups, self.num_hidden_layers
+                )
+            )
+        if self.parameter_sharing != "all" and self.num_hidden_groups > 1:
+            raise UserError(
+                "parameter_sharing={!r} and num_hidden_groups={} contradict: groups say already "
+                "which layers share".format(self.parameter_sharing, self.num_hidden_groups)
+            )
+
+
+FIELD_CHOICES = {
+    "hidden_act": ("gelu", "relu", "tanh", "linear"),
+    "layout": ("albert_zh", "google"),
+    "ln_type": ("postln", "preln"),
+    "parameter_sharing": ("all", "attention", "ffn", "none"),
+}
+
+# Fields of published JSON files that the published code never reads.
+IGNORED_CONFIG_FIELDS = frozenset(
+    [
+        "directionality",
+        "down_scale_factor",
+        "gap_size",
+        "net_structure_type",
+        "num_memory_blocks",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+        "pooler_size_per_head",
+        "pooler_type",
+    ]
+)
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,171 @@
+"""Memory: what a training step needs, what the devices have free, and which micro-batch fits."""
+
+import os
+import re
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from training import devices
+
+# Share of a device's free memory that weights and activations may take. The rest is for gaps of the
+# allocator, the input pipeline and temporary copies of weights and gradients.
+USABLE_SHARE = 0.6
+# Bytes of a weight: itself, its gradient, the sum of gradients, and two moments, all float32.
+BYTES_PER_WEIGHT = 20
+# Memory of a TPU v2 core; a v3 core has twice as much.
+TPU_CORE_BYTES = 8 << 30
+# More activations than this make a CPU no faster, only the process larger.
+CPU_ACTIVATION_BYTES = 2 << 30
+
+
+class StepMemory(NamedTuple):
+    """The memory that a training step needs."""
+
+    num_weights: int  # of the model
+    bytes_per_example: int  # of activations
+
+
+class FreeMemory(NamedTuple):
+    """The free memory of the devices that train."""
+
+    device: str  # CPU, GPU or TPU
+    num_bytes: int  # of the device that has the least
+
+
+def activation_bytes(config, execution, sequence_length, num_predictions=0):
+    """Estimate the memory that one example of a pre-training step takes, in bytes.
+
+    The sum has the tensors that the forward pass keeps for the backward pass, and twice the largest
+    tensor, for a value and its gradient. With recomputation one layer is kept at a time.
+
+    Args:
+        config: `AlbertConfig`.
+        execution: `modeling.Execution`.
+        sequence_length: int, S.
+        num_predictions: int, P; 0 for a model without the head for masked pieces.
+    """
+    width, inner = config.hidden_size, config.intermediate_size
+    scores = config.num_attention_heads * sequence_length
+    # A piece keeps in a layer: input, QKV as product and as heads, context, two residual sums
+    # with their LayerNorms' normal forms, the inner activation before and after gelu, scores.
+    layer = sequence_length * (14 * width + 2 * inner + 2 * scores)
+    passing = sequence_length * 2 * max(inner, scores)
+    depth = config.num_hidden_layers * config.inner_group_num
+    kept = layer + depth * sequence_length * width if execution.recompute else depth * layer
+    # Logits, their softmax and their gradient, in float32 always.
+    logits = 3 * num_predictions * config.vocab_size * 4
+    return (kept + passing) * tf.as_dtype(execution.dtype).size + logits
+
+
+def largest_micro_batch(replica_batch, step_memory, free):
+    """Return the largest part of a batch that fits: all of it, or a power of two that divides it.
+
+    Args:
+        replica_batch: int, examples.
+        step_memory: `StepMemory`.
+        free: `FreeMemory`.
+    """
+    weights = BYTES_PER_WEIGHT * step_memory.num_weights
+    fits = max(0, int(USABLE_SHARE * free.num_bytes) - weights)
+    usable = min(fits, CPU_ACTIVATION_BYTES) if free.device == "CPU" else fits
+    powers = [2**n for n in range(replica_batch.bit_length()) if replica_batch % 2**n == 0]
+    fitting = [
+        size
+        for size in sorted(set(powers + [replica_batch]))
+        if size * step_memory.bytes_per_example <= usable
+    ]
+    size = fitting[-1] if fitting else 1
+    tf.logging.info(
+        "Micro-batch of %d: about %s of activations an example; of the %s that are free on the "
+        "%s, weights and slots take %s and activations may take %s%s",
+        size,
+        gigabytes(step_memory.bytes_per_example),
+        gigabytes(free.num_bytes),
+        free.device,
+        gigabytes(weights),
+        gigabytes(fits),
+        " (beyond {} a CPU gets no faster)".format(gigabytes(usable)) if usable < fits else "",
+    )
+    if step_memory.bytes_per_example > fits:
+        tf.logging.warning(
+            "By this estimate not even one example fits: try --recompute_activations=True, "
+            "or a smaller --max_seq_length"
+        )
+    return size
+
+
+def gigabytes(count):
+    """Return a number of bytes as text."""
+    return "{:.3g} GB".format(count / 1e9)
+
+
+def free_memory(use_tpu=False):
+    """Return the `FreeMemory` that training can use here."""
+    if use_tpu:
+        return FreeMemory("TPU", TPU_CORE_BYTES)
+    limits = [device.memory_limit for device in devices.local_gpus()]
+    if limits:
+        return FreeMemory("GPU", min(limits))
+    return FreeMemory("CPU", free_host_memory())
+
+
+def describe_devices(settings):
+    """Return the devices of this machine and their memory as text, for the log."""
+    if settings.use_tpu:
+        return "TPU {}, {} cores".format(
+            settings.tpu_name or settings.master, settings.num_tpu_cores
+        )
+    gpus = ["{} ({})".format(d.name, gigabytes(d.memory_limit)) for d in devices.local_gpus()]
+    return ", ".join(gpus) or "CPU with {} cores, {} free".format(
+        os.cpu_count(), gigabytes(free_host_memory())
+    )
+
+
+# (limit, usage, statistics) of the memory controller, for cgroup versions 2 and 1.
+CGROUP_FILES = tuple(
+    tuple(folder + "{}/" + name for name in names)
+    for folder, names in (
+        ("/sys/fs/cgroup", ("memory.max", "memory.current", "memory.stat")),
+        (
+            "/sys/fs/cgroup/memory",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"),
+        ),
+    )
+)
+
+
+def free_host_memory(read=None):
+    """Return the bytes of memory that the machine or the cgroup still gives this process.
+
+    Args:
+        read: function of a path that returns its text, or None where there is no such file.
+    """
+    read = read or _read
+    available = re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo") or "")
+    free = [1024 * int(available.group(1)) if available else os.sysconf("SC_PHYS_PAGES") * 4096]
+    paths = re.findall(r"^\d+:(?:memory)?:(.*)$", read("/proc/self/cgroup") or "", re.MULTILINE)
+    for names in CGROUP_FILES:
+        for path in [""] + paths:
+            limit, used, statistics = [read(name.format(path.rstrip("/"))) or "" for name in names]
+            if limit.strip().isdigit() and used.strip().isdigit():
+                # The cache of files counts as used, but the kernel gives it back.
+                free.append(int(limit) - int(used) + _inactive_file(statistics))
+    return max(0, min(free))
+
+
+def _inactive_file(statistics):
+    """Return the inactive_file bytes of a memory.stat, those of a group's whole tree if given."""
+    for name in ("total_inactive_file", "inactive_file"):
+        entry = re.search(r"^{} (\d+)".format(name), statistics, re.MULTILINE)
+        if entry:
+            return int(entry.group(1))
+    return 0
+
+
+def _read(path):
+    try:
+        with open(path) as stream:
+            return stream.read()
+    except OSError:
+        return None

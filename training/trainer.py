@@ -1,0 +1,156 @@
+"""The object that trains a model on all devices, and evaluates and predicts on one."""
+
+import contextlib
+import time
+
+import tensorflow.compat.v1 as tf
+
+from checkpointing import run_folder
+from common.errors import UserError
+from training import cluster, devices
+
+# Steps from one point of TensorBoard's curves to the next.
+SUMMARY_STEPS = 10
+# Seconds that a worker waits until the chief has saved the last step.
+CHECKPOINT_SECONDS = 1800
+
+
+def make_trainer(model_fn, settings, placement=None):
+    """Return the `Trainer` of a model.
+
+    Args:
+        model_fn: as `model_fn.make_model_fn` makes it.
+        settings: `flags.RunSettings`.
+        placement: `placement.Placement` where there is training.
+    """
+    member = cluster.read_member() if settings.strategy == "multi_worker" else None
+    with cluster.without_cluster():
+        alone = _make_estimator(model_fn, settings)
+    if not (placement and placement.strategy):
+        return Trainer(alone, alone, member)
+    with contextlib.nullcontext() if member else cluster.without_cluster():
+        together = _make_estimator(model_fn, settings, placement.strategy)
+    return Trainer(alone, together, member)
+
+
+def _make_estimator(model_fn, settings, strategy=None):
+    """Return the TPUEstimator that runs `model_fn` on TPU, GPU or CPU."""
+    resolver = None
+    if settings.use_tpu and settings.tpu_name:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project
+        )
+    tpu = tf.estimator.tpu
+    config = tpu.RunConfig(
+        cluster=resolver,
+        master=settings.master,
+        model_dir=settings.output_dir,
+        save_checkpoints_steps=None,  # hooks.CheckpointHook saves
+        save_checkpoints_secs=None,
+        save_summary_steps=SUMMARY_STEPS,
+        keep_checkpoint_max=settings.keep_checkpoint_max,
+        tf_random_seed=settings.random_seed,
+        log_step_count_steps=None,  # hooks.ProgressHook logs more
+        session_config=None if settings.use_tpu else devices.session_config(settings),
+        train_distribute=strategy,
+        tpu_config=tpu.TPUConfig(
+            iterations_per_loop=settings.iterations_per_loop,
+            num_shards=settings.num_tpu_cores,
+            per_host_input_for_training=tpu.InputPipelineConfig.PER_HOST_V2,
+        ),
+    )
+    return tpu.TPUEstimator(
+        use_tpu=settings.use_tpu,
+        model_fn=model_fn,
+        config=config,
+        train_batch_size=settings.train_batch_size,
+        eval_batch_size=settings.eval_batch_size,
+        predict_batch_size=settings.predict_batch_size,
+    )
+
+
+class Trainer:
+    """Trains a model on all devices and machines; evaluates and predicts on one device.
+
+    Args:
+        alone: tf.estimator.Estimator of one device.
+        together: the Estimator to train with, of the same folder; `alone` if left out.
+        member: `cluster.ClusterMember`, if `together` trains with other machines.
+    """
+
+    def __init__(self, alone, together=None, member=None):
+        self._together = together or alone
+        self._member = member
+        self.model_dir = alone.model_dir
+        self.is_chief = member is None or member.is_chief
+        self.evaluate = alone.evaluate
+        self.predict = alone.predict
+
+    def train(self, input_fn, max_steps, hooks):
+        """Train up to a global step. When this returns, every machine sees its checkpoint.
+
+        Args:
+            input_fn: the input function.
+            max_steps: int, the global step.
+            hooks: list of SessionRunHook; those of the chief save checkpoints.
+        """
+        if self._member is None:
+            self._together.train(input_fn, max_steps=max_steps, hooks=hooks)
+            return
+        last_step = _LastStep()
+        # Estimator.train refuses to work with other machines. This function trains; it evaluates
+        # nothing, because no task of the cluster is an evaluator.
+        tf.estimator.train_and_evaluate(
+            self._together,
+            tf.estimator.TrainSpec(input_fn, max_steps, hooks=list(hooks) + [last_step]),
+            tf.estimator.EvalSpec(input_fn),
+        )
+        self._await_checkpoint(last_step.value)
+
+    def _await_checkpoint(self, step):
+        """Wait until the step is saved: a worker that read an older one would train alone."""
+        end = time.time() + CHECKPOINT_SECONDS
+        while run_folder.latest_step(self.model_dir) < step:
+            if time.time() > end:
+                raise UserError(
+                    "no checkpoint of step {} in --output_dir={} after {} minutes: all machines "
+                    "need one and the same folder".format(
+                        step, self.model_dir, CHECKPOINT_SECONDS // 60
+                    )
+                )
+            time.sleep(0.1)
+
+
+class _LastStep(tf.train.SessionRunHook):
+    """Remembers the global step that a session ended at."""
+
+    value = 0
+
+    def begin(self):
+        self._global_step = tf.identity(tf.train.get_or_create_global_step())
+
+    def end(self, session):
+        self.value = int(session.run(self._global_step))
+
+
+@contextlib.contextmanager
+def user_errors():
+    """Turn TensorFlow's errors that a user can mend into one clear line."""
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        raise UserError(
+            "a file is damaged ({}): make the records, or fetch the checkpoint, again".format(
+                _first_line(error)
+            )
+        ) from error
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(
+            "out of memory ({}): lower --micro_batch_size, or --max_seq_length".format(
+                _first_line(error)
+            )
+        ) from error
+
+
+def _first_line(error):
+    return str(error.message).strip().split("\n")[0]
