@@ -8,10 +8,10 @@
     python convert_checkpoint.py slim my_model/model.ckpt-125000 --output_dir=slim
     python convert_checkpoint.py average my_model/model.ckpt-12{3,4,5}000 --output_dir=average
 
-Each makes OUTPUT_DIR whole or not at all. A fine-tuned model needs neither config nor vocabulary:
-its run's folder has both, and the labels. Where torch and transformers are installed, a conversion
-computes both models and ends with status 2 if a logit differs by more than 1e-4. Of a run's folder
-the best checkpoint is taken.
+PATH is a checkpoint or a folder with one; the best checkpoint of a run's folder is taken.
+OUTPUT_DIR appears whole or not at all. A fine-tuned model needs neither config nor vocabulary: the
+folder of its run has both, and the labels. Where torch and transformers are installed, a conversion
+computes both models and ends with status 2 if an output differs by more than 1e-4.
 """
 
 import json
@@ -24,23 +24,12 @@ from absl import flags
 
 import modeling
 from checkpointing import arrays as weights
-from checkpointing import inspection, model_files, restore, run_folder
+from checkpointing import inspection, model_files, run_folder
+from checkpointing.checkpoint_reader import Checkpoint, is_slot, rename
 from common import cli, files
 from common.errors import UserError
-from huggingface import mapping
-from huggingface.check import differences
-from huggingface.folder import (
-    CONFIG,
-    check_vocabulary,
-    copy_vocabulary,
-    describe,
-    read_factors,
-    read_json,
-    read_parameters,
-    write_json,
-    write_parameters,
-    write_tokenizer,
-)
+from huggingface import check, configs
+from huggingface import folder as huggingface_folder
 
 BASENAME = "albert_model.ckpt"
 TOLERANCE = 1e-4
@@ -59,7 +48,7 @@ def define_flags(flag_values):
     flags.DEFINE_enum(
         "architecture",
         None,
-        sorted(mapping.FAMILIES),
+        sorted(configs.FAMILIES),
         "to-huggingface: what a model of layout albert_zh becomes: bert, the default, which "
         "stores shared layers once for each; or albert, which stores them once.",
         **options,
@@ -69,7 +58,7 @@ def define_flags(flag_values):
 
 
 def main(args, words):
-    """Do what the first word says with the paths behind it."""
+    """Run the command that the first word names on the paths behind it."""
     command, paths = words[0] if words else "", words[1:]
     if command not in COMMANDS:
         raise UserError("{!r}: give one of {}".format(command, ", ".join(COMMANDS)))
@@ -93,55 +82,52 @@ def main(args, words):
 
 def inspect(args, paths):
     """Print what a checkpoint is."""
-    prefix = run_folder.find_best(paths[0])
-    restore.check_whole(prefix)
-    stored = restore.read_shapes(prefix)
-    shapes = {restore.rename(name): shape for name, shape in stored.items()}
-    reader = tf.train.load_checkpoint(prefix)
-    found = inspection.describe(shapes)
-    has_step = reader.has_tensor(tf.GraphKeys.GLOBAL_STEP)
-    types = reader.get_variable_to_dtype_map()
-    found.update(
-        checkpoint=prefix,
-        step=int(reader.get_tensor(tf.GraphKeys.GLOBAL_STEP)) if has_step else None,
-        weights=restore.count_weights(prefix),
+    checkpoint = Checkpoint(run_folder.find_best(paths[0]))
+    checkpoint.check_whole()
+    shapes = {rename(name): shape for name, shape in checkpoint.shapes.items()}
+    summary = inspection.summarize(shapes)
+    fields = summary["fields"]
+    summary.update(
+        checkpoint=checkpoint.prefix,
+        step=checkpoint.step(),
+        weights=checkpoint.count_weights(),
         variables=len(shapes),
-        dtypes=sorted({types[name].name for name in weights.weight_names(stored)}),
-        bytes=weights.size_on_disk(prefix),
-        configs=fitting_configs(shapes, found["fields"]),
+        dtypes=sorted({checkpoint.dtypes[name].name for name in checkpoint.weight_names()}),
+        bytes=weights.size_on_disk(checkpoint.prefix),
+        configs=fitting_configs(shapes, fields),
     )
     if args.json:
-        print(json.dumps(found, indent=2, sort_keys=True))
+        print(json.dumps(summary, indent=2, sort_keys=True))
         return
-    rows = [[name, found[name]] for name in sorted(found) if name != "fields"]
-    rows += [["  " + name, value] for name, value in sorted(found["fields"].items())]
+    rows = [(name, summary[name]) for name in sorted(summary) if name != "fields"]
+    rows += [("  " + name, value) for name, value in sorted(fields.items())]
     for name, value in rows:
         shown = ", ".join(value) if isinstance(value, list) else value
         print("{:<26}{}".format(name, "-" if shown in (None, "") else shown))
 
 
 def fitting_configs(shapes, fields):
-    """Return the files of albert_config/ that describe a model.
+    """Return the files of albert_config/ that fit a checkpoint.
 
     Args:
         shapes: dict of variable name to list of int.
-        fields: dict, those of its config that are known from them.
+        fields: dict, the fields of its config that the variables show.
     """
-    stored, found = _body(shapes), []
+    paths = []
     for path in sorted(files.glob(os.path.join(CONFIGS, "*.json"))):
         config = modeling.AlbertConfig.from_json_file(path)
         is_like = all(getattr(config, name) == value for name, value in fields.items())
-        if is_like and _body(modeling.parameter_shapes(config)) == stored:
-            found.append(os.path.relpath(path, os.path.dirname(CONFIGS)))
-    return found
+        if is_like and _body(modeling.parameter_shapes(config)) == _body(shapes):
+            paths.append(os.path.relpath(path, os.path.dirname(CONFIGS)))
+    return paths
 
 
 def _body(shapes):
-    """Return the shapes of what is under the heads, and weights."""
+    """Return the shapes of the weights that all heads share."""
     return {
-        name: list(shapes[name])
-        for name in weights.weight_names(shapes)
-        if name.startswith("bert/")
+        name: list(shape)
+        for name, shape in shapes.items()
+        if name.startswith("bert/") and not is_slot(name, shapes)
     }
 
 
@@ -161,7 +147,7 @@ def average(args, paths, folder):
 
 
 def copy_description(prefix, folder):
-    """Copy what belongs to a checkpoint of a run: config, labels, vocabulary."""
+    """Copy the other files of a checkpoint: config, labels, vocabulary."""
     for name in model_files.NAMES:
         path = model_files.find(prefix, name)
         if path:
@@ -178,26 +164,18 @@ def _write_checkpoint(folder, basename, arrays):
 
 
 def to_huggingface(args, paths, folder):
-    """Write a checkpoint as a folder of Hugging Face; returns what `check` does."""
+    """Write a checkpoint as a folder of Hugging Face; returns the largest differences."""
     prefix = run_folder.find_best(paths[0])
     arrays = weights.read(prefix)
     model = described_model(args, prefix, arrays)
     config = modeling.AlbertConfig.from_dict(model.config, prefix)
-    family = args.architecture or mapping.ARCHITECTURES[config.layout][0]
-    class_name, parameters = mapping.to_parameters(config, family, arrays)
-    factors = None
-    if mapping.is_factorized(config):
-        factors = {name: arrays[name] for name in mapping.FACTORS}
-    write_parameters(folder, family, parameters, factors)
-    theirs = mapping.to_config(config, family, class_name, model.labels, model.task)
-    write_json(folder, CONFIG, theirs)
-    write_tokenizer(folder, model)
-    model_files.write_config(folder, config)
-    return check(folder, class_name, config, arrays)
+    family = args.architecture or configs.ARCHITECTURES[config.layout][0]
+    class_name = huggingface_folder.write_model(folder, family, config, arrays, model)
+    return verify(folder, class_name, config, arrays)
 
 
 def described_model(args, prefix, arrays):
-    """Return the `model_files.ModelFolder` of a checkpoint: of its run, or of the flags."""
+    """Return the `model_files.Description` of a checkpoint, from its run's folder or the flags."""
     num_labels = len(arrays.get("output_weights", ()))
     description = num_labels and model_files.find(prefix, model_files.DESCRIPTION)
     if description:
@@ -217,7 +195,7 @@ def described_model(args, prefix, arrays):
         raise UserError("--bert_config_file and --vocab_file are needed for {}".format(prefix))
     config = modeling.AlbertConfig.from_json_file(config_file)
     model_files.check_config(config, prefix)
-    return model_files.ModelFolder(
+    return model_files.Description(
         task="sentence_pair",
         labels=[str(i) for i in range(num_labels)],
         max_seq_length=config.max_position_embeddings,
@@ -228,73 +206,24 @@ def described_model(args, prefix, arrays):
 
 
 def from_huggingface(args, paths, folder):
-    """Write a folder of Hugging Face as a checkpoint with its config; returns what `check` does."""
+    """Write a folder of Hugging Face as a checkpoint; returns the largest differences."""
     source = paths[0]
-    config, arrays, class_name = read_huggingface(source)
+    config, arrays, class_name = huggingface_folder.read_model(source)
     _write_checkpoint(folder, BASENAME, arrays)
     model_files.write_config(folder, config)
-    vocabulary = copy_vocabulary(source, folder)
+    vocabulary = huggingface_folder.copy_vocabulary(source, folder)
     num_labels = len(arrays.get("output_weights", ()))
     if vocabulary:
-        described = describe(source, config, num_labels, vocabulary)
-        check_vocabulary(described)
-    if num_labels:
-        if not vocabulary:
-            raise UserError("{} has no vocabulary: put its vocab.txt there".format(source))
-        model_files.write(folder, described)
-    return check(source, class_name, config, arrays)
+        model = huggingface_folder.read_description(source, config, num_labels, vocabulary)
+        huggingface_folder.check_vocabulary(model)
+        if num_labels:
+            model_files.write(folder, model)
+    elif num_labels:
+        raise UserError("{} has no vocabulary: put its vocab.txt there".format(source))
+    return verify(source, class_name, config, arrays)
 
 
-def read_huggingface(folder):
-    """Return our config and weights of a model there, and its class's name.
-
-    They are what they were before `to_huggingface`, but not in a foreign folder, nor where a
-    training there has changed what was one before: layers that shared weights, or a product of
-    which the factors are kept.
-    """
-    theirs = read_json(folder, CONFIG)
-    source = os.path.join(folder, CONFIG)
-    family = mapping.family_of(theirs, source)
-    parameters = read_parameters(folder)
-    config, arrays = original_weights(folder, family, theirs, parameters)
-    if arrays is None:
-        config = mapping.from_config(theirs, source)
-        arrays = mapping.from_parameters(config, family, parameters)
-    return config, arrays, mapping.class_name(family, inspection.find_heads(arrays))
-
-
-def original_weights(folder, family, theirs, parameters):
-    """Return config and weights as they were before `to_huggingface`, or (None, None).
-
-    Args:
-        folder: str.
-        family: str, key of `mapping.FAMILIES`.
-        theirs: dict, the folder's config.json.
-        parameters: dict of parameter name to array.
-    """
-    path = os.path.join(folder, model_files.CONFIG)
-    if not os.path.exists(path):
-        return None, None
-    config = modeling.AlbertConfig.from_json_file(path)
-    try:
-        mapping.check_same_model(config, family, theirs)
-        factors = None
-        if mapping.is_factorized(config):
-            factors = read_factors(folder, family, parameters)
-        return config, mapping.from_parameters(config, family, parameters, factors)
-    except UserError as error:
-        tf.logging.warning(
-            "%s is no longer the model that %s describes (%s): it is taken as the %s that it has "
-            "become",
-            folder,
-            model_files.CONFIG,
-            error,
-            mapping.FAMILIES[family],
-        )
-        return None, None
-
-
-def check(folder, class_name, config, arrays):
+def verify(folder, class_name, config, arrays):
     """Compute both models on the same inputs, and print the largest difference of each output.
 
     Args:
@@ -306,14 +235,11 @@ def check(folder, class_name, config, arrays):
     Raises:
         UserError: if a difference is larger than TOLERANCE.
     """
-    found = differences(folder, class_name, config, arrays)
-    if found is None:
-        print(
-            "NOT VERIFIED: torch and transformers are not installed "
-            "(pip install -r requirements-interop.txt)"
-        )
+    differences = check.differences(folder, class_name, config, arrays)
+    if differences is None:
+        print('NOT VERIFIED: torch and transformers are not installed (pip install ".[interop]")')
         return {}
-    for name, difference in found.items():
+    for name, difference in differences.items():
         print("{}: largest difference {:.2g}".format(name, difference))
         if not difference <= TOLERANCE:
             raise UserError(
@@ -321,7 +247,7 @@ def check(folder, class_name, config, arrays):
                     folder, name, difference, TOLERANCE
                 )
             )
-    return found
+    return differences
 
 
 # Command -> (function, whether it makes --output_dir).

@@ -7,22 +7,21 @@ python export_model.py --model_dir=OUT --output_dir=onnx --format=onnx  onnx/mod
 
 import os
 
-# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+# TensorFlow's C++ code logs ten lines at every start; errors are still raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
-import predict
 from common import cli, files
 from common.errors import UserError
-from serving import export
+from serving import export, model_flags
 
 
 def define_flags(flag_values):
     """Define this script's flags."""
     options = {"flag_values": flag_values}
-    predict.define_model_flags(options)
+    model_flags.define(options)
     flags.DEFINE_string("output_dir", None, "Folder of the export.", required=True, **options)
     flags.DEFINE_enum(
         "format",
@@ -35,7 +34,7 @@ def define_flags(flag_values):
         "quantization",
         "float32",
         list(export.QUANTIZATIONS),
-        "Weights of a tflite file; int8 computes in int8 where that pays, too.",
+        "Type of the weights in a tflite file. With int8 large products are computed in int8, too.",
         **options,
     )
     flags.DEFINE_integer(
@@ -49,14 +48,14 @@ def define_flags(flag_values):
         "raw_text", True, "Whether a saved_model takes text, too, and not ids alone.", **options
     )
     flags.DEFINE_integer(
-        "top_k", 5, "Pieces that a saved_model tells for a [MASK].", lower_bound=1, **options
+        "top_k", 5, "Pieces that a saved_model returns for a [MASK].", lower_bound=1, **options
     )
 
 
 def main(args):
-    """Load the model, export it and tell how far the export is from it."""
+    """Load the model, export it, and print how much the outputs of the export differ."""
     tf.logging.set_verbosity(tf.logging.ERROR)
-    logging.set_verbosity(logging.ERROR)  # not that samples are cut, or what converters do
+    logging.set_verbosity(logging.ERROR)  # samples that are cut and converters log much
     options = export.Options(
         args.format, args.quantization, args.version, args.raw_text, args.top_k
     )
@@ -64,15 +63,15 @@ def main(args):
         raise UserError("--quantization is for --format=tflite: leave it out")
     export.output_path(args.output_dir, options)
     export.check_packages(options)
-    path, differences = export.write(predict.load_model(args), args.output_dir, options)
+    path, differences = export.write(model_flags.load_predictor(args), args.output_dir, options)
     for name, difference in differences.items():
         print("{}: largest difference {:.2g}".format(name, difference))
-    size = sum(files.size(found) for found in files_of(path))
+    size = sum(files.size(part) for part in files_of(path))
     print("{}: {:.1f} MB".format(path, size / 1e6))
 
 
 def files_of(path):
-    """Return the paths of the files in a folder and below it, or that of a file."""
+    """Return the paths of all files below a folder, or the path of a file."""
     if not files.is_folder(path):
         return [path]
     walk = tf.io.gfile.walk(path)

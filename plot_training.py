@@ -4,7 +4,7 @@ import math
 import os
 from typing import NamedTuple, Tuple
 
-# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+# TensorFlow's C++ code logs ten lines at every start; errors are still raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
@@ -20,16 +20,16 @@ EVENT_FILES = "events.out.tfevents.*"
 
 
 class Panel(NamedTuple):
-    """One of the small pictures."""
+    """One diagram of the figure."""
 
     title: str
-    scalar: str  # Name in TensorBoard and in the results of evaluations.
-    references: Tuple[Tuple[str, float], ...] = ()  # (model, value), as published
-    is_share: bool = False  # Of 1: drawn from 0 to 100%.
-    is_noisy: bool = True  # The same for each batch otherwise: no average.
+    scalar: str  # name in TensorBoard and in the results of evaluations
+    references: Tuple[Tuple[str, float], ...] = ()  # (model, published value)
+    is_share: bool = False  # whether it is drawn from 0 to 100%
+    is_noisy: bool = True  # whether a running average is drawn
 
 
-# Published are the results of albert_zh after 125k steps of batch 4096.
+# The published values are the results of albert_zh after 125k steps of batch 4096.
 PANELS = (
     Panel("Loss (nats)", "loss", (("base", 1.01), ("large", 0.93))),
     Panel("Masked-LM loss (nats)", "masked_lm_loss"),
@@ -44,17 +44,17 @@ PANELS = (
     Panel("Gradient norm, before clipping", "grad_norm"),
 )
 COLUMNS = 3
-# Okabe and Ito's colors, which people with any color vision tell apart.
+# Okabe and Ito's colors, which people with any color vision can distinguish.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#333333", "#8a8a8a"
 
 
 class Run(NamedTuple):
-    """What is known of a run."""
+    """The curves of a run."""
 
     name: str
-    training: dict  # scalar -> list of (step, value), ascending
-    held_out: dict  # the same, of its evaluations
+    training: dict  # scalar -> list of (step, value), in order of steps
+    held_out: dict  # the same for its evaluations
 
 
 def define_flags(flag_values):
@@ -73,7 +73,7 @@ def define_flags(flag_values):
 
 
 def main(args, folders):
-    """Read the runs, draw them and say where."""
+    """Read the runs, draw them and print the path of the picture."""
     if not folders:
         raise UserError("name the --output_dir of a run: python plot_training.py OUT_DIR...")
     runs = [read_run(folder.rstrip("/")) for folder in folders]
@@ -104,10 +104,10 @@ def read_run(folder):
 
 
 def read_scalars(folder):
-    """Return the scalars that a run has shown TensorBoard: name -> list of (step, value).
+    """Return the scalars that a run wrote for TensorBoard: name -> list of (step, value).
 
-    A run that was killed goes on in a file of its own, from its last checkpoint: what the former
-    file has beyond is left out.
+    A run that continues after a kill writes a new file, which begins at its last checkpoint. Points
+    of older files from that step on are left out.
     """
     scalars = {}
     for path in sorted(tf.io.gfile.glob(os.path.join(folder, EVENT_FILES))):
@@ -124,7 +124,7 @@ def read_scalars(folder):
 def _events(path):
     """Yield (step, name, value) of each scalar in an event file."""
     verbosity = tf.logging.get_verbosity()
-    tf.logging.set_verbosity(tf.logging.ERROR)  # summary_iterator calls itself deprecated
+    tf.logging.set_verbosity(tf.logging.ERROR)  # summary_iterator warns that it is deprecated
     try:
         for event in tf.train.summary_iterator(path):
             for value in event.summary.value:
@@ -132,7 +132,9 @@ def _events(path):
                     yield event.step, value.tag, value.simple_value
                 elif value.HasField("tensor"):
                     yield event.step, value.tag, float(tf.make_ndarray(value.tensor))
-    except tf.errors.DataLossError:  # half an event: the run was killed, or is still running
+    except (
+        tf.errors.DataLossError
+    ):  # the last event is incomplete: the run was killed or still runs
         return
     finally:
         tf.logging.set_verbosity(verbosity)
@@ -143,8 +145,8 @@ def smoothed(points, window=None):
 
     Args:
         points: list of (step, value).
-        window: int, of how many points it is the average, about: each counts 1 - 1 / window times
-            as much as the one after it. None: 2% of the points.
+        window: int, about how many points are averaged: each point has 1 - 1 / window times the
+            weight of the next one. None: 2% of the points.
     """
     weight = 1 - 1 / (window or max(1, len(points) / 50))
     total = norm = 0.0
@@ -227,7 +229,7 @@ def _finite(points):
 
 
 def _draw_frame(axis, panel):
-    """Draw what is around the curves: published values, scales, title."""
+    """Draw the published values, the scales and the title."""
     drawn = [value for line in axis.lines for value in line.get_ydata()]
     if not drawn:
         nowhere = {"xycoords": "axes fraction", "ha": "center", "color": FAINT}
@@ -256,7 +258,7 @@ def _draw_frame(axis, panel):
 
 
 def _annotate(axis, text, value):
-    """Write at the left, below a horizontal line."""
+    """Write a text at the left, below a horizontal line at `value`."""
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "top"}
     axis.annotate(text, (0.01, value), xytext=(0, -4), color=FAINT, fontsize=9, **place)
 

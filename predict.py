@@ -1,4 +1,4 @@
-"""Predict with a fine-tuned model, or make vectors of texts: it is loaded once.
+"""Predict with a fine-tuned model, or make vectors of texts. The model is loaded once.
 
 python predict.py --model_dir=OUT TEXT_A [TEXT_B]           one text or pair
 ... | python predict.py --model_dir=OUT | ...               one a line, answered at once
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+# TensorFlow's C++ code logs ten lines at every start; errors are still raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
@@ -18,8 +18,8 @@ from absl import flags, logging
 
 from common import cli, files, progress
 from common.errors import UserError
-from finetuning import encoding, predictions, task_files, tasks
-from serving import predictor
+from finetuning import predictions, task_files, tasks
+from serving import model_flags, predictor
 
 WORDS = "[TEXT_A [TEXT_B]]"  # on the command line, beside the flags
 STANDARD_INPUT = "-"
@@ -30,7 +30,7 @@ DIGITS = 6  # of what is printed
 def define_flags(flag_values):
     """Define this script's flags."""
     options = {"flag_values": flag_values}
-    define_model_flags(options)
+    model_flags.define(options)
     flags.DEFINE_string(
         "input_file",
         None,
@@ -42,7 +42,7 @@ def define_flags(flag_values):
     flags.DEFINE_string(
         "output_file",
         None,
-        "Where the answers to an input_file go, whole or not at all; needed with a file.",
+        "File of the answers to an input_file, written whole or not at all; needed with a file.",
         **options,
     )
     flags.DEFINE_enum(
@@ -76,40 +76,8 @@ def define_flags(flag_values):
     )
 
 
-def define_model_flags(options):
-    """Define the flags that name a model, whether it was fine-tuned or pre-trained only."""
-    flags.DEFINE_string("model_dir", None, "The --output_dir of a fine-tuning run.", **options)
-    flags.DEFINE_string(
-        "checkpoint",
-        None,
-        "Checkpoint to load, or a folder with one; if left out, the best of the run if one was "
-        "kept, else the latest.",
-        **options,
-    )
-    flags.DEFINE_string(
-        "bert_config_file",
-        None,
-        "JSON file of a model that was pre-trained only; then without model_dir, with "
-        "checkpoint and a vocabulary, for embeddings.",
-        **options,
-    )
-    flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary of such a model.", **options)
-    flags.DEFINE_string(
-        "spm_model_file", None, "SentencePiece model, in place of vocab_file.", **options
-    )
-    flags.DEFINE_bool("do_lower_case", True, "Lower-case the text for such a model.", **options)
-    flags.DEFINE_integer(
-        "max_seq_length",
-        None,
-        "Pieces of a text or pair, the longer text is cut first; if left out, that of the "
-        "run, or {}.".format(predictor.MAX_SEQ_LENGTH),
-        lower_bound=encoding.SHORTEST_SEQUENCE,
-        **options,
-    )
-
-
 def main(args, words):
-    """Load the model, then answer."""
+    """Load the model, then answer the texts of the command line, of a file or of standard input."""
     logging.set_verbosity(logging.INFO)
     tf.logging.set_verbosity(tf.logging.INFO)
     check_flags(args, words)
@@ -123,12 +91,12 @@ def main(args, words):
 
 
 def is_file(args):
-    """Return whether the input is a file."""
+    """Return whether the texts come from a file."""
     return args.input_file not in (None, STANDARD_INPUT)
 
 
 def check_flags(args, words):
-    """Raise a `UserError` for flags that contradict, before a model is loaded."""
+    """Raise a `UserError` for flags that contradict each other, before a model is loaded."""
     if len(words) > 2:
         raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
     if words and args.input_file:
@@ -149,40 +117,17 @@ def check_flags(args, words):
 
 
 def load(args):
-    """Return the `Predictor` of the flags."""
+    """Return the `Predictor` that the flags name."""
     if not args.model_dir and not args.embeddings:
         raise UserError("--model_dir is needed; without a fine-tuned model there are --embeddings")
-    return load_model(args, args.predict_batch_size)
-
-
-def load_model(args, batch_size=predictor.BATCH_SIZE):
-    """Return the `Predictor` that the flags of `define_model_flags` name."""
-    common = {"max_seq_length": args.max_seq_length, "batch_size": batch_size}
-    if args.model_dir:
-        for name in ("bert_config_file", "vocab_file", "spm_model_file", "do_lower_case"):
-            if args[name].present:
-                raise UserError("--model_dir has its own: leave --{} out".format(name))
-        return predictor.Predictor(args.model_dir, args.checkpoint, **common)
-    if not (args.checkpoint and args.bert_config_file):
-        raise UserError(
-            "--model_dir is needed; or, for a model that was pre-trained only, --checkpoint, "
-            "--bert_config_file and --vocab_file"
-        )
-    return predictor.Predictor.of_pretrained(
-        args.checkpoint,
-        args.bert_config_file,
-        args.vocab_file,
-        args.do_lower_case,
-        args.spm_model_file,
-        **common,
-    )
+    return model_flags.load_predictor(args, args.predict_batch_size)
 
 
 # ------------------------------------------------------------------- one example after another
 
 
 def answer_lines(args, model, examples):
-    """Answer each of the examples, tuples of texts, before the next is taken."""
+    """Answer each example, a tuple of texts, before the next one is read."""
     if args.output_format == "tsv" and not args.embeddings:
         show("\t".join(["prediction"] + ["p({})".format(label) for label in model.task.labels]))
     for texts in examples:
@@ -201,7 +146,7 @@ def answer_line(args, model, texts):
 
 
 def read_lines(args, model, stream, name):
-    """Yield the texts of each line of bytes; raises `UserError` for one that is no example."""
+    """Yield the texts of each line of bytes; raises `UserError` for a line that is no example."""
     for number, line in enumerate(stream, 1):
         where = "{}, row {}: ".format(name, number)
         try:
@@ -212,7 +157,7 @@ def read_lines(args, model, stream, name):
 
 
 def check_texts(args, model, texts, where=""):
-    """Return texts as a tuple; raises `UserError` where they are no example."""
+    """Return the texts of an example as a tuple; raises `UserError` if it is not valid."""
     if not all(text.strip() for text in texts):
         raise UserError(where + "a text is empty")
     if len(texts) > 2:
@@ -223,11 +168,11 @@ def check_texts(args, model, texts, where=""):
 
 
 def show(line):
-    """Print a line and send it off."""
+    """Print a line and flush it."""
     try:
         sys.stdout.buffer.write(line.encode("utf-8") + b"\n")
         sys.stdout.buffer.flush()
-    except BrokenPipeError:  # nobody reads any more, as behind `head`
+    except BrokenPipeError:  # the reader has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
@@ -236,7 +181,7 @@ def show(line):
 
 
 def answer_file(args, model):
-    """Answer all examples of the input file, in its order."""
+    """Answer all examples of the input file, in the order of its rows."""
     lines = progress.Lines("pieces")
     if args.embeddings:
         with files.open_file(args.input_file) as stream:
@@ -259,7 +204,7 @@ def answer_file(args, model):
 
 
 def write_vectors(path, vectors):
-    """Write float32 [n, H] as an array or as JSON lines, as the name of the file says."""
+    """Write float32 [n, H] as an array to a file named .npy, as JSON lines to any other."""
     with files.WholeFile(path) as whole:
         if path.endswith(".npy"):
             np.save(whole, vectors)

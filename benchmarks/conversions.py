@@ -1,12 +1,12 @@
-"""How exact conversions are: the largest difference of every layout, size, head and direction.
+"""Measure how exact conversions are, for every layout, size, head and direction.
 
     python benchmarks/conversions.py [--sizes=tiny,small,base,large]
 
-Random weights of each size go to Hugging Face and back. The last line is a JSON array of objects:
-layout, architecture, size, head, `mb` of model.safetensors, `there` and `back` (largest difference
-of any output, which is the model computed here beside the folder computed by transformers), and
-`same_bits`, whether the checkpoint that comes back is the one that went. Needs
-requirements-interop.txt.
+Random weights of each size are converted to Hugging Face and back. The last line is a JSON array of
+objects: layout, architecture, size, head, `mb` of model.safetensors, `there` and `back` (largest
+difference of any output between the model here and the folder in transformers), and `same_bits`,
+whether the checkpoint that comes back equals the first. Needs
+the extra `interop` of pyproject.toml.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from checkpointing import arrays as weights
 from checkpointing import restore
 from common import cli, files
 from common.text_table import text_table
+from huggingface import configs
 from huggingface import folder as huggingface_folder
-from huggingface import mapping
 
 CONFIGS = os.path.join(sys.path[0], "albert_config")
 LAYOUTS = {"albert_zh": "albert_config_{}.json", "google": "albert_config_{}_google.json"}
@@ -41,7 +41,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="tiny,small,base")
     sizes = parser.parse_args().sizes.split(",")
-    found = [
+    results = [
         dict(
             layout=layout,
             architecture=family,
@@ -49,23 +49,23 @@ def main():
             head=head,
             **convert(LAYOUTS[layout].format(size), family, number),
         )
-        for layout, families in mapping.ARCHITECTURES.items()
+        for layout, families in configs.ARCHITECTURES.items()
         for family in families
         for size in sizes
         for head, number in HEADS.items()
     ]
-    rows = [list(found[0])] + [[shown(value) for value in row.values()] for row in found]
+    rows = [list(results[0])] + [[shown(value) for value in row.values()] for row in results]
     print(text_table(rows))
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 def shown(value):
-    """Return a value for the table, differences in two digits."""
+    """Return a value as the table shows it: differences have two digits."""
     return "{:.1e}".format(value) if isinstance(value, float) else value
 
 
 def convert(name, family, num_labels):
-    """Send random weights there and back; returns the size, both differences and `same_bits`."""
+    """Convert random weights there and back; return the size, both differences and `same_bits`."""
     config_file = os.path.join(CONFIGS, name)
     config = modeling.AlbertConfig.from_json_file(config_file)
     arrays = random_weights(config, num_labels)
@@ -90,12 +90,12 @@ def convert(name, family, num_labels):
     same = sorted(again) == sorted(arrays) and all(
         np.array_equal(again[name], arrays[name]) for name in arrays
     )
-    largest = {way: max(found.values()) for way, found in differences.items()}
+    largest = {way: max(by_output.values()) for way, by_output in differences.items()}
     return dict(mb=mb, **largest, same_bits=same)
 
 
 def random_weights(config, num_labels):
-    """Return weights as a model starts with, but with biases and norms that do something."""
+    """Return random weights; unlike in a new model, biases and norms are random, too."""
     rng = np.random.RandomState(0)
     shapes = modeling.parameter_shapes(config, num_labels)
     return {

@@ -1,10 +1,10 @@
-"""How exports of a fine-tuned model compare: size of the file, accuracy, and latency on one core.
+"""Measure the exports of a fine-tuned model: size of the file, accuracy, latency on one core.
 
     python benchmarks/exported.py --model_dir=OUT --data_dir=LCQMC [--max_examples=2000]
 
-Each format is written to a temporary folder. The accuracy is that on the dev set of the task; the
-latency that of one example of 25 pieces or so at a time, from ids to probabilities, pinned to one
-core, the formats in turns. The last line is a JSON object: name of the format to its figures.
+Each format is written to a temporary folder. The accuracy is measured on the dev set of the task.
+The latency is the time of one example, from ids to probabilities, on one core; the formats take
+turns. The last line is a JSON object: name of the format to its figures.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 import export_model
 from common import files, text_table
 from finetuning import tasks
-from serving import export, predictor
+from serving import export, predictor, samples, saved_model, single_file
 
 EXPORTS = (
     export.Options("saved_model", raw_text=False),
@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--max_examples", type=int, default=10000, help="of the dev set")
     parser.add_argument("--turns", type=int, default=300, help="examples that are timed")
     args = parser.parse_args()
-    # Before a runtime starts its threads: one core is what all of them get.
+    # Before a runtime starts its threads, so that all of them share one core.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     model = predictor.Predictor(args.model_dir)
     examples = tasks.load_examples(model.task, args.data_dir, "dev")[: args.max_examples]
@@ -53,7 +53,7 @@ def main():
             name = "{} {}".format(options.format, options.quantization)
             path, differences = export.write(model, folder, options)
             functions[name] = load(path, options)
-            size = sum(files.size(found) for found in export_model.files_of(path))
+            size = sum(files.size(part) for part in export_model.files_of(path))
             figures[name] = {
                 "mb": size / 1e6,
                 "largest_difference": max(differences.values()),
@@ -68,19 +68,19 @@ def main():
 def load(path, options):
     """Return the function of an export: dict of arrays to dict with `probabilities`."""
     if options.format == "saved_model":
-        return export.load_saved_model(path)[1]["classify"]
-    loaders = {"onnx": export.load_onnx, "tflite": export.load_tflite}
+        return saved_model.load_saved_model(path)[1]["classify"]
+    loaders = {"onnx": single_file.load_onnx, "tflite": single_file.load_tflite}
     return loaders[options.format](path, num_threads=1)
 
 
 def feeds_of(model, examples):
     """Return the inputs of a batch of examples."""
     rows = [(example.text_a, example.text_b) for example in examples]
-    return export.id_feeds(model, [row[:1] if row[1] is None else row for row in rows])
+    return samples.id_feeds(model, [row[:1] if row[1] is None else row for row in rows])
 
 
 def accuracy(model, function, examples):
-    """Return the share of examples that get their label."""
+    """Return the share of examples whose label is predicted."""
     correct = 0
     ordered = sorted(examples, key=lambda e: len(e.text_a) + len(e.text_b or ""))
     for begin in range(0, len(ordered), BATCH_SIZE):
@@ -106,10 +106,10 @@ def latencies(model, functions, examples):
 def show(figures, num_examples):
     """Print the table and the JSON line."""
     rows = [["format", "MB", "accuracy", "largest difference", "p50 ms", "p95 ms"]]
-    for name, found in figures.items():
-        values = [name, "{:.1f}".format(found["mb"]), found["accuracy"]]
-        values.append("{:.1g}".format(found["largest_difference"]))
-        rows.append(values + ["{:.2f}".format(found[key]) for key in ("p50_ms", "p95_ms")])
+    for name, row in figures.items():
+        values = [name, "{:.1f}".format(row["mb"]), row["accuracy"]]
+        values.append("{:.1g}".format(row["largest_difference"]))
+        rows.append(values + ["{:.2f}".format(row[key]) for key in ("p50_ms", "p95_ms")])
     print("accuracy on {} examples".format(num_examples))
     print(text_table.text_table(rows), end="")
     print(json.dumps(figures))

@@ -1,20 +1,20 @@
-"""The model of Hugging Face that ours is measured beside."""
+"""The model of Hugging Face with which benchmarks compare ours."""
 
 import dataclasses
 
 import modeling
-from huggingface import mapping
+from huggingface import configs
 
 
 def albert_config(path, **fields):
-    """Return the transformers.AlbertConfig of the sizes in a JSON file of ours, of either layout.
+    """Return the transformers.AlbertConfig with the sizes of a JSON file of ours, of either layout.
 
     Args:
         path: str.
-        **fields: what is to be set besides.
+        **fields: further fields of it.
     """
     import transformers
 
     config = modeling.AlbertConfig.from_json_file(path)
     same = dataclasses.replace(config, layout="google", ln_type="postln")
-    return transformers.AlbertConfig(**mapping.to_config(same, "albert", None), **fields)
+    return transformers.AlbertConfig(**configs.to_config(same, "albert", None), **fields)

@@ -1,16 +1,15 @@
-"""How long one pair takes from text to label, on one core.
+"""Measure how long one pair takes from text to label, on one core.
 
     python benchmarks/predict_latency.py [--config=JSON] [--peer=hf]
 
-A classifier of random weights, in a process of its own that is pinned to one core, answers pairs of
-questions of several lengths, about 25 pieces, one at a time. With --peer=hf a second process does
-the same with AlbertForSequenceClassification of Hugging Face under PyTorch (equal sizes, its
-BertTokenizerFast, eager, inference mode, one thread), in turns with ours, on the same core. The
-last line is a JSON object:
+A classifier of random weights answers pairs of questions of about 25 pieces, one at a time, in a
+process that is pinned to one core. With --peer=hf a second process on that core takes turns with
+it: AlbertForSequenceClassification of Hugging Face under PyTorch (equal sizes, BertTokenizerFast,
+eager, inference mode, one thread). The last line is a JSON object:
 
-    p50_ms, p95_ms    of a whole call
-    peer              the same for the peer
-    ratio             our p50 by that of the peer
+    p50_ms, p95_ms    percentiles of the time of a whole call
+    peer              the same percentiles of the peer
+    ratio             our p50 divided by the peer's
 """
 
 import argparse
@@ -28,7 +27,7 @@ sys.path.insert(0, ROOT)
 VOCABULARY = os.path.join(ROOT, "albert_config", "vocab.txt")
 LABELS = ("0", "1")
 MAX_SEQ_LENGTH = 128
-# Invented, in the manner of LCQMC: 11 to 41 pieces, 25 in the mean.
+# Invented pairs in the style of LCQMC: 11 to 41 pieces, 25 on average.
 PAIRS = (
     ("天空为什么是蓝的", "天空为什么是蓝色的呢"),
     ("怎么做红烧肉", "红烧肉的做法"),
@@ -57,9 +56,9 @@ def main():
     seconds = {name: [] for name in names}
     for turn in range(args.warm_up + args.turns):
         for name, process in processes.items():
-            found = ask(process)
+            times = ask(process)
             if turn >= args.warm_up:
-                seconds[name] += found
+                seconds[name] += times
     for process in processes.values():
         process.communicate()
     result = summary(seconds["ours"])
@@ -101,7 +100,7 @@ def start(name):
 
 
 def ask(process):
-    """Have all pairs answered; returns the seconds of each."""
+    """Let a contestant answer all pairs; return the seconds of each."""
     process.stdin.write("turn\n")
     process.stdin.flush()
     for line in process.stdout:
@@ -111,7 +110,7 @@ def ask(process):
 
 
 def serve(predict):
-    """Answer all pairs, one at a time, for every line that comes."""
+    """Answer all pairs, one at a time, for every line on standard input."""
     for _ in sys.stdin:
         seconds = []
         for pair in PAIRS:
@@ -126,7 +125,7 @@ def serve(predict):
 
 
 def ours(args):
-    """Return the function of this code base that tells the label of a pair."""
+    """Return our function from a pair to its label."""
     import tensorflow.compat.v1 as tf
 
     import modeling
@@ -141,13 +140,13 @@ def ours(args):
             session.run(tf.global_variables_initializer())
             tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"))
         described = ("sentence_pair", LABELS, MAX_SEQ_LENGTH, config.to_dict(), VOCABULARY)
-        model_files.write(folder, model_files.ModelFolder(*described))
+        model_files.write(folder, model_files.Description(*described))
         model = predictor.Predictor(folder)
     return lambda a, b: model.predict([(a, b)])[0]["label"]
 
 
 def hugging_face(args):
-    """Return that of the peer."""
+    """Return the peer's function from a pair to its label."""
     import peer
     import torch
     import transformers

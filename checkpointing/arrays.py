@@ -1,4 +1,4 @@
-"""Checkpoints as arrays: read, write, slim, average, and fit to tables of another length."""
+"""Checkpoints as arrays: read, write, average, and fit to tables of another length."""
 
 import os
 
@@ -6,33 +6,32 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from checkpointing import restore
+from checkpointing.checkpoint_reader import Checkpoint, rename
 from common import files
 from common.errors import UserError
 
-# Deviation of the rows that a vocabulary grows by: the published initializer_range.
+# Standard deviation of the random rows of new pieces: the published initializer_range.
 NEW_ROWS_DEVIATION = 0.02
-# Folder, within that of a run, of a checkpoint whose tables were fitted to the model's.
+# Subfolder of a run's folder with the checkpoint whose tables `fit` has changed.
 FITTED = "fitted_init"
 
 
 def read(prefix):
-    """Return the weights of a checkpoint, those of the optimizer and the step left out.
+    """Return the weights of a checkpoint, without the step and the optimizer's slots.
 
-    Numbers of half precision become float32, as which everything here is computed.
+    Weights of half precision become float32, the type of all weights here.
 
     Args:
         prefix: str.
 
     Returns:
-        dict of variable name, as the model has it, to array; sorted by the stored name.
+        dict of the model's name of a variable to array; sorted by the stored name.
 
     Raises:
-        UserError: where the checkpoint is damaged.
+        UserError: where a weight is damaged.
     """
-    restore.check_whole(prefix)
-    reader = tf.train.load_checkpoint(prefix)
-    names = weight_names(reader.get_variable_to_shape_map())
-    return {restore.rename(name): _widened(reader.get_tensor(name)) for name in names}
+    checkpoint = Checkpoint(prefix)
+    return {rename(name): _widened(checkpoint.read(name)) for name in checkpoint.weight_names()}
 
 
 def _widened(array):
@@ -40,16 +39,11 @@ def _widened(array):
     return array.astype(np.float32) if is_half else array
 
 
-def weight_names(names):
-    """Return those of a checkpoint's names that are of weights, a sorted list."""
-    return sorted(name for name in names if not restore.is_slot(name, names))
-
-
 def write(prefix, arrays):
-    """Write a checkpoint; the folder is made where it does not exist.
+    """Write a checkpoint, and make its folder where there is none.
 
     Args:
-        prefix: str; files of that name are replaced.
+        prefix: str; an older checkpoint of this name is replaced.
         arrays: dict of variable name to array.
     """
     tf.io.gfile.makedirs(os.path.dirname(prefix) or ".")
@@ -70,7 +64,7 @@ def average(prefixes):
         prefixes: list of str.
 
     Raises:
-        UserError: where their variables or shapes differ.
+        UserError: where the names or the shapes of their variables differ.
     """
     first = read(prefixes[0])
     sums = {name: array.astype(np.float64) for name, array in first.items()}
@@ -89,19 +83,23 @@ def average(prefixes):
 
 
 def fit(shapes, prefix, output_dir, allow_vocab_resize=False):
-    """Return the prefix of a checkpoint whose tables have the lengths of the model's.
+    """Give the tables of a checkpoint the lengths that the model's tables have.
 
-    Position tables lose their last rows. A vocabulary gets new ones, random as at the start of a
-    training, and MLM biases of 0. Where all fits already, it is the checkpoint itself; otherwise a
-    copy in the folder of the run.
+    Position tables lose their last rows. Word embeddings get new rows, which are random as at the
+    start of a training, and the MLM bias gets zeros.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's weights.
         prefix: str.
         output_dir: str, of the run.
-        allow_vocab_resize: bool.
+        allow_vocab_resize: bool, whether a vocabulary may get rows.
+
+    Returns:
+        str, the prefix of the changed copy, which is in the folder of the run; the given prefix if
+        no table has to change.
     """
-    resized = restore.plan_restore(shapes, prefix, True, allow_vocab_resize).resized
+    checkpoint = Checkpoint(prefix)
+    resized = restore.plan_restore(shapes, checkpoint, True, allow_vocab_resize).resized
     if not resized:
         return prefix
     arrays = read(prefix)

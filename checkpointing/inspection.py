@@ -1,10 +1,10 @@
-"""What the names and shapes of a checkpoint tell of the model in it, and what they cannot tell."""
+"""The parts of a model's config that its variables' names and shapes show."""
 
 import re
 
-from checkpointing import restore
+from checkpointing.checkpoint_reader import detect_layout, is_slot
 
-# Fields of a config that no shape depends on.
+# Fields of a config on which no name and no shape depends.
 NOT_IN_SHAPES = (
     "num_attention_heads",
     "hidden_act",
@@ -12,7 +12,7 @@ NOT_IN_SHAPES = (
     "attention_probs_dropout_prob",
     "initializer_range",
 )
-# Head -> the variable that tells of it.
+# Head -> a variable that every model with this head has.
 HEADS = {
     "masked_lm": "cls/predictions/output_bias",
     "sentence_order": "cls/seq_relationship/output_weights",
@@ -23,18 +23,18 @@ INNER = re.compile(r"/inner_group_(\d+)/")
 SUBLAYERS = {"attention": r"/attention", "ffn": r"/(intermediate|ffn_1)/"}
 
 
-def describe(shapes):
-    """Return what can be read off a checkpoint's variables.
+def summarize(shapes):
+    """Return the layout, the heads and the known fields of the config of a checkpoint.
 
     Args:
         shapes: dict of variable name to list of int.
 
     Returns:
-        dict: `layout`; `fields`, those of the config that are known; `unknown`, names of fields
-        that are not; `heads`; `num_labels` of a classifier or None; `slots`, names of optimizer
-        states.
+        dict: `layout`; `fields`, a dict of the known fields of the config; `unknown`, names of
+        other fields; `heads`; `num_labels` of a classifier or None; `slots`, names of the
+        optimizer's states.
     """
-    layout = restore.detect_layout(shapes)
+    layout = detect_layout(shapes)
     fields = _sizes(shapes, layout)
     fields.update(_sharing(shapes, layout))
     unknown = list(NOT_IN_SHAPES)
@@ -54,54 +54,54 @@ def describe(shapes):
 
 
 def find_heads(names):
-    """Return the heads that variables belong to, a tuple in the order of `HEADS`."""
+    """Return the heads that a model with these variables has, a tuple in the order of `HEADS`."""
     return tuple(head for head, mark in HEADS.items() if mark in names)
 
 
 def _sizes(shapes, layout):
-    """Return the fields that are lengths of tables and kernels."""
+    """Return the fields that are sizes of tables and kernels."""
 
     def shape(pattern):
         return next((shapes[name] for name in sorted(shapes) if re.search(pattern, name)), None)
 
-    found = {"layout": layout if layout in ("albert_zh", "google") else "albert_zh"}
+    fields = {"layout": "google" if layout == "google" else "albert_zh"}
     words, positions = shape(r"/word_embeddings$"), shape(r"/position_embeddings$")
     types = shape(r"/token_type_embeddings$")
     query, wide = shape(r"/query/kernel$"), shape(r"/intermediate/dense/kernel$")
     if words:
-        found["vocab_size"], found["embedding_size"] = words
+        fields["vocab_size"], fields["embedding_size"] = words
     if positions:
-        found["max_position_embeddings"] = positions[0]
+        fields["max_position_embeddings"] = positions[0]
     if types:
-        found["type_vocab_size"] = types[0]
+        fields["type_vocab_size"] = types[0]
     if query:
-        found["hidden_size"] = query[0]
+        fields["hidden_size"] = query[0]
     if wide:
-        found["intermediate_size"] = wide[1]
+        fields["intermediate_size"] = wide[1]
     if layout != "google" and not shape(r"/word_embeddings_2$"):
-        found["embedding_size"] = None
-    return found
+        fields["embedding_size"] = None
+    return fields
 
 
 def _sharing(shapes, layout):
-    """Return the fields that say which layers share weights, and L where none does."""
-    names = [name for name in shapes if not restore.is_slot(name, shapes)]
+    """Return the fields that say which layers share weights; L, too, if some are not shared."""
+    names = [name for name in shapes if not is_slot(name, shapes)]
     numbers = {
         sublayer: {m.group(1) for m in map(LAYER.search, names) if m and re.search(mark, m.string)}
         for sublayer, mark in SUBLAYERS.items()
     }
     attention, ffn = len(numbers["attention"]), len(numbers["ffn"])
     most = max(attention, ffn)
-    found = {}
+    fields = {}
     if layout == "google":
         inner = {m.group(1) for m in map(INNER.search, names) if m}
-        found["inner_group_num"] = max(len(inner), 1)
-        if attention == ffn:  # each layer its own group, and groups of layers, look the same
-            return dict(found, num_hidden_groups=most, parameter_sharing="all")
+        fields["inner_group_num"] = max(len(inner), 1)
+        if attention == ffn:  # layers that share nothing look like groups of one layer each
+            return dict(fields, num_hidden_groups=most, parameter_sharing="all")
     if attention != ffn:
-        found["parameter_sharing"] = "attention" if attention == 1 else "ffn"
+        fields["parameter_sharing"] = "attention" if attention == 1 else "ffn"
     elif "shared" in numbers["attention"]:
-        return dict(found, parameter_sharing="all")
+        return dict(fields, parameter_sharing="all")
     else:
-        found["parameter_sharing"] = "none"
-    return dict(found, num_hidden_layers=most)
+        fields["parameter_sharing"] = "none"
+    return dict(fields, num_hidden_layers=most)

@@ -1,4 +1,4 @@
-"""What a model needs beside its checkpoints, kept in the folder that they are in.
+"""The files that a model needs beside its checkpoints, in the same folder.
 
     albert_config.json config of a model that was pre-trained only
     classifier.json    of a fine-tuned one: task, labels, length, config, which vocabulary
@@ -6,10 +6,11 @@
     spiece.model       copy of its SentencePiece model
     best/              the best checkpoint of the run, and best.json
 
-So the folder can be moved, and predicts without the flags that it was trained with. And what the
-variables of a checkpoint do not tell can be held against what is said beside it.
+With them the folder can be moved, and predicts without the flags of the training. They also show
+what a checkpoint's variables do not: labels, attention heads, the number of shared layers.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -34,16 +35,13 @@ FIELDS = {
     "vocabulary_sha256": str,
     "config": dict,
 }
-# Fields of a config that do not change the shape of any variable, if layers share theirs...
-UNTOLD = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
-# ...and those by which a config is known to be of the same model.
-SIZES = ("layout", "vocab_size", "hidden_size", "embedding_size", "intermediate_size")
-# Fields of Hugging Face's configs; the oldest have the last one alone.
-FOREIGN = ("model_type", "architectures", "layer_norm_eps")
+# Fields of a config that no variable's shape shows in a model whose layers share weights.
+NOT_IN_VARIABLES = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
+_REMEDY = "start the run that made it again, with the same flags, or take it from a copy"
 
 
-class ModelFolder(NamedTuple):
-    """What a folder says of the model in it."""
+class Description(NamedTuple):
+    """A fine-tuned model, as the file `classifier.json` describes it."""
 
     task: str
     labels: Sequence[str]  # in the order of the classifier's outputs
@@ -55,11 +53,13 @@ class ModelFolder(NamedTuple):
 
 
 def write(folder, model):
-    """Write what `read` needs, each file by rename; warns of what a folder said otherwise before.
+    """Write a model's description and a copy of its vocabulary, each file by rename.
+
+    A warning names the fields in which an older description in the folder differs.
 
     Args:
         folder: str, made where it is missing.
-        model: `ModelFolder`; its vocabulary is copied, the SentencePiece model if there are both.
+        model: `Description`; of its two vocabularies the SentencePiece model is copied, if given.
 
     Raises:
         UserError: where a file cannot be written, and for a label that no table can hold.
@@ -89,26 +89,24 @@ def write(folder, model):
 
 
 def _warn_of_changes(path, description):
-    try:
-        before = _load(path)
-    except UserError:  # it is of no use, and a better one is on the way
-        return
-    changed = sorted(key for key in description if description[key] != before[key])
-    if changed:
-        logging.warning(
-            "%s is written anew: %s differ from the run before", path, ", ".join(changed)
-        )
+    with contextlib.suppress(UserError):  # a damaged older file is replaced without a warning
+        before = _load_description(path)
+        changed = sorted(key for key in description if description[key] != before[key])
+        if changed:
+            logging.warning(
+                "%s is written anew: %s differ from the run before", path, ", ".join(changed)
+            )
 
 
 def read(folder):
-    """Return the `ModelFolder` that `write` put there.
+    """Return the `Description` that `write` put into a folder.
 
     Args:
         folder: str, the --output_dir of a fine-tuning run.
 
     Raises:
-        UserError: where there is none, for one of an older run, and where the vocabulary is gone or
-            is no longer the one that the model was trained with.
+        UserError: where there is none or it is damaged, and where the vocabulary is missing or is
+            no longer the one with which the model was trained.
     """
     path = os.path.join(folder, DESCRIPTION)
     if not files.is_folder(folder):
@@ -119,23 +117,19 @@ def read(folder):
             "wrote no such file yet; start that run again, which adds it, with the same "
             "flags".format(path, folder)
         )
-    found = _load(path)
-    vocabulary = os.path.join(folder, found["vocabulary"])
-    _check_vocabulary(vocabulary, found["vocabulary_sha256"])
-    is_sentencepiece = found["vocabulary"] == SENTENCEPIECE
-    return ModelFolder(
-        task=found["task"],
-        labels=tuple(found["labels"]),
-        max_seq_length=found["max_seq_length"],
-        do_lower_case=found["do_lower_case"],
-        config=found["config"],
+    fields = _load_description(path)
+    vocabulary = os.path.join(folder, fields.pop("vocabulary"))
+    _check_vocabulary(vocabulary, fields.pop("vocabulary_sha256"))
+    is_sentencepiece = os.path.basename(vocabulary) == SENTENCEPIECE
+    return Description(
+        **dict(fields, labels=tuple(fields["labels"])),
         vocab_file=None if is_sentencepiece else vocabulary,
         spm_model_file=vocabulary if is_sentencepiece else None,
     )
 
 
 def write_config(folder, config):
-    """Write the `modeling.AlbertConfig` of a model that is pre-trained in a folder."""
+    """Write the config of a model that is pre-trained in a folder, a `modeling.AlbertConfig`."""
     files.write_text(os.path.join(folder, CONFIG), config.to_json_string())
 
 
@@ -143,129 +137,110 @@ def find(prefix, name):
     """Return the path of a file that belongs to a checkpoint, or None.
 
     Args:
-        prefix: str, in the folder of a run, or in the one there of its best checkpoint.
+        prefix: str, in the folder of a run or in its subfolder of the best checkpoint.
         name: str, of the file.
     """
-    folder = _folder(prefix)
+    folder = os.path.dirname(os.path.abspath(prefix) if files.is_local(prefix) else prefix)
     folders = [folder]
     if os.path.basename(folder) == BEST:
         folders.append(os.path.dirname(folder))
     return next(filter(files.exists, [os.path.join(place, name) for place in folders]), None)
 
 
-def _folder(prefix):
-    return os.path.dirname(os.path.abspath(prefix) if files.is_local(prefix) else prefix)
-
-
 def check_config(config, prefix):
-    """Hold a config against those beside a checkpoint, in what its variables do not tell.
+    """Check a config against the files of a checkpoint, in the fields of NOT_IN_VARIABLES.
 
     Args:
         config: `modeling.AlbertConfig`.
         prefix: str, of the checkpoint.
 
     Raises:
-        UserError: where there are configs of a model of this size, and none of them agrees.
+        UserError: where a field differs.
     """
-    contradictions, sizes = [], {name: getattr(config, name) for name in SIZES}
-    for path in _configs_beside(prefix):
-        fields = _config_fields(path)
-        known = [name for name in UNTOLD if type(fields.get(name)) is type(getattr(config, name))]
-        if not known or any(fields.get(name, sizes[name]) != sizes[name] for name in sizes):
-            continue
-        odd = [name for name in known if fields[name] != getattr(config, name)]
-        if not odd:
-            return
-        contradictions.append((path, odd[0], fields[odd[0]], getattr(config, odd[0])))
-    if contradictions:
-        raise UserError(
-            "{} says {}={!r}, the config that was given {!r}: the variables of the checkpoint fit "
-            "either, but what is beside it was trained; give that config, or move the checkpoint "
-            "away from it".format(*contradictions[0])
-        )
-
-
-def _configs_beside(prefix):
-    beside = files.glob(os.path.join(_folder(prefix), "*config*.json"))
-    belonging = [find(prefix, name) for name in (CONFIG, DESCRIPTION)]
-    return sorted(set(beside).union(filter(None, belonging)))
-
-
-def _config_fields(path):
-    """Return the fields of a config; none of a file that holds no config of this kind."""
-    found = _read_fields(path)
-    if os.path.basename(path) == DESCRIPTION:
-        found = found.get("config")
-    is_ours = isinstance(found, dict) and not any(name in found for name in FOREIGN)
-    return found if is_ours else {}
-
-
-def _read_fields(path):
-    """Return the object in a JSON file; an empty one where there is none, or it is damaged."""
-    try:
-        with files.open_file(path) as stream:
-            found = json.loads(stream.read().decode("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    for path, fields in _fields_beside(prefix):
+        for name in NOT_IN_VARIABLES:
+            given = getattr(config, name)
+            if fields.get(name, given) != given:
+                raise UserError(
+                    "{} says {}={!r}, the config that was given {!r}: the variables of the "
+                    "checkpoint fit both, but the model was trained with the first; give that "
+                    "config, or move the checkpoint away from the file".format(
+                        path, name, fields[name], given
+                    )
+                )
 
 
 def check_labels(labels, prefix):
-    """Hold labels against those that the classifier in a checkpoint was trained for.
+    """Check labels against those for which the classifier in a checkpoint was trained.
 
     Args:
         labels: list of str, in the order of the classifier's outputs.
-        prefix: str, of the checkpoint; nothing is known where no description is beside it.
+        prefix: str, of the checkpoint. Without a description beside it nothing is checked.
 
     Raises:
         UserError: where they differ, or their order does.
     """
-    path = find(prefix, DESCRIPTION)
-    trained = _read_fields(path).get("labels") if path else None
-    if isinstance(trained, list) and trained != list(labels):
-        raise UserError(
-            "{}: the classifier was trained for the labels {}, in this order, and not for {}: give "
-            "those, or another checkpoint".format(
-                path, ",".join(map(str, trained)), ",".join(labels)
+    for path, fields in _fields_beside(prefix):
+        trained = fields.get("labels", list(labels))
+        if trained != list(labels):
+            raise UserError(
+                "{}: the classifier was trained for the labels {}, in this order, and not for {}: "
+                "give those, or another checkpoint".format(
+                    path, ",".join(map(str, trained)), ",".join(labels)
+                )
             )
-        )
 
 
 def check_same(prefixes):
-    """Raise UserError where what is beside several checkpoints contradicts each other."""
+    """Raise UserError where the files of several checkpoints contradict each other."""
     known = {}  # field -> (value, path)
     for prefix in prefixes:
-        for path in filter(None, (find(prefix, name) for name in (CONFIG, DESCRIPTION))):
-            fields = dict(_config_fields(path), labels=_read_fields(path).get("labels"))
-            for field in UNTOLD + ("labels",):
-                if fields.get(field) is None:
+        for path, fields in _fields_beside(prefix):
+            for field in NOT_IN_VARIABLES + ("labels",):
+                if field not in fields:
                     continue
-                value = fields[field]
-                first, source = known.setdefault(field, (value, path))
-                if first != value:
+                first, source = known.setdefault(field, (fields[field], path))
+                if first != fields[field]:
                     raise UserError(
                         "{} and {} are not of one model: {} is {!r} and {!r}".format(
-                            source, path, field, first, value
+                            source, path, field, first, fields[field]
                         )
                     )
 
 
+def _fields_beside(prefix):
+    """Yield (path, dict) of the files of a checkpoint that can be read: its config and labels."""
+    for name, load in ((CONFIG, _load), (DESCRIPTION, _load_config_and_labels)):
+        path, fields = find(prefix, name), {}
+        if path:
+            with contextlib.suppress(UserError):
+                fields = load(path)
+        yield path, fields
+
+
+def _load_config_and_labels(path):
+    fields = _load_description(path)
+    return dict(fields["config"], labels=fields["labels"])
+
+
 def _load(path):
-    """Return the description, with all its fields."""
-    with files.open_file(path) as stream:
-        content = stream.read()
+    """Return the object in a JSON file."""
     try:
-        found = json.loads(content.decode("utf-8"))
-    except ValueError as error:
+        with files.open_file(path) as stream:
+            return dict(json.loads(stream.read().decode("utf-8")))
+    except (TypeError, ValueError) as error:
         raise UserError("{} is damaged ({}): {}".format(path, error, _REMEDY)) from error
+
+
+def _load_description(path):
+    """Return the fields of a description, without any others."""
+    content = _load(path)
     for name, kind in FIELDS.items():
-        value = found.get(name) if isinstance(found, dict) else None
-        if not isinstance(value, kind):
-            raise UserError("{} is damaged ({} is {!r}): {}".format(path, name, value, _REMEDY))
-    return found
-
-
-_REMEDY = "start the run that made it again, with the same flags, or take it from a copy"
+        if not isinstance(content.get(name), kind):
+            raise UserError(
+                "{} is damaged ({} is {!r}): {}".format(path, name, content.get(name), _REMEDY)
+            )
+    return {name: content[name] for name in FIELDS}
 
 
 def _check_vocabulary(path, sha256):
@@ -275,11 +250,11 @@ def _check_vocabulary(path, sha256):
                 path
             )
         )
-    found = files.sha256(path)
-    if found != sha256:
+    actual = files.sha256(path)
+    if actual != sha256:
         raise UserError(
             "{} is not the vocabulary that the model was trained with (sha256 {}..., not {}...): "
             "every piece would be another; put the old one there".format(
-                path, found[:12], sha256[:12]
+                path, actual[:12], sha256[:12]
             )
         )

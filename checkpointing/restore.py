@@ -1,60 +1,50 @@
-"""Checkpoints of either layout: find them, name their layout, restore with a full report."""
+"""Checkpoints of either layout: find one, name its layout, and restore a model from it."""
 
 import os
 import re
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
+from checkpointing.checkpoint_reader import (
+    NOT_WEIGHTS,
+    UNKNOWN,
+    Checkpoint,
+    detect_layout,
+    is_slot,
+    rename,
+)
 from common import files
 from common.errors import UserError
 
-# What a name has in one published layout and in no other. The first that is found counts.
-LAYOUT_MARKS = (
-    ("albert_zh", "word_embeddings_2"),
-    ("google", "encoder/transformer/group_"),
-    ("bert", "encoder/layer_0/"),
-    ("albert_zh", "encoder/layer_shared/"),
-)
-UNKNOWN = "unknown"
-# Layout -> what to use with it.
+# Layout of a checkpoint -> the config that fits it, for messages.
 CONFIGS_OF = {
     "albert_zh": "a config of layout 'albert_zh'",
     "google": "a config of layout 'google'",
     "bert": "one whose embedding_size is null and parameter_sharing 'none'",
 }
 
-# (pattern, replacement) from names of published checkpoints to names of the model.
-RENAMES = ((r"^module/", ""),)
-
-# Not weights of a model: quietly passed over.
-NOT_WEIGHTS = re.compile(
-    r"(^|/)(global_step|loss_scale|good_steps|beta[12]_power|adam|lamb|momentum)(_[mv])?(_\d+)?$",
-    re.IGNORECASE,
-)
-
-# Tables whose length may differ: their last rows are of no use to a model of shorter sequences...
+# Tables that may be longer in the checkpoint: shorter sequences need only their first rows.
 POSITION_TABLES = re.compile(r"/position_embeddings$")
-# ...and a vocabulary may have got new pieces, if the user says so.
+# Tables that may be longer in the model: with --allow_vocab_resize a vocabulary has new pieces.
 VOCABULARY_TABLES = re.compile(r"/embeddings/word_embeddings$|^cls/predictions/output_bias$")
 
 FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".zip", ".tar.gz")
 HUGGINGFACE_FILES = ("model.safetensors", "pytorch_model.bin")
-# What TensorFlow calls the file that names a folder's checkpoints.
+# TensorFlow's name of the file that lists a folder's checkpoints.
 STATE = "checkpoint"
 REPLICA_SUFFIX = re.compile(r"/replica_\d+$")
 PART_SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 
 
 class RestorePlan(NamedTuple):
-    """Which variables a checkpoint gives: names of the model unless said otherwise."""
+    """How the variables of a model and of a checkpoint match."""
 
-    assignment: dict  # name in the checkpoint -> name in the model
-    missing: list  # of the model, not in the checkpoint
-    unused: list  # names in the checkpoint, not in the model
-    unequal: list  # (name, shape in the checkpoint, shape in the model)
-    resized: dict  # those of `assignment` whose tables are of another length
+    assignment: dict  # name in the checkpoint -> name in the model, of all that are loaded
+    missing: list  # names of the model's variables that the checkpoint lacks
+    unused: list  # names of the checkpoint's weights that the model lacks
+    unequal: list  # (name in the model, shape in the checkpoint, shape in the model)
+    resized: dict  # the part of `assignment` whose tables have another length in the model
 
 
 def find_checkpoint(path):
@@ -67,7 +57,7 @@ def find_checkpoint(path):
         str, the prefix.
 
     Raises:
-        UserError: says what was found instead and what to give.
+        UserError: for any other path; says what is there and what to give.
     """
     files.refuse_pattern(path)
     if tf.io.gfile.exists(path + ".index"):
@@ -99,10 +89,10 @@ def find_checkpoint(path):
 
 
 def latest(folder):
-    """Return the prefix that the state file of a folder names, or None where it is of no use."""
+    """Return the prefix that the state file of a folder names, None if it cannot be read."""
     try:
         return tf.train.latest_checkpoint(folder)
-    except ValueError:  # no text
+    except ValueError:  # not text
         return None
 
 
@@ -110,58 +100,26 @@ def _only_checkpoint(folder):
     named = latest(folder)
     if named:
         return named
-    found = files.glob(folder.rstrip("/") + "/*.index")
-    if len(found) == 1:
-        return found[0][: -len(".index")]
+    indexes = files.glob(folder.rstrip("/") + "/*.index")
+    if len(indexes) == 1:
+        return indexes[0][: -len(".index")]
     foreign = [name for name in HUGGINGFACE_FILES if files.exists(os.path.join(folder, name))]
-    if foreign and not found:
+    if foreign and not indexes:
         raise UserError(
             "{0} is a model of Hugging Face ({1}): python convert_checkpoint.py from-huggingface "
             "{0} --output_dir=... makes a TensorFlow checkpoint of it".format(folder, foreign[0])
         )
     raise UserError(
         "{}: {} checkpoints in this folder: give the prefix of one".format(
-            folder, len(found) or "no"
+            folder, len(indexes) or "no"
         )
     )
-
-
-def read_shapes(prefix):
-    """Return a dict of variable name to shape (list of int) of a checkpoint.
-
-    Raises:
-        UserError: if its index is damaged.
-    """
-    try:
-        return tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise UserError(
-            "{} is not a readable checkpoint: {}".format(prefix, str(error).split("\n")[0])
-        ) from error
-
-
-def is_slot(name, names):
-    """Tell whether a variable is the step or a slot, whatever an optimizer calls it.
-
-    Args:
-        name: str.
-        names: container of str, all variables of the checkpoint: a slot is under its weight.
-    """
-    return bool(NOT_WEIGHTS.search(name)) or name.rpartition("/")[0] in names
-
-
-def detect_layout(names):
-    """Return `albert_zh`, `google`, `bert` or `unknown` for the variable names of a checkpoint."""
-    for layout, mark in LAYOUT_MARKS:
-        if any(mark in name for name in names):
-            return layout
-    return UNKNOWN
 
 
 def shapes_of(variables):
     """Return a dict of name to shape (list of int) of a list of tf.Variable.
 
-    The variables of further replicas have the names of the first ones, under which they are saved.
+    Copies on further replicas have the name of the first copy, under which all are saved.
     """
     return {_saved_name(variable): variable.shape.as_list() for variable in variables}
 
@@ -170,23 +128,26 @@ def _saved_name(variable):
     return REPLICA_SUFFIX.sub("", variable.op.name)
 
 
-def plan_restore(shapes, prefix, fewer_positions=False, more_pieces=False):
+# ------------------------------------------------------------------------------ matching
+
+
+def plan_restore(shapes, checkpoint, fewer_positions=False, more_pieces=False):
     """Match the model's variables with those of a checkpoint, by name and shape.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's variables.
-        prefix: str, of the checkpoint.
-        fewer_positions, more_pieces: bool, whether the model's tables may be shorter or longer.
+        checkpoint: `Checkpoint`.
+        fewer_positions: bool, whether the model's position table may be shorter.
+        more_pieces: bool, whether the model's vocabulary may be longer.
 
     Returns:
         `RestorePlan`.
     """
     assignment, unused, unequal, resized = {}, [], [], {}
-    stored_shapes = read_shapes(prefix)
-    for stored_name, shape in sorted(stored_shapes.items()):
+    for stored_name, shape in sorted(checkpoint.shapes.items()):
         name = rename(stored_name)
         if name not in shapes:
-            if not is_slot(stored_name, stored_shapes):
+            if not is_slot(stored_name, checkpoint.shapes):
                 unused.append(stored_name)
         elif list(shape) == shapes[name]:
             assignment[stored_name] = name
@@ -198,50 +159,49 @@ def plan_restore(shapes, prefix, fewer_positions=False, more_pieces=False):
             else:
                 unequal.append((name, list(shape), shapes[name]))
     assignment.update(resized)
-    given = set(assignment.values()).union(name for name, _, _ in unequal)
-    return RestorePlan(assignment, sorted(set(shapes) - given), unused, unequal, resized)
+    matched = set(assignment.values()).union(name for name, _, _ in unequal)
+    return RestorePlan(assignment, sorted(set(shapes) - matched), unused, unequal, resized)
 
 
 def _is_shorter(tables, name, shape, other):
-    """Tell whether a variable is one of some tables, and one shape of it has fewer rows."""
+    """Return whether a variable is one of some tables and `shape` has fewer rows than `other`."""
     same_width = list(shape[1:]) == list(other[1:])
     return bool(tables.search(name)) and same_width and shape[0] < other[0]
 
 
-def warm_start(variables, prefix, new_variables=None, allow_missing=False):
-    """Make variables start from a checkpoint's weights; call it where the graph is built.
+def check_warm_start(shapes, prefix, *args, **options):
+    """Read a whole checkpoint and check that a model can start from its weights.
 
     Args:
-        variables: list of tf.Variable, the trainable ones.
-        prefix, new_variables, allow_missing: as `check_warm_start`.
+        shapes: dict of name to shape (list of int) of the model's weights.
+        prefix: str, of the checkpoint.
+        *args, **options: the other arguments of `match_weights`.
 
     Returns:
-        `RestorePlan`, which is also logged.
+        `RestorePlan`.
 
     Raises:
-        UserError: as `check_warm_start`.
+        UserError: as `match_weights`, and if anything in the checkpoint is damaged.
     """
-    plan = check_warm_start(shapes_of(variables), prefix, new_variables, allow_missing)
-    log_restore(plan, prefix)
-    by_name = {_saved_name(variable): variable for variable in variables}
-    assignment = {stored: by_name[name] for stored, name in plan.assignment.items()}
-    tf.train.init_from_checkpoint(prefix, assignment)
+    checkpoint = Checkpoint(prefix)
+    plan = match_weights(shapes, checkpoint, *args, **options)
+    checkpoint.check_whole()
     return plan
 
 
-def check_warm_start(
+def match_weights(
     shapes,
-    prefix,
+    checkpoint,
     new_variables=None,
     allow_missing=False,
     fewer_positions=False,
     more_pieces=False,
 ):
-    """Hold a checkpoint against the model that is to start from its weights.
+    """Check the names, shapes and types in a checkpoint against the model that starts from it.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's weights.
-        prefix: str, of the checkpoint.
+        checkpoint: `Checkpoint`.
         new_variables: str, pattern of names that a checkpoint need not have (a new head), or None.
         allow_missing: bool; variables that the checkpoint lacks keep their random start, and so do
             new ones that have another shape in it.
@@ -251,14 +211,14 @@ def check_warm_start(
         `RestorePlan`.
 
     Raises:
-        UserError: for a checkpoint that is damaged, of another layout, of other shapes, with more
-            layers, or without some of the variables.
+        UserError: for a checkpoint of another layout, of other shapes, with more layers, or
+            without some of the variables.
     """
-    plan = plan_restore(shapes, prefix, fewer_positions, more_pieces)
-    _check_layouts(shapes, prefix)
-    check_whole(prefix)
-    _check_types(plan.assignment, prefix)
-    is_new = re.compile(new_variables or r"(?!)").search  # by default nothing is
+    prefix = checkpoint.prefix
+    plan = plan_restore(shapes, checkpoint, fewer_positions, more_pieces)
+    _check_layouts(shapes, checkpoint)
+    _check_types(plan.assignment, checkpoint)
+    is_new = re.compile(new_variables or r"(?!)").search  # (?!) matches no name
     if allow_missing:
         replaced = [name for name, _, _ in plan.unequal if is_new(name)]
         plan = plan._replace(
@@ -302,33 +262,33 @@ def _check_shapes(unequal, prefix, is_new):
     )
 
 
-def _check_types(names, prefix):
-    types = tf.train.load_checkpoint(prefix).get_variable_to_dtype_map()
-    odd = [name for name in sorted(names) if types[name] != tf.float32]
+def _check_types(names, checkpoint):
+    odd = [name for name in sorted(names) if checkpoint.dtypes[name] != tf.float32]
     if odd:
         raise UserError(
             "{}: {} is {}, weights are float32 here: convert_checkpoint.py slim makes them "
-            "so".format(prefix, odd[0], types[odd[0]].name)
+            "so".format(checkpoint.prefix, odd[0], checkpoint.dtypes[odd[0]].name)
         )
 
 
-def _check_layouts(shapes, prefix):
-    stored = detect_layout(read_shapes(prefix))
-    model = detect_layout(shapes)
+def _check_layouts(shapes, checkpoint):
+    stored, model = detect_layout(checkpoint.shapes), detect_layout(shapes)
     if stored == UNKNOWN:
-        raise UserError("{} holds no ALBERT: it has none of its variables".format(prefix))
+        raise UserError(
+            "{} holds no ALBERT: it has none of its variables".format(checkpoint.prefix)
+        )
     if stored != model:
         raise UserError(
             "{} is a checkpoint of layout {!r} but the config describes a model of layout {!r}: "
-            "use {}".format(prefix, stored, model, CONFIGS_OF[stored])
+            "use {}".format(checkpoint.prefix, stored, model, CONFIGS_OF[stored])
         )
 
 
 def check_same_run(shapes, prefix, output_dir):
-    """Hold a run's own checkpoint against the model and optimizer that are to go on from it.
+    """Check a run's own checkpoint against the model and the optimizer that continue from it.
 
     Args:
-        shapes: dict of name to shape (list of int), of all that the checkpoint should hold.
+        shapes: dict of name to shape (list of int), of all variables that it should hold.
         prefix: str, of the checkpoint.
         output_dir: str, its folder, for messages.
 
@@ -338,7 +298,7 @@ def check_same_run(shapes, prefix, output_dir):
     Raises:
         UserError: if the checkpoint is of another model or optimizer.
     """
-    plan = plan_restore(shapes, prefix)
+    plan = plan_restore(shapes, Checkpoint(prefix))
     weights = [name for name in plan.missing if not NOT_WEIGHTS.search(name)]
     if weights or plan.unequal:
         odd = weights[0] if weights else "{} (shape {} instead of {})".format(*plan.unequal[0])
@@ -355,8 +315,59 @@ def check_same_run(shapes, prefix, output_dir):
     return plan
 
 
+# ----------------------------------------------------------------------------- restoring
+
+
+def warm_start(variables, prefix, new_variables=None, allow_missing=False):
+    """Make variables start from a checkpoint's weights; call it where the graph is built.
+
+    The weights are read when the session initializes the variables.
+
+    Args:
+        variables: list of tf.Variable, the trainable ones.
+        prefix: str, of a checkpoint that `check_warm_start` has found whole.
+        new_variables, allow_missing: as `match_weights`.
+
+    Returns:
+        `RestorePlan`, which is also logged.
+
+    Raises:
+        UserError: as `match_weights`.
+    """
+    plan = match_weights(shapes_of(variables), Checkpoint(prefix), new_variables, allow_missing)
+    log_restore(plan, prefix)
+    by_name = {_saved_name(variable): variable for variable in variables}
+    assignment = {stored: by_name[name] for stored, name in plan.assignment.items()}
+    tf.train.init_from_checkpoint(prefix, assignment)
+    return plan
+
+
+def load_weights(session, checkpoint):
+    """Give all trainable variables of a session's graph the weights of a checkpoint, at once.
+
+    Unlike `warm_start` it leaves no path of a checkpoint in the graph.
+
+    Args:
+        session: `tf.Session`.
+        checkpoint: `Checkpoint`.
+
+    Returns:
+        `RestorePlan`.
+
+    Raises:
+        UserError: as `check_warm_start`.
+    """
+    with session.graph.as_default():
+        variables = {variable.op.name: variable for variable in tf.trainable_variables()}
+    plan = match_weights(shapes_of(variables.values()), checkpoint)
+    for stored, name in plan.assignment.items():
+        initializer = variables[name].initializer
+        session.run(initializer, {initializer.inputs[1]: checkpoint.read(stored)})
+    return plan
+
+
 def log_restore(plan, prefix):
-    """Log how many variables a checkpoint gives, and the names of those that do not fit."""
+    """Log how many variables a checkpoint gives, and the names of those that do not match."""
     tf.logging.info(
         "Restoring %s: %d variables loaded, %d missing, %d unused",
         prefix,
@@ -368,34 +379,3 @@ def log_restore(plan, prefix):
         tf.logging.info("  missing, starts at random: %s", name)
     for name in plan.unused:
         tf.logging.info("  unused, only in the checkpoint: %s", name)
-
-
-def rename(name):
-    """Return what a variable of a published checkpoint is called in the model."""
-    for pattern, replacement in RENAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def count_weights(prefix):
-    """Return the number of a checkpoint's weights, those of the optimizer left out."""
-    shapes = read_shapes(prefix)
-    return sum(int(np.prod(shapes[name])) for name in shapes if not is_slot(name, shapes))
-
-
-def find_damage(prefix):
-    """Read a whole checkpoint; returns what is wrong with it in one line, or None."""
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)  # checks length and checksum
-    except (tf.errors.OpError, RuntimeError, ValueError, LookupError) as error:
-        return str(error).strip().split("\n")[0]
-    return None
-
-
-def check_whole(prefix):
-    """Raise a `UserError` where anything in a checkpoint is damaged."""
-    damage = find_damage(prefix)
-    if damage:
-        raise UserError("{} is damaged ({}): fetch or make it again".format(prefix, damage))

@@ -1,4 +1,4 @@
-"""The checkpoints in a run's own folder: which one it goes on from, whatever a kill has left."""
+"""The checkpoints in a run's folder: which one the run starts from, also after a kill."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional
 import tensorflow.compat.v1 as tf
 
 from checkpointing import model_files, restore
+from checkpointing.checkpoint_reader import Checkpoint, find_damage
 from common import files
 from common.errors import UserError
 
@@ -16,10 +17,10 @@ BASENAME = "model.ckpt"
 class Start(NamedTuple):
     """Where a run starts from."""
 
-    mode: str  # A key of START_LINES.
+    mode: str  # key of START_LINES
     checkpoint: Optional[str]  # prefix
     step: int
-    is_own: bool = False  # Whether the checkpoint is one of the run's folder.
+    is_own: bool = False  # whether the checkpoint is in the run's folder
 
 
 START_LINES = {
@@ -31,12 +32,12 @@ START_LINES = {
 
 
 def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
-    """Decide which mode a run is in, and say so in one line of the log.
+    """Decide which mode a run is in, and log it in one line.
 
     Args:
         output_dir: str, the run's folder.
-        init_checkpoint: str, a checkpoint or a folder with one, for a warm start; or None. It
-            counts only where output_dir holds no checkpoint.
+        init_checkpoint: str, a checkpoint or a folder with one, for a warm start; or None. It is
+            used only if output_dir holds no checkpoint.
         do_train: bool; without training there is only the mode "evaluation".
         mend: bool, as `recover`.
 
@@ -70,7 +71,7 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
 
 
 def find_best(path):
-    """Return the prefix of the best checkpoint of a run, if one was kept; else of what is there.
+    """Return the prefix of a run's best checkpoint; without one, as `restore.find_checkpoint`.
 
     Args:
         path: str, the folder of a run, or what `restore.find_checkpoint` takes.
@@ -82,23 +83,23 @@ def find_best(path):
 
 
 def best_checkpoint(folder):
-    """Return the prefix of the best checkpoint of a run, or None where none was kept."""
+    """Return the prefix of a run's best checkpoint, or None where none was kept."""
     return restore.latest(os.path.join(folder, model_files.BEST))
 
 
 def step_of(prefix):
-    """Return the global step that a run's own checkpoint was saved at.
+    """Return the global step at which a run saved a checkpoint.
 
     Raises:
         UserError: if it was not saved by a run.
     """
-    reader = tf.train.load_checkpoint(prefix)
-    if not reader.has_tensor(tf.GraphKeys.GLOBAL_STEP):
+    step = Checkpoint(prefix).step()
+    if step is None:
         raise UserError(
             "{} has no global_step, so no run goes on from it: give it to --init_checkpoint, and "
             "another --output_dir".format(prefix)
         )
-    return int(reader.get_tensor(tf.GraphKeys.GLOBAL_STEP))
+    return step
 
 
 def latest_step(output_dir):
@@ -108,18 +109,18 @@ def latest_step(output_dir):
 
 
 def recover(output_dir, mend=True):
-    """Find the checkpoint to go on from, whatever a kill or a full disk has left of the last one.
+    """Find the latest whole checkpoint, also after a kill or a full disk has damaged the last one.
 
-    TensorFlow keeps the names of a folder's checkpoints in the file `checkpoint` there and starts
-    anew, over the old ones, where that file is of no use. Here the newest whole checkpoint takes
-    its place, with a warning: a run that is killed while it saves needs nobody's help.
+    TensorFlow lists a folder's checkpoints in a file there that is called `checkpoint`. If that
+    file is damaged or names a damaged checkpoint, TensorFlow starts a new training over the old
+    checkpoints. This function takes the newest whole checkpoint instead and logs a warning.
 
     Args:
         output_dir: str, the run's folder; it need not exist.
-        mend: bool, whether to write that file anew where it is of no use.
+        mend: bool, whether to write a new file `checkpoint` where the old one is of no use.
 
     Returns:
-        str, the prefix of the latest whole checkpoint, or None where no save was ever completed.
+        str, the prefix of the checkpoint, or None where no save was ever completed.
 
     Raises:
         UserError: if a save was completed once but no checkpoint is whole.
@@ -129,12 +130,12 @@ def recover(output_dir, mend=True):
     prefixes = _prefixes(output_dir)
     damages = []
     for prefix in ([named] if named else []) + [p for p in prefixes if p != named]:
-        damage = restore.find_damage(prefix)
+        damage = find_damage(prefix)
         if not damage:
             break
         damages.append("; {} is damaged ({})".format(prefix, damage))
     else:
-        if not tf.io.gfile.exists(state):  # It is written after the first checkpoint.
+        if not tf.io.gfile.exists(state):  # TensorFlow writes it after the first checkpoint
             return None
         raise UserError(
             "{} holds no whole checkpoint{}: restore one from a copy, or remove {} to start "
@@ -153,16 +154,17 @@ def recover(output_dir, mend=True):
 
 
 def remove_unfinished(output_dir):
-    """Remove what a save that was killed has left; not while another process saves there."""
-    for left in files.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
-        tf.io.gfile.rmtree(left)
+    """Remove the temporary folders of killed saves; not while another process saves there."""
+    for folder in files.glob(os.path.join(output_dir, BASENAME + "-*_temp*")):
+        tf.io.gfile.rmtree(folder)
 
 
 def go_back(output_dir, last_step):
-    """Make the newest checkpoint up to a step the one that a run goes on from; removes nothing.
+    """Make a run continue from its newest checkpoint up to a step; removes no checkpoint.
 
     Returns:
-        str, its prefix; where there is none, that of the latest checkpoint, or None.
+        str, the prefix of that checkpoint. If there is none up to the step, nothing changes and
+        the prefix of the latest checkpoint is returned, or None.
     """
     older = [prefix for prefix in _prefixes(output_dir) if _step(prefix) <= last_step]
     if not older:
@@ -182,8 +184,8 @@ def _named_checkpoint(output_dir):
 
 def _prefixes(output_dir):
     """Return the prefixes of a run's own checkpoints, the latest first."""
-    found = files.glob(os.path.join(output_dir, BASENAME + "-*.index"))
-    prefixes = [path[: -len(".index")] for path in found]
+    indexes = files.glob(os.path.join(output_dir, BASENAME + "-*.index"))
+    prefixes = [path[: -len(".index")] for path in indexes]
     return sorted((path for path in prefixes if _step(path) is not None), key=_step, reverse=True)
 
 
@@ -193,7 +195,7 @@ def _step(prefix):
 
 
 def _make_latest(folder, prefix):
-    """Make a run's checkpoint the latest one; later ones are passed over."""
+    """Write a state file that names a run's checkpoint as the latest, and no later ones."""
     prefixes = [other for other in _prefixes(folder)[::-1] if _step(other) <= _step(prefix)]
     write_state(folder, prefixes)
 
@@ -212,9 +214,9 @@ def write_state(folder, prefixes):
 
 
 def copy(prefix, folder):
-    """Copy a checkpoint into a folder of its own, in place of the one there.
+    """Copy a checkpoint into a folder that holds one checkpoint, in place of the older one.
 
-    The folder names the former one until the new one is whole, and keeps it as long.
+    The older checkpoint stays there, and the folder's state file names it, until the copy is whole.
 
     Args:
         prefix: str.

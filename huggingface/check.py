@@ -1,4 +1,4 @@
-"""Both models computed on the same inputs: what was converted beside what it was made of.
+"""Compares the outputs of a model here and of its folder of Hugging Face, on the same inputs.
 
 Dimension letters: B batch size, S sequence length, V vocabulary.
 """
@@ -12,7 +12,7 @@ import modeling
 from checkpointing import inspection
 from common.errors import UserError
 
-# End of a class's name -> head -> what its logits are called there, in ALBERT or BERT.
+# End of a class's name -> head -> names of its logits there; one name is of ALBERT, one of BERT.
 THEIR_LOGITS = {
     "Model": {},
     "ForPreTraining": {
@@ -45,7 +45,7 @@ def differences(folder, class_name, config, arrays):
 
 
 def fixed_inputs(config, batch_size=3, length=24):
-    """Return input_ids, input_mask and segment_ids, int32 [3, S], the same ones each time."""
+    """Return input_ids, input_mask and segment_ids, int32 [3, S], equal in every call."""
     rng = np.random.RandomState(0)
     shape = (batch_size, min(length, config.max_position_embeddings))
     columns = np.arange(shape[1])
@@ -56,47 +56,49 @@ def fixed_inputs(config, batch_size=3, length=24):
 
 
 def our_logits(config, arrays, inputs):
-    """Return a dict of what the model of some weights computes, by head.
+    """Return the outputs of our model: dict of `sequence_output` and of heads to arrays.
 
     Args:
         config: `modeling.AlbertConfig`.
-        arrays: dict of variable name to array.
+        arrays: dict of variable name to array, the weights.
         inputs: input_ids, input_mask and segment_ids, int32 [B, S].
     """
     heads = inspection.find_heads(arrays)
     with tf.Graph().as_default():
         model = modeling.AlbertModel(config, False, *map(tf.constant, inputs), scope="bert")
-        found = {"sequence_output": model.sequence_output}
+        outputs = {"sequence_output": model.sequence_output}
         if "masked_lm" in heads:
             with tf.variable_scope("cls/predictions"):
                 hidden = tf.reshape(model.sequence_output, [-1, config.hidden_size])
-                found["masked_lm"] = modeling.masked_lm_logits(model, hidden)  # [B*S, V]
+                outputs["masked_lm"] = modeling.masked_lm_logits(model, hidden)  # [B*S, V]
         if "sentence_order" in heads:
             labels = tf.zeros([len(inputs[0])], tf.int32)
-            found["sentence_order"] = modeling.sentence_order_head(model, labels).logits
+            outputs["sentence_order"] = modeling.sentence_order_head(model, labels).logits
         if "classifier" in heads:
             number = len(arrays["output_weights"])
-            found["classifier"] = modeling.classification_head(model, number).logits
-        fed = {tf.placeholder(tf.float32, x.shape): x for x in tf.trainable_variables()}
-        start = [tf.assign(variable, place) for place, variable in fed.items()]
+            outputs["classifier"] = modeling.classification_head(model, number).logits
         with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
-            # What only fills masks has no pooler, and none of these read it.
-            empty = {x.op.name: np.zeros(x.shape) for x in fed.values() if "/pooler/" in x.op.name}
-            filled = dict(empty, **arrays)
-            session.run(start, {place: filled[x.op.name] for place, x in fed.items()})
-            return session.run(found)
+            for variable in tf.trainable_variables():
+                if variable.op.name not in arrays and "/pooler/" in variable.op.name:
+                    continue  # a model with the masked_lm head alone has no pooler
+                place = variable.initializer.inputs[1]
+                session.run(variable.initializer, {place: arrays[variable.op.name]})
+            return session.run(outputs)
 
 
 def their_logits(folder, class_name, inputs):
-    """Return the same of the model of a folder of Hugging Face; None where it is not installed.
+    """Return what `our_logits` does, computed by transformers from a folder of Hugging Face.
 
     Args:
         folder: str.
         class_name: str, of the model there.
         inputs: input_ids, input_mask and segment_ids, int32 [B, S].
 
+    Returns:
+        None where torch or transformers is not installed.
+
     Raises:
-        UserError: if that model has parameters which the folder has not, or the other way round.
+        UserError: if the names of parameters in the folder and in the class differ.
     """
     try:
         import torch
@@ -109,17 +111,17 @@ def their_logits(folder, class_name, inputs):
         folder, output_loading_info=True, ignore_mismatched_sizes=True
     )
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        # What fills masks has no pooler today, but had one once.
+        # Older releases of transformers save a pooler with the class ForMaskedLM.
         odd = [name for name in sorted(report[problem]) if "pooler" not in name]
         if odd:
             raise UserError("{}: {}: {}".format(folder, problem, ", ".join(map(str, odd[:3]))))
     ids, mask, segments = (torch.from_numpy(array.astype(np.int64)) for array in inputs)
     with torch.no_grad():
-        found = model.float().eval()(
+        outputs = model.float().eval()(
             input_ids=ids, attention_mask=mask, token_type_ids=segments, output_hidden_states=True
         )
-    theirs = {"sequence_output": found.hidden_states[-1].numpy()}
+    theirs = {"sequence_output": outputs.hidden_states[-1].numpy()}
     for head, names in THEIR_LOGITS[re.sub("^(Albert|Bert)", "", class_name)].items():
-        logits = next(found[name] for name in names if name in found).numpy()
+        logits = next(outputs[name] for name in names if name in outputs).numpy()
         theirs[head] = logits.reshape(-1, logits.shape[-1])
     return theirs

@@ -19,7 +19,7 @@ from common.errors import UserError
 from serving import graph_tokenizer, saved_model, single_file
 
 QUANTIZATIONS = ("float32", "float16", "int8")  # int8 is TensorFlow Lite's "dynamic range"
-INSTALL = "pip install -r requirements-export.txt"
+INSTALL = 'pip install ".[export]"'
 
 
 class Options(NamedTuple):

@@ -1,9 +1,8 @@
-"""Text to pieces inside a TensorFlow graph, exactly as `tokenization.FullTokenizer` has them.
+"""Text to pieces inside a TensorFlow graph, exactly as `tokenization.FullTokenizer` makes them.
 
-A served model takes raw text by these ops. What a character becomes does not depend on its
-neighbours, so the specification itself, `BasicTokenizer.normalize`, fills a table from code points
-to what they become; TensorFlow Text cuts the words that result into pieces. No two Unicode
-versions can disagree, as they would between Python and the normalization ops of TensorFlow.
+Served models take raw text with these ops. `BasicTokenizer.normalize` treats each character alone,
+so a table holds its result for every code point. TensorFlow Text cuts the resulting words into
+pieces. TensorFlow's own normalization follows another version of Unicode than Python does.
 
 Dimension letters: B texts, S longest of a batch.
 """
@@ -20,15 +19,16 @@ from tokenization import CLS, MASK, SEP, UNK, BasicTokenizer
 TENSORFLOW_TEXT = "tensorflow-text==2.15.0"
 # Characters; a longer word is [UNK], as in `tokenization.WordpieceTokenizer`.
 MAX_WORD_LENGTH = 100
-# TensorFlow Text counts bytes instead, of which a character has four at most.
+# TensorFlow Text counts bytes; a character has at most four.
 MAX_WORD_BYTES = 4 * MAX_WORD_LENGTH
 CODE_POINTS, PAGE = 0x110000, 256
-# Entries of the table; higher ones are places in the list of other replacements.
+# Entries of the table: the character is kept, or is a word alone. Higher entries are indexes, plus
+# _FIRST_OTHER, of the list of other replacements.
 _KEPT, _ALONE, _FIRST_OTHER = 0, 1, 2
 
 
 class GraphTokenizer:
-    """The ops of one graph that make pieces of texts.
+    """The ops of one graph that turn texts into pieces.
 
     Args:
         tokenizer: `tokenization.FullTokenizer` of a WordPiece vocabulary.
@@ -62,20 +62,20 @@ class GraphTokenizer:
         self._table = [tf.constant(array) for array in arrays]
 
     def pieces(self, texts, with_masks=False):
-        """Make pieces of texts.
+        """Turn texts into pieces.
 
         Args:
-            texts: string [B], UTF-8; bytes that are none are dropped.
-            with_masks: bool, whether "[MASK]" in a text is that piece and not plain text.
+            texts: string [B], UTF-8; invalid bytes are dropped.
+            with_masks: bool, whether "[MASK]" in a text stands for that piece.
 
         Returns:
             `tf.RaggedTensor`, int32 [B, (pieces)].
         """
         if with_masks:
             parts = tf.compat.v2.strings.split(texts, MASK)
-            # Blanks, for a join puts no separator behind a first string that is empty.
+            # With a blank in front, because a join puts no separator behind an empty first string.
             parts = parts.with_values(tf.strings.join([" ", self._normalized(parts.values)]))
-            # No text can forge this word: brackets in it have been set apart by now.
+            # No other word can be "[MASK]": normalization has separated brackets from letters.
             texts = tf.strings.reduce_join(parts, axis=-1, separator=" {} ".format(MASK))
         else:
             texts = self._normalized(texts)
@@ -86,7 +86,7 @@ class GraphTokenizer:
         return tf.cast(self._wordpiece.tokenize(words).merge_dims(1, 2), tf.int32)
 
     def _normalized(self, texts):
-        """Return string [B]: the texts' words with spaces between them."""
+        """Return string [B]: the words of each text with spaces between them."""
         codes = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
         pages, places, others = self._table
         page = tf.gather(places, codes.values // PAGE)
@@ -99,7 +99,7 @@ class GraphTokenizer:
         return tf.strings.reduce_join(codes.with_values(changed), axis=-1)
 
     def inputs(self, texts, max_seq_length, with_masks=False):
-        """Make a model's inputs of texts or pairs, as `encoding.encode_examples` does.
+        """Turn texts or pairs into a model's inputs, as `encoding.encode_examples` does.
 
         Args:
             texts: list of one or two tensors, string [B].
@@ -113,7 +113,7 @@ class GraphTokenizer:
         room = max_seq_length - 1 - len(parts)
         lengths = [tf.cast(part.row_lengths(), tf.int32) for part in parts]
         kept = [tf.minimum(lengths[0], room)]
-        if len(parts) == 2:  # as in features.truncated_lengths
+        if len(parts) == 2:  # as in `encoding.truncated_lengths`
             kept = [tf.minimum(lengths[0], tf.maximum(room - lengths[1], (room + 1) // 2))]
             kept.append(tf.minimum(lengths[1], room - kept[0]))
         column = tf.ones_like(lengths[0])[:, tf.newaxis]  # [B, 1]
@@ -123,13 +123,13 @@ class GraphTokenizer:
         ids = tf.concat(row, axis=1)
         width = tf.cast(ids.bounding_shape(axis=1), tf.int32)
         mask = tf.sequence_mask(ids.row_lengths(), width, tf.int32)
-        # An only text has no second segment.
+        # A single text has no second segment.
         first = tf.sequence_mask(kept[0] + 2, width, tf.int32) if len(parts) == 2 else mask
         return [ids.to_tensor(), mask, mask - first]
 
 
 def tensorflow_text():
-    """Return the module of TensorFlow Text, whose import makes its ops known.
+    """Import TensorFlow Text, which registers its ops, and return the module.
 
     Raises:
         UserError: where it is not installed.
@@ -146,7 +146,7 @@ def tensorflow_text():
 
 @functools.lru_cache(maxsize=None)
 def _replacement_arrays(do_lower_case):
-    """Return (pages, places, others): what all code points become, equal pages stored once."""
+    """Return (pages, places, others), the table of all code points; equal pages are stored once."""
     normalize = BasicTokenizer(do_lower_case).normalize
     others, numbers = [], {}
     entries = np.empty(CODE_POINTS, np.int16)
@@ -171,6 +171,6 @@ def _replacement_arrays(do_lower_case):
 
 
 def _cut(pieces, lengths):
-    """Return the first pieces of each row: so many as int32 [B] says."""
+    """Return the first pieces of each row; `lengths`, int32 [B], says how many."""
     places = tf.ragged.range(tf.cast(pieces.row_lengths(), tf.int32))
     return tf.ragged.boolean_mask(pieces, places < lengths[:, tf.newaxis])

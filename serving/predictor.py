@@ -1,4 +1,4 @@
-"""A model that is loaded once and predicts as often as it is asked.
+"""A model that is loaded once and predicts many times.
 
     from serving.predictor import Predictor
 
@@ -7,15 +7,15 @@
         # [{"label": "1", "probabilities": {"0": 0.02, "1": 0.98}}, ...]
     predictor.embed(["花呗怎么还款"])  # float32 [1, H]
 
-Texts are computed in batches of about one length, each padded to its longest only, and for what
-is read of [CLS] alone the last layer is computed there alone. Threads may share a predictor.
+Texts are sorted by length and each batch is padded to its longest text. For outputs that depend on
+[CLS] alone, the last layer is computed at [CLS] alone. Threads may share a predictor.
 
 Dimension letters: n texts, B batch size, S longest of a batch, H hidden size.
 """
 
 import os
 
-# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+# TensorFlow's C++ code logs ten lines at every start; errors are still raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
@@ -25,25 +25,26 @@ from absl import logging
 import modeling
 import tokenization
 from checkpointing import model_files, restore, run_folder
+from checkpointing.checkpoint_reader import Checkpoint
 from common.errors import UserError
 from finetuning import tasks
 from finetuning.encoding import encode_examples
 
 POOLINGS = ("mean", "cls", "pooled")
+INPUTS = ("input_ids", "input_mask", "segment_ids")
 BATCH_SIZE = 64
-# Of a model that was pre-trained only, which has no length of its own.
-MAX_SEQ_LENGTH = 128
+MAX_SEQ_LENGTH = 128  # default for a model that was pre-trained only
 
 
 class Predictor:
-    """A fine-tuned model that tells labels, or any model that makes vectors of texts.
+    """A model that predicts labels, if it was fine-tuned, and makes vectors of texts.
 
     Args:
         model_dir: str, the --output_dir of a fine-tuning run.
-        checkpoint_path: str, a checkpoint or a folder with one; default the best of the run if
+        checkpoint_path: str, a checkpoint or a folder with one. Default: the best of the run if
             one was kept, else the latest.
-        max_seq_length: int, pieces of a text or pair; the longer text is cut first. Default that
-            of the run.
+        max_seq_length: int, pieces of a text or pair; the longer text is cut first. Default: the
+            length of the run.
         batch_size: int, texts that are computed at a time.
 
     Attributes:
@@ -51,7 +52,7 @@ class Predictor:
             that was pre-trained only.
         config: `modeling.AlbertConfig`.
         tokenizer: `tokenization.FullTokenizer`.
-        prefix: str, the checkpoint.
+        checkpoint: `Checkpoint`.
         max_seq_length: int.
 
     Raises:
@@ -59,18 +60,20 @@ class Predictor:
     """
 
     def __init__(self, model_dir, checkpoint_path=None, max_seq_length=None, batch_size=BATCH_SIZE):
-        found = model_files.read(model_dir)
+        model = model_files.read(model_dir)
         source = os.path.join(model_dir, model_files.DESCRIPTION)
-        prefix = run_folder.find_best(checkpoint_path or model_dir)
-        if "output_weights" not in restore.read_shapes(prefix):
-            raise UserError("{} holds no classifier (no variable output_weights)".format(prefix))
-        model_files.check_labels(found.labels, prefix)
-        self.task = tasks.get_task(found.task)._replace(labels=found.labels)
+        checkpoint = Checkpoint(run_folder.find_best(checkpoint_path or model_dir))
+        if "output_weights" not in checkpoint.shapes:
+            raise UserError(
+                "{} holds no classifier (no variable output_weights)".format(checkpoint.prefix)
+            )
+        model_files.check_labels(model.labels, checkpoint.prefix)
+        self.task = tasks.get_task(model.task)._replace(labels=model.labels)
         self._load(
-            modeling.AlbertConfig.from_dict(found.config, source),
-            tokenization.FullTokenizer(found.vocab_file, found.do_lower_case, found.spm_model_file),
-            prefix,
-            max_seq_length or found.max_seq_length,
+            modeling.AlbertConfig.from_dict(model.config, source),
+            tokenization.FullTokenizer(model.vocab_file, model.do_lower_case, model.spm_model_file),
+            checkpoint,
+            max_seq_length or model.max_seq_length,
             batch_size,
         )
 
@@ -85,7 +88,7 @@ class Predictor:
         max_seq_length=None,
         batch_size=BATCH_SIZE,
     ):
-        """Return a predictor of a model without classifier: it makes vectors only.
+        """Return a predictor of a model without classifier, which makes vectors only.
 
         Args:
             checkpoint_path: str, a checkpoint or a folder with one.
@@ -102,37 +105,36 @@ class Predictor:
         self._load(
             modeling.AlbertConfig.from_json_file(config_file),
             tokenization.FullTokenizer(vocab_file, do_lower_case, spm_model_file),
-            restore.find_checkpoint(checkpoint_path),
+            Checkpoint(restore.find_checkpoint(checkpoint_path)),
             max_seq_length or MAX_SEQ_LENGTH,
             batch_size,
         )
         return self
 
-    def _load(self, config, tokenizer, prefix, max_seq_length, batch_size):
+    def _load(self, config, tokenizer, checkpoint, max_seq_length, batch_size):
         config.check_sequence_length(max_seq_length)
         if len(tokenizer.vocab) > config.vocab_size:
             raise UserError(
                 "the vocabulary has {} pieces but vocab_size is {}: use the one that the model "
                 "was pre-trained with".format(len(tokenizer.vocab), config.vocab_size)
             )
-        model_files.check_config(config, prefix)
-        self.config, self.tokenizer, self.prefix = config, tokenizer, prefix
+        model_files.check_config(config, checkpoint.prefix)
+        self.config, self.tokenizer, self.checkpoint = config, tokenizer, checkpoint
         self.max_seq_length = max_seq_length
-        self._batch_size, self._has_told_cuts = batch_size, False
+        self._batch_size, self._has_warned_of_cuts = batch_size, False
         with tf.Graph().as_default() as graph:
             inputs, outputs = build(config, len(self.task.labels) if self.task else None)
-            restore.warm_start(tf.trainable_variables(), prefix)
-            initializer = tf.global_variables_initializer()
-            graph.finalize()
             session = tf.Session(config=_session_config())
-        session.run(initializer)
+            plan = restore.load_weights(session, checkpoint)
+            restore.log_restore(plan, checkpoint.prefix)
+            graph.finalize()
         self._widths = {name: tensor.shape.as_list()[-1] for name, tensor in outputs.items()}
         self._computations = {
             name: session.make_callable(tensor, inputs) for name, tensor in outputs.items()
         }
 
     def predict(self, texts):
-        """Tell the label of texts or pairs.
+        """Predict the label of texts or pairs.
 
         Args:
             texts: list of str, or of pairs of str where the task is one of pairs.
@@ -179,9 +181,11 @@ class Predictor:
         examples = [tasks.Example("", *text) for text in texts]
         features = encode_examples(examples, (), self.tokenizer, self.max_seq_length)
         lengths = np.diff(features.begins)
-        self._tell_cuts(np.sum(features.full_lengths > lengths), len(texts))
+        self._warn_of_cuts(np.sum(features.full_lengths > lengths), len(texts))
         results = np.empty([len(texts), self._widths[name]], np.float32)
-        order = np.argsort(-lengths, kind="stable")  # a lack of memory shows at once
+        order = np.argsort(
+            -lengths, kind="stable"
+        )  # the largest batch first: memory suffices or not
         done = 0
         for begin in range(0, len(texts), self._batch_size):
             rows = order[begin : begin + self._batch_size]
@@ -191,11 +195,12 @@ class Predictor:
                 progress(int(done), int(features.begins[-1]))
         return results
 
-    def _tell_cuts(self, count, total):
-        if count and not self._has_told_cuts:
-            self._has_told_cuts = True
+    def _warn_of_cuts(self, count, total):
+        if count and not self._has_warned_of_cuts:
+            self._has_warned_of_cuts = True
             logging.warning(
-                "%d of %d texts are longer than %d pieces and lose their end; this is told once",
+                "%d of %d texts are longer than %d pieces and lose their end; this warning is "
+                "logged once",
                 count,
                 total,
                 self.max_seq_length,
@@ -203,8 +208,7 @@ class Predictor:
 
 
 def _session_config():
-    # Products of matrices take all cores; whatever else there is, is too small to hand it to
-    # another thread than the one that asks.
+    # A product of matrices uses all cores. The other ops are too small to be worth a second thread.
     config = tf.ConfigProto(inter_op_parallelism_threads=-1, allow_soft_placement=True)
     config.gpu_options.allow_growth = True
     return config
@@ -222,15 +226,12 @@ def build(config, num_labels=None):
         and a dict of float32 tensors, `probabilities` [B, labels] if there is a classifier and
         [B, H] for each of POOLINGS.
     """
-    inputs = [
-        tf.placeholder(tf.int32, [None, None], name)
-        for name in ("input_ids", "input_mask", "segment_ids")
-    ]
+    inputs = [tf.placeholder(tf.int32, [None, None], name) for name in INPUTS]
     return inputs, build_outputs(config, inputs, num_labels)
 
 
 def build_outputs(config, inputs, num_labels=None):
-    """Build what a predictor computes; built again in the same graph, it has the same weights.
+    """Build the outputs of a predictor; a second call in the same graph uses the same weights.
 
     Args:
         config: `modeling.AlbertConfig`.
@@ -242,7 +243,7 @@ def build_outputs(config, inputs, num_labels=None):
     """
     no_positions = tf.zeros([tf.shape(inputs[0])[0], 0], tf.int32)  # none beside [CLS]
     weights = tf.expand_dims(tf.cast(inputs[1], tf.float32), 2)  # [B, S, 1]
-    counts = tf.maximum(tf.reduce_sum(weights, 1), 1.0)  # [B, 1]; of a row of padding alone, too
+    counts = tf.maximum(tf.reduce_sum(weights, 1), 1.0)  # [B, 1]; 1 for a row of padding alone
     with tf.variable_scope("", reuse=tf.AUTO_REUSE):
         whole = modeling.AlbertModel(config, False, *inputs, scope="bert")
         first = modeling.AlbertModel(
@@ -263,7 +264,7 @@ def padded_batch(features, rows):
     """Return the feeds of some examples, padded to the longest of them.
 
     Args:
-        features: `encoding.Features`.
+        features: `encoding.EncodedExamples`.
         rows: int [B], the examples.
 
     Returns:
@@ -279,7 +280,7 @@ def padded_batch(features, rows):
 
 
 def answer(labels, row):
-    """Return the dict that `Predictor.predict` returns for a text; row is float [labels]."""
+    """Return `Predictor.predict`'s dict of a text from its probabilities, float [labels]."""
     return {
         "label": labels[int(np.argmax(row))],
         "probabilities": dict(zip(labels, (float(probability) for probability in row))),

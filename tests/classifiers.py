@@ -44,7 +44,7 @@ def write_model(folder, seed=1, step=1, task="sentence_pair", **fields):
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
     described = (task, LABELS, LENGTH, config.to_dict(), str(folder / "vocab.txt"))
-    model_files.write(str(folder / "out"), model_files.ModelFolder(*described))
+    model_files.write(str(folder / "out"), model_files.Description(*described))
     save_weights(folder / "out" / "model.ckpt", config, seed, step)
     return folder / "out"
 

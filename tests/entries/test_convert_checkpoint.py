@@ -14,6 +14,7 @@ import modeling
 import tokenization
 from checkpointing import arrays as weights
 from checkpointing import model_files, restore, run_folder
+from checkpointing.checkpoint_reader import Checkpoint
 from common import cli, files
 from common.errors import UserError
 from huggingface import check
@@ -124,7 +125,7 @@ def test_a_classifier_keeps_its_labels(layout, vocabulary, tmp_path):
     arrays = random_weights(config, 2)
     run = tmp_path / "run"
     described = ("sentence", ["bad", "good"], 20, config.to_dict(), vocabulary)
-    model_files.write(str(run), model_files.ModelFolder(*described))
+    model_files.write(str(run), model_files.Description(*described))
     weights.write(str(run / "best" / "model.ckpt-7"), arrays)
     files.write_text(str(run / "best" / "checkpoint"), 'model_checkpoint_path: "model.ckpt-7"\n')
     call("to-huggingface", str(run), output_dir=tmp_path / "there")
@@ -143,7 +144,7 @@ def test_a_sentencepiece_model_comes_back(tmp_path):
     train_sentencepiece(tmp_path / "given", ["[CLS]", "[SEP]", "[MASK]"])
     size = len(tokenization.FullTokenizer(None, spm_model_file=str(tmp_path / "given")).vocab)
     config = modeling.AlbertConfig(size, 8, 12, 2, 2, intermediate_size=20)
-    described = model_files.ModelFolder(
+    described = model_files.Description(
         "sentence", ["a", "b"], 20, config.to_dict(), spm_model_file=str(tmp_path / "given")
     )
     model_files.write(str(tmp_path / "run"), described)
@@ -264,13 +265,13 @@ def test_slim_drops_all_but_weights(tmp_path):
     call("slim", str(tmp_path / "model.ckpt-7"), output_dir=tmp_path / "slim")
     prefix = restore.find_checkpoint(str(tmp_path / "slim"))
     assert prefix == str(tmp_path / "slim" / "model.ckpt-7")
-    assert sorted(restore.read_shapes(prefix)) == ["bert/a"]
+    assert sorted(Checkpoint(prefix).shapes) == ["bert/a"]
 
 
 def test_what_belongs_to_a_run_s_checkpoint_comes_along(vocabulary, tmp_path):
     config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20)
     described = ("sentence", ["a", "b"], 20, config.to_dict(), vocabulary)
-    model_files.write(str(tmp_path / "run"), model_files.ModelFolder(*described))
+    model_files.write(str(tmp_path / "run"), model_files.Description(*described))
     prefix = str(tmp_path / "run" / "best" / "model.ckpt-7")
     for path, value in ((prefix, 1), (str(tmp_path / "run" / "model.ckpt-9"), 2)):
         weights.write(path, {"a": np.full(3, value, np.float32)})
@@ -289,7 +290,7 @@ def test_models_that_are_not_one_have_no_average(vocabulary, tmp_path, labels, h
     for name, *described in (("one", "ab", 2), ("two", labels, heads)):
         config = modeling.AlbertConfig(105, 8, 12, 2, described[1], intermediate_size=20).to_dict()
         folder = str(tmp_path / name)
-        found = model_files.ModelFolder("sentence", list(described[0]), 20, config, vocabulary)
+        found = model_files.Description("sentence", list(described[0]), 20, config, vocabulary)
         model_files.write(folder, found)
         weights.write(os.path.join(folder, "model.ckpt"), {"a": np.ones(3, np.float32)})
     prefixes = [str(tmp_path / name / "model.ckpt") for name in ("none", "one", "two")]
@@ -400,7 +401,7 @@ def classifier(vocabulary, tmp_path):
     pytest.importorskip("safetensors")
     config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20, layout="google")
     described = ("sentence", ["bad", "good"], 20, config.to_dict(), vocabulary)
-    model_files.write(str(tmp_path / "run"), model_files.ModelFolder(*described))
+    model_files.write(str(tmp_path / "run"), model_files.Description(*described))
     weights.write(str(tmp_path / "run" / "model.ckpt"), random_weights(config, 2))
     call("to-huggingface", str(tmp_path / "run" / "model.ckpt"), output_dir=tmp_path / "there")
     return tmp_path / "there"

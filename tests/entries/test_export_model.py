@@ -17,7 +17,7 @@ import modeling
 import tokenization
 from checkpointing import model_files
 from common.errors import UserError
-from serving import export, graph_tokenizer, predictor
+from serving import export, graph_tokenizer, predictor, samples, saved_model, single_file
 
 pytest.importorskip("tensorflow_text")
 
@@ -58,7 +58,7 @@ def encoded(texts):
 
 
 def served(path):
-    return export.load_saved_model(str(path))[1]
+    return saved_model.load_saved_model(str(path))[1]
 
 
 def write_pretrained(folder, **fields):
@@ -152,7 +152,7 @@ def test_signatures_of_a_classifier(signatures, model):
     best = [LABELS[i] for i in wanted.argmax(axis=1)]
     assert [label.decode("utf-8") for label in found["label"]] == best
     for name in ("classify", "serving_default"):
-        found = signatures[name](export.id_feeds(model, pairs))
+        found = signatures[name](samples.id_feeds(model, pairs))
         np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
     found = signatures["embed_text"]({"text": encoded(TEXTS)})
     for pooling in predictor.POOLINGS:
@@ -162,7 +162,7 @@ def test_signatures_of_a_classifier(signatures, model):
 def test_ids_beyond_the_positions_are_refused_and_texts_cut(signatures):
     ids = np.ones([1, LENGTH + 1], np.int32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than the {} p".format(LENGTH)):
-        signatures["embed"](dict.fromkeys(export.INPUTS, ids))
+        signatures["embed"](dict.fromkeys(predictor.INPUTS, ids))
     long, cut = "天" * 50, "天" * (LENGTH - 2)
     found = signatures["embed_text"]({"text": encoded([long, cut])})["mean"]
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
@@ -176,13 +176,13 @@ def test_a_batch_of_no_text(signatures):
             found = [function(dict.fromkeys(fields, none))]
         else:
             shapes = ([0, 0], [0, 3], [0, LENGTH])
-            feeds = [dict.fromkeys(export.INPUTS, np.zeros(shape, int)) for shape in shapes]
+            feeds = [dict.fromkeys(predictor.INPUTS, np.zeros(shape, int)) for shape in shapes]
             found = [function(inputs) for inputs in feeds]
         assert all(len(array) == 0 for outputs in found for array in outputs.values())
 
 
 def test_a_request_as_json(signatures, model):
-    """The body that README shows, as the server decodes it."""
+    """The body that docs/serving.md shows, as the server decodes it."""
     body = json.loads(
         '{"signature_name": "classify_text", "instances": [{"text_a": "天地", "text_b": "玄黄宇"}]}'
     )
@@ -216,8 +216,8 @@ def test_masks_are_filled(tmp_path, name):
         *[str(flags[key]) for key in ("checkpoint", "bert_config_file", "vocab_file")],
         max_seq_length=LENGTH,
     )
-    feeds = export.masked_feeds(model, texts)
-    wanted = export.masked_probabilities(model, feeds)
+    feeds = samples.masked_feeds(model, texts)
+    wanted = samples.masked_probabilities(model, feeds)
     best = np.sort(wanted, axis=1)[:, :-4:-1]  # [masks, 3]
     places = found["probabilities"][:, :, 0] > 0
     np.testing.assert_allclose(found["probabilities"][places], best, atol=1e-5)
@@ -246,9 +246,9 @@ def test_tflite(tmp_path, out, model, quantization, capsys):
     assert "probabilities: largest difference" in capsys.readouterr().out
     path = tmp_path / "model_{}.tflite".format(quantization)
     assert os.listdir(str(tmp_path)) == [path.name]
-    function = export.load_tflite(str(path))
+    function = single_file.load_tflite(str(path))
     for pairs in (PAIRS, PAIRS[:1], PAIRS[3:]):  # any batch, any length
-        found = function(export.id_feeds(model, pairs))["probabilities"]
+        found = function(samples.id_feeds(model, pairs))["probabilities"]
         atol = export.FORMATS["tflite"].tolerances[quantization]
         np.testing.assert_allclose(found, model.probabilities(pairs), atol=atol)
 
@@ -257,9 +257,9 @@ def test_onnx(tmp_path, out, model):
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
     run(model_dir=out, output_dir=tmp_path, format="onnx")
-    function = export.load_onnx(str(tmp_path / "model.onnx"))
+    function = single_file.load_onnx(str(tmp_path / "model.onnx"))
     for pairs in (PAIRS, PAIRS[:1]):
-        found = function(export.id_feeds(model, pairs))["probabilities"]
+        found = function(samples.id_feeds(model, pairs))["probabilities"]
         np.testing.assert_allclose(found, model.probabilities(pairs), atol=1e-4)
 
 
@@ -293,8 +293,8 @@ def test_what_a_killed_export_left_is_replaced(tmp_path, out):
     "package, flags, message",
     [
         ("tensorflow_text", {}, "pip install tensorflow-text=="),
-        ("tf2onnx", {"format": "onnx"}, "pip install -r requirements-export.txt"),
-        ("onnxruntime", {"format": "onnx"}, "pip install -r requirements-export.txt"),
+        ("tf2onnx", {"format": "onnx"}, r'pip install "\.\[export\]"'),
+        ("onnxruntime", {"format": "onnx"}, r'pip install "\.\[export\]"'),
     ],
 )
 def test_missing_packages(tmp_path, out, package, flags, message, monkeypatch):
@@ -312,7 +312,7 @@ def test_raw_text_needs_wordpiece(tmp_path):
     helpers.write_config(tmp_path, size, LENGTH)
     config = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))
     out = tmp_path / "out"
-    made = model_files.ModelFolder(
+    made = model_files.Description(
         "sentence", LABELS, LENGTH, config.to_dict(), spm_model_file=str(path)
     )
     model_files.write(str(out), made)

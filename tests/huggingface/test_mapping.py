@@ -1,11 +1,11 @@
-"""huggingface.py: the same outputs there, and every bit back, whatever layers share."""
+"""huggingface/: equal outputs there, and every bit back, for all ways of sharing layers."""
 
 import numpy as np
 import pytest
 
 import modeling
 from common.errors import UserError
-from huggingface import check, mapping
+from huggingface import check, configs, mapping
 from tests.numpy_huggingface import Model
 
 SMALL = {
@@ -51,17 +51,17 @@ LAYOUTS = ("google", "albert_zh", "bert")  # whose classifiers are converted, to
 WAYS = [
     (name, family)
     for name in sorted(CONFIGS)
-    for family in mapping.ARCHITECTURES[CONFIGS[name]["layout"]]
+    for family in configs.ARCHITECTURES[CONFIGS[name]["layout"]]
 ]
 
 
 def convert(config, arrays, labels=(), family=None):
     """Return config.json, parameters and factors of the folder that would be written."""
-    family = family or mapping.ARCHITECTURES[config.layout][0]
+    family = family or configs.ARCHITECTURES[config.layout][0]
     class_name, parameters = mapping.to_parameters(config, family, arrays)
-    is_factorized = mapping.is_factorized(config)
+    is_factorized = configs.is_factorized(config)
     factors = {name: arrays[name] for name in mapping.FACTORS} if is_factorized else None
-    return mapping.to_config(config, family, class_name, labels), parameters, factors
+    return configs.to_config(config, family, class_name, labels), parameters, factors
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_same_outputs_there_and_every_bit_back(name, family, num_labels):
 def test_without_our_config_the_model_is_still_the_same(name, family):
     config, arrays = make(name)
     theirs, parameters, _ = convert(config, arrays, family=family)
-    foreign = mapping.from_config(theirs, "config.json")
+    foreign = configs.from_config(theirs, "config.json")
     back = mapping.from_parameters(foreign, family, parameters)
     inputs = check.fixed_inputs(config)
     expected = check.our_logits(config, arrays, inputs)
@@ -128,7 +128,7 @@ def test_a_model_without_heads_and_prefix():
 
 def test_layernorm_before_sublayers_is_refused_with_the_reason():
     config, arrays = make("albert_zh", ln_type="preln")
-    for family in mapping.FAMILIES:
+    for family in configs.FAMILIES:
         with pytest.raises(UserError, match="'preln' has no counterpart.*normalize"):
             mapping.to_parameters(config, family, arrays)
 
@@ -143,7 +143,7 @@ def test_an_albert_stores_shared_layers_once():
     config, arrays = make("albert_zh")
     numbers = {
         family: sum(array.size for array in convert(config, arrays, family=family)[1].values())
-        for family in mapping.FAMILIES
+        for family in configs.FAMILIES
     }
     layer = sum(x.size for name, x in arrays.items() if "/layer_shared/" in name)
     identity = config.hidden_size * (config.hidden_size + 1)
@@ -208,7 +208,7 @@ def test_configs_of_other_computations_are_refused(changes, words):
     config, arrays = make("google")
     theirs, _, _ = convert(config, arrays)
     with pytest.raises(UserError, match=words):
-        mapping.from_config(dict(theirs, **changes), "config.json")
+        configs.from_config(dict(theirs, **changes), "config.json")
 
 
 def test_labels_are_named():

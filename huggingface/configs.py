@@ -1,0 +1,231 @@
+"""Configs of the same model here and at Hugging Face, and which of its architectures equal ours.
+
+The google layout is Hugging Face's ALBERT. The albert_zh layout with LayerNorm after each sublayer
+is its BERT with equal weights in all layers that share them, and with the product of
+`word_embeddings` and `word_embeddings_2` as word embeddings. It is also its ALBERT, with E = H and
+an identity matrix as projection.
+"""
+
+import dataclasses
+
+import modeling
+from common.errors import UserError
+
+LAYER_NORM_EPSILON = 1e-12
+CLASSIFIER_DROPOUT = 0.1
+# model_type, with which parameter names begin -> beginning of the names of classes.
+FAMILIES = {"albert": "Albert", "bert": "Bert"}
+# Layout -> families that compute the same, the default first.
+ARCHITECTURES = {"google": ("albert",), "albert_zh": ("bert", "albert")}
+# Heads -> end of the class's name.
+CLASSES = {
+    (): "Model",
+    ("masked_lm", "sentence_order"): "ForPreTraining",
+    ("masked_lm",): "ForMaskedLM",
+    ("classifier",): "ForSequenceClassification",
+}
+# hidden_act here -> there, and there -> here.
+ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "tanh": "tanh", "linear": "linear"}
+ACTIVATIONS_BACK = dict(
+    {theirs: ours for ours, theirs in ACTIVATIONS.items()}, gelu_pytorch_tanh="gelu"
+)
+# Values of a config.json that leaves them out.
+DEFAULT_ACTIVATIONS = {"albert": "gelu_new", "bert": "gelu"}
+DEFAULT_EMBEDDING_SIZE = 128
+# Fields of equal name and meaning.
+SAME_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+)
+# Fields of a config.json on which the model's outputs and weights depend.
+MODEL_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "embedding_size",
+    "num_hidden_layers",
+    "num_hidden_groups",
+    "inner_group_num",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "hidden_act",
+    "layer_norm_eps",
+)
+
+
+def is_factorized(config):
+    """Return whether our word embeddings are a product of two tables; theirs are one table."""
+    return config.layout == "albert_zh" and config.embedding_size is not None
+
+
+def has_identity(config, family):
+    """Return whether their model has a projection from H to H where ours has none."""
+    return family == "albert" and (
+        config.layout == "albert_zh" or config.embedding_width == config.hidden_size
+    )
+
+
+def num_groups(config):
+    """Return the number of layer groups of their ALBERT: one for each layer if any weight differs.
+
+    Their groups share all weights of a layer or none.
+    """
+    if config.parameter_sharing == "all":
+        return config.num_hidden_groups
+    return config.num_hidden_layers
+
+
+def check_exact(config, family):
+    """Raise UserError for a model that a family does not compute."""
+    if family not in ARCHITECTURES[config.layout]:
+        raise UserError(
+            "a model of layout {!r} is no {}: embeddings there are normalized after they are "
+            "projected to H, here before".format(config.layout, family)
+        )
+    if config.ln_type == "preln":
+        raise UserError(
+            "ln_type 'preln' has no counterpart: the BERT and ALBERT of Hugging Face normalize "
+            "after each sublayer, this model before it and nowhere at its end; another code of "
+            "the encoder would be needed, other names are not enough"
+        )
+
+
+def class_name(family, heads):
+    """Return the name of their class of a model with some heads, a key of `CLASSES`."""
+    return FAMILIES[family] + CLASSES[heads]
+
+
+def to_config(config, family, name, labels=(), task=None):
+    """Return the `config.json` of a model, a dict.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        family: str, key of `FAMILIES`.
+        name: str, of the class there.
+        labels: sequence of str, of a classifier, in the order of its outputs.
+        task: str, the task for which the classifier was trained.
+    """
+    theirs = {field: getattr(config, field) for field in SAME_FIELDS}
+    theirs.update(
+        architectures=[name],
+        model_type=family,
+        hidden_act=ACTIVATIONS[config.hidden_act],
+        layer_norm_eps=LAYER_NORM_EPSILON,
+        pad_token_id=0,
+        dtype="float32",
+        torch_dtype="float32",  # the name of `dtype` before transformers 4.56
+        tie_word_embeddings=True,
+    )
+    if family == "albert":
+        is_projected = not has_identity(config, family)
+        theirs.update(
+            embedding_size=config.embedding_width if is_projected else config.hidden_size,
+            num_hidden_groups=num_groups(config),
+            inner_group_num=config.inner_group_num,
+            classifier_dropout_prob=CLASSIFIER_DROPOUT,
+        )
+    else:
+        theirs.update(classifier_dropout=CLASSIFIER_DROPOUT)
+    if labels:
+        theirs.update(
+            id2label={str(i): label for i, label in enumerate(labels)},
+            label2id={label: i for i, label in enumerate(labels)},
+            finetuning_task=task,
+        )
+    return theirs
+
+
+def family_of(values, source):
+    """Return the family of a config.json, a key of `FAMILIES`.
+
+    Args:
+        values: dict, of the config.json.
+        source: str, its path, for messages.
+
+    Raises:
+        UserError: for another family, and for heads that models here do not have.
+    """
+    family = values.get("model_type")
+    if family not in FAMILIES:
+        raise UserError("{}: model_type {!r}, not albert or bert".format(source, family))
+    known = [FAMILIES[family] + end for end in CLASSES.values()]
+    unknown = [name for name in values.get("architectures") or () if name not in known]
+    if unknown:
+        raise UserError(
+            "{}: {} has a head that there is none of here, where there are {}".format(
+                source, unknown[0], ", ".join(known)
+            )
+        )
+    if values.get("problem_type") not in (None, "single_label_classification"):
+        raise UserError(
+            "{}: problem_type {!r}: classifiers here choose one label of several".format(
+                source, values["problem_type"]
+            )
+        )
+    return family
+
+
+def check_same_model(config, family, values):
+    """Raise UserError where a config.json no longer describes the model of a config of ours.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        family: str, key of `FAMILIES`.
+        values: dict, of the config.json.
+    """
+    expected = to_config(config, family, None)
+    for name in MODEL_FIELDS:
+        if expected.get(name) != values.get(name, expected.get(name)):
+            raise UserError(
+                "{} is {!r} in its config.json and was {!r}".format(
+                    name, values[name], expected.get(name)
+                )
+            )
+
+
+def from_config(values, source):
+    """Return the `modeling.AlbertConfig` of a config.json.
+
+    A BERT becomes the albert_zh layout with one table of words and layers that share nothing.
+
+    Args:
+        values, source: as `family_of`.
+
+    Raises:
+        UserError: as `family_of`, and for computations that do not exist here.
+    """
+    family = family_of(values, source)
+    act = values.get("hidden_act", DEFAULT_ACTIVATIONS[family])
+    if act not in ACTIVATIONS_BACK:
+        remedy = "there is {} only".format(", ".join(sorted(ACTIVATIONS_BACK)))
+        if act == "gelu":
+            remedy = (
+                "gelu is the tanh approximation: if the model was trained with that, as all "
+                'published ALBERT were, write "gelu_new" there'
+            )
+        raise UserError("{}: hidden_act {!r} does not exist here: {}".format(source, act, remedy))
+    epsilon = values.get("layer_norm_eps", LAYER_NORM_EPSILON)
+    position = values.get("position_embedding_type", "absolute")
+    if epsilon != LAYER_NORM_EPSILON or position != "absolute":
+        raise UserError(
+            "{}: layer_norm_eps {} and position_embedding_type {!r}, but here they are {} and "
+            "'absolute'".format(source, epsilon, position, LAYER_NORM_EPSILON)
+        )
+    known = [field.name for field in dataclasses.fields(modeling.AlbertConfig)]
+    fields = {name: values[name] for name in known if name in values}
+    fields["hidden_act"] = ACTIVATIONS_BACK[act]
+    if family == "albert":
+        fields["layout"] = "google"
+        fields.setdefault("embedding_size", DEFAULT_EMBEDDING_SIZE)
+    else:
+        fields.update(layout="albert_zh", embedding_size=None, parameter_sharing="none")
+    return modeling.AlbertConfig.from_dict(fields, source)

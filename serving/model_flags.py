@@ -1,0 +1,74 @@
+"""The flags that name a fine-tuned or pre-trained model, and loading it."""
+
+from absl import flags
+
+from common.errors import UserError
+from finetuning import encoding
+from serving import predictor
+
+
+def define(options):
+    """Define the flags that name a model.
+
+    Args:
+        options: dict of further arguments of absl's functions, such as `flag_values`.
+    """
+    flags.DEFINE_string("model_dir", None, "The --output_dir of a fine-tuning run.", **options)
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "Checkpoint to load, or a folder with one; if left out, the best of the run if one was "
+        "kept, else the latest.",
+        **options,
+    )
+    flags.DEFINE_string(
+        "bert_config_file",
+        None,
+        "JSON file of a model that was pre-trained only; then without model_dir, with "
+        "checkpoint and a vocabulary, for embeddings.",
+        **options,
+    )
+    flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary of such a model.", **options)
+    flags.DEFINE_string(
+        "spm_model_file", None, "SentencePiece model, in place of vocab_file.", **options
+    )
+    flags.DEFINE_bool("do_lower_case", True, "Lower-case the text for such a model.", **options)
+    flags.DEFINE_integer(
+        "max_seq_length",
+        None,
+        "Pieces of a text or pair, the longer text is cut first; if left out, that of the "
+        "run, or {}.".format(predictor.MAX_SEQ_LENGTH),
+        lower_bound=encoding.SHORTEST_SEQUENCE,
+        **options,
+    )
+
+
+def load_predictor(args, batch_size=predictor.BATCH_SIZE):
+    """Return the `predictor.Predictor` that the flags name.
+
+    Args:
+        args: `absl.flags.FlagValues` with the flags of `define`.
+        batch_size: int, texts that are computed at a time.
+
+    Raises:
+        UserError: for flags that contradict each other, and as `predictor.Predictor`.
+    """
+    common = {"max_seq_length": args.max_seq_length, "batch_size": batch_size}
+    if args.model_dir:
+        for name in ("bert_config_file", "vocab_file", "spm_model_file", "do_lower_case"):
+            if args[name].present:
+                raise UserError("--model_dir has its own: leave --{} out".format(name))
+        return predictor.Predictor(args.model_dir, args.checkpoint, **common)
+    if not (args.checkpoint and args.bert_config_file):
+        raise UserError(
+            "--model_dir is needed; or, for a model that was pre-trained only, --checkpoint, "
+            "--bert_config_file and --vocab_file"
+        )
+    return predictor.Predictor.of_pretrained(
+        args.checkpoint,
+        args.bert_config_file,
+        args.vocab_file,
+        args.do_lower_case,
+        args.spm_model_file,
+        **common,
+    )

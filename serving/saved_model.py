@@ -1,0 +1,253 @@
+"""Models in the format of TensorFlow Serving: signatures for ids and for raw text.
+
+Dimension letters: B batch size, S length, M masked pieces of a text, k best pieces, V vocabulary.
+"""
+
+import os
+import tempfile
+from typing import Dict, NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import modeling
+import tokenization
+from checkpointing import inspection, restore
+from checkpointing.checkpoint_reader import rename
+from common import files
+from serving import graph_tokenizer, predictor
+from serving.samples import (
+    MASKED_SAMPLES,
+    default_kind,
+    differences,
+    id_feeds,
+    masked_feeds,
+    masked_probabilities,
+    samples,
+    text_fields,
+)
+
+
+class Signature(NamedTuple):
+    """A computation of a saved model: dicts of name to tensor."""
+
+    inputs: Dict[str, tf.Tensor]
+    outputs: Dict[str, tf.Tensor]
+
+
+def write_saved_model(model, folder, options):
+    """Write a model in the layout of TensorFlow Serving.
+
+    Args:
+        model: `predictor.Predictor`.
+        folder: str, of the version; it must not exist yet.
+        options: `export.Options`.
+    """
+    with tempfile.TemporaryDirectory() as assets, tf.Graph().as_default(), tf.Session() as session:
+        vocabulary = _asset(assets, "vocab.txt", model.tokenizer.vocab)
+        signatures = build_signatures(model, vocabulary, options)
+        if model.task:
+            labels = _asset(assets, "labels.txt", model.task.labels)
+            tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS, tf.constant(labels))
+        if not options.raw_text:  # otherwise the tokenizer's table has made it an asset
+            tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS, tf.constant(vocabulary))
+        save(session, model, folder, signatures)
+
+
+def save(session, model, folder, signatures):
+    """Write the graph of a session with the weights of a model.
+
+    Args:
+        session: `tf.Session`.
+        model: `predictor.Predictor`.
+        folder: str.
+        signatures: dict of name to `Signature`.
+    """
+    restore.load_weights(session, model.checkpoint)
+    builder = tf.saved_model.Builder(folder)
+    builder.add_meta_graph_and_variables(
+        session,
+        [tf.saved_model.SERVING],
+        {
+            name: tf.saved_model.predict_signature_def(signature.inputs, signature.outputs)
+            for name, signature in signatures.items()
+        },
+        assets_collection=tf.get_collection(tf.GraphKeys.ASSET_FILEPATHS),
+        main_op=tf.tables_initializer(),
+        strip_default_attrs=True,
+    )
+    builder.save()
+
+
+def _asset(folder, name, lines):
+    path = os.path.join(folder, name)
+    files.write_text(path, "".join(line + "\n" for line in lines))
+    return path
+
+
+def build_signatures(model, vocabulary, options):
+    """Build the graphs of all signatures of a saved model.
+
+    Args:
+        model: `predictor.Predictor`.
+        vocabulary: str, path of a file of its pieces, one a line.
+        options: `export.Options`.
+
+    Returns:
+        Dict of name to `Signature`: `embed`; `classify`, of a classifier, or `fill_mask`, where the
+        checkpoint has the head for masked pieces; the same names with `_text` for the signatures
+        that take text; and `serving_default`.
+    """
+    computations = {"embed": _embed}
+    heads = inspection.find_heads(set(map(rename, model.checkpoint.shapes)))
+    if model.task:
+        computations["classify"] = _classify
+    elif "masked_lm" in heads:
+        computations["fill_mask"] = _fill_mask
+    placeholders = id_placeholders()
+    inputs = _checked_lengths(list(placeholders.values()), model.config)
+    signatures = {
+        name: Signature(placeholders, _for_any_batch(compute, model, inputs, options))
+        for name, compute in computations.items()
+    }
+    signatures["serving_default"] = signatures[default_kind(model)]
+    if options.raw_text:
+        tokenizer = graph_tokenizer.GraphTokenizer(model.tokenizer, vocabulary)
+        for name, compute in computations.items():
+            fields = text_fields(model, name)
+            texts = {field: tf.placeholder(tf.string, [None], field) for field in fields}
+            inputs = tokenizer.inputs(
+                list(texts.values()), model.max_seq_length, with_masks=name == "fill_mask"
+            )
+            outputs = _for_any_batch(compute, model, inputs, options)
+            signatures[name + "_text"] = Signature(texts, outputs)
+    return signatures
+
+
+def _for_any_batch(compute, model, inputs, options):
+    """Return the outputs of a computation, which may have a batch without texts.
+
+    TensorFlow's batched matrix product fails for an empty batch, so a row is added to it.
+    """
+    is_empty = tf.cast(tf.equal(tf.shape(inputs[0]), 0), tf.int32)  # [2], of rows and columns
+    lacking = tf.stack([tf.zeros_like(is_empty), is_empty * is_empty[0]], axis=1)  # [2, 2]
+    outputs = compute(model, [tf.pad(tensor, lacking) for tensor in inputs], options)
+    batch_size = tf.shape(inputs[0])[0]
+    return {name: tensor[:batch_size] for name, tensor in outputs.items()}
+
+
+def id_placeholders():
+    """Return a dict of name to placeholder of a model's inputs."""
+    return {name: tf.placeholder(tf.int32, [None, None], name) for name in predictor.INPUTS}
+
+
+def _checked_lengths(inputs, config):
+    """Return inputs whose use fails if they are longer than the position table."""
+    longest = config.max_position_embeddings
+    message = "more than the {} pieces of the model's max_position_embeddings".format(longest)
+    check = tf.debugging.assert_less_equal(tf.shape(inputs[0])[1], longest, message=message)
+    with tf.control_dependencies([check]):
+        return [tf.identity(tensor) for tensor in inputs]
+
+
+def _embed(model, inputs, _):
+    outputs = predictor.build_outputs(model.config, inputs)
+    return {name: outputs[name] for name in predictor.POOLINGS}
+
+
+def _classify(model, inputs, _):
+    labels = tf.constant(model.task.labels)
+    outputs = predictor.build_outputs(model.config, inputs, len(model.task.labels))
+    probabilities = outputs["probabilities"]  # [B, labels]
+    return {
+        "probabilities": probabilities,
+        "labels": tf.tile(labels[tf.newaxis], [tf.shape(probabilities)[0], 1]),
+        "label": tf.gather(labels, tf.argmax(probabilities, axis=1)),
+    }
+
+
+def _fill_mask(model, inputs, options):
+    """Return `pieces`, `ids` and `probabilities` [B, M, k].
+
+    They are "", 0 and 0.0 at the end of a text with fewer than M masks.
+    """
+    is_mask = tf.equal(inputs[0], model.tokenizer.vocab[tokenization.MASK])  # [B, S]
+    columns = tf.zeros_like(inputs[0]) + tf.range(tf.shape(inputs[0])[1])
+    places = tf.ragged.boolean_mask(columns, is_mask)
+    is_there = tf.sequence_mask(places.row_lengths())[:, :, tf.newaxis]  # [B, M, 1]
+    places = places.to_tensor()  # [B, M]
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        encoder = modeling.AlbertModel(model.config, False, *inputs, scope="bert")
+        with tf.variable_scope("cls/predictions"):
+            logits = modeling.masked_lm_logits(encoder, encoder.outputs_at(places))  # [B*M, V]
+    number = min(options.top_k, model.config.vocab_size)
+    best, ids = tf.nn.top_k(tf.nn.softmax(logits), number)  # [B*M, k]
+    shape = tf.concat([tf.shape(places), [number]], axis=0)
+    names = [model.tokenizer.inv_vocab.get(i, "") for i in range(model.config.vocab_size)]
+    ids = tf.reshape(ids, shape) * tf.cast(is_there, tf.int32)
+    pieces = tf.gather(tf.constant(names), ids)
+    is_there = tf.broadcast_to(is_there, shape)
+    return {
+        "probabilities": tf.reshape(best, shape) * tf.cast(is_there, tf.float32),
+        "ids": ids,
+        "pieces": tf.where(is_there, pieces, tf.fill(shape, "")),
+    }
+
+
+def load_saved_model(folder):
+    """Load a saved model, from its folder alone.
+
+    Returns:
+        (session, signatures): a `tf.Session`; and a dict of a signature's name to its function,
+        from a dict of name of an input to array to a dict of name of an output to array.
+    """
+    graph = tf.Graph()
+    with graph.as_default():
+        session = tf.Session()
+        loaded = tf.saved_model.load(session, [tf.saved_model.SERVING], folder)
+
+    def function(signature):
+        outputs = {name: info.name for name, info in signature.outputs.items()}
+        return lambda feeds: session.run(
+            outputs, {signature.inputs[name].name: value for name, value in feeds.items()}
+        )
+
+    return session, {
+        name: function(signature)
+        for name, signature in loaded.signature_def.items()
+        if not name.startswith("__")  # the initializer of tables
+    }
+
+
+def saved_model_differences(model, folder):
+    """Return the largest differences of all outputs of a saved model from the predictor's."""
+    largest = {}
+    session, signatures = load_saved_model(folder)
+    with session:
+        for name, function in sorted(signatures.items()):
+            kind = default_kind(model) if name == "serving_default" else name.replace("_text", "")
+            if kind == "fill_mask":
+                by_output = {"probabilities": _masked_difference(model, name, function)}
+            else:
+                rows = samples(model, kind)
+                feeds = id_feeds(model, rows)
+                if name.endswith("_text"):
+                    columns = [[text.encode("utf-8") for text in texts] for texts in zip(*rows)]
+                    feeds = dict(zip(text_fields(model, kind), columns))
+                by_output = differences(model, kind, function(feeds), rows)
+            largest.update(("{} {}".format(name, key), value) for key, value in by_output.items())
+    return largest
+
+
+def _masked_difference(model, name, function):
+    """Return the largest difference of the best pieces' probabilities from a plain model's."""
+    feeds = masked_feeds(model, MASKED_SAMPLES)
+    wanted = masked_probabilities(model, feeds)  # [all masks, V]
+    if name.endswith("_text"):
+        feeds = {"text": [text.encode("utf-8") for text in MASKED_SAMPLES]}
+    outputs = function(feeds)
+    is_there = outputs["probabilities"][:, :, 0] > 0  # row by row, as in `wanted`
+    if np.sum(is_there) != len(wanted):
+        return np.inf
+    best = np.take_along_axis(wanted, outputs["ids"][is_there], axis=1)
+    return float(np.abs(best - outputs["probabilities"][is_there]).max())

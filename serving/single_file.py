@@ -1,0 +1,103 @@
+"""Models in one file, from ids to outputs: TensorFlow Lite and ONNX Runtime."""
+
+import importlib
+import os
+import tempfile
+
+import tensorflow.compat.v1 as tf
+
+from checkpointing import restore
+from common import files
+from serving import predictor
+from serving.samples import default_kind, differences, id_feeds, samples
+from serving.saved_model import Signature, id_placeholders, save
+
+ONNX_OPSET = 15
+
+
+def _build_portable(model):
+    """Build the only signature of a file: ids to probabilities, or to vectors."""
+    placeholders = id_placeholders()
+    inputs = list(placeholders.values())
+    num_labels = len(model.task.labels) if model.task else None
+    outputs = predictor.build_outputs(model.config, inputs, num_labels)
+    names = ["probabilities"] if model.task else predictor.POOLINGS
+    return Signature(placeholders, {name: tf.identity(outputs[name], name) for name in names})
+
+
+def write_tflite(model, path, options):
+    """Write a model for TensorFlow Lite, which takes any batch and length.
+
+    Args:
+        model: `predictor.Predictor`.
+        path: str.
+        options: `export.Options`.
+    """
+    with tempfile.TemporaryDirectory() as parent:
+        folder = os.path.join(parent, "model")
+        with tf.Graph().as_default(), tf.Session() as session:
+            save(session, model, folder, {"serving_default": _build_portable(model)})
+        converter = tf.compat.v2.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=["serving_default"]
+        )
+        if options.quantization != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if options.quantization == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        content = converter.convert()
+    with files.open_file(path, "wb") as stream:
+        stream.write(content)
+
+
+def write_onnx(model, path, options):
+    """Write a model for ONNX Runtime, which takes any batch and length; as `write_tflite`."""
+    tf2onnx = importlib.import_module("tf2onnx.convert")
+    with tf.Graph().as_default(), tf.Session() as session:
+        signature = _build_portable(model)
+        restore.load_weights(session, model.checkpoint)
+        graph_def = tf.graph_util.convert_variables_to_constants(
+            session, session.graph_def, list(signature.outputs)
+        )
+    inputs, outputs = ([name + ":0" for name in names] for names in signature)
+    proto, _ = tf2onnx.from_graph_def(
+        graph_def,
+        name="albert",
+        input_names=inputs,
+        output_names=outputs,
+        opset=ONNX_OPSET,
+        tensors_to_rename={name: name[: -len(":0")] for name in inputs + outputs},
+    )
+    with files.open_file(path, "wb") as stream:
+        stream.write(proto.SerializeToString())
+
+
+def load_tflite(path, num_threads=None):
+    """Return the function of a TensorFlow Lite file: dict of arrays to dict of arrays."""
+    interpreter = tf.lite.Interpreter(path, num_threads=num_threads)
+    runner = interpreter.get_signature_runner("serving_default")
+    return lambda feeds: runner(**feeds)
+
+
+def load_onnx(path, num_threads=0):
+    """Return the function of an ONNX file: dict of arrays to dict of arrays."""
+    onnxruntime = importlib.import_module("onnxruntime")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, feeds)))
+
+
+def tflite_differences(model, path):
+    """Return the largest differences of a TensorFlow Lite file's outputs: dict of name to float."""
+    return _differences(model, load_tflite(path))
+
+
+def onnx_differences(model, path):
+    """Return the largest differences of an ONNX file's outputs: dict of name to float."""
+    return _differences(model, load_onnx(path))
+
+
+def _differences(model, function):
+    rows = samples(model, default_kind(model))
+    return differences(model, default_kind(model), function(id_feeds(model, rows)), rows)
