@@ -167,14 +167,14 @@ def to_huggingface(args, paths, folder):
     """Write a checkpoint as a folder of Hugging Face; returns the largest differences."""
     prefix = run_folder.find_best(paths[0])
     arrays = weights.read(prefix)
-    model = described_model(args, prefix, arrays)
+    model = read_or_make_description(args, prefix, arrays)
     config = modeling.AlbertConfig.from_dict(model.config, prefix)
     family = args.architecture or configs.ARCHITECTURES[config.layout][0]
     class_name = huggingface_folder.write_model(folder, family, config, arrays, model)
     return verify(folder, class_name, config, arrays)
 
 
-def described_model(args, prefix, arrays):
+def read_or_make_description(args, prefix, arrays):
     """Return the `model_files.Description` of a checkpoint, from its run's folder or the flags."""
     num_labels = len(arrays.get("output_weights", ()))
     description = num_labels and model_files.find(prefix, model_files.DESCRIPTION)

@@ -37,8 +37,8 @@ PANELS = (
     Panel(
         "Sentence-order accuracy",
         "sentence_order_accuracy",
-        (("base", 0.990), ("large", 0.986)),
-        is_share=True,
+        (("base", 0.99), ("large", 0.986)),
+        True,
     ),
     Panel("Learning rate", "learning_rate", is_noisy=False),
     Panel("Gradient norm, before clipping", "grad_norm"),
@@ -209,15 +209,8 @@ def _draw_curves(axis, run, panel, color, window):
         axis.plot(*zip(*points), color=color, linewidth=1.8)
     points = _finite(run.held_out.get(panel.scalar, ()))
     if points:
-        axis.plot(
-            *zip(*points),
-            color=color,
-            linewidth=1,
-            marker="o",
-            markersize=5,
-            markeredgecolor="white",
-            markeredgewidth=0.8,
-        )
+        marker = {"marker": "o", "markersize": 5, "markeredgecolor": "white"}
+        axis.plot(*zip(*points), color=color, linewidth=1, markeredgewidth=0.8, **marker)
         text = {"ha": "right", "color": color, "fontsize": 10, "fontweight": "bold"}
         axis.annotate(
             _number(points[-1][1], panel), points[-1], (0, 8), textcoords="offset points", **text
@@ -239,7 +232,8 @@ def _draw_frame(axis, panel):
         axis.axhline(value, color=FAINT, linewidth=1, linestyle="--", zorder=0)
     if values:
         names = "  ".join(model + " " + _number(value, panel) for model, value in panel.references)
-        _annotate(axis, names, min(values))
+        left = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "top"}
+        axis.annotate(names, (0.01, min(values)), (0, -4), color=FAINT, fontsize=9, **left)
     axis.set_ylim(0, 1.1 if panel.is_share else 1.1 * max(drawn + values + [1e-9]))
     if panel.is_share:
         axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20%", "40%", "60%", "80%", "100%"])
@@ -255,12 +249,6 @@ def _draw_frame(axis, panel):
     for side, spine in axis.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color("#b0b0b0")
-
-
-def _annotate(axis, text, value):
-    """Write a text at the left, below a horizontal line at `value`."""
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "top"}
-    axis.annotate(text, (0.01, value), xytext=(0, -4), color=FAINT, fontsize=9, **place)
 
 
 def _number(value, panel):

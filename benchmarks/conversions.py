@@ -54,14 +54,11 @@ def main():
         for size in sizes
         for head, number in HEADS.items()
     ]
-    rows = [list(results[0])] + [[shown(value) for value in row.values()] for row in results]
+    rows = [list(results[0])] + [
+        ["{:.1e}".format(x) if isinstance(x, float) else x for x in row.values()] for row in results
+    ]
     print(text_table(rows))
     print(json.dumps(results))
-
-
-def shown(value):
-    """Return a value as the table shows it: differences have two digits."""
-    return "{:.1e}".format(value) if isinstance(value, float) else value
 
 
 def convert(name, family, num_labels):
@@ -74,12 +71,8 @@ def convert(name, family, num_labels):
         weights.write(prefix, arrays)
         os.mkdir(there)
         os.mkdir(back)
-        words = {
-            "bert_config_file": config_file,
-            "vocab_file": os.path.join(CONFIGS, "vocab.txt"),
-            "architecture": family,
-        }
-        argv = [name] + ["--{}={}".format(*item) for item in words.items()]
+        argv = [name, "--bert_config_file=" + config_file, "--architecture=" + family]
+        argv.append("--vocab_file=" + os.path.join(CONFIGS, "vocab.txt"))
         args = cli.parse(convert_checkpoint.define_flags, argv)
         differences = {
             "there": convert_checkpoint.to_huggingface(args, [prefix], there),

@@ -16,9 +16,6 @@ LAYOUT_MARKS = (
     ("albert_zh", "encoder/layer_shared/"),
 )
 UNKNOWN = "unknown"
-# (pattern, replacement) from names of published checkpoints to names of the model.
-RENAMES = ((r"^module/", ""),)  # TensorFlow Hub
-
 # Variables of a training that are no weights. Reports do not list them.
 NOT_WEIGHTS = re.compile(
     r"(^|/)(global_step|loss_scale|good_steps|beta[12]_power|adam|lamb|momentum)(_[mv])?(_\d+)?$",
@@ -115,7 +112,5 @@ def detect_layout(names):
 
 
 def rename(name):
-    """Return the model's name of a variable of a published checkpoint."""
-    for pattern, replacement in RENAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
+    """Return the model's name of a variable; those of TensorFlow Hub begin with `module/`."""
+    return re.sub("^module/", "", name)

@@ -18,6 +18,15 @@ HEADS = {
     "sentence_order": "cls/seq_relationship/output_weights",
     "classifier": "output_weights",
 }
+# (field of a config, pattern of the variable that has it, axis)
+SIZES = (
+    ("vocab_size", r"/word_embeddings$", 0),
+    ("embedding_size", r"/word_embeddings$", 1),
+    ("max_position_embeddings", r"/position_embeddings$", 0),
+    ("type_vocab_size", r"/token_type_embeddings$", 0),
+    ("hidden_size", r"/query/kernel$", 0),
+    ("intermediate_size", r"/intermediate/dense/kernel$", 1),
+)
 LAYER = re.compile(r"bert/encoder/(?:layer_|transformer/group_)(\d+|shared)/")
 INNER = re.compile(r"/inner_group_(\d+)/")
 SUBLAYERS = {"attention": r"/attention", "ffn": r"/(intermediate|ffn_1)/"}
@@ -35,13 +44,10 @@ def summarize(shapes):
         optimizer's states.
     """
     layout = detect_layout(shapes)
-    fields = _sizes(shapes, layout)
-    fields.update(_sharing(shapes, layout))
-    unknown = list(NOT_IN_SHAPES)
-    if layout != "google":
-        unknown.append("ln_type")
+    fields = dict(_sizes(shapes, layout), **_sharing(shapes, layout))
+    unknown = NOT_IN_SHAPES + (() if layout == "google" else ("ln_type",))
     if "num_hidden_layers" not in fields:
-        unknown.append("num_hidden_layers")
+        unknown += ("num_hidden_layers",)
     slots = {name.rpartition("/")[2] for name in shapes if name.rpartition("/")[0] in shapes}
     return {
         "layout": layout,
@@ -60,25 +66,12 @@ def find_heads(names):
 
 def _sizes(shapes, layout):
     """Return the fields that are sizes of tables and kernels."""
-
-    def shape(pattern):
-        return next((shapes[name] for name in sorted(shapes) if re.search(pattern, name)), None)
-
     fields = {"layout": "google" if layout == "google" else "albert_zh"}
-    words, positions = shape(r"/word_embeddings$"), shape(r"/position_embeddings$")
-    types = shape(r"/token_type_embeddings$")
-    query, wide = shape(r"/query/kernel$"), shape(r"/intermediate/dense/kernel$")
-    if words:
-        fields["vocab_size"], fields["embedding_size"] = words
-    if positions:
-        fields["max_position_embeddings"] = positions[0]
-    if types:
-        fields["type_vocab_size"] = types[0]
-    if query:
-        fields["hidden_size"] = query[0]
-    if wide:
-        fields["intermediate_size"] = wide[1]
-    if layout != "google" and not shape(r"/word_embeddings_2$"):
+    for field, pattern, axis in SIZES:
+        name = next(filter(re.compile(pattern).search, sorted(shapes)), None)
+        if name:
+            fields[field] = shapes[name][axis]
+    if layout != "google" and not any(name.endswith("/word_embeddings_2") for name in shapes):
         fields["embedding_size"] = None
     return fields
 

@@ -16,8 +16,6 @@ import os
 import re
 from typing import Dict, NamedTuple, Optional, Sequence
 
-from absl import logging
-
 from common import files
 from common.errors import UserError
 
@@ -55,8 +53,6 @@ class Description(NamedTuple):
 def write(folder, model):
     """Write a model's description and a copy of its vocabulary, each file by rename.
 
-    A warning names the fields in which an older description in the folder differs.
-
     Args:
         folder: str, made where it is missing.
         model: `Description`; of its two vocabularies the SentencePiece model is copied, if given.
@@ -81,21 +77,8 @@ def write(folder, model):
         "vocabulary_sha256": files.sha256(os.path.join(folder, name)),
         "config": model.config,
     }
-    path = os.path.join(folder, DESCRIPTION)
-    if files.exists(path):
-        _warn_of_changes(path, description)
     text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    files.write_text(path, text)
-
-
-def _warn_of_changes(path, description):
-    with contextlib.suppress(UserError):  # a damaged older file is replaced without a warning
-        before = _load_description(path)
-        changed = sorted(key for key in description if description[key] != before[key])
-        if changed:
-            logging.warning(
-                "%s is written anew: %s differ from the run before", path, ", ".join(changed)
-            )
+    files.write_text(os.path.join(folder, DESCRIPTION), text)
 
 
 def read(folder):

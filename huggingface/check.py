@@ -3,24 +3,19 @@
 Dimension letters: B batch size, S sequence length, V vocabulary.
 """
 
-import re
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
 from checkpointing import inspection
 from common.errors import UserError
+from huggingface.configs import CLASSES
 
-# End of a class's name -> head -> names of its logits there; one name is of ALBERT, one of BERT.
+# Head -> the names that its logits have there in some class.
 THEIR_LOGITS = {
-    "Model": {},
-    "ForPreTraining": {
-        "masked_lm": ("prediction_logits",),
-        "sentence_order": ("sop_logits", "seq_relationship_logits"),
-    },
-    "ForMaskedLM": {"masked_lm": ("logits",)},
-    "ForSequenceClassification": {"classifier": ("logits",)},
+    "masked_lm": ("prediction_logits", "logits"),
+    "sentence_order": ("sop_logits", "seq_relationship_logits"),
+    "classifier": ("logits",),
 }
 
 
@@ -121,7 +116,8 @@ def their_logits(folder, class_name, inputs):
             input_ids=ids, attention_mask=mask, token_type_ids=segments, output_hidden_states=True
         )
     theirs = {"sequence_output": outputs.hidden_states[-1].numpy()}
-    for head, names in THEIR_LOGITS[re.sub("^(Albert|Bert)", "", class_name)].items():
-        logits = next(outputs[name] for name in names if name in outputs).numpy()
+    heads = next(heads for heads, end in CLASSES.items() if class_name.endswith(end))
+    for head in heads:
+        logits = next(outputs[name] for name in THEIR_LOGITS[head] if name in outputs).numpy()
         theirs[head] = logits.reshape(-1, logits.shape[-1])
     return theirs

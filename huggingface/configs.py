@@ -32,31 +32,22 @@ ACTIVATIONS_BACK = dict(
 # Values of a config.json that leaves them out.
 DEFAULT_ACTIVATIONS = {"albert": "gelu_new", "bert": "gelu"}
 DEFAULT_EMBEDDING_SIZE = 128
-# Fields of equal name and meaning.
-SAME_FIELDS = (
+# Fields of equal name and meaning: the sizes of the model, and others.
+SIZES = (
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
     "intermediate_size",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
     "max_position_embeddings",
     "type_vocab_size",
-    "initializer_range",
 )
+SAME_FIELDS = SIZES + ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 # Fields of a config.json on which the model's outputs and weights depend.
-MODEL_FIELDS = (
-    "vocab_size",
-    "hidden_size",
+MODEL_FIELDS = SIZES + (
     "embedding_size",
-    "num_hidden_layers",
     "num_hidden_groups",
     "inner_group_num",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
     "hidden_act",
     "layer_norm_eps",
 )

@@ -212,9 +212,7 @@ def from_parameters(config, family, parameters, factors=None):
     """
     parameters = with_full_names(family, without_copies(parameters))
     heads = tuple(
-        head
-        for head in inspection.HEADS
-        if set(_names(HEADS[head], family)).intersection(parameters)
+        head for head in HEADS if not parameters.keys().isdisjoint(_names(HEADS[head], family))
     )
     pooler = "{}.{}.weight".format(family, getattr(POOLER, family))
     names = parameter_names(config, family, heads, heads != ("masked_lm",) or pooler in parameters)

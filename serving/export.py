@@ -8,6 +8,7 @@ The runtime of the format computes every export, and its outputs are compared wi
 All graphs are those of `modeling.PLAIN`: no op in them needs XLA.
 """
 
+import functools
 import importlib
 import os
 from typing import Callable, Dict, NamedTuple, Tuple
@@ -55,13 +56,13 @@ FORMATS = {
     ),
     "tflite": Format(
         single_file.write_tflite,
-        single_file.tflite_differences,
+        functools.partial(single_file.file_differences, single_file.load_tflite),
         file_name="model_{quantization}.tflite",
         tolerances={"float32": 1e-4, "float16": 1e-2, "int8": 0.1},
     ),
     "onnx": Format(
         single_file.write_onnx,
-        single_file.onnx_differences,
+        functools.partial(single_file.file_differences, single_file.load_onnx),
         file_name="model.onnx",
         tolerances={"float32": 1e-4},
         packages=("tf2onnx", "onnxruntime"),

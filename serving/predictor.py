@@ -123,7 +123,8 @@ class Predictor:
         self.max_seq_length = max_seq_length
         self._batch_size, self._has_warned_of_cuts = batch_size, False
         with tf.Graph().as_default() as graph:
-            inputs, outputs = build(config, len(self.task.labels) if self.task else None)
+            inputs = list(input_placeholders().values())
+            outputs = build_outputs(config, inputs, len(self.task.labels) if self.task else None)
             session = tf.Session(config=_session_config())
             plan = restore.load_weights(session, checkpoint)
             restore.log_restore(plan, checkpoint.prefix)
@@ -214,20 +215,9 @@ def _session_config():
     return config
 
 
-def build(config, num_labels=None):
-    """Build the graph of a predictor.
-
-    Args:
-        config: `modeling.AlbertConfig`.
-        num_labels: int, or None for a model without classifier.
-
-    Returns:
-        (inputs, outputs): placeholders `input_ids`, `input_mask` and `segment_ids`, int32 [B, S];
-        and a dict of float32 tensors, `probabilities` [B, labels] if there is a classifier and
-        [B, H] for each of POOLINGS.
-    """
-    inputs = [tf.placeholder(tf.int32, [None, None], name) for name in INPUTS]
-    return inputs, build_outputs(config, inputs, num_labels)
+def input_placeholders():
+    """Return a dict of INPUTS to placeholders, int32 [B, S]."""
+    return {name: tf.placeholder(tf.int32, [None, None], name) for name in INPUTS}
 
 
 def build_outputs(config, inputs, num_labels=None):
@@ -239,7 +229,8 @@ def build_outputs(config, inputs, num_labels=None):
         num_labels: int, or None for a model without classifier.
 
     Returns:
-        The `outputs` of `build`.
+        dict of float32 tensors: [B, H] for each of POOLINGS, and `probabilities` [B, labels] if
+        there is a classifier.
     """
     no_positions = tf.zeros([tf.shape(inputs[0])[0], 0], tf.int32)  # none beside [CLS]
     weights = tf.expand_dims(tf.cast(inputs[1], tf.float32), 2)  # [B, S, 1]

@@ -104,7 +104,7 @@ def build_signatures(model, vocabulary, options):
         computations["classify"] = _classify
     elif "masked_lm" in heads:
         computations["fill_mask"] = _fill_mask
-    placeholders = id_placeholders()
+    placeholders = predictor.input_placeholders()
     inputs = _checked_lengths(list(placeholders.values()), model.config)
     signatures = {
         name: Signature(placeholders, _for_any_batch(compute, model, inputs, options))
@@ -134,11 +134,6 @@ def _for_any_batch(compute, model, inputs, options):
     outputs = compute(model, [tf.pad(tensor, lacking) for tensor in inputs], options)
     batch_size = tf.shape(inputs[0])[0]
     return {name: tensor[:batch_size] for name, tensor in outputs.items()}
-
-
-def id_placeholders():
-    """Return a dict of name to placeholder of a model's inputs."""
-    return {name: tf.placeholder(tf.int32, [None, None], name) for name in predictor.INPUTS}
 
 
 def _checked_lengths(inputs, config):

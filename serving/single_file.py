@@ -10,17 +10,16 @@ from checkpointing import restore
 from common import files
 from serving import predictor
 from serving.samples import default_kind, differences, id_feeds, samples
-from serving.saved_model import Signature, id_placeholders, save
+from serving.saved_model import Signature, save
 
 ONNX_OPSET = 15
 
 
 def _build_portable(model):
     """Build the only signature of a file: ids to probabilities, or to vectors."""
-    placeholders = id_placeholders()
-    inputs = list(placeholders.values())
+    placeholders = predictor.input_placeholders()
     num_labels = len(model.task.labels) if model.task else None
-    outputs = predictor.build_outputs(model.config, inputs, num_labels)
+    outputs = predictor.build_outputs(model.config, list(placeholders.values()), num_labels)
     names = ["probabilities"] if model.task else predictor.POOLINGS
     return Signature(placeholders, {name: tf.identity(outputs[name], name) for name in names})
 
@@ -88,16 +87,14 @@ def load_onnx(path, num_threads=0):
     return lambda feeds: dict(zip(names, session.run(names, feeds)))
 
 
-def tflite_differences(model, path):
-    """Return the largest differences of a TensorFlow Lite file's outputs: dict of name to float."""
-    return _differences(model, load_tflite(path))
+def file_differences(load, model, path):
+    """Return the largest differences of a file's outputs from the predictor's.
 
-
-def onnx_differences(model, path):
-    """Return the largest differences of an ONNX file's outputs: dict of name to float."""
-    return _differences(model, load_onnx(path))
-
-
-def _differences(model, function):
-    rows = samples(model, default_kind(model))
-    return differences(model, default_kind(model), function(id_feeds(model, rows)), rows)
+    Args:
+        load: `load_tflite` or `load_onnx`.
+        model: `predictor.Predictor`.
+        path: str.
+    """
+    kind = default_kind(model)
+    rows = samples(model, kind)
+    return differences(model, kind, load(path)(id_feeds(model, rows)), rows)

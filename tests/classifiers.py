@@ -1,35 +1,24 @@
 """Small fine-tuned classifiers of random weights, in the folders that runs leave behind."""
 
 import helpers
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
 from checkpointing import model_files
 
 LENGTH = 16
-
-
 CHARACTERS = "天地玄黄宇宙洪荒日月"
-
-
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)
-
-
 LABELS = ["否", "是", "不知"]
-
-
 PAIRS = [
     ("天地", "玄黄宇"),
     ("日", "月"),
-    ("洪荒日月天地玄黄宇宙", "宙宇黄玄地天月日荒洪"),  # is cut
+    ("洪荒日月天地玄黄宇宙", "宙宇黄玄地天月日荒洪"),  # longer than LENGTH
     ("宇宙洪荒", "天"),
     ("日月", "月日"),
 ]
-
-
 TEXTS = ["天地玄黄", "日", "宇宙洪荒日月"]
-
-
 ARCHITECTURES = {
     "albert_zh": {},
     "preln": {"ln_type": "preln"},
@@ -54,7 +43,7 @@ def save_weights(path, config, seed, step):
         tf.set_random_seed(seed)
         model = modeling.AlbertModel(config, False, tf.zeros([1, 2], tf.int32))
         modeling.classification_head(model, len(LABELS))
-        for variable in tf.trainable_variables():  # biases, too, are to be seen
+        for variable in tf.trainable_variables():  # biases are no longer zero
             tf.add_to_collection("starts", variable.assign_add(random_like(variable)))
         saver = tf.train.Saver()
         with tf.Session() as session:
@@ -65,3 +54,8 @@ def save_weights(path, config, seed, step):
 
 def random_like(variable):
     return tf.random.normal(variable.shape, stddev=0.1)
+
+
+def table(answers):
+    """Return the probabilities of a predictor's answers, float [texts, labels]."""
+    return np.array([[answer["probabilities"][label] for label in LABELS] for answer in answers])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 
 import pytest
 
@@ -65,16 +64,6 @@ def test_the_copy_may_be_what_is_given(given):
     out = write(given)
     write(given, vocab_file=str(out / "vocab.txt"))
     assert model_files.read(str(out)).vocab_file
-
-
-def test_a_warning_names_what_changed_since_the_run_before(given, caplog):
-    with caplog.at_level(logging.WARNING):
-        write(given)
-        write(given)
-        assert "differ" not in caplog.text
-        (given / "given.txt").write_text("天\n人\n", encoding="utf-8")
-        write(given, max_seq_length=64)
-    assert "max_seq_length, vocabulary_sha256 differ" in caplog.text
 
 
 def damage(out, **changes):

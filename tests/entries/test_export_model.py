@@ -17,27 +17,9 @@ import modeling
 import tokenization
 from checkpointing import model_files
 from common.errors import UserError
-from serving import export, graph_tokenizer, predictor, samples, saved_model, single_file
+from serving import export, predictor, samples, saved_model, single_file
 
 pytest.importorskip("tensorflow_text")
-
-ODD = [
-    "",
-    " ",
-    "ALBERT在2019年",
-    "Ｎé à\u00a0Ǆ ﬁ İ ß",
-    "e\u0301a\u0323\u0302",
-    "한국어 かな カナ",
-    "\u2028a\x0bb\x85c\u200bd\ufeffe\ufffdf\x00g\ue000h",
-    "㐀\U00020000\U0002b820\U0002ceb0\uf900",
-    "$1,000.50—“好”…①",
-    "[MASK] [unk]",
-    "a" * 100,
-    "a" * 101,
-    "é" * 100 + " " + "é" * 101,
-    "天" * 120,
-    "👨‍👩‍👧",
-]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,31 +86,6 @@ def signatures(version):
     return served(version)
 
 
-# ---------------------------------------------------------------------------------- raw text
-
-
-@pytest.mark.parametrize("do_lower_case", [True, False])
-def test_pieces_in_the_graph(root, do_lower_case):
-    path = str(root / "albert_config" / "vocab.txt")
-    tokenizer = tokenization.FullTokenizer(path, do_lower_case)
-    # Every character up to the end of the Chinese blocks, and some beyond.
-    codes = [code for code in range(0x323B0) if not 0xD800 <= code < 0xE000]
-    codes += [0xE0001, 0xE0100, 0xF0000, 0x10FFFD, 0x10FFFF]
-    texts = ODD + ["".join(map(chr, codes[i : i + 7])) for i in range(0, len(codes), 7)]
-    with tf.Graph().as_default(), tf.Session() as session:
-        pieces = graph_tokenizer.GraphTokenizer(tokenizer, path).pieces(tf.constant(encoded(texts)))
-        session.run(tf.tables_initializer())
-        found = session.run(pieces)
-    ids, counts = tokenizer.encode_all(texts)
-    np.testing.assert_array_equal(np.diff(found.row_splits), counts)
-    np.testing.assert_array_equal(found.values, ids)
-
-
-def test_bytes_that_are_no_text_are_dropped(signatures):
-    found = signatures["embed_text"]({"text": [b"\xce\xde\xe5\xa4\xa9", "天".encode("utf-8")]})
-    np.testing.assert_allclose(found["mean"][0], found["mean"][1], atol=1e-6)
-
-
 # -------------------------------------------------------------------------------- saved model
 
 
@@ -166,6 +123,11 @@ def test_ids_beyond_the_positions_are_refused_and_texts_cut(signatures):
     long, cut = "天" * 50, "天" * (LENGTH - 2)
     found = signatures["embed_text"]({"text": encoded([long, cut])})["mean"]
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+def test_bytes_that_are_no_text_are_dropped(signatures):
+    found = signatures["embed_text"]({"text": [b"\xce\xde\xe5\xa4\xa9", "天".encode("utf-8")]})
+    np.testing.assert_allclose(found["mean"][0], found["mean"][1], atol=1e-6)
 
 
 def test_a_batch_of_no_text(signatures):

@@ -1,8 +1,6 @@
-"""Predictor and predict.py give what the plain model computes, from text to label."""
+"""predict.py: texts of the command line, of lines and of files get the predictor's answers."""
 
-import concurrent.futures
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -10,54 +8,12 @@ import sys
 import helpers
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
-from classifiers import (
-    ARCHITECTURES,
-    LABELS,
-    LENGTH,
-    PAIRS,
-    TEXTS,
-    save_weights,
-    write_model,
-)
+from classifiers import LABELS, LENGTH, PAIRS, TEXTS, table, write_model
 
-import modeling
 import predict
-import tokenization
 from common import cli
 from common.errors import UserError
-from finetuning import batching, encoding, tasks
 from serving import predictor
-
-
-def plain(out, texts):
-    """Return what the plain model makes of texts, each padded to LENGTH, and its pooled outputs."""
-    config = modeling.AlbertConfig.from_json_file(str(out.parent / "config.json"))
-    tokenizer = tokenization.FullTokenizer(str(out.parent / "vocab.txt"))
-    rows = [(text,) if isinstance(text, str) else text for text in texts]
-    examples = [tasks.Example("", *row) for row in rows]
-    encoded = encoding.encode_examples(examples, (), tokenizer, LENGTH)
-    with tf.Graph().as_default():
-        batch = batching.pad_batch(
-            encoding.Features(*map(tf.constant, encoded)),
-            tf.constant(np.diff(encoded.begins)),
-            tf.range(len(texts), dtype=tf.int64),
-            LENGTH,
-            dynamic_padding=False,
-        )
-        model = modeling.AlbertModel(
-            config, False, batch["input_ids"], batch["input_mask"], batch["segment_ids"]
-        )
-        logits = modeling.classification_head(model, len(LABELS)).logits
-        wanted = [tf.nn.softmax(logits), model.sequence_output, model.pooled_output]
-        saver = tf.train.Saver()
-        with tf.Session() as session:
-            saver.restore(session, tf.train.latest_checkpoint(str(out)))
-            return session.run(wanted) + [np.diff(encoded.begins)]
-
-
-def table(answers):
-    return np.array([[answer["probabilities"][label] for label in LABELS] for answer in answers])
 
 
 @pytest.fixture(scope="module")
@@ -69,147 +25,6 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(out):
     return predictor.Predictor(str(out), batch_size=2)
-
-
-# ----------------------------------------------------------------------------- Predictor
-
-
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
-def test_equals_the_plain_model(tmp_path, name):
-    out = write_model(tmp_path, **ARCHITECTURES[name])
-    model = predictor.Predictor(str(out), batch_size=2)
-    probabilities, sequence, pooled, lengths = plain(out, PAIRS)
-    assert np.ptp(probabilities, axis=0).max() > 0.01  # the pairs can be told apart
-    answers = model.predict(PAIRS)
-    np.testing.assert_allclose(table(answers), probabilities, atol=1e-5)
-    assert [a["label"] for a in answers] == [LABELS[i] for i in probabilities.argmax(axis=1)]
-    means = [row[:length].mean(axis=0) for row, length in zip(sequence, lengths)]
-    np.testing.assert_allclose(model.embed(PAIRS), means, atol=1e-5)
-    np.testing.assert_allclose(model.embed(PAIRS, "cls"), sequence[:, 0], atol=1e-5)
-    np.testing.assert_allclose(model.embed(PAIRS, "pooled"), pooled, atol=1e-5)
-
-
-def test_one_by_one_equals_many(model):
-    alone = [model.predict([pair])[0] for pair in PAIRS]
-    np.testing.assert_allclose(table(model.predict(PAIRS)), table(alone), atol=1e-6)
-    assert model.predict([]) == []
-    assert model.embed([]).shape == (0, 16)
-
-
-def test_a_task_of_one_text(tmp_path):
-    out = write_model(tmp_path, task="sentence")
-    model = predictor.Predictor(str(out))
-    np.testing.assert_allclose(table(model.predict(TEXTS)), plain(out, TEXTS)[0], atol=1e-5)
-    with pytest.raises(UserError, match="text 1: task sentence takes one text and gets 2"):
-        model.predict(["天", ("天", "地")])
-
-
-def test_the_graph_is_built_once(out, monkeypatch):
-    sessions = []
-
-    class Session(tf.Session):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            sessions.append(self)
-
-    monkeypatch.setattr(tf, "Session", Session)
-    model = predictor.Predictor(str(out))
-    (session,) = sessions
-    size = len(session.graph.get_operations())
-    for _ in range(3):
-        model.predict(PAIRS)
-        model.embed(TEXTS)
-    assert sessions == [session]
-    assert session.graph.finalized and len(session.graph.get_operations()) == size
-
-
-def test_batches_are_padded_to_their_longest_and_are_real(out, monkeypatch):
-    shapes = []
-    padded_batch = predictor.padded_batch
-
-    def record(*args):
-        batch = padded_batch(*args)
-        shapes.append(batch[0].shape)
-        return batch
-
-    monkeypatch.setattr(predictor, "padded_batch", record)
-    done = []
-    model = predictor.Predictor(str(out), batch_size=2)
-    model.probabilities(PAIRS, progress=lambda *counts: done.append(counts))
-    assert shapes == [(2, 16), (2, 8), (1, 5)]  # of lengths 16, 8, 8, 7, 5
-    assert done == [(24, 44), (39, 44), (44, 44)]
-
-
-def test_threads_may_share_a_predictor(model):
-    expected = table(model.predict(PAIRS))
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for found in pool.map(model.predict, [PAIRS] * 20):
-            np.testing.assert_allclose(table(found), expected, atol=1e-6)
-
-
-def test_what_is_cut_is_told_once(out, caplog):
-    model = predictor.Predictor(str(out))
-    with caplog.at_level(logging.WARNING):
-        model.predict(PAIRS)
-        model.predict(PAIRS)
-    assert caplog.text.count("1 of 5 texts are longer than 16 pieces") == 1
-    assert caplog.text.count("longer than") == 1
-
-
-def test_the_best_checkpoint_is_taken_then_the_latest(tmp_path):
-    out = write_model(tmp_path, seed=1, step=1)
-    config = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))
-    first = predictor.Predictor(str(out)).embed(TEXTS)
-    save_weights(out / "best" / "model.ckpt", config, 2, 5)
-    best = predictor.Predictor(str(out)).embed(TEXTS)
-    named = predictor.Predictor(str(out), str(out / "model.ckpt-1")).embed(TEXTS)
-    assert np.abs(first - best).max() > 0.01
-    assert (first == named).all()
-
-
-def test_a_model_that_was_pretrained_only_makes_vectors(out):
-    folder = out.parent
-    model = predictor.Predictor.of_pretrained(
-        str(out), str(folder / "config.json"), str(folder / "vocab.txt"), max_seq_length=LENGTH
-    )
-    np.testing.assert_allclose(model.embed(TEXTS, "cls"), plain(out, TEXTS)[1][:, 0], atol=1e-5)
-    with pytest.raises(UserError, match="no classifier"):
-        model.predict(TEXTS)
-
-
-def test_texts_of_another_kind_are_mistakes(model):
-    with pytest.raises(ValueError, match="list of texts"):
-        model.embed("天地")
-    with pytest.raises(ValueError, match="neither a text nor a pair"):
-        model.embed([("天", "地", "玄")])
-    with pytest.raises(UserError, match="text 0: task sentence_pair takes a pair of texts"):
-        model.predict(["天"])
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"checkpoint_path": "nowhere"}, "no checkpoint at nowhere"),
-        ({"max_seq_length": 17}, "max_position_embeddings=16"),
-    ],
-)
-def test_what_does_not_fit_is_told(out, arguments, message):
-    with pytest.raises(UserError, match=message):
-        predictor.Predictor(str(out), **arguments)
-
-
-def test_a_checkpoint_without_classifier_is_told(tmp_path):
-    out = write_model(tmp_path)
-    config = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))
-    with tf.Graph().as_default(), tf.Session() as session:
-        modeling.AlbertModel(config, False, tf.zeros([1, 2], tf.int32))
-        session.run(tf.global_variables_initializer())
-        tf.train.Saver().save(session, str(out / "pretrained.ckpt"))
-    with pytest.raises(UserError, match="holds no classifier"):
-        predictor.Predictor(str(out), str(out / "pretrained.ckpt"))
-
-
-# ----------------------------------------------------------------------------- predict.py
 
 
 def run(values, *words):
