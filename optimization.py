@@ -284,6 +284,7 @@ class LossScale:
     # With this factor a gradient that is not finite is so by itself.
     LEAST = 1.0
     GROWTH_STEPS = 2000
+    VARIABLES = {"loss_scale": [], "good_steps": []}  # name -> shape
 
     def __init__(self):
         options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}

@@ -219,7 +219,8 @@ def check_run(args, check):
     computation = check("devices", check_devices, args, work, model, schedule)
     check("memory", check_memory, work, computation)
     check("output_dir", check_disk, args, work, model, schedule)
-    starts = check("start", check_starts, args, work, model, data, schedule)
+    starts = check("start", check_starts, args, work)
+    check("weights", check_weights, args, work, model, data, schedule, starts)
     return FinetuningRun(args, work, model, data, tokenizer, schedule, computation, starts)
 
 
@@ -300,6 +301,7 @@ def check_optimizer(args, model, data):
     schedule = preflight.Schedule(
         optimizer,
         optimization.create_optimizer(optimizer, 0.0).slot_names,
+        optimization.LossScale.VARIABLES if args.precision == "float16" else {},
         batch_size,
         math.ceil(num_examples / batch_size / evals) if evals else 0,
     )
@@ -352,23 +354,31 @@ def check_disk(args, work, model, schedule):
     return preflight.check_disk(work.settings, work.folders, num_kept, model, schedule)
 
 
-def check_starts(args, work, model, data, schedule):
+def check_starts(args, work):
     """Find the checkpoint that the run of every seed starts from.
 
     Returns:
         (dict of folder to `run_folder.Start`, line).
+    """
+    checked = {folder: preflight.check_start(args, folder) for folder in work.folders}
+    starts = {folder: start for folder, (start, _) in checked.items()}
+    return starts, "; ".join(line for _, line in checked.values())
+
+
+def check_weights(args, work, model, data, schedule, starts):
+    """Compare the checkpoints that the runs start from with the model and the task's labels.
+
+    Returns:
+        (None, line).
 
     Raises:
-        UserError: if there is nothing to evaluate, or no classifier in it, and where the run of a
-            seed was begun with other settings.
+        UserError: for an evaluation of a checkpoint without classifier, and where the run of a seed
+            was begun with other settings.
     """
     labels = data.task.labels
     model = preflight.Model(model.config, modeling.parameter_shapes(model.config, len(labels)))
-    starts, lines = {}, []
-    for folder in work.folders:
-        start, line = preflight.check_start(
-            args, work.settings, folder, model, schedule, new_variables(args)
-        )
+    lines = []
+    for folder, start in starts.items():
         if not args.do_train and "output_weights" not in Checkpoint(start.checkpoint).shapes:
             raise UserError(
                 "{} holds no classifier (no variable output_weights): fine-tune it first with "
@@ -377,9 +387,16 @@ def check_starts(args, work, model, data, schedule):
                 )
             )
         check_labels(args, labels, start)
-        starts[folder] = start
+        _, line = preflight.check_weights(
+            work.settings,
+            folder,
+            start,
+            model,
+            schedule if args.do_train else None,
+            new_variables(args),
+        )
         lines.append(line)
-    return starts, "; ".join(lines)
+    return None, "; ".join(lines)
 
 
 def check_labels(args, labels, start):

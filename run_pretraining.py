@@ -154,7 +154,8 @@ def check_run(args, check):
     computation = check("devices", check_devices, args, settings, model)
     check("memory", preflight.check_memory, settings, computation)
     check("output_dir", check_disk, args, settings, model, schedule)
-    start = check("start", check_start, args, settings, model, schedule)
+    start = check("start", preflight.check_start, args, args.output_dir)
+    check("weights", check_weights, args, settings, start, model, schedule)
     return PretrainingRun(args, settings, model, schedule, records, computation, start)
 
 
@@ -198,11 +199,16 @@ def check_optimizer(args, model):
         preflight.warn_of_learning_rate(
             args.optimizer, args.learning_rate, args.train_batch_size, model.config.hidden_size
         )
-    slot_names = optimization.create_optimizer(optimizer, 0.0).slot_names
+    schedule = preflight.Schedule(
+        optimizer,
+        optimization.create_optimizer(optimizer, 0.0).slot_names,
+        optimization.LossScale.VARIABLES if args.precision == "float16" else {},
+        args.train_batch_size,
+    )
     line = "{}, learning rate {:g} after {} of {} steps".format(
         args.optimizer, args.learning_rate, args.num_warmup_steps, args.num_train_steps
     )
-    return preflight.Schedule(optimizer, slot_names, args.train_batch_size), line
+    return schedule, line
 
 
 def check_records(args, settings, model):
@@ -277,9 +283,10 @@ def check_disk(args, settings, model, schedule):
     return preflight.check_disk(settings, [args.output_dir], num_kept, model, schedule)
 
 
-def check_start(args, settings, model, schedule):
-    """Find the checkpoint that the run starts from; returns (`run_folder.Start`, line)."""
-    return preflight.check_start(args, settings, args.output_dir, model, schedule)
+def check_weights(args, settings, start, model, schedule):
+    """Compare the checkpoint that the run starts from with the model; returns (None, line)."""
+    schedule = schedule if args.do_train else None
+    return preflight.check_weights(settings, args.output_dir, start, model, schedule)
 
 
 # ------------------------------------------------------------------------------- model

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from typing import NamedTuple, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -42,7 +42,8 @@ class Schedule(NamedTuple):
     """How the weights are trained."""
 
     optimizer: NamedTuple  # `optimization.OptimizerConfig`
-    slot_names: Tuple[str, ...]
+    slot_names: Tuple[str, ...]  # an optimizer's variables for each weight
+    other_variables: Dict[str, list]  # name -> shape of its other variables
     train_batch_size: int
     eval_every_steps: int = 0  # 0: only at the end
 
@@ -358,32 +359,45 @@ def check_disk(settings, folders, num_kept, model, schedule):
     )
 
 
-def check_start(args, settings, folder, model, schedule, new_variables=None):
-    """Find the checkpoint that the run in a folder starts from, and compare it with the model.
+def check_start(args, folder):
+    """Find the checkpoint that the run in a folder starts from.
 
     Args:
-        args: has `do_train` and `check_only`, which leaves a damaged folder as it is.
-        settings: `flags.RunSettings`.
+        args: has `do_train`, `init_checkpoint`, and `check_only`, which leaves a damaged folder as
+            it is.
         folder: str, of the run.
-        model: `Model`.
-        schedule: `Schedule`.
-        new_variables: str, pattern of the variables that a checkpoint of another run may lack, or
-            None.
 
     Returns:
         (`run_folder.Start`, line).
     """
     start = run_folder.find_start(
-        folder, settings.init_checkpoint, args.do_train, mend=not args.check_only
+        folder, args.init_checkpoint, args.do_train, mend=not args.check_only
     )
     if start.mode == "fresh":
         return start, "fresh: random weights, step 0"
+    return start, "{}: {}, step {}".format(start.mode, start.checkpoint, start.step)
+
+
+def check_weights(settings, folder, start, model, schedule=None, new_variables=None):
+    """Compare the checkpoint that a run starts from with the model.
+
+    Args:
+        settings: `flags.RunSettings`.
+        folder: str, of the run.
+        start: `run_folder.Start`.
+        model: `Model`.
+        schedule: `Schedule`, or None without training.
+        new_variables: str, pattern of the variables that a checkpoint of another run may lack, or
+            None.
+
+    Returns:
+        (None, line).
+    """
+    if start.mode == "fresh":
+        return None, "random"
     if start.is_own:
-        matched = restore.check_same_run(
-            _with_slots(model, schedule.slot_names if args.do_train else ()),
-            start.checkpoint,
-            folder,
-        )
+        shapes = _saved_shapes(model, schedule) if schedule else model.shapes
+        matched = restore.check_same_run(shapes, start.checkpoint, folder)
         restore.log_restore(matched, start.checkpoint)
     else:
         matched = restore.check_warm_start(
@@ -395,19 +409,14 @@ def check_start(args, settings, folder, model, schedule, new_variables=None):
             more_pieces=settings.allow_vocab_resize,
         )
     model_files.check_config(model.config, start.checkpoint)
-    return start, "{}: {}, step {}; {} variables loaded, {} missing, {} unused".format(
-        start.mode,
-        start.checkpoint,
-        start.step,
-        len(matched.assignment),
-        len(matched.missing),
-        len(matched.unused),
+    return None, "{} variables loaded, {} missing, {} unused".format(
+        len(matched.assignment), len(matched.missing), len(matched.unused)
     )
 
 
-def _with_slots(model, slot_names):
-    """Return the shapes of a model's weights and of their slots, by name."""
-    shapes = dict(model.shapes)
+def _saved_shapes(model, schedule):
+    """Return the shapes of all variables in a checkpoint of a training, by name."""
+    shapes = dict(model.shapes, **schedule.other_variables)
     for name, shape in model.shapes.items():
-        shapes.update((name + "/" + slot, shape) for slot in slot_names)
+        shapes.update((name + "/" + slot, shape) for slot in schedule.slot_names)
     return shapes

@@ -109,7 +109,7 @@ def test_replicas_with_micro_batches_equal_one_batch(workspace, root):
     process = helpers.start("run_pretraining", root, values, num_cpus=2)
     log, _ = process.communicate()
     assert process.returncode == 0, log
-    assert "8 examples a step: 2 x 4 on each replica, micro-batches of 2" in log
+    assert "batch 8 = 2 replicas x 2 micro-batches of 2" in log
     assert_same_weights(workspace / "mirrored", workspace / "whole")
 
 

@@ -171,7 +171,7 @@ def check_disk(tmp_path):
     """The check of a run whose checkpoints take 3 * 4 * 1e9 bytes."""
     settings = types.SimpleNamespace(output_dir=str(tmp_path / "a" / "b"), keep_checkpoint_max=5)
     model = preflight.Model(None, {"kernel": [10**9]})
-    schedule = preflight.Schedule(None, ("m", "v"), 8)
+    schedule = preflight.Schedule(None, ("m", "v"), {}, 8)
 
     def check(num_kept):
         folders = [settings.output_dir]
