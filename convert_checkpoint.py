@@ -20,7 +20,6 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
-from absl import flags
 
 import modeling
 from checkpointing import arrays as weights
@@ -39,22 +38,19 @@ CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "albert_confi
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
-    flags.DEFINE_string("output_dir", None, "Folder to make; it must not exist.", **options)
-    flags.DEFINE_string(
-        "bert_config_file", None, "JSON file of the model, for to-huggingface.", **options
-    )
-    flags.DEFINE_string("vocab_file", None, "Its vocabulary, for to-huggingface.", **options)
-    flags.DEFINE_enum(
+    define = cli.flag_definer(flag_values)
+    define.string("output_dir", None, "Folder to make; it must not exist.")
+    define.string("bert_config_file", None, "JSON file of the model, for to-huggingface.")
+    define.string("vocab_file", None, "Its vocabulary, for to-huggingface.")
+    define.enum(
         "architecture",
         None,
         sorted(configs.FAMILIES),
         "to-huggingface: what a model of layout albert_zh becomes: bert, the default, which "
         "stores shared layers once for each; or albert, which stores them once.",
-        **options,
     )
-    flags.DEFINE_bool("do_lower_case", True, "Lower-case the text and strip accents.", **options)
-    flags.DEFINE_bool("json", False, "inspect: print a JSON object instead of a table.", **options)
+    define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
+    define.bool("json", False, "inspect: print a JSON object instead of a table.")
 
 
 def main(args, words):

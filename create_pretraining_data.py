@@ -34,38 +34,33 @@ RUN_FLAGS = (
 
 def define_flags(flag_values):
     """Define the flags on a `FlagValues`: first the published ones, then those of this project."""
-    own = {"flag_values": flag_values}
-    flags.DEFINE_string(
-        "input_file", None, "Text files: paths and globs, separated by commas.", **own
+    define = cli.flag_definer(flag_values)
+    define.string(
+        "input_file", None, "Text files: paths and globs, separated by commas.", required=True
     )
-    flags.DEFINE_string(
+    define.string(
         "output_file",
         None,
         "TFRecord file, or several separated by commas; with --num_output_shards, the name from "
         "which the names of the shards are made.",
-        **own,
+        required=True,
     )
-    flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary, one piece a line.", **own)
-    flags.DEFINE_bool("do_lower_case", True, "Lower-case the text and strip accents.", **own)
-    flags.DEFINE_bool(
-        "do_whole_word_mask", True, "Mask whole words; otherwise every piece is a word.", **own
-    )
-    _define_instance_flags(own)
-    _define_masking_flags(own)
-    _define_format_flags(own)
-    _define_run_flags(own)
-    for name in ("input_file", "output_file", "vocab_file"):
-        flags.mark_flag_as_required(name, flag_values)
+    define.string("vocab_file", None, "WordPiece vocabulary, one piece a line.", required=True)
+    define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
+    define.bool("do_whole_word_mask", True, "Mask whole words; otherwise every piece is a word.")
+    _define_instance_flags(define)
+    _define_masking_flags(define)
+    _define_format_flags(define)
+    _define_run_flags(define)
 
 
-def _define_instance_flags(own):
+def _define_instance_flags(define):
     def integer(name, default, text, low, high):
-        flags.DEFINE_integer(name, default, text, lower_bound=low, upper_bound=high, **own)
+        define.integer(name, default, text, lower_bound=low, upper_bound=high)
 
     def probability(name, default, text):
-        flags.DEFINE_float(name, default, text, lower_bound=0.0, upper_bound=1.0, **own)
-        # The bounds accept "nan".
-        flags.register_validator(name, lambda p: p == p, "no number", **own)
+        define.float(name, default, text, lower_bound=0.0, upper_bound=1.0)
+        define.validator(name, lambda p: p == p, "no number")  # the bounds accept "nan"
 
     shortest, longest = masking_reference.MIN_SEQ_LENGTH, masking_reference.MAX_SEQ_LENGTH
     text = "Length of the sequences, special pieces included."
@@ -76,89 +71,70 @@ def _define_instance_flags(own):
     probability("masked_lm_prob", 0.1, "Share of the pieces to mask, never exceeded.")
     text = "Probability of a sequence that aims at a random, shorter length."
     probability("short_seq_prob", 0.1, text)
-    flags.DEFINE_bool(
-        "non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.", **own
-    )
+    define.bool("non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.")
     integer("ngram", 3, "Most words in a masked gram; 1 masks single words.", 1, longest)
 
 
-def _define_masking_flags(own):
-    flags.DEFINE_enum(
+def _define_masking_flags(define):
+    define.enum(
         "favor_ngram",
         "shorter",
         sorted(masking_reference.GRAM_WEIGHTS),
         "Probability of a gram of n words: proportional to 1/n (shorter), equal, or longer first.",
-        **own,
     )
-    flags.DEFINE_bool(
-        "replace_spans", False, "Draw 80/10/10 once for each gram, not for each piece.", **own
-    )
-    flags.DEFINE_enum(
+    define.bool("replace_spans", False, "Draw 80/10/10 once for each gram, not for each piece.")
+    define.enum(
         "segmenter",
         "auto",
         ["auto"] + sorted(segmenters.SEGMENTERS),
         "Segmenter that finds the words; auto: rjieba where installed, else jieba.",
-        **own,
     )
-    flags.DEFINE_string("user_dict", None, "Dictionary of further words, for jieba.", **own)
-    flags.DEFINE_bool(
+    define.string("user_dict", None, "Dictionary of further words, for jieba.")
+    define.bool(
         "published_labels",
         False,
         "Keep the ## that the published tool left on the labels of the later characters of a "
         "Chinese word; only to continue a checkpoint that was trained with them.",
-        **own,
     )
 
 
-def _define_format_flags(own):
-    flags.DEFINE_enum(
+def _define_format_flags(define):
+    define.enum(
         "input_format",
         "text",
         ["text", "jsonl"],
         "text: one sentence a line, blank lines between documents; jsonl: a JSON object a line.",
-        **own,
     )
-    flags.DEFINE_list(
-        "text_fields", ["title", "content"], "Fields of JSON lines that hold the text.", **own
-    )
-    flags.DEFINE_bool(
-        "split_sentences", False, "Split lines into sentences after 。！？；… and quotes.", **own
-    )
-    flags.DEFINE_bool(
+    define.list("text_fields", ["title", "content"], "Fields of JSON lines that hold the text.")
+    define.bool("split_sentences", False, "Split lines into sentences after 。！？；… and quotes.")
+    define.bool(
         "skip_bad_lines",
         False,
         "Leave out, and count, lines that are not UTF-8 or not JSON, instead of stopping.",
-        **own,
     )
-    flags.DEFINE_integer(
+    define.integer(
         "num_output_shards",
         None,
         "Number of output files: news.tfrecord becomes news-00000-of-00010.tfrecord and so on.",
         lower_bound=1,
-        **own,
     )
-    flags.DEFINE_bool("compress", False, "Gzip the output files.", **own)
+    define.bool("compress", False, "Gzip the output files.")
 
 
-def _define_run_flags(own):
-    flags.DEFINE_integer(
-        "num_workers", None, "Number of processes; all cores if left out.", lower_bound=1, **own
+def _define_run_flags(define):
+    define.integer(
+        "num_workers", None, "Number of processes; all cores if left out.", lower_bound=1
     )
-    flags.DEFINE_string(
+    define.string(
         "runner",
         None,
         "Runner of Apache Beam for more than one machine, for example DataflowRunner; needs "
         "the extra `beam`.",
-        **own,
     )
-    flags.DEFINE_string(
-        "runner_options", "", "Flags of that runner, in one string: '--a=b --c=d'.", **own
-    )
-    flags.DEFINE_bool(
-        "overwrite", False, "Replace records, or an unfinished run, of other flags.", **own
-    )
-    flags.DEFINE_string("work_dir", None, "Local folder for the unfinished parts of a run.", **own)
-    flags.DEFINE_integer("show", 0, "Print so many instances as text.", lower_bound=0, **own)
+    define.string("runner_options", "", "Flags of that runner, in one string: '--a=b --c=d'.")
+    define.bool("overwrite", False, "Replace records, or an unfinished run, of other flags.")
+    define.string("work_dir", None, "Local folder for the unfinished parts of a run.")
+    define.integer("show", 0, "Print so many instances as text.", lower_bound=0)
 
 
 def main(args):

@@ -11,7 +11,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
-from absl import flags, logging
+from absl import logging
 
 from common import cli, files
 from common.errors import UserError
@@ -20,36 +20,29 @@ from serving import export, model_flags
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
-    model_flags.define(options)
-    flags.DEFINE_string("output_dir", None, "Folder of the export.", required=True, **options)
-    flags.DEFINE_enum(
+    define = cli.flag_definer(flag_values)
+    model_flags.define_flags(flag_values)
+    define.string("output_dir", None, "Folder of the export.", required=True)
+    define.enum(
         "format",
         "saved_model",
         list(export.FORMATS),
         "saved_model for TensorFlow Serving, tflite for TensorFlow Lite, onnx for ONNX Runtime.",
-        **options,
     )
-    flags.DEFINE_enum(
+    define.enum(
         "quantization",
         "float32",
         list(export.QUANTIZATIONS),
         "Type of the weights in a tflite file. With int8 large products are computed in int8, too.",
-        **options,
     )
-    flags.DEFINE_integer(
+    define.integer(
         "version",
         1,
         "Of a saved_model: TensorFlow Serving serves the highest one in output_dir.",
         lower_bound=1,
-        **options,
     )
-    flags.DEFINE_bool(
-        "raw_text", True, "Whether a saved_model takes text, too, and not ids alone.", **options
-    )
-    flags.DEFINE_integer(
-        "top_k", 5, "Pieces that a saved_model returns for a [MASK].", lower_bound=1, **options
-    )
+    define.bool("raw_text", True, "Whether a saved_model takes text, too, and not ids alone.")
+    define.integer("top_k", 5, "Pieces that a saved_model returns for a [MASK].", lower_bound=1)
 
 
 def main(args):

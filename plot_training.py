@@ -8,7 +8,6 @@ from typing import NamedTuple, Tuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
-from absl import flags
 
 from common import cli, files
 from common.errors import UserError
@@ -59,16 +58,13 @@ class Run(NamedTuple):
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
-    flags.DEFINE_string(
-        "output", None, "PNG file to write; curves.png in the first folder if left out.", **options
-    )
-    flags.DEFINE_integer(
+    define = cli.flag_definer(flag_values)
+    define.string("output", None, "PNG file to write; curves.png in the first folder if left out.")
+    define.integer(
         "window",
         None,
         "Points in the running average of the training curves; 2% of them if left out.",
         lower_bound=1,
-        **options,
     )
 
 

@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from absl import flags, logging
+from absl import logging
 
 from common import cli, files, progress
 from common.errors import UserError
@@ -29,50 +29,44 @@ DIGITS = 6  # of what is printed
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
-    model_flags.define(options)
-    flags.DEFINE_string(
+    define = cli.flag_definer(flag_values)
+    model_flags.define_flags(flag_values)
+    define.string(
         "input_file",
         None,
         "File in a format of the task's test files (.tsv, .txt, .json, .jsonl), or - for standard "
         "input, which is also read where no text is given: one example a line, a tab between the "
         "texts of a pair. A file for embeddings has such lines, too.",
-        **options,
     )
-    flags.DEFINE_string(
+    define.string(
         "output_file",
         None,
         "File of the answers to an input_file, written whole or not at all; needed with a file.",
-        **options,
     )
-    flags.DEFINE_enum(
+    define.enum(
         "output_format",
         "tsv",
         ["tsv", "json"],
         "Answers as a table with a header, or as JSON objects, one a line.",
-        **options,
     )
-    flags.DEFINE_bool(
+    define.bool(
         "embeddings",
         False,
         "Make a vector of each text or pair instead: JSON lists, one a line, or an array "
         "[texts, hidden_size] if output_file ends in .npy.",
-        **options,
     )
-    flags.DEFINE_enum(
+    define.enum(
         "pooling",
         "mean",
         list(predictor.POOLINGS),
         "The vector: mean of the last layer over all pieces; the last layer at [CLS]; or that "
         "through the pooler.",
-        **options,
     )
-    flags.DEFINE_integer(
+    define.integer(
         "predict_batch_size",
         predictor.BATCH_SIZE,
         "Texts of a file that are computed at a time.",
         lower_bound=1,
-        **options,
     )
 
 

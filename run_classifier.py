@@ -10,7 +10,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from absl import flags
 
 import modeling
 import optimization
@@ -36,10 +35,8 @@ NEW_VARIABLES = r"^output_(weights|bias)$"
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    flags.DEFINE_string(
-        "bert_config_file", None, "JSON file of the model.", flag_values=flag_values
-    )
-    flags.mark_flag_as_required("bert_config_file", flag_values)
+    define = cli.flag_definer(flag_values)
+    define.string("bert_config_file", None, "JSON file of the model.", required=True)
     define_data_flags(flag_values)
     define_training_flags(flag_values, optimization.OPTIMIZERS)
     define_run_flags(flag_values, train_batch_size=None, eval_batch_size=64, predict_batch_size=64)

@@ -36,47 +36,32 @@ RESULTS = "eval_results"
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
-    flags.DEFINE_string(
-        "input_file", None, "TFRecords to train on: paths and globs, comma-separated.", **options
-    )
-    flags.DEFINE_string(
+    define = cli.flag_definer(flag_values)
+    define.string("input_file", None, "TFRecords to train on: paths and globs, comma-separated.")
+    define.string(
         "eval_input_file",
         None,
         "TFRecords held out for evaluation; without it the training files are evaluated.",
-        **options,
     )
-    flags.DEFINE_string("bert_config_file", None, "JSON file of the model.", **options)
-    flags.mark_flag_as_required("bert_config_file", flag_values)
-    flags.DEFINE_integer(
-        "max_seq_length",
-        512,
-        "Pieces of a sequence; shorter records are padded.",
-        lower_bound=1,
-        **options,
+    define.string("bert_config_file", None, "JSON file of the model.", required=True)
+    define.integer(
+        "max_seq_length", 512, "Pieces of a sequence; shorter records are padded.", lower_bound=1
     )
-    flags.DEFINE_integer(
+    define.integer(
         "max_predictions_per_seq",
         51,
         "Masked pieces of a sequence; fewer are padded.",
         lower_bound=1,
-        **options,
     )
-    flags.DEFINE_bool("do_train", False, "Train.", **options)
-    flags.DEFINE_bool("do_eval", False, "Evaluate, after training if there is any.", **options)
+    define.bool("do_train", False, "Train.")
+    define.bool("do_eval", False, "Evaluate, after training if there is any.")
     loop.define_evaluation_flags(flag_values, "lowest loss")
     define_optimizer_flags(
         flag_values, optimization.OPTIMIZERS, optimizer="lamb", learning_rate=0.00176
     )
-    flags.DEFINE_integer(
-        "num_train_steps", 125000, "Steps to train, warm-up included.", lower_bound=1, **options
-    )
-    flags.DEFINE_integer(
-        "num_warmup_steps",
-        3125,
-        "Steps over which the learning rate rises.",
-        lower_bound=0,
-        **options,
+    define.integer("num_train_steps", 125000, "Steps to train, warm-up included.", lower_bound=1)
+    define.integer(
+        "num_warmup_steps", 3125, "Steps over which the learning rate rises.", lower_bound=0
     )
     reader.define_input_flags(flag_values)
     define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)

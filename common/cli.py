@@ -1,9 +1,11 @@
 """The start of every entry script: flags, a quiet log, and one line for a mistake of the user."""
 
+import functools
 import logging
 import os
 import re
 import sys
+import types
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -56,6 +58,22 @@ def run(main, define_flags, words=None):
         _ended_on_mistake(main, flags.FLAGS, *([argv[1:]] if words else []))
 
     app.run(main_or_end, flags_parser=parse_or_end)
+
+
+def flag_definer(flag_values):
+    """Return absl's functions that define flags, for one `FlagValues`.
+
+    Returns:
+        Namespace of `string`, `integer`, `float`, `bool`, `enum`, `list` and `validator`; their
+        arguments are those of `absl.flags.DEFINE_string` and so on.
+    """
+    kinds = ("string", "integer", "float", "bool", "enum", "list")
+    functions = {kind: getattr(flags, "DEFINE_" + kind) for kind in kinds}
+    functions["validator"] = flags.register_validator
+    options = {"flag_values": flag_values}
+    return types.SimpleNamespace(
+        **{kind: functools.partial(function, **options) for kind, function in functions.items()}
+    )
 
 
 def set_up_log():

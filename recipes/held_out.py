@@ -17,8 +17,6 @@ import os
 import sys
 import zlib
 
-from absl import flags
-
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from common import cli, files
@@ -27,15 +25,15 @@ from common.errors import UserError
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
-    flags.DEFINE_string("corpus", None, "Text to split, a blank line between documents.", **options)
-    flags.DEFINE_float("megabytes", 10, "How much of the corpus to take.", **options)
-    flags.DEFINE_float("share", 0.05, "Share of the documents held out.", **options)
-    flags.DEFINE_string("json_lines", None, "JSON lines to split.", **options)
-    flags.DEFINE_string("key", None, "Whose values are held out of them.", **options)
-    flags.DEFINE_string("output_dir", None, "Folder for the two parts.", **options)
-    flags.DEFINE_string("entropy_of", None, "Text whose unigram entropy to print.", **options)
-    flags.DEFINE_string("vocab_file", "albert_config/vocab.txt", "The vocabulary.", **options)
+    define = cli.flag_definer(flag_values)
+    define.string("corpus", None, "Text to split, a blank line between documents.")
+    define.float("megabytes", 10, "How much of the corpus to take.")
+    define.float("share", 0.05, "Share of the documents held out.")
+    define.string("json_lines", None, "JSON lines to split.")
+    define.string("key", None, "Whose values are held out of them.")
+    define.string("output_dir", None, "Folder for the two parts.")
+    define.string("entropy_of", None, "Text whose unigram entropy to print.")
+    define.string("vocab_file", "albert_config/vocab.txt", "The vocabulary.")
 
 
 def main(args):

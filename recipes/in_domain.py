@@ -12,8 +12,6 @@ import os
 import re
 import sys
 
-from absl import flags
-
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from common import cli, files
@@ -26,9 +24,9 @@ DOCUMENT_LINES = 8
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
-    flags.DEFINE_list("tasks", None, "Tasks and their folders, TASK:FOLDER,...", **options)
-    flags.DEFINE_string("output_file", None, "The corpus to write.", **options)
+    define = cli.flag_definer(flag_values)
+    define.list("tasks", None, "Tasks and their folders, TASK:FOLDER,...")
+    define.string("output_file", None, "The corpus to write.")
 
 
 def main(args):

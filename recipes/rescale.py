@@ -14,8 +14,6 @@ import os
 import re
 import sys
 
-from absl import flags
-
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from checkpointing import restore
@@ -31,10 +29,10 @@ POOLER = re.compile(r"^bert/pooler/|^cls/seq_relationship/")
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    options = {"flag_values": flag_values}
-    flags.DEFINE_string("checkpoint", None, "Of a pre-LN model of layout albert_zh.", **options)
-    flags.DEFINE_float("scale", 0.08, "What the sum is multiplied by.", **options)
-    flags.DEFINE_string("output_dir", None, "Folder for the new checkpoint.", **options)
+    define = cli.flag_definer(flag_values)
+    define.string("checkpoint", None, "Of a pre-LN model of layout albert_zh.")
+    define.float("scale", 0.08, "What the sum is multiplied by.")
+    define.string("output_dir", None, "Folder for the new checkpoint.")
 
 
 def main(args):

@@ -7,11 +7,8 @@ on dev, mean and deviation where there are several seeds.
 """
 
 import glob
-import json
 import os
 import sys
-
-from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -25,7 +22,8 @@ SCORES = ("eval_accuracy", "eval_macro_f1")
 
 def define_flags(flag_values):
     """Define this script's flags."""
-    flags.DEFINE_string("folder", None, "Holds a folder for each run.", flag_values=flag_values)
+    define = cli.flag_definer(flag_values)
+    define.string("folder", None, "Holds a folder for each run.")
 
 
 def main(args):
@@ -37,7 +35,7 @@ def main(args):
     )
     found = {os.path.basename(folder): run_report.read(folder) for folder in folders}
     runs = {name: scores_of(run) for name, run in found.items() if run["metrics"]}  # finished ones
-    files.write_text(os.path.join(args.folder, run_report.REPORT), json.dumps(runs, indent=2) + "\n")
+    files.write_json(os.path.join(args.folder, run_report.REPORT), runs)
     rows = [["run"] + list(SCORES)]
     rows += [[name] + [shown(found[score]) for score in SCORES] for name, found in runs.items()]
     print(text_table(rows))

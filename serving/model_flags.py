@@ -1,45 +1,36 @@
 """The flags that name a fine-tuned or pre-trained model, and loading it."""
 
-from absl import flags
-
+from common import cli
 from common.errors import UserError
 from finetuning import encoding
 from serving import predictor
 
 
-def define(options):
-    """Define the flags that name a model.
-
-    Args:
-        options: dict of further arguments of absl's functions, such as `flag_values`.
-    """
-    flags.DEFINE_string("model_dir", None, "The --output_dir of a fine-tuning run.", **options)
-    flags.DEFINE_string(
+def define_flags(flag_values):
+    """Define the flags that name a model."""
+    define = cli.flag_definer(flag_values)
+    define.string("model_dir", None, "The --output_dir of a fine-tuning run.")
+    define.string(
         "checkpoint",
         None,
         "Checkpoint to load, or a folder with one; if left out, the best of the run if one was "
         "kept, else the latest.",
-        **options,
     )
-    flags.DEFINE_string(
+    define.string(
         "bert_config_file",
         None,
         "JSON file of a model that was pre-trained only; then without model_dir, with "
         "checkpoint and a vocabulary, for embeddings.",
-        **options,
     )
-    flags.DEFINE_string("vocab_file", None, "WordPiece vocabulary of such a model.", **options)
-    flags.DEFINE_string(
-        "spm_model_file", None, "SentencePiece model, in place of vocab_file.", **options
-    )
-    flags.DEFINE_bool("do_lower_case", True, "Lower-case the text for such a model.", **options)
-    flags.DEFINE_integer(
+    define.string("vocab_file", None, "WordPiece vocabulary of such a model.")
+    define.string("spm_model_file", None, "SentencePiece model, in place of vocab_file.")
+    define.bool("do_lower_case", True, "Lower-case the text for such a model.")
+    define.integer(
         "max_seq_length",
         None,
         "Pieces of a text or pair, the longer text is cut first; if left out, that of the "
         "run, or {}.".format(predictor.MAX_SEQ_LENGTH),
         lower_bound=encoding.SHORTEST_SEQUENCE,
-        **options,
     )
 
 
@@ -47,7 +38,7 @@ def load_predictor(args, batch_size=predictor.BATCH_SIZE):
     """Return the `predictor.Predictor` that the flags name.
 
     Args:
-        args: `absl.flags.FlagValues` with the flags of `define`.
+        args: `absl.flags.FlagValues` with the flags of `define_flags`.
         batch_size: int, texts that are computed at a time.
 
     Raises:

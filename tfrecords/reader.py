@@ -7,9 +7,9 @@ import collections
 from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
-from absl import flags
 from google.protobuf.message import DecodeError
 
+from common import cli
 from common.errors import UserError
 from tfrecords import wire
 from tfrecords.index import first_record, load_index, remember_order, training_order
@@ -29,25 +29,23 @@ DEFAULT_SETTINGS = InputSettings()
 
 def define_input_flags(flag_values):
     """Define the flags behind `InputSettings`."""
-    flags.DEFINE_integer(
+    define = cli.flag_definer(flag_values)
+    define.integer(
         "shuffle_buffer",
         DEFAULT_SETTINGS.shuffle_buffer,
         "Number of records that are shuffled in memory, in groups of 256 from all files.",
         lower_bound=1,
-        flag_values=flag_values,
     )
-    flags.DEFINE_integer(
+    define.integer(
         "prefetch_batches",
         DEFAULT_SETTINGS.prefetch_batches,
         "Number of batches prepared ahead; TensorFlow chooses it if left out.",
         lower_bound=1,
-        flag_values=flag_values,
     )
-    flags.DEFINE_bool(
+    define.bool(
         "skip_damaged",
         DEFAULT_SETTINGS.skip_damaged,
         "Leave out, and count, damaged records instead of stopping.",
-        flag_values=flag_values,
     )
 
 

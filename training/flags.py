@@ -2,9 +2,7 @@
 
 from typing import NamedTuple, Optional
 
-from absl import flags
-
-from common import files
+from common import cli, files
 from common.errors import UserError
 from training import devices
 
@@ -50,71 +48,49 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
         eval_batch_size: int, its default.
         predict_batch_size: int, its default; None for a script that does not predict.
     """
-    options = {"flag_values": flag_values}
-    _define_start_flags(flag_values)
-    flags.DEFINE_integer(
+    define = cli.flag_definer(flag_values)
+    _define_start_flags(define)
+    define.integer(
         "train_batch_size",
         train_batch_size,
         "Examples a training step, over all devices." + _by_size(train_batch_size),
         lower_bound=1,
-        **options,
     )
-    flags.DEFINE_integer(
-        "eval_batch_size", eval_batch_size, "Examples an evaluation step.", lower_bound=1, **options
+    define.integer(
+        "eval_batch_size", eval_batch_size, "Examples an evaluation step.", lower_bound=1
     )
     if predict_batch_size:
-        flags.DEFINE_integer(
-            "predict_batch_size",
-            predict_batch_size,
-            "Examples a prediction step.",
-            lower_bound=1,
-            **options,
+        define.integer(
+            "predict_batch_size", predict_batch_size, "Examples a prediction step.", lower_bound=1
         )
-    flags.DEFINE_integer(
-        "save_checkpoints_steps",
-        1000,
-        "Steps from one checkpoint to the next.",
-        lower_bound=1,
-        **options,
+    define.integer(
+        "save_checkpoints_steps", 1000, "Steps from one checkpoint to the next.", lower_bound=1
     )
-    flags.DEFINE_integer(
-        "keep_checkpoint_max", 5, "Checkpoints kept, the latest ones.", lower_bound=1, **options
+    define.integer("keep_checkpoint_max", 5, "Checkpoints kept, the latest ones.", lower_bound=1)
+    define.integer(
+        "iterations_per_loop", 1000, "Steps a TPU takes before it reports.", lower_bound=1
     )
-    flags.DEFINE_integer(
-        "iterations_per_loop",
-        1000,
-        "Steps a TPU takes before it reports.",
-        lower_bound=1,
-        **options,
-    )
-    flags.DEFINE_integer(
-        "random_seed", 12345, "Seed of initial weights, dropout and shuffling.", **options
-    )
-    _define_device_flags(options)
+    define.integer("random_seed", 12345, "Seed of initial weights, dropout and shuffling.")
+    _define_device_flags(define)
 
 
-def _define_start_flags(flag_values):
-    options = {"flag_values": flag_values}
-    flags.DEFINE_string("output_dir", None, "Folder for checkpoints and results.", **options)
-    flags.mark_flag_as_required("output_dir", flag_values)
-    flags.DEFINE_string(
+def _define_start_flags(define):
+    define.string("output_dir", None, "Folder for checkpoints and results.", required=True)
+    define.string(
         "init_checkpoint",
         None,
         "Checkpoint to start from: a prefix such as albert_base_zh/bert_model.ckpt, or a folder. "
         "Used only where output_dir holds no checkpoint of its own.",
-        **options,
     )
-    flags.DEFINE_bool(
+    define.bool(
         "allow_missing",
         False,
         "Start variables that init_checkpoint lacks at random instead of stopping.",
-        **options,
     )
-    flags.DEFINE_bool(
+    define.bool(
         "allow_vocab_resize",
         False,
         "Start pieces beyond the vocabulary of init_checkpoint at random instead of stopping.",
-        **options,
     )
 
 
@@ -130,16 +106,15 @@ def define_optimizer_flags(flag_values, optimizers, optimizer, learning_rate):
         optimizer: str, the default one.
         learning_rate: float, its default; None where the script chooses one by the model's size.
     """
-    options = {"flag_values": flag_values}
-    flags.DEFINE_enum("optimizer", optimizer, sorted(optimizers), "Optimizer.", **options)
-    flags.DEFINE_float(
+    define = cli.flag_definer(flag_values)
+    define.enum("optimizer", optimizer, sorted(optimizers), "Optimizer.")
+    define.float(
         "learning_rate",
         learning_rate,
         "Highest learning rate." + _by_size(learning_rate),
         lower_bound=0.0,
-        **options,
     )
-    flags.DEFINE_float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0, **options)
+    define.float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0)
 
 
 BY_SIZE = " Left out: what suits the size of the model, see the table of defaults."
@@ -192,53 +167,43 @@ def refuse_local_paths(settings, flag, paths):
             )
 
 
-def _define_device_flags(options):
-    """Define the flags of devices; `options` are keyword arguments of absl's DEFINE functions."""
-    flags.DEFINE_enum(
+def _define_device_flags(define):
+    define.enum(
         "strategy",
         "none",
         sorted(devices.STRATEGIES),
         "Devices to train on: one (none), all GPUs of this machine (mirrored), or those of several "
         "machines (multi_worker), which the environment variable TF_CONFIG names.",
-        **options,
     )
-    flags.DEFINE_bool(
-        "require_accelerator", False, "Stop where there is neither GPU nor TPU.", **options
-    )
-    flags.DEFINE_integer(
+    define.bool("require_accelerator", False, "Stop where there is neither GPU nor TPU.")
+    define.integer(
         "micro_batch_size",
         0,
         "Examples that a device computes at a time; the gradients of a step are added up. "
         "0: as many as fit its memory, by estimate.",
         lower_bound=0,
-        **options,
     )
-    flags.DEFINE_enum(
+    define.enum(
         "precision",
         "float32",
         sorted(devices.PRECISIONS),
         "Type of the activations; weights, LayerNorm, softmax and losses stay float32. float16 is "
         "for GPUs before A100, with a loss scale that finds itself; bfloat16 needs none.",
-        **options,
     )
-    flags.DEFINE_bool(
+    define.bool(
         "recompute_activations",
         False,
         "Keep only the inputs of the layers and compute the rest again for the gradient: a "
         "third more time, a fraction of the memory.",
-        **options,
     )
-    flags.DEFINE_bool(
-        "use_xla", False, "Compile whole training steps by XLA: slow to start.", **options
-    )
-    flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.", **options)
-    flags.DEFINE_string(
+    define.bool("use_xla", False, "Compile whole training steps by XLA: slow to start.")
+    define.bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.")
+    define.string(
         "tpu_name",
         None,
         "TPU: its name, an address such as grpc://10.240.1.66:8470, or local on a TPU VM.",
-        **options,
     )
-    flags.DEFINE_string("tpu_zone", None, "TPU: its zone; found by itself if left out.", **options)
-    flags.DEFINE_string("gcp_project", None, "TPU: the Google Cloud project.", **options)
-    flags.DEFINE_string("master", None, "Address of a TensorFlow master, if any.", **options)
-    flags.DEFINE_integer("num_tpu_cores", 8, "TPU: number of cores.", lower_bound=1, **options)
+    define.string("tpu_zone", None, "TPU: its zone; found by itself if left out.")
+    define.string("gcp_project", None, "TPU: the Google Cloud project.")
+    define.string("master", None, "Address of a TensorFlow master, if any.")
+    define.integer("num_tpu_cores", 8, "TPU: number of cores.", lower_bound=1)

@@ -7,10 +7,9 @@ import os
 from typing import Callable, NamedTuple
 
 import tensorflow.compat.v1 as tf
-from absl import flags
 
 from checkpointing import model_files, run_folder
-from common import files
+from common import cli, files
 from common.errors import UserError
 from training import hooks
 
@@ -39,21 +38,16 @@ def define_evaluation_flags(flag_values, best):
         flag_values: absl's `FlagValues`.
         best: str, such as "lowest loss", names the best checkpoint in the help.
     """
-    options = {"flag_values": flag_values}
-    flags.DEFINE_integer(
+    define = cli.flag_definer(flag_values)
+    define.integer(
         "eval_every_steps",
         0,
         "With do_train and do_eval: evaluate every so many steps as well, and keep the checkpoint "
         "of the {} in output_dir/best; 0: only at the end.".format(best),
         lower_bound=0,
-        **options,
     )
-    flags.DEFINE_integer(
-        "eval_steps",
-        None,
-        "Batches of an evaluation; all of them if left out.",
-        lower_bound=1,
-        **options,
+    define.integer(
+        "eval_steps", None, "Batches of an evaluation; all of them if left out.", lower_bound=1
     )
 
 

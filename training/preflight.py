@@ -17,7 +17,6 @@ from typing import Dict, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from absl import flags
 from absl import logging as absl_logging
 
 from checkpointing import model_files, restore, run_folder
@@ -112,12 +111,12 @@ class Checks:
 
 def define_flags(flag_values):
     """Define the flag of `run_checks`."""
-    flags.DEFINE_bool(
+    define = cli.flag_definer(flag_values)
+    define.bool(
         "check_only",
         False,
         "Check flags, config, data, checkpoint and devices, print a line for each, and end: exit "
         "status 2 if the run could not work.",
-        flag_values=flag_values,
     )
 
 
