@@ -96,9 +96,15 @@ class AlbertModel(object):
 
         with tf.variable_scope(scope, default_name="bert"):
             with tf.variable_scope("embeddings"):
-                words = tf.cast(self._embed_words(input_ids), execution.dtype)
+                words, self.embedding_table, self.embedding_projection = embed_words(
+                    input_ids, config, execution
+                )
                 self.embedding_output = embedding_postprocessor(
-                    words, token_type_ids, config, execution, self.dropout_seeds.embedding
+                    tf.cast(words, execution.dtype),
+                    token_type_ids,
+                    config,
+                    execution,
+                    self.dropout_seeds.embedding,
                 )
             with tf.variable_scope("encoder"):
                 self.all_encoder_layers = transformer_model(
@@ -114,29 +120,6 @@ class AlbertModel(object):
                 self.pooled_output = dense(
                     self.sequence_output[:, 0], config.hidden_size, "dense", config, tf.tanh
                 )  # [B, H]
-
-    def _embed_words(self, input_ids):
-        """Return word embeddings [B, S, H] for albert_zh or [B, S, E] for google."""
-        config = self.config
-        self.embedding_projection = None
-        if config.layout == "albert_zh" and config.embedding_size is not None:
-            words, self.embedding_table, self.embedding_projection = embedding_lookup_factorized(
-                input_ids,
-                config.vocab_size,
-                config.hidden_size,
-                config.embedding_size,
-                config.initializer_range,
-                use_one_hot_embeddings=self.execution.one_hot_embeddings,
-            )
-        else:
-            words, self.embedding_table = embedding_lookup(
-                input_ids,
-                config.vocab_size,
-                config.embedding_width,
-                config.initializer_range,
-                use_one_hot_embeddings=self.execution.one_hot_embeddings,
-            )
-        return words
 
     def _project_embeddings(self):
         """Return the encoder's input [B, S, H]; in the google layout the projection is here."""
@@ -189,72 +172,30 @@ class AlbertModel(object):
 # ------------------------------------------------------------------------------- embeddings
 
 
-def embedding_lookup(
-    input_ids,
-    vocab_size,
-    embedding_size,
-    initializer_range=0.02,
-    word_embedding_name="word_embeddings",
-    use_one_hot_embeddings=False,
-):
-    """Look words up in a table.
+def embed_words(input_ids, config, execution=PLAIN):
+    """Look words up in E dimensions; the albert_zh layout projects them to H (paper, section 3.1).
 
     Args:
         input_ids: int32 [B, S].
-        vocab_size: int, V.
-        embedding_size: int, E.
-        initializer_range: float, deviation of the initial weights.
-        word_embedding_name: str, name of the table.
-        use_one_hot_embeddings: bool; by a matrix product instead of a gather.
+        config: `AlbertConfig`.
+        execution: `Execution`.
 
     Returns:
-        (embeddings float32 [B, S, E], table float32 [V, E]).
+        (words float32 [B, S, H] for albert_zh or [B, S, E] for google, table float32 [V, E],
+        projection float32 [E, H] or None).
     """
-    table = tf.get_variable(
-        word_embedding_name, [vocab_size, embedding_size], initializer=_normal(initializer_range)
-    )
-    if use_one_hot_embeddings:
-        flat_ids = tf.reshape(input_ids, [-1])
-        flat = tf.matmul(tf.one_hot(flat_ids, depth=vocab_size), table)  # [B*S, E]
-        words = tf.reshape(flat, _shape(input_ids) + [embedding_size])
+    vocab_size, width = config.vocab_size, config.embedding_width
+    initializer = _normal(config.initializer_range)
+    table = tf.get_variable("word_embeddings", [vocab_size, width], initializer=initializer)
+    if execution.one_hot_embeddings:
+        one_hot = tf.one_hot(tf.reshape(input_ids, [-1]), depth=vocab_size)
+        words = tf.reshape(tf.matmul(one_hot, table), _shape(input_ids) + [width])
     else:
         words = tf.gather(table, input_ids)
-    return words, table
-
-
-def embedding_lookup_factorized(
-    input_ids,
-    vocab_size,
-    hidden_size,
-    embedding_size=128,
-    initializer_range=0.02,
-    word_embedding_name="word_embeddings",
-    use_one_hot_embeddings=False,
-):
-    """Look words up in E dimensions and project them to H (section 3.1 of the ALBERT paper).
-
-    Args:
-        input_ids: int32 [B, S].
-        vocab_size, hidden_size, embedding_size: int, V, H and E.
-        initializer_range: float, deviation of the initial weights.
-        word_embedding_name: str; the projection's name is this and `_2`.
-        use_one_hot_embeddings: bool; by a matrix product instead of a gather.
-
-    Returns:
-        (embeddings float32 [B, S, H], table float32 [V, E], projection float32 [E, H]).
-    """
-    words, table = embedding_lookup(
-        input_ids,
-        vocab_size,
-        embedding_size,
-        initializer_range,
-        word_embedding_name,
-        use_one_hot_embeddings,
-    )  # [B, S, E]
+    if config.layout != "albert_zh" or config.embedding_size is None:
+        return words, table, None
     projection = tf.get_variable(
-        word_embedding_name + "_2",
-        [embedding_size, hidden_size],
-        initializer=_normal(initializer_range),
+        "word_embeddings_2", [width, config.hidden_size], initializer=initializer
     )
     return _matmul_last(words, projection), table, projection
 

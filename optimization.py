@@ -66,8 +66,9 @@ def _adamw(config, learning_rate, **moments):
 OPTIMIZERS = {"lamb": _lamb, "adamw": _adamw}
 
 
-def check_config(config):
-    """Raise UserError for the first field of an OptimizerConfig that is out of range."""
+def checked_config(**fields):
+    """Return an `OptimizerConfig`; raises UserError for a field that is out of range."""
+    config = OptimizerConfig(**fields)
     rules = [
         ("optimizer", config.optimizer in OPTIMIZERS, "one of " + ", ".join(sorted(OPTIMIZERS))),
         ("slots", config.slots in SCHEMES, "one of " + ", ".join(sorted(SCHEMES))),
@@ -88,12 +89,6 @@ def check_config(config):
     for field, valid, wanted in rules:
         if not valid:
             raise UserError("%s is %r; it must be %s" % (field, getattr(config, field), wanted))
-
-
-def checked_config(**fields):
-    """Return an `OptimizerConfig`; raises UserError for a field that is out of range."""
-    config = OptimizerConfig(**fields)
-    check_config(config)
     return config
 
 
@@ -107,11 +102,7 @@ def create_optimizer(config, learning_rate, fused=False):
 
     Returns:
       A tf.train.Optimizer.
-
-    Raises:
-      UserError: a field of the config is out of range.
     """
-    check_config(config)
     return OPTIMIZERS[config.optimizer](
         config,
         learning_rate,
@@ -182,7 +173,6 @@ def create_train_op(
       A TrainOp. Its op updates the variables, then increments the global step by one.
 
     Raises:
-      UserError: a field of the config is out of range.
       ValueError: the loss depends on none of the variables.
     """
     global_step = tf.train.get_or_create_global_step()

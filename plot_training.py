@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from common import cli, files
 from common.errors import UserError
-from training import loop
+from training import best_checkpoint
 
 WORDS = "OUT_DIR..."  # on the command line, beside the flags
 PICTURE = "curves.png"
@@ -90,7 +90,7 @@ def read_run(folder):
         UserError: where there are none.
     """
     held_out = {}
-    for step, results in loop.read_history(folder).items():
+    for step, results in best_checkpoint.read_history(folder).items():
         for name, value in results.items():
             held_out.setdefault(name, []).append((step, value))
     run = Run(folder, read_scalars(folder), held_out)

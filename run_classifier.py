@@ -22,7 +22,7 @@ from finetuning import inputs, predictions, scores, seeds
 from finetuning.defaults import choose
 from finetuning.flags import define_data_flags, define_training_flags
 from finetuning.run import FinetuningRun, Work
-from training import devices, loop, memory, model_fn, preflight, run_report
+from training import best_checkpoint, devices, loop, memory, model_fn, preflight, run_report
 from training.flags import define_run_flags, run_settings
 from training.trainer import make_trainer, user_errors
 
@@ -125,7 +125,7 @@ def train(run, seed_run, trainer, end):
             spm_model_file=args.spm_model_file,
         )
         model_files.write(seed_run.folder, description)
-    evaluation = args.do_eval and loop.Evaluation(
+    evaluation = args.do_eval and best_checkpoint.Evaluation(
         lambda: evaluate(run, trainer),
         run.schedule.eval_every_steps,
         "eval_" + task.metric,
@@ -143,12 +143,12 @@ def train(run, seed_run, trainer, end):
 
 
 def evaluate(run, trainer):
-    """Score the latest checkpoint on dev, for `loop.Evaluation`."""
+    """Score the latest checkpoint on dev, for `best_checkpoint.Evaluation`."""
     latest = tf.train.latest_checkpoint(trainer.model_dir)
     _, results = score(run, trainer, "dev", latest)
     numbers = {name: value for name, value in results.items() if isinstance(value, float)}
     metrics = dict(with_prefix("dev", numbers), global_step=run_folder.step_of(latest))
-    loop.write_curves(trainer.model_dir, metrics)
+    best_checkpoint.write_curves(trainer.model_dir, metrics)
     return metrics
 
 

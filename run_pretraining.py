@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.files import find_files
 from tfrecords import manifest, reader
 from tfrecords.wire import pretraining_schema
-from training import devices, loop, memory, model_fn, preflight, run_report
+from training import best_checkpoint, devices, loop, memory, model_fn, preflight, run_report
 from training.flags import (
     RunSettings,
     define_optimizer_flags,
@@ -27,7 +27,6 @@ from training.flags import (
     refuse_local_paths,
     run_settings,
 )
-from training.metrics import pretraining_metrics
 from training.placement import Computation
 from training.trainer import make_trainer, user_errors
 
@@ -98,7 +97,7 @@ def main(args):
     # Both before training, so that bad evaluation files are reported at once.
     train_input = args.do_train and make_input_fn(args, run.records.train, training=True)
     eval_input = args.do_eval and make_input_fn(args, run.records.evaluation, training=False)
-    evaluation = args.do_eval and loop.Evaluation(
+    evaluation = args.do_eval and best_checkpoint.Evaluation(
         lambda: evaluate(trainer, eval_input, args.eval_steps), args.eval_every_steps, "loss"
     )
     report = run_report.new_report(
@@ -355,7 +354,7 @@ def make_forward(config, execution=modeling.PLAIN):
 
 
 def metric_tensors(features, masked_lm, order):
-    """Return the arguments of `training.metrics.pretraining_metrics`."""
+    """Return the arguments of `pretraining_metrics`: tensors with examples along the first axis."""
     return [
         masked_lm.example_loss,
         tf.argmax(masked_lm.logits, axis=-1, output_type=tf.int32),
@@ -366,6 +365,36 @@ def metric_tensors(features, masked_lm, order):
         features["next_sentence_labels"],
         features["is_real_example"],
     ]
+
+
+def pretraining_metrics(
+    masked_lm_loss, masked_lm_pieces, ids, weights, order_loss, order, order_labels, is_real
+):
+    """Average losses (in nats) and accuracies over an evaluation.
+
+    Args:
+        masked_lm_loss, masked_lm_pieces: float32 and int32 [B*P], losses and predicted pieces. ids,
+        weights: int32 and float32 [B*P] or [B, P], masked pieces, and 0 for the padding behind
+        them. order_loss, order: float32 and int32 [B], losses and predicted orders. order_labels:
+        int32 [B] or [B, 1], 1 for swapped segments. is_real: float32 [B], 0 for examples that only
+        fill up a batch.
+
+    Returns:
+        dict of name to a pair (value, update) of streaming metrics.
+    """
+
+    def averages(name, losses, predictions, labels, weights):
+        weights = tf.reshape(weights, [-1])
+        return {
+            name + "_accuracy": tf.metrics.accuracy(tf.reshape(labels, [-1]), predictions, weights),
+            name + "_loss": tf.metrics.mean(losses, weights),
+        }
+
+    weights = tf.reshape(weights, [tf.size(is_real), -1]) * is_real[:, tf.newaxis]  # [B, P]
+    return dict(
+        averages("masked_lm", masked_lm_loss, masked_lm_pieces, ids, weights),
+        **averages("sentence_order", order_loss, order, order_labels, is_real),
+    )
 
 
 def evaluate(trainer, input_fn, max_steps):

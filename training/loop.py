@@ -1,34 +1,14 @@
-"""Training with evaluations on the way; the best checkpoint is kept, training may stop early."""
+"""The training loop: saving, evaluations on the way, an orderly end."""
 
 import contextlib
-import json
-import math
-import os
-from typing import Callable, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from checkpointing import model_files, run_folder
+from checkpointing import run_folder
 from common import cli, files
 from common.errors import UserError
 from training import hooks
-
-HISTORY = "eval_history.jsonl"
-
-
-class Evaluation(NamedTuple):
-    """How a model is evaluated while it trains."""
-
-    run: Callable[[], dict]  # Evaluates the latest checkpoint: results with their global_step.
-    every_steps: int  # 0: at the end only.
-    metric: str  # Key of the results that says which checkpoint is best.
-    higher_is_better: bool = False
-    patience: int = 0  # Evaluations without a better value after which training ends; 0: never.
-
-    def score(self, results):
-        """Return the metric of results as a number that is higher for better ones."""
-        value = results[self.metric] if self.higher_is_better else -results[self.metric]
-        return value if math.isfinite(value) else -math.inf
+from training.best_checkpoint import evaluate, has_stalled, read_history
 
 
 def define_evaluation_flags(flag_values, best):
@@ -99,7 +79,7 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
 
     Args:
         trainer, input_fn, max_steps, save_steps, signals: as `train`.
-        evaluation: `Evaluation`, or None for none.
+        evaluation: `best_checkpoint.Evaluation`, or None for none.
 
     Returns:
         dict, the results of the last evaluation; None without one, or on a machine that only helps
@@ -116,12 +96,12 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
         seen = read_history(folder, step)
         while step < max_steps:
             if every and step and step % every == 0 and step not in seen:
-                _evaluate(trainer, evaluation)
-            if _has_stalled(folder, step, evaluation):
+                evaluate(trainer, evaluation)
+            if has_stalled(folder, step, evaluation):
                 return read_history(folder, step)[step]
             step = min(max_steps, (step // every + 1) * every) if every else max_steps
             train(trainer, input_fn, step, save_steps, signals)
-        return _evaluate(trainer, evaluation) if evaluation else None
+        return evaluate(trainer, evaluation) if evaluation else None
 
 
 @contextlib.contextmanager
@@ -133,69 +113,3 @@ def _owned_folder(trainer):
                 stack.enter_context(files.locked_folder(trainer.model_dir))
             run_folder.remove_unfinished(trainer.model_dir)
         yield
-
-
-def read_history(folder, last_step=math.inf):
-    """Return the evaluations of a run up to a step: dict of global step to results, ascending."""
-    path = os.path.join(folder, HISTORY)
-    if not files.exists(path):
-        return {}
-    with files.open_file(path) as stream:
-        evaluations = [json.loads(line) for line in stream.read().decode("utf-8").splitlines()]
-    by_step = {results["global_step"]: results for results in evaluations}
-    return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
-
-
-def _has_stalled(folder, step, evaluation):
-    """Return whether the last `patience` evaluations, up to this step's, gave no better score."""
-    history = read_history(folder, step)
-    if not (evaluation and evaluation.patience and step in history):
-        return False
-    scores = [evaluation.score(results) for results in history.values()]
-    waited = len(scores) - 1 - scores.index(max(scores))
-    if waited >= evaluation.patience:
-        tf.logging.info(
-            "Early stopping at step %d: %d evaluations without a better %s",
-            step,
-            waited,
-            evaluation.metric,
-        )
-    return waited >= evaluation.patience
-
-
-def write_curves(folder, results):
-    """Write the results of an evaluation for TensorBoard, in the folder that Estimator uses."""
-    values = [
-        tf.Summary.Value(tag=name, simple_value=results[name])
-        for name in sorted(results)
-        if name != "global_step"
-    ]
-    with tf.Graph().as_default(), tf.summary.FileWriter(os.path.join(folder, "eval")) as writer:
-        writer.add_summary(tf.Summary(value=values), results["global_step"])
-
-
-def _evaluate(trainer, evaluation):
-    if not trainer.is_chief:  # the chief evaluates
-        return None
-    folder = trainer.model_dir
-    results = evaluation.run()
-    step, value = results["global_step"], results[evaluation.metric]
-    best = _read_best(folder)
-    if evaluation.score(results) > (evaluation.score(best) if best else -math.inf):
-        run_folder.copy(tf.train.latest_checkpoint(folder), os.path.join(folder, model_files.BEST))
-        text = json.dumps({"global_step": step, evaluation.metric: value}, indent=2) + "\n"
-        files.write_text(os.path.join(folder, model_files.BEST, model_files.BEST + ".json"), text)
-        tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
-    lines = list(read_history(folder, step - 1).values()) + [results]
-    # The history comes last: a run repeats an evaluation that is not in it.
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    files.write_text(os.path.join(folder, HISTORY), text)
-    return results
-
-
-def _read_best(folder):
-    path = os.path.join(folder, model_files.BEST, model_files.BEST + ".json")
-    if not files.exists(path):
-        return None
-    with files.open_file(path) as stream:
-        return json.loads(stream.read().decode("utf-8"))

@@ -284,7 +284,7 @@ def test_what_belongs_to_a_run_s_checkpoint_comes_along(vocabulary, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels, heads, message", [("ba", 2, "labels is"), ("ab", 4, "num_attention_heads is 2 and 4")]
+    "labels, heads, message", [("ba", 2, "labels"), ("ab", 4, "num_attention_heads=4, .* 2")]
 )
 def test_models_that_are_not_one_have_no_average(vocabulary, tmp_path, labels, heads, message):
     for name, *described in (("one", "ab", 2), ("two", labels, heads)):
@@ -296,7 +296,7 @@ def test_models_that_are_not_one_have_no_average(vocabulary, tmp_path, labels, h
     prefixes = [str(tmp_path / name / "model.ckpt") for name in ("none", "one", "two")]
     weights.write(prefixes[0], {"a": np.ones(3, np.float32)})
     (tmp_path / "none" / "albert_config.json").write_text("{}")  # which tells nothing
-    with pytest.raises(UserError, match="are not of one model: " + message):
+    with pytest.raises(UserError, match="says {}.*: they are not of one model".format(message)):
         call("average", *prefixes, output_dir=tmp_path / "average")
     assert not (tmp_path / "average").exists()
 

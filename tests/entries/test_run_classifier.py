@@ -18,7 +18,7 @@ from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
 from finetuning import batching, inputs, seeds
-from training import loop, preflight
+from training import best_checkpoint, loop, preflight
 
 LENGTH = 16
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张是否"
@@ -98,7 +98,7 @@ def trained(tmp_path_factory):
 def test_learns_what_can_be_learned(trained):
     results = read_json(trained / "out" / "eval_results.json")
     assert results["eval_accuracy"] == 1.0
-    history = loop.read_history(str(trained / "out"))
+    history = best_checkpoint.read_history(str(trained / "out"))
     assert history[TRAINED * 2 // 4]["eval_loss"] < 0.1
     assert results["eval_macro_f1"] == 1.0
     assert results["eval_examples"] == ODD
@@ -404,7 +404,7 @@ SCORED = {"do_train": True, "do_eval": True, "do_predict": True}
 
 def test_the_best_checkpoint_is_scored_and_predicts(trained):
     """Accuracy is 1 long before the end: the first such evaluation is the best."""
-    history = loop.read_history(str(trained / "out"))
+    history = best_checkpoint.read_history(str(trained / "out"))
     assert list(history) == [20, 40, 60, 80]
     best = max(history, key=lambda step: (history[step]["eval_accuracy"], -step))
     assert scored_checkpoint(trained).endswith("model.ckpt-{}".format(best)) and best < 80

@@ -20,7 +20,7 @@ from checkpointing import run_folder
 from common.errors import UserError
 from tfrecords import manifest, reader
 from tfrecords.wire import pretraining_schema
-from training import loop
+from training import best_checkpoint
 
 SEQUENCE, PREDICTIONS = 16, 4
 
@@ -102,7 +102,7 @@ def test_evaluates_on_the_way_and_at_the_end(trained):
     assert found["global_step"] == 4
     assert found["loss"] == pytest.approx(found["masked_lm_loss"] + found["sentence_order_loss"])
     assert 0 <= found["masked_lm_accuracy"] <= 1 and 0 <= found["sentence_order_accuracy"] <= 1
-    history = loop.read_history(str(out))
+    history = best_checkpoint.read_history(str(out))
     assert sorted(history) == [2, 4] and history[4] == found
     best = json.loads((out / "best" / "best.json").read_text())
     assert best["loss"] == min(results["loss"] for results in history.values())

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from common import files
 from common.errors import UserError
 from common.signals import OrderlyEnd
-from training import hooks, loop
+from training import best_checkpoint, hooks, loop
 from training.trainer import Trainer
 
 
@@ -79,7 +79,9 @@ def send(number):
 
 
 def run(folder, last_step=7, save_steps=100, every=0, evaluator=None, patience=0, **params):
-    evaluation = evaluator and loop.Evaluation(evaluator, every, "loss", patience=patience)
+    evaluation = evaluator and best_checkpoint.Evaluation(
+        evaluator, every, "loss", patience=patience
+    )
     with OrderlyEnd() as end:
         return loop.train_and_evaluate(
             make_trainer(folder, **params), input_fn, last_step, save_steps, end, evaluation
@@ -124,7 +126,7 @@ def test_evaluations_change_no_step(plain, tmp_path):
     assert results == {"global_step": 7, "loss": 5.0}
     assert evaluator.steps == [2, 4, 6, 7]
     assert_equal_runs(tmp_path, plain)
-    history = loop.read_history(str(tmp_path))
+    history = best_checkpoint.read_history(str(tmp_path))
     assert [found["loss"] for found in history.values()] == [1.0, 3.0, 2.0, 5.0]
     assert best(tmp_path) == {"global_step": 2, "loss": 1.0}
     assert saved_steps(tmp_path / "best") == [2] and saved_steps(tmp_path) == [4, 6, 7]
@@ -133,7 +135,7 @@ def test_evaluations_change_no_step(plain, tmp_path):
 
 def test_higher_may_be_better(tmp_path):
     evaluator = Evaluator(tmp_path, {2: 3.0, 4: 1.0}.items())
-    evaluation = loop.Evaluation(evaluator, 2, "loss", higher_is_better=True)
+    evaluation = best_checkpoint.Evaluation(evaluator, 2, "loss", higher_is_better=True)
     with OrderlyEnd() as end:
         loop.train_and_evaluate(make_trainer(tmp_path), input_fn, 4, 100, end, evaluation)
     assert best(tmp_path)["global_step"] == 2
@@ -166,7 +168,7 @@ def test_a_killed_run_stops_where_it_would_have(tmp_path, fail_at):
         run(parts, every=1, evaluator=Evaluator(parts, STALLING, fail_at), patience=2)
     run(parts, every=1, evaluator=Evaluator(parts, STALLING), patience=2)
     assert_equal_runs(parts, whole)
-    assert loop.read_history(str(parts)) == loop.read_history(str(whole))
+    assert best_checkpoint.read_history(str(parts)) == best_checkpoint.read_history(str(whole))
     assert best(parts) == best(whole)
 
 
@@ -185,7 +187,7 @@ def test_an_evaluation_that_was_cut_short_is_made_up(plain, tmp_path):
     again = Evaluator(tmp_path, losses)
     run(tmp_path, every=2, evaluator=again)
     assert again.steps == [4, 6, 7]
-    assert list(loop.read_history(str(tmp_path))) == [2, 4, 6, 7]
+    assert list(best_checkpoint.read_history(str(tmp_path))) == [2, 4, 6, 7]
     assert best(tmp_path)["global_step"] == 4
     assert_equal_runs(tmp_path, plain)
 
@@ -217,7 +219,7 @@ def test_a_signal_while_evaluating_or_building_ends_at_once(tmp_path):
     with pytest.raises(SystemExit) as ended:
         run(tmp_path, every=2, evaluator=end)
     assert ended.value.code == 143
-    assert saved_steps(tmp_path) == [0, 2] and not (tmp_path / loop.HISTORY).exists()
+    assert saved_steps(tmp_path) == [0, 2] and not (tmp_path / best_checkpoint.HISTORY).exists()
     with pytest.raises(SystemExit), OrderlyEnd() as signals:
         loop.train(make_trainer(tmp_path), end, 3, 100, signals)
     assert saved_steps(tmp_path) == [0, 2]

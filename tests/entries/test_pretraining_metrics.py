@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from training import metrics
+import run_pretraining
 
 BATCH, POSITIONS = 4, 5
 FILLED_UP = 2  # examples of the last batch that are not real
@@ -36,23 +36,14 @@ def real_flags(last):
 def pretraining_batch(rng, last):
     positions = [BATCH * POSITIONS]
     return {
-        "masked_lm_example_loss": rng.uniform(0.0, 9.0, positions).astype(np.float32),
-        "masked_lm_predictions": rng.integers(0, 3, positions, np.int32),
-        "masked_lm_ids": rng.integers(0, 3, positions, np.int32),
-        "masked_lm_weights": rng.integers(0, 2, positions).astype(np.float32),
-        "sentence_order_example_loss": rng.uniform(0.0, 2.0, [BATCH]).astype(np.float32),
-        "sentence_order_predictions": rng.integers(0, 2, [BATCH], np.int32),
-        "next_sentence_labels": rng.integers(0, 2, [BATCH, 1], np.int32),
-        "is_real_example": real_flags(last),
-    }
-
-
-def classification_batch(rng, last):
-    return {
-        "example_loss": rng.uniform(0.0, 2.0, [BATCH]).astype(np.float32),
-        "predictions": rng.integers(0, 3, [BATCH], np.int32),
-        "label_ids": rng.integers(0, 3, [BATCH], np.int32),
-        "is_real_example": real_flags(last),
+        "masked_lm_loss": rng.uniform(0.0, 9.0, positions).astype(np.float32),
+        "masked_lm_pieces": rng.integers(0, 3, positions, np.int32),
+        "ids": rng.integers(0, 3, positions, np.int32),
+        "weights": rng.integers(0, 2, positions).astype(np.float32),
+        "order_loss": rng.uniform(0.0, 2.0, [BATCH]).astype(np.float32),
+        "order": rng.integers(0, 2, [BATCH], np.int32),
+        "order_labels": rng.integers(0, 2, [BATCH, 1], np.int32),
+        "is_real": real_flags(last),
     }
 
 
@@ -71,19 +62,17 @@ def average(values, kept):
 
 def test_pretraining_metrics_weigh_positions_and_real_examples():
     batches = two_batches(pretraining_batch)
-    real = joined(batches, "is_real_example") > 0
-    masked = np.repeat(real, POSITIONS) & (joined(batches, "masked_lm_weights") > 0)
-    right_ids = joined(batches, "masked_lm_predictions") == joined(batches, "masked_lm_ids")
-    right_order = joined(batches, "sentence_order_predictions") == joined(
-        batches, "next_sentence_labels"
-    )
-    found = evaluate(metrics.pretraining_metrics, batches)
+    real = joined(batches, "is_real") > 0
+    masked = np.repeat(real, POSITIONS) & (joined(batches, "weights") > 0)
+    right_ids = joined(batches, "masked_lm_pieces") == joined(batches, "ids")
+    right_order = joined(batches, "order") == joined(batches, "order_labels")
+    found = evaluate(run_pretraining.pretraining_metrics, batches)
     assert found == pytest.approx(
         {
             "masked_lm_accuracy": average(right_ids, masked),
-            "masked_lm_loss": average(joined(batches, "masked_lm_example_loss"), masked),
+            "masked_lm_loss": average(joined(batches, "masked_lm_loss"), masked),
             "sentence_order_accuracy": average(right_order, real),
-            "sentence_order_loss": average(joined(batches, "sentence_order_example_loss"), real),
+            "sentence_order_loss": average(joined(batches, "order_loss"), real),
         },
         rel=1e-5,
     )
@@ -91,8 +80,8 @@ def test_pretraining_metrics_weigh_positions_and_real_examples():
 
 def test_what_fills_up_a_batch_changes_nothing():
     batches = two_batches(pretraining_batch)
-    before = evaluate(metrics.pretraining_metrics, batches)
+    before = evaluate(run_pretraining.pretraining_metrics, batches)
     for name, values in batches[-1].items():
-        if name not in ("is_real_example", "masked_lm_weights"):
+        if name not in ("is_real", "weights"):
             values[-FILLED_UP * (len(values) // BATCH) :] += 1
-    assert evaluate(metrics.pretraining_metrics, batches) == before
+    assert evaluate(run_pretraining.pretraining_metrics, batches) == before

@@ -1,0 +1,96 @@
+"""Evaluations on the way: which checkpoint is best, its copy, and when to stop early."""
+
+import json
+import math
+import os
+from typing import Callable, NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from checkpointing import model_files, run_folder
+from common import files
+
+HISTORY = "eval_history.jsonl"
+
+
+class Evaluation(NamedTuple):
+    """How a model is evaluated while it trains."""
+
+    run: Callable[[], dict]  # Evaluates the latest checkpoint: results with their global_step.
+    every_steps: int  # 0: at the end only.
+    metric: str  # Key of the results that says which checkpoint is best.
+    higher_is_better: bool = False
+    patience: int = 0  # Evaluations without a better value after which training ends; 0: never.
+
+    def score(self, results):
+        """Return the metric of results as a number that is higher for better ones."""
+        value = results[self.metric] if self.higher_is_better else -results[self.metric]
+        return value if math.isfinite(value) else -math.inf
+
+
+def read_history(folder, last_step=math.inf):
+    """Return the evaluations of a run up to a step: dict of global step to results, ascending."""
+    path = os.path.join(folder, HISTORY)
+    if not files.exists(path):
+        return {}
+    with files.open_file(path) as stream:
+        evaluations = [json.loads(line) for line in stream.read().decode("utf-8").splitlines()]
+    by_step = {results["global_step"]: results for results in evaluations}
+    return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
+
+
+def evaluate(trainer, evaluation):
+    """Evaluate the latest checkpoint, keep it if it is the best, and write the history.
+
+    Args:
+        trainer: `trainer.Trainer`.
+        evaluation: `Evaluation`.
+
+    Returns:
+        dict, the results; None on a machine that only helps to train.
+    """
+    if not trainer.is_chief:
+        return None
+    folder = trainer.model_dir
+    results = evaluation.run()
+    step, value = results["global_step"], results[evaluation.metric]
+    best_folder = os.path.join(folder, model_files.BEST)
+    best_file = os.path.join(best_folder, model_files.BEST + ".json")
+    best = files.read_json(best_file) if files.exists(best_file) else None
+    if evaluation.score(results) > (evaluation.score(best) if best else -math.inf):
+        run_folder.copy(tf.train.latest_checkpoint(folder), best_folder)
+        files.write_json(best_file, {"global_step": step, evaluation.metric: value})
+        tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
+    lines = list(read_history(folder, step - 1).values()) + [results]
+    # The history comes last: a run repeats an evaluation that is not in it.
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    files.write_text(os.path.join(folder, HISTORY), text)
+    return results
+
+
+def has_stalled(folder, step, evaluation):
+    """Return whether the last `patience` evaluations, up to this step's, gave no better score."""
+    history = read_history(folder, step)
+    if not (evaluation and evaluation.patience and step in history):
+        return False
+    scores = [evaluation.score(results) for results in history.values()]
+    waited = len(scores) - 1 - scores.index(max(scores))
+    if waited >= evaluation.patience:
+        tf.logging.info(
+            "Early stopping at step %d: %d evaluations without a better %s",
+            step,
+            waited,
+            evaluation.metric,
+        )
+    return waited >= evaluation.patience
+
+
+def write_curves(folder, results):
+    """Write the results of an evaluation for TensorBoard, in the folder that Estimator uses."""
+    values = [
+        tf.Summary.Value(tag=name, simple_value=results[name])
+        for name in sorted(results)
+        if name != "global_step"
+    ]
+    with tf.Graph().as_default(), tf.summary.FileWriter(os.path.join(folder, "eval")) as writer:
+        writer.add_summary(tf.Summary(value=values), results["global_step"])
