@@ -7,7 +7,6 @@ import tensorflow.compat.v1 as tf
 
 from checkpointing import restore
 from checkpointing.checkpoint_reader import Checkpoint, rename
-from common import files
 from common.errors import UserError
 
 # Standard deviation of the random rows of new pieces: the published initializer_range.
@@ -91,12 +90,11 @@ def fit(shapes, prefix, output_dir, allow_vocab_resize=False):
     Args:
         shapes: dict of name to shape (list of int) of the model's weights.
         prefix: str.
-        output_dir: str, of the run.
+        output_dir: str, folder of the run, which gets the changed copy.
         allow_vocab_resize: bool, whether a vocabulary may get rows.
 
     Returns:
-        str, the prefix of the changed copy, which is in the folder of the run; the given prefix if
-        no table has to change.
+        str, the prefix of the copy; the given prefix if no table has to change.
     """
     checkpoint = Checkpoint(prefix)
     resized = restore.plan_restore(shapes, checkpoint, True, allow_vocab_resize).resized
@@ -105,16 +103,11 @@ def fit(shapes, prefix, output_dir, allow_vocab_resize=False):
     arrays = read(prefix)
     rng = np.random.RandomState(0)
     for name in sorted(resized.values()):
-        number = shapes[name][0]
-        tf.logging.warning(
-            "%s: %s has %d rows, the model's %d: %s",
-            prefix,
-            name,
-            len(arrays[name]),
-            number,
-            "the last are left out" if number < len(arrays[name]) else "the new are random",
-        )
-        arrays[name] = _with_rows(arrays[name], number, rng)
+        stored, wanted = len(arrays[name]), shapes[name][0]
+        change = "the last are left out" if wanted < stored else "the new are random"
+        line = "%s: %s has %d rows, the model's %d: %s"
+        tf.logging.warning(line, prefix, name, stored, wanted, change)
+        arrays[name] = _with_rows(arrays[name], wanted, rng)
     target = os.path.join(output_dir, FITTED, os.path.basename(prefix))
     write(target, arrays)
     return target
@@ -125,9 +118,3 @@ def _with_rows(table, number, rng):
     if table.ndim > 1:
         new[:] = rng.normal(0.0, NEW_ROWS_DEVIATION, new.shape)
     return np.concatenate([table[:number], new])
-
-
-def size_on_disk(prefix):
-    """Return the bytes of a checkpoint's files."""
-    paths = files.glob(prefix + ".data-*") + [prefix + ".index"]
-    return sum(files.size(path) for path in paths)

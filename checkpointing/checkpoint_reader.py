@@ -105,10 +105,8 @@ def is_slot(name, names):
 
 def detect_layout(names):
     """Return `albert_zh`, `google`, `bert` or `unknown` for the variable names of a checkpoint."""
-    for layout, mark in LAYOUT_MARKS:
-        if any(mark in name for name in names):
-            return layout
-    return UNKNOWN
+    matches = (layout for layout, mark in LAYOUT_MARKS if any(mark in name for name in names))
+    return next(matches, UNKNOWN)
 
 
 def rename(name):

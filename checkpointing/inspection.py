@@ -45,9 +45,9 @@ def summarize(shapes):
     """
     layout = detect_layout(shapes)
     fields = dict(_sizes(shapes, layout), **_sharing(shapes, layout))
-    unknown = NOT_IN_SHAPES + (() if layout == "google" else ("ln_type",))
-    if "num_hidden_layers" not in fields:
-        unknown += ("num_hidden_layers",)
+    unknown = set(NOT_IN_SHAPES + ("num_hidden_layers",)).difference(fields)
+    if layout != "google":
+        unknown.add("ln_type")
     slots = {name.rpartition("/")[2] for name in shapes if name.rpartition("/")[0] in shapes}
     return {
         "layout": layout,

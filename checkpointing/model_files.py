@@ -11,7 +11,6 @@ what a checkpoint's variables do not: labels, attention heads, the number of sha
 """
 
 import contextlib
-import json
 import os
 import re
 from typing import Dict, NamedTuple, Optional, Sequence
@@ -35,7 +34,6 @@ FIELDS = {
 }
 # Fields of a config that no variable's shape shows in a model whose layers share weights.
 NOT_IN_VARIABLES = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
-_REMEDY = "start the run that made it again, with the same flags, or take it from a copy"
 
 
 class Description(NamedTuple):
@@ -68,17 +66,13 @@ def write(folder, model):
         vocabulary = stream.read()
     with files.WholeFile(os.path.join(folder, name)) as whole:
         whole.write(vocabulary)
-    description = {
-        "task": model.task,
-        "labels": list(model.labels),
-        "max_seq_length": model.max_seq_length,
-        "do_lower_case": model.do_lower_case,
-        "vocabulary": name,
-        "vocabulary_sha256": files.sha256(os.path.join(folder, name)),
-        "config": model.config,
-    }
-    text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    files.write_text(os.path.join(folder, DESCRIPTION), text)
+    description = {field: value for field, value in model._asdict().items() if field in FIELDS}
+    description.update(
+        labels=list(model.labels),
+        vocabulary=name,
+        vocabulary_sha256=files.sha256(os.path.join(folder, name)),
+    )
+    files.write_json(os.path.join(folder, DESCRIPTION), dict(sorted(description.items())))
 
 
 def read(folder):
@@ -92,13 +86,12 @@ def read(folder):
             no longer the one with which the model was trained.
     """
     path = os.path.join(folder, DESCRIPTION)
-    if not files.is_folder(folder):
-        raise UserError("there is no folder {}: give the --output_dir of a run".format(folder))
     if not files.exists(path):
         raise UserError(
-            "{} does not exist: {} is not the --output_dir of a run_classifier.py, or of one that "
-            "wrote no such file yet; start that run again, which adds it, with the same "
-            "flags".format(path, folder)
+            "{} does not exist: give the --output_dir of a run_classifier.py; a run that was ended "
+            "before it wrote this file adds it if it is started again with the same flags".format(
+                path
+            )
         )
     fields = _load_description(path)
     vocabulary = os.path.join(folder, fields.pop("vocabulary"))
@@ -140,17 +133,8 @@ def check_config(config, prefix):
     Raises:
         UserError: where a field differs.
     """
-    for path, fields in _fields_beside(prefix):
-        for name in NOT_IN_VARIABLES:
-            given = getattr(config, name)
-            if fields.get(name, given) != given:
-                raise UserError(
-                    "{} says {}={!r}, the config that was given {!r}: the variables of the "
-                    "checkpoint fit both, but the model was trained with the first; give that "
-                    "config, or move the checkpoint away from the file".format(
-                        path, name, fields[name], given
-                    )
-                )
+    given = {name: (getattr(config, name), "the given config") for name in NOT_IN_VARIABLES}
+    check_same([prefix], given)
 
 
 def check_labels(labels, prefix):
@@ -163,81 +147,61 @@ def check_labels(labels, prefix):
     Raises:
         UserError: where they differ, or their order does.
     """
-    for path, fields in _fields_beside(prefix):
-        trained = fields.get("labels", list(labels))
-        if trained != list(labels):
-            raise UserError(
-                "{}: the classifier was trained for the labels {}, in this order, and not for {}: "
-                "give those, or another checkpoint".format(
-                    path, ",".join(map(str, trained)), ",".join(labels)
-                )
-            )
+    check_same([prefix], {"labels": (list(labels), "the task")})
 
 
-def check_same(prefixes):
-    """Raise UserError where the files of several checkpoints contradict each other."""
-    known = {}  # field -> (value, path)
+def check_same(prefixes, given=None):
+    """Check the files of checkpoints against each other, in labels and NOT_IN_VARIABLES.
+
+    Args:
+        prefixes: list of str.
+        given: dict of field to (value, its source, for messages): values that the files must have.
+
+    Raises:
+        UserError: where a field differs.
+    """
+    known = dict(given or {})
     for prefix in prefixes:
         for path, fields in _fields_beside(prefix):
-            for field in NOT_IN_VARIABLES + ("labels",):
-                if field not in fields:
-                    continue
-                first, source = known.setdefault(field, (fields[field], path))
-                if first != fields[field]:
+            for field in sorted(fields.keys() & {"labels", *NOT_IN_VARIABLES}):
+                value, source = known.setdefault(field, (fields[field], path))
+                if value != fields[field]:
                     raise UserError(
-                        "{} and {} are not of one model: {} is {!r} and {!r}".format(
-                            source, path, field, first, fields[field]
-                        )
+                        "{} says {}={!r}, {} {!r}: they are not of one model, though the variables "
+                        "of the checkpoint fit both; use what it was trained with, or another "
+                        "checkpoint".format(path, field, fields[field], source, value)
                     )
 
 
 def _fields_beside(prefix):
-    """Yield (path, dict) of the files of a checkpoint that can be read: its config and labels."""
-    for name, load in ((CONFIG, _load), (DESCRIPTION, _load_config_and_labels)):
-        path, fields = find(prefix, name), {}
-        if path:
-            with contextlib.suppress(UserError):
-                fields = load(path)
-        yield path, fields
-
-
-def _load_config_and_labels(path):
-    fields = _load_description(path)
-    return dict(fields["config"], labels=fields["labels"])
-
-
-def _load(path):
-    """Return the object in a JSON file."""
-    try:
-        with files.open_file(path) as stream:
-            return dict(json.loads(stream.read().decode("utf-8")))
-    except (TypeError, ValueError) as error:
-        raise UserError("{} is damaged ({}): {}".format(path, error, _REMEDY)) from error
+    """Yield (path, fields) of the readable files of a checkpoint: its config and labels."""
+    for name in (CONFIG, DESCRIPTION):
+        path = find(prefix, name)
+        with contextlib.suppress(UserError):
+            if path and name == CONFIG:
+                yield path, files.read_json(path)
+            elif path:
+                fields = _load_description(path)
+                yield path, dict(fields["config"], labels=fields["labels"])
 
 
 def _load_description(path):
     """Return the fields of a description, without any others."""
-    content = _load(path)
+    content = files.read_json(path)
     for name, kind in FIELDS.items():
         if not isinstance(content.get(name), kind):
             raise UserError(
-                "{} is damaged ({} is {!r}): {}".format(path, name, content.get(name), _REMEDY)
+                "{} is damaged ({} is {!r}): start the run that made it again, with the same "
+                "flags, or take it from a copy".format(path, name, content.get(name))
             )
     return {name: content[name] for name in FIELDS}
 
 
 def _check_vocabulary(path, sha256):
-    if not files.exists(path):
+    if not files.exists(path) or files.sha256(path) != sha256:
         raise UserError(
-            "{} does not exist: copy the vocabulary that the model was trained with there".format(
-                path
-            )
-        )
-    actual = files.sha256(path)
-    if actual != sha256:
-        raise UserError(
-            "{} is not the vocabulary that the model was trained with (sha256 {}..., not {}...): "
-            "every piece would be another; put the old one there".format(
-                path, actual[:12], sha256[:12]
+            "{} is missing or not the vocabulary that the model was trained with (sha256 {}...): "
+            "put that one there, since with another every piece would be another".format(
+                path, sha256[:12]
             )
         )

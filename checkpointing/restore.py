@@ -17,13 +17,6 @@ from checkpointing.checkpoint_reader import (
 from common import files
 from common.errors import UserError
 
-# Layout of a checkpoint -> the config that fits it, for messages.
-CONFIGS_OF = {
-    "albert_zh": "a config of layout 'albert_zh'",
-    "google": "a config of layout 'google'",
-    "bert": "one whose embedding_size is null and parameter_sharing 'none'",
-}
-
 # Tables that may be longer in the checkpoint: shorter sequences need only their first rows.
 POSITION_TABLES = re.compile(r"/position_embeddings$")
 # Tables that may be longer in the model: with --allow_vocab_resize a vocabulary has new pieces.
@@ -64,10 +57,6 @@ def find_checkpoint(path):
         return path
     if tf.io.gfile.isdir(path):
         return _only_checkpoint(path)
-    if os.path.basename(path) == STATE and tf.io.gfile.exists(path):
-        raise UserError(
-            "{} only names the checkpoints of its folder: give the folder or a prefix".format(path)
-        )
     if PART_SUFFIX.search(path):
         prefix = PART_SUFFIX.sub("", path)
         raise UserError("{} is one file of a checkpoint: give the prefix {}".format(path, prefix))
@@ -77,14 +66,9 @@ def find_checkpoint(path):
             "PREFIX.data-*); convert_checkpoint.py from-huggingface makes one of a Hugging Face "
             "folder".format(path)
         )
-    data = files.glob(path + ".data-*")
-    if data:
-        raise UserError(
-            "{0} is half a checkpoint: {1} is there, {0}.index is not".format(path, data[0])
-        )
     raise UserError(
-        "no checkpoint at {0}: the file {0}.index does not exist (to train from random weights, "
-        "leave the flag out)".format(path)
+        "no checkpoint at {0}: the file {0}.index does not exist; give the prefix of a checkpoint "
+        "or its folder (to train from random weights, leave the flag out)".format(path)
     )
 
 
@@ -109,10 +93,9 @@ def _only_checkpoint(folder):
             "{0} is a model of Hugging Face ({1}): python convert_checkpoint.py from-huggingface "
             "{0} --output_dir=... makes a TensorFlow checkpoint of it".format(folder, foreign[0])
         )
+    number = len(indexes) or "no"
     raise UserError(
-        "{}: {} checkpoints in this folder: give the prefix of one".format(
-            folder, len(indexes) or "no"
-        )
+        "{}: {} checkpoints in this folder: give the prefix of one".format(folder, number)
     )
 
 
@@ -246,18 +229,16 @@ def match_weights(
 def _check_shapes(unequal, prefix, is_new):
     if not unequal:
         return
+    if all(is_new(odd[0]) for odd in unequal):
+        remedy = "it classifies other labels; --allow_missing=True starts a new head"
+    else:
+        remedy = "use the config that belongs to the checkpoint"
+        if all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in unequal):
+            remedy += ", or --allow_vocab_resize=True to start the new pieces at random"
     name, stored, wanted = unequal[0]
-    remedies = []
-    if any(is_new(odd[0]) for odd in unequal):
-        remedies.append("it classifies other labels; --allow_missing=True starts a new head")
-    rest = [odd for odd in unequal if not is_new(odd[0])]
-    if rest:
-        remedies.append("use the config that belongs to the checkpoint")
-    if rest and all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in rest):
-        remedies.append("or --allow_vocab_resize=True to start the new pieces at random")
     raise UserError(
         "{}: {} has shape {} but the model's has {} ({} variables differ): {}".format(
-            prefix, name, stored, wanted, len(unequal), ", ".join(remedies)
+            prefix, name, stored, wanted, len(unequal), remedy
         )
     )
 
@@ -280,7 +261,9 @@ def _check_layouts(shapes, checkpoint):
     if stored != model:
         raise UserError(
             "{} is a checkpoint of layout {!r} but the config describes a model of layout {!r}: "
-            "use {}".format(checkpoint.prefix, stored, model, CONFIGS_OF[stored])
+            "use a config that `convert_checkpoint.py inspect` names for it".format(
+                checkpoint.prefix, stored, model
+            )
         )
 
 
@@ -368,13 +351,8 @@ def load_weights(session, checkpoint):
 
 def log_restore(plan, prefix):
     """Log how many variables a checkpoint gives, and the names of those that do not match."""
-    tf.logging.info(
-        "Restoring %s: %d variables loaded, %d missing, %d unused",
-        prefix,
-        len(plan.assignment),
-        len(plan.missing),
-        len(plan.unused),
-    )
+    numbers = [len(names) for names in (plan.assignment, plan.missing, plan.unused)]
+    tf.logging.info("Restoring %s: %d variables loaded, %d missing, %d unused", prefix, *numbers)
     for name in plan.missing:
         tf.logging.info("  missing, starts at random: %s", name)
     for name in plan.unused:

@@ -63,22 +63,14 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
         start = start._replace(mode="evaluation")
     line = START_LINES[start.mode].format(start)
     if own and init_checkpoint:
-        line += "; --init_checkpoint={} is ignored, for --output_dir has checkpoints".format(
-            init_checkpoint
-        )
+        ignored = "; --init_checkpoint={} is ignored, for --output_dir has checkpoints"
+        line += ignored.format(init_checkpoint)
     tf.logging.info(line)
     return start
 
 
 def find_best(path):
-    """Return the prefix of a run's best checkpoint; without one, as `restore.find_checkpoint`.
-
-    Args:
-        path: str, the folder of a run, or what `restore.find_checkpoint` takes.
-
-    Raises:
-        UserError: as `restore.find_checkpoint`.
-    """
+    """Return the best checkpoint of a run's folder, of any other path `restore.find_checkpoint`."""
     return best_checkpoint(path) or restore.find_checkpoint(path)
 
 
@@ -126,7 +118,7 @@ def recover(output_dir, mend=True):
         UserError: if a save was completed once but no checkpoint is whole.
     """
     state = os.path.join(output_dir, restore.STATE)
-    named = _named_checkpoint(output_dir)
+    named = restore.latest(output_dir)
     prefixes = _prefixes(output_dir)
     damages = []
     for prefix in ([named] if named else []) + [p for p in prefixes if p != named]:
@@ -144,12 +136,8 @@ def recover(output_dir, mend=True):
     if prefix != named:
         if mend:
             _make_latest(output_dir, prefix)
-        tf.logging.warning(
-            "%s is of no use%s: the run goes on from the last whole checkpoint, %s",
-            state,
-            "".join(damages),
-            prefix,
-        )
+        line = "%s is of no use%s: the run goes on from the last whole checkpoint, %s"
+        tf.logging.warning(line, state, "".join(damages), prefix)
     return prefix
 
 
@@ -173,25 +161,15 @@ def go_back(output_dir, last_step):
     return older[0]
 
 
-def _named_checkpoint(output_dir):
-    """Return the prefix that the folder's state file names as the latest one, or None."""
-    try:
-        state = tf.train.get_checkpoint_state(output_dir)
-    except (tf.errors.OpError, ValueError):  # not text
-        return None
-    return state.model_checkpoint_path if state and state.model_checkpoint_path else None
-
-
 def _prefixes(output_dir):
     """Return the prefixes of a run's own checkpoints, the latest first."""
     indexes = files.glob(os.path.join(output_dir, BASENAME + "-*.index"))
-    prefixes = [path[: -len(".index")] for path in indexes]
-    return sorted((path for path in prefixes if _step(path) is not None), key=_step, reverse=True)
+    prefixes = [path[: -len(".index")] for path in indexes if re.search(r"-\d+\.index$", path)]
+    return sorted(prefixes, key=_step, reverse=True)
 
 
 def _step(prefix):
-    match = re.search(r"-(\d+)$", prefix)
-    return int(match.group(1)) if match else None
+    return int(prefix.rpartition("-")[2])
 
 
 def _make_latest(folder, prefix):

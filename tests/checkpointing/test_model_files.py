@@ -76,14 +76,14 @@ def damage(out, **changes):
     "change, message",
     [
         (lambda out: (out / "classifier.json").unlink(), "same flags"),
-        (lambda out: (out / "classifier.json").write_text("{"), "classifier.json is damaged"),
-        (lambda out: (out / "classifier.json").write_text("[]"), "classifier.json is damaged"),
-        (lambda out: (out / "classifier.json").write_bytes(b"\xff"), "classifier.json is damaged"),
+        (lambda out: (out / "classifier.json").write_text("{"), "classifier.json: not a readable"),
+        (lambda out: (out / "classifier.json").write_text("[]"), "json: expected a JSON object"),
+        (lambda out: (out / "classifier.json").write_bytes(b"\xff"), "json: not a readable"),
         (lambda out: damage(out, labels="gone"), "labels is None"),
         (lambda out: damage(out, max_seq_length="32"), "max_seq_length is '32'"),
-        (lambda out: (out / "vocab.txt").unlink(), "vocab.txt does not exist"),
-        (lambda out: (out / "vocab.txt").write_text("another"), "not the vocabulary"),
-        (lambda out: out.rename(out.parent / "away"), "no folder"),
+        (lambda out: (out / "vocab.txt").unlink(), "vocab.txt is missing or not"),
+        (lambda out: (out / "vocab.txt").write_text("another"), "or not the vocabulary"),
+        (lambda out: out.rename(out.parent / "away"), "classifier.json does not exist"),
     ],
     ids=["older", "cut", "list", "binary", "absent", "type", "no-vocab", "vocab", "no-folder"],
 )
@@ -134,11 +134,11 @@ def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
         model_files.check_labels(LABELS, str(prefix))
         with pytest.raises(UserError, match="classifier.json says hidden_act='gelu'"):
             model_files.check_config(config(hidden_act="relu"), str(prefix))
-        with pytest.raises(UserError, match="for the labels 否,是, in this order, and not for 是"):
+        with pytest.raises(UserError, match=r"says labels=.'否', '是'., the task .'是', '否'."):
             model_files.check_labels(LABELS[::-1], str(prefix))
     model_files.check_labels(LABELS[::-1], str(out / "other" / "model.ckpt-3"))
     out.rename(given / "best")  # a folder that has its own, whatever it is called
-    with pytest.raises(UserError, match="for the labels"):
+    with pytest.raises(UserError, match="says labels="):
         model_files.check_labels(LABELS[::-1], str(given / "best" / "model.ckpt-3"))
 
 
