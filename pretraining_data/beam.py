@@ -7,11 +7,11 @@ One worker sorts a shard in memory: ask for so many shards that each has a few h
 
 import collections
 import hashlib
-import json
 import os
 import uuid
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from common import files
@@ -21,15 +21,12 @@ from tfrecords import wire
 
 
 def create(job, runner, options):
-    """Make the shards and their manifest.
+    """Make the shards and their manifest; return the manifest, a dict.
 
     Args:
         job: `build.Job`; its work folder and number of workers are not used.
         runner: str, name of a runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner...
         options: list of str, flags of that runner.
-
-    Returns:
-        The manifest, a dict.
 
     Raises:
         UserError: where the runner does not take the options, or a shard has no instance.
@@ -63,20 +60,17 @@ def create(job, runner, options):
             (read.counts, made.counts, written)
             | "Counts" >> beam.Flatten()
             | "Merge" >> beam.CombineGlobally(_merge)
-            | "WriteCounts" >> beam.Map(lambda counts: files.write_text(counts_path, counts))
+            | "WriteCounts" >> beam.Map(lambda counts: files.write_json(counts_path, counts))
         )
-    with files.open_file(counts_path) as stream:
-        counts = json.loads(stream.read().decode("utf-8"))
+    counts = files.read_json(counts_path)
     files.remove(counts_path)
     statistics = collections.Counter(counts["statistics"])
     try:
-        build.check_instances(job, statistics, [counts["shards"] == len(job.outputs)])
+        build.check_instances(job, statistics, map(files.exists, job.outputs))
     except UserError:
         build.remove_outputs(job)
         raise
-    return build.write_manifest(
-        job, counts["inputs"], statistics, collections.Counter(counts["unknown"])
-    )
+    return build.write_manifest(job, counts["inputs"], statistics, counts["unknown"])
 
 
 class _Read(beam.DoFn):
@@ -110,9 +104,8 @@ class _Make(beam.DoFn):
             for key, document, frame in zip(*columns):
                 entries[int(key * self._num_shards)].append((key, document, frame))
             yield from entries.items()
-        unknown = dict(instances.commonest(tokenized.unknown, build.MAX_UNKNOWN))
-        counts = _counts(statistics=dict(statistics), unknown=unknown)
-        yield beam.pvalue.TaggedOutput("counts", counts)
+        unknown = instances.commonest(tokenized.unknown, build.MAX_UNKNOWN)
+        yield beam.pvalue.TaggedOutput("counts", _counts(statistics, unknown))
 
 
 def _write(shard_entries, job):
@@ -120,23 +113,21 @@ def _write(shard_entries, job):
     shard, lists = shard_entries
     # Entries of equal keys are sorted too, so that the order of their arrival has no effect.
     keys, documents, frames = zip(*sorted(entry for entries in lists for entry in entries))
-    order, neighbours = external_shuffle.shuffled_order(keys, documents)
+    order = np.argsort(keys, kind="stable")
+    order, neighbours = external_shuffle.separate_documents(order, documents)
     # A runner may write a shard twice at the same time, so that temporary files differ in name.
     with files.WholeFile(job.outputs[shard], job.compress, uuid.uuid4().hex) as whole:
         for i in order:
             whole.write(frames[i])
-    return _counts(statistics={"neighbours_of_one_document": neighbours}, shards=1)
+    return _counts(statistics={"neighbours_of_one_document": neighbours})
 
 
-def _counts(statistics=None, unknown=None, inputs=None, shards=0):
-    """Return counts as JSON, which every runner can transfer."""
-    maps = {"statistics": statistics or {}, "unknown": unknown or {}, "inputs": inputs or {}}
-    return json.dumps(dict(maps, shards=shards))
+def _counts(statistics=(), unknown=(), inputs=()):
+    return {"statistics": dict(statistics), "unknown": dict(unknown), "inputs": dict(inputs)}
 
 
 def _merge(counts):
     """Return the sum of an iterable of counts."""
-    counts = list(map(json.loads, counts))
-    statistics, unknown = build.merge_counts(counts)
+    counts = list(counts)
     inputs = {path: digest for one in counts for path, digest in one["inputs"].items()}
-    return _counts(statistics, unknown, inputs, sum(one["shards"] for one in counts))
+    return _counts(*build.merge_counts(counts), inputs)

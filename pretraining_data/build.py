@@ -43,7 +43,7 @@ class Job(NamedTuple):
     compress: bool  # whether to gzip the shards
 
     def block_bytes(self):
-        """Return the least size of a block, which depends on the size of the corpus."""
+        """Return the least size of a block."""
         return corpus.block_bytes(sum(map(files.size, self.inputs)))
 
     @property
@@ -72,7 +72,7 @@ def work_folder(folder):
         UserError: where the folder cannot be made, or another run uses it.
     """
     with files.locked_folder(folder):
-        if _read_settings(folder) is None:
+        if not os.path.exists(os.path.join(folder, _SETTINGS)):
             _clear(folder)
         try:
             yield
@@ -97,8 +97,7 @@ def create(job, progress):
 
     Args:
         job: `Job`.
-        progress: `common.progress.Progress`, or another object with its methods `count_blocks` and
-            `count_shards`.
+        progress: `common.progress.Progress`.
 
     Returns:
         The manifest, a dict.
@@ -108,7 +107,7 @@ def create(job, progress):
     """
     for path in {os.path.dirname(path): path for path in job.outputs}.values():
         files.check_writable(path)
-    files.write_text(os.path.join(job.folder, _SETTINGS), json.dumps(job.settings, indent=2))
+    files.write_json(os.path.join(job.folder, _SETTINGS), job.settings)
     indices, inputs = _make_blocks(job, progress)
     statistics, unknown = merge_counts(map(job.spill.read_summary, indices))
     statistics["neighbours_of_one_document"] = _write_shards(job, indices, statistics, progress)
@@ -149,13 +148,14 @@ def check_outputs(job, overwrite):
     Raises:
         UserError: names an existing file and the difference of its settings, where known.
     """
-    unfinished = _read_settings(job.folder)
+    unfinished = external_shuffle.read_summary(os.path.join(job.folder, _SETTINGS))
     if unfinished not in (None, job.settings):
         if not overwrite:
-            difference = _difference(unfinished, job.settings)
             raise UserError(
                 "{} holds an unfinished run with {}: repeat its flags to go on with it, or give "
-                "--overwrite to start again".format(job.folder, difference)
+                "--overwrite to start again".format(
+                    job.folder, _difference(unfinished, job.settings)
+                )
             )
         _clear(job.folder)
     existing = [
@@ -182,21 +182,9 @@ def check_outputs(job, overwrite):
     )
 
 
-def _read_settings(folder):
-    """Return the settings of the run in a work folder; None where there is none."""
-    try:
-        with open(os.path.join(folder, _SETTINGS), encoding="utf-8") as stream:
-            return json.load(stream)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        return {}
-
-
 def _difference(old, new):
     """Return the first difference of two dicts of settings in words, str."""
-    flags = old.get("flags", {}), new["flags"]
-    for old_values, new_values in (flags, (old, new)):
+    for old_values, new_values in ((old.get("flags", {}), new["flags"]), (old, new)):
         for name in sorted(new_values):
             if name != "flags" and old_values.get(name) != new_values[name]:
                 return "{}={}, here {}".format(name, old_values.get(name), new_values[name])
@@ -210,12 +198,10 @@ def _make_blocks(job, progress):
         (indices, inputs): the indices of the summaries, list of int, and a dict from the path of
         each input to its sha256.
     """
-    min_bytes = job.block_bytes()
-    reader = _InputReader(job, min_bytes)
+    reader = _InputReader(job)
     indices = []
     make = functools.partial(_make_spill_files, job)
-    tasks = _group_blocks(reader.read_blocks(), min_bytes)
-    for finished in workers.run_tasks(make, tasks, job.num_workers):
+    for finished in workers.run_tasks(make, reader.read_groups(), job.num_workers):
         indices.append(finished.index)
         progress.count_blocks(finished, max(reader.text_bytes / reader.stored_bytes, 1))
     return sorted(indices), {path: digest.hexdigest() for path, digest in reader.digests.items()}
@@ -229,21 +215,26 @@ class _InputReader:
         stored_bytes, text_bytes: int, how many bytes were read, as stored and as decompressed.
     """
 
-    def __init__(self, job, min_bytes):
+    def __init__(self, job):
         self._job = job
-        self._min_bytes = min_bytes
         self.digests = {path: hashlib.sha256() for path in job.inputs}
         self.stored_bytes = self.text_bytes = 0
 
-    def read_blocks(self):
-        """Yield the blocks of all files."""
-        job = self._job
-        for number, self._path in enumerate(job.inputs):
-            for block in corpus.read_blocks(
-                number, self._path, self._min_bytes, job.maker.format, digest=self
-            ):
+    def read_groups(self):
+        """Yield lists of blocks; the blocks of small files share a list, so that lists are few."""
+        min_bytes, format_ = self._job.block_bytes(), self._job.maker.format
+        group, num_bytes = [], 0
+        for number, path in enumerate(self._job.inputs):
+            self._path = path
+            for block in corpus.read_blocks(number, path, min_bytes, format_, digest=self):
                 self.text_bytes += len(block.data)
-                yield block
+                num_bytes += len(block.data)
+                group.append(block)
+                if num_bytes >= min_bytes:
+                    yield group
+                    group, num_bytes = [], 0
+        if group:
+            yield group
 
     def update(self, data):
         """Count bytes of the current file, as stored; `corpus.read_blocks` calls this."""
@@ -251,28 +242,15 @@ class _InputReader:
         self.stored_bytes += len(data)
 
 
-def _group_blocks(blocks, min_bytes):
-    """Yield lists of blocks; the blocks of small files share a list, so that lists are few."""
-    group, num_bytes = [], 0
-    for block in blocks:
-        group.append(block)
-        num_bytes += len(block.data)
-        if num_bytes >= min_bytes:
-            yield group
-            group, num_bytes = [], 0
-    if group:
-        yield group
-
-
 def _make_spill_files(job, blocks):
-    """Make the spill files of a group of blocks, under the index of the first.
-
-    Returns:
-        `FinishedBlocks`.
-    """
+    """Make the spill files of `FinishedBlocks` from a group of blocks, and return those."""
     index = blocks[0].index
     num_bytes = sum(len(block.data) for block in blocks)
-    digest = _digest(blocks)
+    digest = hashlib.sha256()
+    for block in blocks:
+        head = "{} {} {}\n".format(block.index, block.is_cut, len(block.data))
+        digest.update(head.encode("ascii") + block.data)
+    digest = digest.hexdigest()
     summary = job.spill.read_summary(index)
     if summary and summary["sha256"] == digest:
         return FinishedBlocks(index, num_bytes, summary["statistics"].get("instances", 0), False)
@@ -286,21 +264,11 @@ def _make_spill_files(job, blocks):
             for serialized in job.maker.make_records(tokenized):
                 statistics.update(serialized.statistics)
                 yield serialized
+        summary["unknown"] = dict(instances.commonest(unknown, MAX_UNKNOWN))
 
-    def summarize():
-        commonest = dict(instances.commonest(unknown, MAX_UNKNOWN))
-        return {"sha256": digest, "statistics": statistics, "unknown": commonest}
-
-    job.spill.write_block(index, make_and_count(), summarize)
+    summary = {"sha256": digest, "statistics": statistics}
+    job.spill.write_block(index, make_and_count(), summary)
     return FinishedBlocks(index, num_bytes, statistics["instances"], True)
-
-
-def _digest(blocks):
-    digest = hashlib.sha256()
-    for block in blocks:
-        head = "{} {} {}\n".format(block.index, block.is_cut, len(block.data))
-        digest.update(head.encode("ascii") + block.data)
-    return digest.hexdigest()
 
 
 def merge_counts(counts):
@@ -326,9 +294,12 @@ def _write_shards(job, indices, statistics, progress):
         raise
     blocks = [(index, spill.read_summary(index)["sha256"]) for index in indices]
     digest = hashlib.sha256(json.dumps(blocks).encode("ascii")).hexdigest()
+    summary_paths = [
+        os.path.join(job.folder, "shard-{}.done".format(shard)) for shard in range(len(job.outputs))
+    ]
     neighbours = {}  # by number of the shard
-    for shard in range(len(job.outputs)):
-        summary = external_shuffle.read_summary(_shard_summary_path(job, shard))
+    for shard, path in enumerate(summary_paths):
+        summary = external_shuffle.read_summary(path)
         if summary and summary["blocks"] == digest and files.exists(job.outputs[shard]):
             neighbours[shard] = summary["neighbours"]
     remove_outputs(job, {job.outputs[shard] for shard in neighbours})
@@ -336,8 +307,7 @@ def _write_shards(job, indices, statistics, progress):
     def write(shard):
         path = job.outputs[shard]
         number = spill.write_shard(shard, path, spill_files, cell_bytes, job.compress)
-        summary = {"blocks": digest, "neighbours": number}
-        files.write_text(_shard_summary_path(job, shard), json.dumps(summary))
+        files.write_json(summary_paths[shard], {"blocks": digest, "neighbours": number})
         return shard, number
 
     missing = [shard for shard in range(len(job.outputs)) if shard not in neighbours]
@@ -348,17 +318,8 @@ def _write_shards(job, indices, statistics, progress):
     return sum(neighbours.values())
 
 
-def _shard_summary_path(job, shard):
-    return os.path.join(job.folder, "shard-{}.done".format(shard))
-
-
 def remove_outputs(job, kept=()):
-    """Remove the manifest and the shards of an earlier run, so that records of two never mix.
-
-    Args:
-        job: `Job`.
-        kept: paths of the shards that stay.
-    """
+    """Remove the manifest and the shards of an earlier run, except the paths in `kept`."""
     for path in job.outputs + job.stale_outputs:
         if path not in kept:
             with files.writing(path):
@@ -370,20 +331,12 @@ def remove_outputs(job, kept=()):
 def check_instances(job, statistics, shard_sizes):
     """Raise a `UserError` where there is no instance, or none for one of the shards."""
     if not statistics["instances"]:
-        raise UserError(
-            "{}: no instance came out of {} documents{}".format(
-                ", ".join(job.inputs),
-                statistics["documents"],
-                "".join(
-                    ", {}: {}".format(name, number)
-                    for name, number in sorted(statistics.items())
-                    if "_dropped_" in name and number
-                ),
-            )
-        )
+        reasons = ["{} documents".format(statistics["documents"])]
+        for name, number in sorted(statistics.items()):
+            if "_dropped_" in name and number:
+                reasons.append("{}: {}".format(name, number))
+        inputs, reasons = ", ".join(job.inputs), ", ".join(reasons)
+        raise UserError("{}: no instance came out of {}".format(inputs, reasons))
     if not all(shard_sizes):
-        raise UserError(
-            "{} instances are too few for {} output files: name fewer".format(
-                statistics["instances"], len(job.outputs)
-            )
-        )
+        text = "{} instances are too few for {} output files: name fewer"
+        raise UserError(text.format(statistics["instances"], len(job.outputs)))

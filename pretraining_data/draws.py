@@ -2,17 +2,20 @@
 
 import numpy as np
 
-# The streams of `Draws`, one for each random decision.
-SHORT, TARGET, MIDDLE, SWAP, ORDER, ACTION, REPLACEMENT, FIRST_GRAMS, SECOND_GRAMS = range(9)
+
+class Stream:
+    """The streams of `Draws`, one for each random decision."""
+
+    SHORT, TARGET, MIDDLE, SWAP, ORDER, ACTION, REPLACEMENT, FIRST_GRAMS, SECOND_GRAMS = range(9)
 
 
 class Draws:
     """Random numbers that depend on a key alone, and not on earlier draws.
 
-    Draws(seed, document, duplicate).uniform(SWAP) is such a number, as an array of one. A part of
-    the key may be an array; then every element of the array has its own key and its own number. The
-    parts of a key are hashed one after the other by the finalizer of SplitMix64 (Steele, Lea and
-    Flood 2014). The numbers of a stream are hashes of a counter in the same way.
+    Draws(seed, document, duplicate).uniform(Stream.SWAP) is such a number, as an array of one. A
+    part of the key may be an array; then every element of the array has its own key and its own
+    number. The parts of a key are hashed one after the other by the finalizer of SplitMix64
+    (Steele, Lea and Flood 2014). The numbers of a stream are hashes of a counter in the same way.
 
     Args:
         *key: int or int array each; shapes broadcast.
@@ -61,7 +64,7 @@ class Draws:
     def order_keys(self, counter, rows=slice(None)):
         """Return uint64 that sort the counters at random; their low 16 bits are the counter."""
         counter = np.asarray(counter, np.uint64)
-        return self.bits(ORDER, counter, rows) >> np.uint64(16) << np.uint64(16) | counter
+        return self.bits(Stream.ORDER, counter, rows) >> np.uint64(16) << np.uint64(16) | counter
 
 
 _GOLDEN = np.array([0x9E3779B97F4A7C15], np.uint64)

@@ -34,11 +34,7 @@ _PREFIX = struct.Struct("<dq")  # key, document
 
 def read_summary(path):
     """Return the dict in a JSON file, or None where the file does not exist."""
-    try:
-        with open(path) as stream:
-            return json.load(stream)
-    except FileNotFoundError:
-        return None
+    return files.read_json(path) if files.exists(path) else None
 
 
 class Spill(NamedTuple):
@@ -56,13 +52,13 @@ class Spill(NamedTuple):
         """Return the summary of a block, a dict, or None where the block is not complete."""
         return read_summary(self._path(index, "done"))
 
-    def write_block(self, index, batches, summarize):
+    def write_block(self, index, batches, summary):
         """Write the spill files of a block, and its summary.
 
         Args:
             index: int, of the block.
             batches: iterable of `instances.SerializedInstances`.
-            summarize: function that is called at the end and returns the summary, a dict for JSON.
+            summary: dict for JSON, to which the iteration over `batches` may still add.
 
         Raises:
             UserError: where the disk is full.
@@ -79,7 +75,7 @@ class Spill(NamedTuple):
         if held:
             self._write_spill_file(index, num_files, held)
             num_files += 1
-        summary = dict(summarize(), spill_files=num_files)
+        summary = dict(summary, spill_files=num_files)
         files.write_text(self._path(index, "done"), json.dumps(summary))
 
     def _write_spill_file(self, index, number, batches):
@@ -138,7 +134,8 @@ class Spill(NamedTuple):
                 next_begin = begin + max(1, int(np.searchsorted(sizes, RANGE_BYTES, "right")))
                 data = [self._read(spill_file, begin, next_begin) for spill_file in spill_files]
                 keys, documents, frames = _parse(data)
-                order, neighbours = shuffled_order(keys, documents, last_document)
+                order = np.argsort(keys, kind="stable")
+                order, neighbours = separate_documents(order, documents, last_document)
                 num_neighbours += neighbours
                 for i in range(0, len(order), _WRITE_RECORDS):
                     whole.write(b"".join([frames[j] for j in order[i : i + _WRITE_RECORDS]]))
@@ -149,12 +146,10 @@ class Spill(NamedTuple):
     def _read(self, spill_file, begin, end):
         """Return the entries of a spill file in the cells [begin, end), bytes."""
         with open(spill_file, "rb") as stream:
-            bounds = []
-            for cell in (begin, end):
-                stream.seek(8 * cell)
-                bounds.append(int(np.frombuffer(stream.read(8), "<i8")[0]))
-            stream.seek(8 * (self.num_cells + 1) + bounds[0])
-            return stream.read(bounds[1] - bounds[0])
+            stream.seek(8 * begin)
+            table = np.frombuffer(stream.read(8 * (end - begin + 1)), "<i8").tolist()
+            stream.seek(8 * (self.num_cells + 1) + table[0])
+            return stream.read(table[-1] - table[0])
 
 
 def _parse(data):
@@ -174,18 +169,7 @@ def _parse(data):
     return np.array(keys), documents, frames
 
 
-def shuffled_order(keys, documents, last_document=-1):
-    """Return the order of records by key, after `separate_documents`, and its neighbours.
-
-    Args:
-        keys: sequence of float.
-        documents: sequence of int, the document of each record.
-        last_document: int, the document of the record before the first.
-    """
-    return separate_documents(np.argsort(keys, kind="stable"), documents, last_document)
-
-
-def separate_documents(order, documents, last_document):
+def separate_documents(order, documents, last_document=-1):
     """Swap records so that none follows one of the same document, if SWAPS_TRIED swaps allow.
 
     Args:
@@ -199,8 +183,6 @@ def separate_documents(order, documents, last_document):
     """
     in_order = np.asarray(documents, np.int64)[order]
     order = order.tolist()
-    if not order:
-        return order, 0
     of = [last_document] + in_order.tolist() + [-1]  # of[i + 1] is the document of order[i]
 
     def is_free(place, document):

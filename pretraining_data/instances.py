@@ -15,7 +15,7 @@ from typing import List, NamedTuple
 import numpy as np
 
 from pretraining_data import corpus, masking, masking_reference
-from pretraining_data.draws import ORDER, Draws
+from pretraining_data.draws import Draws, Stream
 from tfrecords import wire
 
 # The child of the `Draws` of a block for the keys of its records; its documents are 0, 1, ...
@@ -137,7 +137,7 @@ class InstanceMaker(NamedTuple):
             made += len(records)
             yield SerializedInstances(
                 records,
-                draws.uniform(ORDER, counter),
+                draws.uniform(Stream.ORDER, counter),
                 tokenized.index * MAX_DOCUMENTS + batch.document,
                 count_batch(batch),
             )

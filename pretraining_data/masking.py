@@ -14,17 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pretraining_data import masking_reference
-from pretraining_data.draws import (
-    ACTION,
-    FIRST_GRAMS,
-    MIDDLE,
-    REPLACEMENT,
-    SECOND_GRAMS,
-    SHORT,
-    SWAP,
-    TARGET,
-    Draws,
-)
+from pretraining_data.draws import Draws, Stream
 from pretraining_data.masking_reference import CLAUSE, SENTENCE, WORD
 
 
@@ -112,7 +102,7 @@ def make_pairs(text, dupe_factor, config, draws):
         chunk = draws.take(rows).child(len(rounds))
         end = _chunk_ends(levels, begin, size, config, chunk)
         middle = _middles(levels, begin, end, chunk)
-        swapped = chunk.below(SWAP, 2) == 1
+        swapped = chunk.below(Stream.SWAP, 2) == 1
         rounds.append((rows, Pairs(begin, middle, end, swapped, number[rows], chunk)))
         has_more = end < size
         rows, begin, size = rows[has_more], end[has_more], size[has_more]
@@ -125,8 +115,8 @@ def make_pairs(text, dupe_factor, config, draws):
 def _chunk_ends(levels, begin, size, config, draws):
     sentences, clauses, words = levels
     max_pieces = config.max_seq_length - masking_reference.NUM_SEPARATORS
-    is_short = draws.uniform(SHORT) < config.short_seq_prob
-    target = np.where(is_short, 2 + draws.below(TARGET, max_pieces - 1), max_pieces)
+    is_short = draws.uniform(Stream.SHORT) < config.short_seq_prob
+    target = np.where(is_short, 2 + draws.below(Stream.TARGET, max_pieces - 1), max_pieces)
     last = np.where(begin + max_pieces >= size, size, np.minimum(begin + max_pieces, size - 2))
     end = sentences.first_from(np.minimum(begin + target, size))
     end = np.where(end == size - 1, size, end)
@@ -142,7 +132,7 @@ def _middles(levels, begin, end, draws):
     number = np.stack([level.count[end] for level in levels]) - first
     has_some = number > 0
     total = np.select(has_some, number, end - begin - 1)
-    chosen = draws.below(MIDDLE, total)
+    chosen = draws.below(Stream.MIDDLE, total)
     middles = [
         level.positions[np.where(some, index + chosen, 0)]
         for level, index, some in zip(levels, first, has_some)
@@ -219,7 +209,7 @@ class BatchMaker:
         offset = np.cumsum(num_words) - num_words
         index = np.arange(len(segment)) - offset[segment]  # of each word in its segment
         lengths = np.ones(len(segment), np.int64)
-        streams = np.tile([FIRST_GRAMS, SECOND_GRAMS], len(begin) // 2)
+        streams = np.tile([Stream.FIRST_GRAMS, Stream.SECOND_GRAMS], len(begin) // 2)
         draws = draws.take(np.repeat(np.arange(len(begin) // 2), 2))
         numbers = draws.uniform(streams, index, segment)
         for bound in np.cumsum(self._config.gram_probabilities[:-1]):
@@ -238,13 +228,7 @@ class BatchMaker:
         return _Grams(segment // 2, source + shift, source_end + shift, gram_words, word + 1, shift)
 
     def _choose_grams(self, grams, budget, draws):
-        """Return the chosen grams of all instances, the cut ones included.
-
-        Args:
-            grams: `_Grams`.
-            budget: int [m].
-            draws: `Draws` of the instances.
-        """
+        """Return the chosen `_Grams`, the cut ones included; `budget` is int [m]."""
         number = np.bincount(grams.row, minlength=len(budget))
         first = np.cumsum(number) - number
         index = np.arange(len(grams.row)) - first[grams.row]
@@ -291,17 +275,16 @@ class BatchMaker:
         position = gram_begin + np.arange(len(row)) - offset
         pieces = input_ids[row, position]
         decider = gram_begin if config.replace_spans else position
-        action = pairs.draws.uniform(ACTION, decider, row)
-        choice = pairs.draws.uniform(REPLACEMENT, position, row)
+        action = pairs.draws.uniform(Stream.ACTION, decider, row)
+        choice = pairs.draws.uniform(Stream.REPLACEMENT, position, row)
         choice = (choice * len(vocabulary.replacements)).astype(np.int64)
         is_mask = action < masking_reference.MASK_SHARE
-        is_kept = ~is_mask & (action < masking_reference.MASK_SHARE + masking_reference.KEEP_SHARE)
-        given = vocabulary.replacements[choice]
-        given = np.where(is_mask, vocabulary.mask_id, np.where(is_kept, pieces, given))
+        is_random = action >= masking_reference.MASK_SHARE + masking_reference.KEEP_SHARE
+        given = np.where(is_random, vocabulary.replacements[choice], pieces)
+        given = np.where(is_mask, vocabulary.mask_id, given)
         input_ids[row, position] = given
-        labels = np.where(
-            self._begins_word(segments, row, position), pieces, vocabulary.later_labels[pieces]
-        )
+        is_first = self._begins_word(segments, row, position)
+        labels = np.where(is_first, pieces, vocabulary.later_labels[pieces])
         num_masked = np.bincount(row, minlength=len(input_ids))
         column = np.arange(len(row)) - (np.cumsum(num_masked) - num_masked)[row]
         masked = np.zeros((2, len(input_ids), config.max_predictions_per_seq), np.int32)
@@ -338,19 +321,11 @@ def _segments(pairs):
 
 
 def _take_whole(grams, ranked, number, budget):
-    """Choose the grams that are not cut.
+    """Choose the grams that are not cut; return bool [g] and the rest of the budget, int [m].
 
-    Each round goes through the grams of every instance in their random order. It takes grams until
-    one does not fit, and in place of that one the next gram that fits and has as many words.
-
-    Args:
-        grams: `_Grams`.
-        ranked: int [m, ranks], grams of each instance in random order.
-        number: int [m], how many grams each instance has.
-        budget: int [m].
-
-    Returns:
-        (chosen, left): bool [g], and int [m], the rest of the budget.
+    Each round goes through the grams of every instance in their random order, `ranked`, of which
+    instance i has `number[i]`. It takes grams until one does not fit, and in place of that one the
+    next gram that fits and has as many words.
     """
     ranks = np.arange(ranked.shape[1], dtype=np.int32)
     is_gram = ranks < number[:, np.newaxis]

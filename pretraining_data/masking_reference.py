@@ -14,9 +14,6 @@ document (`make_instances`):
 No piece is lost: the segments of a duplicate of a document, joined and with the swaps undone, are
 the document. (The published tool truncated chunks that were too long.)
 
-All random numbers come from a `Draws`, in which they depend on their key alone. So instances can be
-made in any order, in any process and any number at once.
-
 S is the sequence length, P the number of predictions per sequence, V the size of the vocabulary.
 """
 
@@ -26,16 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pretraining_data.draws import (
-    ACTION,
-    FIRST_GRAMS,
-    MIDDLE,
-    REPLACEMENT,
-    SECOND_GRAMS,
-    SHORT,
-    SWAP,
-    TARGET,
-)
+from pretraining_data.draws import Stream
 
 # The kinds of breaks: what begins at a piece. A stronger break has a higher number.
 INSIDE, WORD, CLAUSE, SENTENCE = range(4)
@@ -212,16 +200,13 @@ def find_breaks(text, word_ends, pieces, begins, vocabulary):
 
 
 def make_instances(document, config, vocabulary, draws):
-    """Make the instances of one duplicate of a document.
+    """Return the list of `Instance` of one duplicate of a document.
 
     Args:
         document: `Document` of at least two pieces.
         config: `MaskingConfig`.
         vocabulary: `Vocabulary`.
         draws: `Draws` of the seed, the document and the duplicate.
-
-    Returns:
-        List of `Instance`.
     """
     return [
         mask(assemble(document, pair, vocabulary), pair.swapped, config, vocabulary, chunk_draws)
@@ -253,12 +238,12 @@ def make_pairs(breaks, config, draws):
     while begin < size:
         chunk = draws.child(len(pairs))
         target = max_pieces
-        if chunk.uniform(SHORT)[0] < config.short_seq_prob:
-            target = 2 + int(chunk.below(TARGET, max_pieces - 1)[0])
+        if chunk.uniform(Stream.SHORT)[0] < config.short_seq_prob:
+            target = 2 + int(chunk.below(Stream.TARGET, max_pieces - 1)[0])
         end = _chunk_end(levels, begin, size, target, max_pieces)
         middles = next(filter(None, (_within(level, begin + 1, end - 1) for level in levels)))
-        middle = middles[chunk.below(MIDDLE, len(middles))[0]]
-        pairs.append((Pair(begin, middle, end, bool(chunk.below(SWAP, 2)[0])), chunk))
+        middle = middles[chunk.below(Stream.MIDDLE, len(middles))[0]]
+        pairs.append((Pair(begin, middle, end, bool(chunk.below(Stream.SWAP, 2)[0])), chunk))
         begin = end
     return pairs
 
@@ -317,14 +302,15 @@ def mask(sequence, swapped, config, vocabulary, draws):
     Returns:
         `Instance`; its masked positions are sorted and unique, and no separator is masked.
     """
-    grams = make_grams(sequence.first_words, config.gram_probabilities, draws, FIRST_GRAMS)
-    grams += make_grams(sequence.second_words, config.gram_probabilities, draws, SECOND_GRAMS)
+    probabilities = config.gram_probabilities
+    grams = make_grams(sequence.first_words, probabilities, draws, Stream.FIRST_GRAMS)
+    grams += make_grams(sequence.second_words, probabilities, draws, Stream.SECOND_GRAMS)
     words = sequence.first_words + sequence.second_words
     budget = int(mask_budget(len(sequence.ids), config))
     grams = choose_grams(grams, words, budget, draws)
     word_begins = {begin for begin, _ in words}
-    actions = draws.uniform(ACTION, np.arange(len(sequence.ids)))
-    choices = draws.uniform(REPLACEMENT, np.arange(len(sequence.ids)))
+    actions = draws.uniform(Stream.ACTION, np.arange(len(sequence.ids)))
+    choices = draws.uniform(Stream.REPLACEMENT, np.arange(len(sequence.ids)))
     input_ids, positions, labels = list(sequence.ids), [], []
     for gram in grams:
         for position in range(gram.begin, gram.end):
@@ -369,7 +355,7 @@ def make_grams(words, probabilities, draws, stream):
         words: list of (begin, end), consecutive.
         probabilities: tuple, the probabilities of 1, 2, ... words.
         draws: `Draws`.
-        stream: int, FIRST_GRAMS or SECOND_GRAMS.
+        stream: int, Stream.FIRST_GRAMS or Stream.SECOND_GRAMS.
 
     Returns:
         List of `Gram`; the last may be shorter than its random length.

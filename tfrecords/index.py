@@ -8,7 +8,6 @@ A block is up to BLOCK_RECORDS consecutive records of a file. A gzipped file can
 its middle, so that it is a single block. N is the number of blocks.
 """
 
-import collections
 import gzip
 import json
 import os
@@ -90,21 +89,10 @@ def load_index(paths, folder=None, skip_damaged=False):
     for path, index in zip(paths, indexes):
         if not index.count:
             raise UserError("{} holds no record: make it again".format(path))
-    return _join(paths, indexes)
-
-
-def _join(paths, indexes):
-    blocks = ((index.begin, index.end, index.count) for index in indexes)
-    begin, end, count = (np.concatenate(columns).astype(np.int64) for columns in zip(*blocks))
-    return RecordIndex(
-        paths=tuple(paths),
-        is_gzipped=tuple(index.is_gzipped for index in indexes),
-        sizes=tuple(index.size for index in indexes),
-        file=np.repeat(np.arange(len(paths)), [len(index.count) for index in indexes]),
-        begin=begin,
-        end=end,
-        count=count,
-    )
+    is_gzipped, sizes, *blocks, _ = zip(*indexes)
+    file = np.repeat(np.arange(len(paths)), list(map(len, blocks[0])))
+    blocks = (np.concatenate(lists).astype(np.int64) for lists in blocks)
+    return RecordIndex(tuple(paths), is_gzipped, sizes, file, *blocks)
 
 
 def merge_blocks(index, factor):
@@ -127,16 +115,6 @@ def merge_blocks(index, factor):
         end=index.end[tails],
         count=np.add.reduceat(index.count, heads),
     )
-
-
-def first_record(path):
-    """Return the first undamaged record of a file, bytes; None where there is none.
-
-    Raises:
-        LostRecords: where the file does not start with a record.
-    """
-    with open_records(path) as stream:
-        return next((frame.record for frame in wire.read_frames(stream) if frame.record), None)
 
 
 def open_records(path):
@@ -266,13 +244,11 @@ def remember_order(folder, order, is_resumed):
 
 def _differences(old, new):
     """Return a list of words, one for each difference of two orders (dicts)."""
-    was, now = (collections.OrderedDict(map(tuple, order["files"])) for order in (old, new))
-    words = ["without " + name for name in was if name not in now]
-    words += ["with " + name for name in now if name not in was]
-    words += [
-        "{} has {} records instead of {}".format(name, now[name], was[name])
-        for name in now
-        if was.get(name, now[name]) != now[name]
+    was, now = dict(old["files"]), dict(new["files"])
+    words = [
+        "{} has {} records instead of {}".format(name, now.get(name, 0), was.get(name, 0))
+        for name in sorted(set(was) | set(now))
+        if was.get(name) != now.get(name)
     ]
     if not words and old["files"] != new["files"]:
         words.append("files in another order")
@@ -288,14 +264,13 @@ def _read_cache(folder):
     """Return the dict that `_write_cache` wrote, or an empty one."""
     path = folder and os.path.join(folder, CACHE_NAME)
     if path and files.exists(path):
-        with files.open_file(path) as stream:
-            content = stream.read()
         try:
-            cache = json.loads(content.decode("utf-8"))
-            if cache["version"] == VERSION:
-                return cache
-        except (ValueError, TypeError, KeyError):
-            logging.warning("%s is damaged: the records are checked again", path)
+            cache = files.read_json(path)
+        except UserError as error:
+            cache = {}
+            logging.warning("%s: the records are checked again", error)
+        if cache.get("version") == VERSION:
+            return cache
     return {"version": VERSION, "files": {}}
 
 

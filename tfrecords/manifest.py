@@ -1,6 +1,5 @@
 """The manifest of records: a JSON file beside them that says how they were made."""
 
-import json
 import os
 
 from common import files
@@ -9,17 +8,8 @@ from common.files import MANIFEST_SUFFIX
 
 
 def write_manifest(path, manifest):
-    """Write the manifest of records to `<path>.manifest.json`.
-
-    Args:
-        path: str, the (first) records file.
-        manifest: dict that json can write.
-
-    Raises:
-        UserError: where the file cannot be written.
-    """
-    text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
-    files.write_text(path + MANIFEST_SUFFIX, text)
+    """Write the manifest of records, a dict, beside `path`, their first file."""
+    files.write_json(path + MANIFEST_SUFFIX, manifest)
 
 
 def remove_manifest(records_file):
@@ -34,18 +24,7 @@ def read_manifest(records_file):
         UserError: names a manifest that is not a JSON object.
     """
     path = records_file + MANIFEST_SUFFIX
-    if not files.exists(path):
-        return None
-    try:
-        with files.open_file(path) as stream:
-            manifest = json.loads(stream.read().decode("utf-8"))
-    except ValueError as error:
-        raise UserError(
-            "{} is damaged ({}): remove it, or make the records again".format(path, error)
-        ) from error
-    if not isinstance(manifest, dict):
-        raise UserError("{} is not a manifest: remove it, or make the records again".format(path))
-    return manifest
+    return files.read_json(path) if files.exists(path) else None
 
 
 def check_manifests(records_files, max_seq_length, max_predictions_per_seq, vocab_size):
@@ -53,9 +32,7 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
 
     Args:
         records_files: list of paths; files without a manifest are not compared.
-        max_seq_length: int.
-        max_predictions_per_seq: int.
-        vocab_size: int, of the model.
+        max_seq_length, max_predictions_per_seq, vocab_size: int, the settings of the run.
 
     Returns:
         List of str, warnings that name both values.
@@ -68,8 +45,7 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
         "max_predictions_per_seq": max_predictions_per_seq,
         "vocab_size": vocab_size,
     }
-    warnings = []
-    vocabularies = {}
+    warnings, vocabularies = [], {}
     names = set(map(os.path.basename, records_files))
     for path in records_files:
         manifest = read_manifest(path)

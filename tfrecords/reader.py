@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from common import cli
 from common.errors import UserError
 from tfrecords import wire
-from tfrecords.index import first_record, load_index, remember_order, training_order
+from tfrecords.index import load_index, open_records, remember_order, training_order
 from tfrecords.order import in_order, shuffled
 
 
@@ -68,9 +68,7 @@ def check_records(files, schema):
         Tuple of `FeatureSpec`, the schema of the records in all files.
 
     Raises:
-        UserError: names the first file that is empty, that is not a TFRecord file, that lacks a
-            feature, that is longer than the schema (with both lengths), or that differs from the
-            first file.
+        UserError: names the first file that does not fit, and both lengths.
     """
     stored = _stored_schema(files[0], schema)
     for path in files[1:]:
@@ -92,11 +90,8 @@ def _stored_schema(path, schema):
 def _stored_feature(path, features, wanted):
     kind = {"int64": "int64_list", "float32": "float_list"}[wanted.dtype]
     if wanted.name not in features:
-        raise UserError(
-            "{} has no feature {}: it holds {}".format(
-                path, wanted.name, ", ".join(sorted(features)) or "nothing"
-            )
-        )
+        names = ", ".join(sorted(features)) or "nothing"
+        raise UserError("{} has no feature {}: it holds {}".format(path, wanted.name, names))
     stored = features[wanted.name].WhichOneof("kind")
     if stored != kind:
         raise UserError("{}: {} is a {} instead of a {}".format(path, wanted.name, stored, kind))
@@ -114,29 +109,25 @@ def _warn_of_padding(path, stored, schema):
     for has, wanted in zip(stored, schema):
         if has.length < wanted.length:
             shorter.setdefault((has.length, wanted.length), []).append(has.name)
-    for (has, wanted), names in shorter.items():
-        tf.logging.warning(
-            "%s: %s stored with length %d, padded to %d as the flags say",
-            path,
-            ", ".join(names),
-            has,
-            wanted,
-        )
+    for lengths, names in shorter.items():
+        text = "%s: %s stored with length %d, padded to %d as the flags say"
+        tf.logging.warning(text, path, ", ".join(names), *lengths)
 
 
 def _first_example(path):
+    """Return the first undamaged example of a file."""
     try:
-        record = first_record(path)
-        example = None if record is None else tf.train.Example.FromString(record)
+        with open_records(path) as stream:
+            for frame in wire.read_frames(stream):
+                if frame.record:
+                    return tf.train.Example.FromString(frame.record)
     except (FileNotFoundError, tf.errors.NotFoundError) as error:
         raise UserError("{} does not exist".format(path)) from error
     except (wire.LostRecords, DecodeError) as error:
         raise UserError(
             "{} is not a TFRecord file of examples, or is damaged: make it again".format(path)
         ) from error
-    if example is None:
-        raise UserError("{} holds no record: make it again".format(path))
-    return example
+    raise UserError("{} holds no record: make it again".format(path))
 
 
 def make_input_fn(
@@ -203,13 +194,11 @@ def make_input_fn(
 def _warn_of_large_files(index, shuffle_buffer):
     for file, count in zip(index.file, index.count):
         if index.is_gzipped[file] and count > shuffle_buffer:
-            tf.logging.warning(
+            text = (
                 "%s is gzipped, so that all of its %d records are in memory at a time and not "
-                "--shuffle_buffer=%d of them: make more or uncompressed files",
-                index.paths[file],
-                count,
-                shuffle_buffer,
+                "--shuffle_buffer=%d of them: make more or uncompressed files"
             )
+            tf.logging.warning(text, index.paths[file], count, shuffle_buffer)
             return
 
 
@@ -263,16 +252,14 @@ def of_host(batches, part):
 
 def _parse(batch, stored, schema, batch_size):
     """Parse serialized examples [at most B] into features with static shapes."""
-    parsed = tf.io.parse_example(
-        batch,
-        {
-            feature.name: tf.io.FixedLenFeature([feature.length], tf.as_dtype(feature.dtype))
-            for feature in stored
-        },
-    )
-    real = tf.ones_like(batch, dtype=tf.float32)  # [at most B]
-    missing = batch_size - tf.shape(batch)[0]
-    features = {}
+    columns = {
+        feature.name: tf.io.FixedLenFeature([feature.length], tf.as_dtype(feature.dtype))
+        for feature in stored
+    }
+    parsed = tf.io.parse_example(batch, columns)
+    number = tf.shape(batch)[0]
+    missing = batch_size - number
+    features = {"is_real_example": tf.cast(tf.range(batch_size) < number, tf.float32)}  # [B]
     for has, wanted in zip(stored, schema):
         values = parsed[has.name]  # [at most B, stored length]
         if values.dtype == tf.int64:
@@ -280,7 +267,4 @@ def _parse(batch, stored, schema, batch_size):
         values = tf.pad(values, [[0, missing], [0, wanted.length - has.length]])
         values.set_shape([batch_size, wanted.length])
         features[has.name] = values  # [B, length]
-    real = tf.pad(real, [[0, missing]])
-    real.set_shape([batch_size])
-    features["is_real_example"] = real  # [B]
     return features

@@ -29,7 +29,7 @@ def write_all(folder, blocks, num_shards):
     (folder / "work").mkdir(parents=True)
     spill = external_shuffle.Spill(str(folder / "work"), num_shards)
     for index, batches in enumerate(blocks):
-        spill.write_block(index, iter(batches), lambda i=index: {"index": i})
+        spill.write_block(index, iter(batches), {"index": index})
         assert spill.read_summary(index)["index"] == index
     spill_files = spill.spill_files(range(len(blocks)))
     cell_bytes = spill.cell_bytes(spill_files)
@@ -84,7 +84,7 @@ def test_a_block_that_did_not_end_has_no_summary(tmp_path):
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError):
-        spill.write_block(3, stop(), dict)
+        spill.write_block(3, stop(), {})
     assert spill.read_summary(3) is None
 
 
@@ -92,14 +92,14 @@ def test_a_block_that_is_made_again_has_no_summary_meanwhile(tmp_path, monkeypat
     monkeypatch.setattr(external_shuffle, "SPILL_BYTES", 1)
     spill = external_shuffle.Spill(str(tmp_path), 1)
     rng = np.random.RandomState(0)
-    spill.write_block(3, iter([made(rng, 5)]), lambda: {"of": "old bytes"})
+    spill.write_block(3, iter([made(rng, 5)]), {"of": "old bytes"})
 
     def stop():
         yield made(rng, 5)  # replaces the only spill file
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError):
-        spill.write_block(3, stop(), lambda: {"of": "new bytes"})
+        spill.write_block(3, stop(), {"of": "new bytes"})
     assert spill.read_summary(3) is None
 
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretraining_data import masking_reference
-from pretraining_data.draws import FIRST_GRAMS, MIDDLE, ORDER, SWAP, Draws
+from pretraining_data.draws import Draws, Stream
 from pretraining_data.masking_reference import CLAUSE, INSIDE, SENTENCE, WORD, Document, Gram, Pair
 
 VOCABULARY = masking_reference.make_vocabulary(VOCAB)
@@ -247,7 +247,7 @@ def test_gram_probabilities():
 def test_gram_lengths_are_drawn_with_their_probabilities(favor):
     probabilities = masking_reference.gram_probabilities(3, favor)
     words = [(i, i + 1) for i in range(60000)]
-    grams = masking_reference.make_grams(words, probabilities, Draws(1), FIRST_GRAMS)
+    grams = masking_reference.make_grams(words, probabilities, Draws(1), Stream.FIRST_GRAMS)
     assert [begin for begin, _, _ in grams] == [0] + [end for _, end, _ in grams[:-1]]
     assert grams[-1].end == 60000
     counts = collections.Counter(gram.num_words for gram in grams)
@@ -402,10 +402,10 @@ def test_vocabulary_tables():
 
 def test_equal_keys_give_equal_numbers_after_any_earlier_draws():
     one = Draws(1, 2, 3)
-    one.uniform(SWAP, np.arange(100))
+    one.uniform(Stream.SWAP, np.arange(100))
     np.testing.assert_array_equal(
-        one.uniform(ORDER, np.arange(5)),
-        Draws(1).child(2, 3).uniform(ORDER, np.arange(9))[:5],
+        one.uniform(Stream.ORDER, np.arange(5)),
+        Draws(1).child(2, 3).uniform(Stream.ORDER, np.arange(9))[:5],
     )
     document = Document(np.arange(FIRST_PLAIN, FIRST_PLAIN + 100), breaks_of(*[[2, 3]] * 20))
 
@@ -419,7 +419,7 @@ def test_equal_keys_give_equal_numbers_after_any_earlier_draws():
 
 
 def test_draws_are_uniform_and_independent():
-    rows = np.array([Draws(7, i).uniform(ORDER, np.arange(200)) for i in range(500)])
+    rows = np.array([Draws(7, i).uniform(Stream.ORDER, np.arange(200)) for i in range(500)])
     assert rows.min() >= 0
     assert rows.max() < 1
     counts = np.histogram(rows, bins=50, range=(0, 1))[0]
@@ -427,6 +427,6 @@ def test_draws_are_uniform_and_independent():
     assert np.sum((counts - expected) ** 2 / expected) < 94  # chi-square, 49 degrees: p = 0.0001
     for one, other in ((rows[:-1], rows[1:]), (rows[:, :-1], rows[:, 1:])):
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.015
-    below = Draws(np.arange(3000)).below(MIDDLE, 3)
+    below = Draws(np.arange(3000)).below(Stream.MIDDLE, 3)
     assert np.bincount(below).min() > 900
     assert np.bincount(below).size == 3

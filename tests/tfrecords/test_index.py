@@ -277,7 +277,7 @@ def order(tmp_path):
 @pytest.mark.parametrize(
     "names, changes, words",
     [
-        ("ac", {}, "(without b, with c)"),
+        ("ac", {}, "(b has 0 records instead of 600, c has 600 records instead of 0)"),
         ("ab", {"seed": 2}, "(seed 2 instead of 1)"),
         ("ab", {"shuffle_buffer": 9}, "(shuffle_buffer 9 instead of 100)"),
         ("ab", {"batch_size": 4}, "(batch_size 4 instead of 8)"),
