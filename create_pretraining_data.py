@@ -35,16 +35,12 @@ RUN_FLAGS = (
 def define_flags(flag_values):
     """Define the flags on a `FlagValues`: first the published ones, then those of this project."""
     define = cli.flag_definer(flag_values)
-    define.string(
-        "input_file", None, "Text files: paths and globs, separated by commas.", required=True
+    text = "Text files: paths and globs, separated by commas."
+    define.string("input_file", None, text, required=True)
+    text = (
+        "TFRecord files, separated by commas; --num_output_shards puts numbers into a single name."
     )
-    define.string(
-        "output_file",
-        None,
-        "TFRecord file, or several separated by commas; with --num_output_shards, the name from "
-        "which the names of the shards are made.",
-        required=True,
-    )
+    define.string("output_file", None, text, required=True)
     define.string("vocab_file", None, "WordPiece vocabulary, one piece a line.", required=True)
     define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
     define.bool("do_whole_word_mask", True, "Mask whole words; otherwise every piece is a word.")
@@ -76,61 +72,38 @@ def _define_instance_flags(define):
 
 
 def _define_masking_flags(define):
-    define.enum(
-        "favor_ngram",
-        "shorter",
-        sorted(masking_reference.GRAM_WEIGHTS),
-        "Probability of a gram of n words: proportional to 1/n (shorter), equal, or longer first.",
-    )
+    weights = sorted(masking_reference.GRAM_WEIGHTS)
+    text = "Probability of n words in a gram: as 1/n (shorter), equal, or longer ones first."
+    define.enum("favor_ngram", "shorter", weights, text)
     define.bool("replace_spans", False, "Draw 80/10/10 once for each gram, not for each piece.")
-    define.enum(
-        "segmenter",
-        "auto",
-        ["auto"] + sorted(segmenters.SEGMENTERS),
-        "Segmenter that finds the words; auto: rjieba where installed, else jieba.",
-    )
+    names = ["auto"] + sorted(segmenters.SEGMENTERS)
+    text = "Segmenter that finds the words; auto: rjieba where installed, else jieba."
+    define.enum("segmenter", "auto", names, text)
     define.string("user_dict", None, "Dictionary of further words, for jieba.")
-    define.bool(
-        "published_labels",
-        False,
+    text = (
         "Keep the ## that the published tool left on the labels of the later characters of a "
-        "Chinese word; only to continue a checkpoint that was trained with them.",
+        "Chinese word; only to continue a checkpoint that was trained with them."
     )
+    define.bool("published_labels", False, text)
 
 
 def _define_format_flags(define):
-    define.enum(
-        "input_format",
-        "text",
-        ["text", "jsonl"],
-        "text: one sentence a line, blank lines between documents; jsonl: a JSON object a line.",
-    )
+    text = "text: one sentence a line, blank lines between documents; jsonl: a JSON object a line."
+    define.enum("input_format", "text", ["text", "jsonl"], text)
     define.list("text_fields", ["title", "content"], "Fields of JSON lines that hold the text.")
     define.bool("split_sentences", False, "Split lines into sentences after 。！？；… and quotes.")
-    define.bool(
-        "skip_bad_lines",
-        False,
-        "Leave out, and count, lines that are not UTF-8 or not JSON, instead of stopping.",
-    )
-    define.integer(
-        "num_output_shards",
-        None,
-        "Number of output files: news.tfrecord becomes news-00000-of-00010.tfrecord and so on.",
-        lower_bound=1,
-    )
+    text = "Leave out, and count, lines that are not UTF-8 or not JSON, instead of stopping."
+    define.bool("skip_bad_lines", False, text)
+    text = "Number of output files: news.tfrecord becomes news-00000-of-00010.tfrecord and so on."
+    define.integer("num_output_shards", None, text, lower_bound=1)
     define.bool("compress", False, "Gzip the output files.")
 
 
 def _define_run_flags(define):
-    define.integer(
-        "num_workers", None, "Number of processes; all cores if left out.", lower_bound=1
-    )
-    define.string(
-        "runner",
-        None,
-        "Runner of Apache Beam for more than one machine, for example DataflowRunner; needs "
-        "the extra `beam`.",
-    )
+    text = "Number of processes; all cores if left out."
+    define.integer("num_workers", None, text, lower_bound=1)
+    text = "Runner of Apache Beam, such as DataflowRunner, on many machines; needs `.[beam]`."
+    define.string("runner", None, text)
     define.string("runner_options", "", "Flags of that runner, in one string: '--a=b --c=d'.")
     define.bool("overwrite", False, "Replace records, or an unfinished run, of other flags.")
     define.string("work_dir", None, "Local folder for the unfinished parts of a run.")
@@ -170,36 +143,31 @@ def _create(args, job):
     """Make the records on this machine or with Apache Beam; return the manifest, a dict."""
     if args.runner:
         try:
+            options = shlex.split(args.runner_options)
+        except ValueError as error:
+            raise UserError("--runner_options={}: {}".format(args.runner_options, error)) from error
+        try:
             beam = importlib.import_module("pretraining_data.beam")
         except ImportError as error:
-            raise UserError(
-                '--runner={} needs Apache Beam: pip install ".[beam]"'.format(args.runner)
-            ) from error
-        return beam.create(job, args.runner, _split_options(args.runner_options))
+            text = '--runner={} needs Apache Beam: pip install ".[beam]"'
+            raise UserError(text.format(args.runner)) from error
+        return beam.create(job, args.runner, options)
     with progress.Progress(sum(map(files.size, job.inputs)), len(job.outputs)) as shown:
         return build.create(job, shown)
-
-
-def _split_options(options):
-    try:
-        return shlex.split(options)
-    except ValueError as error:
-        raise UserError("--runner_options={}: {}".format(options, error)) from error
 
 
 def _output_files(args, inputs):
     outputs = [path.strip() for path in args.output_file.split(",") if path.strip()]
     if not outputs:
         raise UserError("no output file is named in {!r}".format(args.output_file))
-    if args.num_output_shards:
-        if len(outputs) > 1:
-            raise UserError(
-                "--num_output_shards={} and {} names in --output_file: give one of both".format(
-                    args.num_output_shards, len(outputs)
-                )
-            )
-        number = args.num_output_shards
-        outputs = [_shard_name(outputs[0], i, number) for i in range(number)]
+    number = args.num_output_shards
+    if number and len(outputs) > 1:
+        text = "--num_output_shards={} and {} names in --output_file: give one of both"
+        raise UserError(text.format(number, len(outputs)))
+    if number:
+        name = "{}-{:05d}-of-{:05d}{}"
+        base, extension = os.path.splitext(outputs[0])
+        outputs = [name.format(base, i, number, extension) for i in range(number)]
     taken = set(map(os.path.realpath, inputs))
     for path in outputs:
         if os.path.realpath(path) in taken:
@@ -208,11 +176,6 @@ def _output_files(args, inputs):
             raise UserError("--output_file: {} is a folder: name a file in it".format(path))
         taken.add(os.path.realpath(path))
     return outputs
-
-
-def _shard_name(path, index, number):
-    base, extension = os.path.splitext(path)
-    return "{}-{:05d}-of-{:05d}{}".format(base, index, number, extension)
 
 
 def _stale_shards(args, outputs):
@@ -231,14 +194,12 @@ def _stale_shards(args, outputs):
 
 
 def _warn_of_lengths(args):
-    masked = int(args.masked_lm_prob * args.max_seq_length)
-    if masked > args.max_predictions_per_seq:
-        logging.warning(
-            "--masked_lm_prob would mask %d pieces of a full sequence but "
-            "--max_predictions_per_seq allows %d",
-            masked,
-            args.max_predictions_per_seq,
+    masked, most = int(args.masked_lm_prob * args.max_seq_length), args.max_predictions_per_seq
+    if masked > most:
+        text = (
+            "--masked_lm_prob asks for %d pieces of a sequence, --max_predictions_per_seq allows %d"
         )
+        logging.warning(text, masked, most)
 
 
 def _load_segmenter(args):
@@ -314,14 +275,9 @@ def _num_cores():
 
 
 def _log_summary(manifest, seconds):
-    counts = manifest["counts"]
-    logging.info(
-        "wrote %d instances of %d documents to %s in %.1f s",
-        counts["instances"],
-        counts["documents"],
-        ", ".join(manifest["outputs"]),
-        seconds,
-    )
+    counts, outputs = manifest["counts"], ", ".join(manifest["outputs"])
+    numbers = counts["instances"], counts["documents"]
+    logging.info("wrote %d instances of %d documents to %s in %.1f s", *numbers, outputs, seconds)
     for name, number in counts.items():
         if re.search("_dropped_|_cut_|_without_|^neighbours", name):
             (logging.warning if number else logging.info)("%s: %d", name, number)

@@ -47,54 +47,33 @@ def main():
 
 
 def command(args, folder):
-    """Return the command line, a list of str."""
-    flags = {
-        "input_file": args.input,
-        "output_file": os.path.join(folder, "out.tfrecord"),
-        "vocab_file": os.path.join(ROOT, "albert_config", "vocab.txt"),
-        "max_seq_length": 512,
-        "max_predictions_per_seq": 51,
-        "masked_lm_prob": 0.10,
-        "dupe_factor": 10,
-        "do_whole_word_mask": True,
-        "ngram": 3,
-        "num_workers": args.num_workers,
-        "num_output_shards": args.num_output_shards,
-    }
-    script = os.path.join(ROOT, "create_pretraining_data.py")
-    return [sys.executable, script] + ["--{}={}".format(*item) for item in flags.items()]
+    """Return the command line, a list of str; the published settings are the defaults."""
+    return [
+        sys.executable,
+        os.path.join(ROOT, "create_pretraining_data.py"),
+        "--input_file=" + args.input,
+        "--output_file=" + os.path.join(folder, "out.tfrecord"),
+        "--vocab_file=" + os.path.join(ROOT, "albert_config", "vocab.txt"),
+        "--num_workers={}".format(args.num_workers),
+        "--num_output_shards={}".format(args.num_output_shards),
+    ]
 
 
 def measure(command_line):
     """Run a command; return (exit status, seconds, peak bytes of all of its processes)."""
     start = time.perf_counter()
-    process = subprocess.Popen(command_line)
+    process = subprocess.Popen(command_line, start_new_session=True)
+    # Kilobytes of every process of the session; pages shared with the parent count for each.
+    list_memory = ["ps", "--sid", str(process.pid), "-o", "rss="]
     peak = 0
-    while process.poll() is None:
-        peak = max(peak, sum(map(resident_bytes, family(process.pid))))
-        time.sleep(SAMPLE_SECONDS)
-    return process.returncode, time.perf_counter() - start, peak
-
-
-def family(pid):
-    """Return the ids of a process and of all its descendants (Linux)."""
-    pids = [pid]
-    for parent in pids:
-        try:
-            with open("/proc/{0}/task/{0}/children".format(parent)) as stream:
-                pids += map(int, stream.read().split())
-        except OSError:  # the process has ended
-            continue
-    return pids
-
-
-def resident_bytes(pid):
-    """Return the memory of a process, including pages shared with its parent."""
     try:
-        with open("/proc/{}/statm".format(pid)) as stream:
-            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+        while process.poll() is None:
+            listed = subprocess.run(list_memory, stdout=subprocess.PIPE, check=False).stdout
+            peak = max(peak, 1024 * sum(map(int, listed.split())))
+            time.sleep(SAMPLE_SECONDS)
+    finally:
+        process.terminate()  # after Ctrl-C, which a session of its own does not get
+    return process.returncode, time.perf_counter() - start, peak
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ class Progress:
     """
 
     def __init__(self, stored_bytes, num_shards):
-        self._stored_bytes = stored_bytes
-        self._num_shards = num_shards
+        self._stored_bytes, self._num_shards = stored_bytes, num_shards
         self._is_terminal = sys.stderr.isatty()
         self._start = self._last_shown = time.time()
         self._bytes = self._new_bytes = self._instances = self._new_instances = 0
@@ -47,17 +46,12 @@ class Progress:
         self._new_instances += finished.num_instances * finished.is_new
         total = max(self._stored_bytes * expansion, self._bytes)
         seconds = max(time.time() - self._start, 1e-3)
-        left = (total - self._bytes) * seconds / max(self._new_bytes, 1)
-        self._show(
-            self._bytes / max(total, 1),
-            "{:.1f} of {:.1f} MB, {:,} instances, {:,.0f}/s, {} left".format(
-                self._bytes / 1e6,
-                total / 1e6,
-                self._instances,
-                self._new_instances / seconds,
-                duration(left) if self._new_bytes else "?",
-            ),
-        )
+        left = "?"
+        if self._new_bytes:
+            left = duration((total - self._bytes) * seconds / self._new_bytes)
+        numbers = self._bytes / 1e6, total / 1e6, self._instances, self._new_instances / seconds
+        text = "{:.1f} of {:.1f} MB, {:,} instances, {:,.0f}/s, {} left".format(*numbers, left)
+        self._show(self._bytes / max(total, 1), text)
 
     def count_shards(self, number):
         """Show that so many shards are written."""
@@ -94,10 +88,8 @@ class Lines:
             return
         self._last_logged = now
         rate = done / (now - self._start)
-        left = duration((total - done) / rate)
-        logging.info("%s", "{:,.0f} of {:,.0f} {}, {:,.0f}/s, {} left".format(
-            done, total, self._unit, rate, left
-        ))  # fmt: skip
+        numbers = done, total, self._unit, rate, duration((total - done) / rate)
+        logging.info("%s", "{:,.0f} of {:,.0f} {}, {:,.0f}/s, {} left".format(*numbers))
 
 
 def duration(seconds):

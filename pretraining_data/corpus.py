@@ -86,11 +86,9 @@ def read_blocks(number, path, min_bytes, format_=TEXT, digest=None):
     pieces = _cut(_read_chunks(path, digest), separator, min_bytes)
     for index, (data, is_cut) in enumerate(pieces, start=number * FILE_BLOCKS):
         if is_cut and format_.name == "jsonl":
-            raise UserError(
-                "{}, line {}: more than {} MB of JSON: divide the document".format(
-                    path, first_line + data.count(b"\n"), len(data) >> 20
-                )
-            )
+            line, megabytes = first_line + data.count(b"\n"), len(data) >> 20
+            text = "{}, line {}: more than {} MB of JSON: divide the document"
+            raise UserError(text.format(path, line, megabytes))
         has_text = has_text or bool(data.strip())
         yield Block(index, path, first_line, data, is_cut)
         first_line += data.count(b"\n")
@@ -239,11 +237,9 @@ def _field_values(line, format_):
     if not isinstance(stored, dict):
         raise ValueError("not a JSON object: --skip_bad_lines leaves it out")
     if not set(format_.text_fields) & set(stored):
-        raise ValueError(
-            "has none of the fields {}: it has {}; name them with --text_fields".format(
-                ", ".join(format_.text_fields), ", ".join(sorted(stored)) or "none"
-            )
-        )
+        wanted, others = ", ".join(format_.text_fields), ", ".join(sorted(stored)) or "none"
+        text = "has none of the fields {}: it has {}; name them with --text_fields"
+        raise ValueError(text.format(wanted, others))
     values = []
     for name in format_.text_fields:
         value = stored.get(name)

@@ -47,15 +47,11 @@ def load_segmenter(name, user_dict=None):
             spaces and optional, its frequency and its part of speech.
 
     Raises:
-        UserError: for an unknown name, a segmenter that is not installed, or a dictionary that
-            is missing, malformed or not for this segmenter.
+        UserError: for a segmenter that is not installed, or a dictionary that is missing,
+            malformed or not for this segmenter.
     """
     if name == "auto":
         return _load_best(user_dict)
-    if name not in SEGMENTERS:
-        raise UserError(
-            "unknown segmenter {!r}: use auto, {}".format(name, ", ".join(sorted(SEGMENTERS)))
-        )
     if user_dict and name != "jieba":
         raise UserError("{} takes no user dictionary: use --segmenter=jieba".format(name))
     return SEGMENTERS[name](user_dict)
@@ -101,9 +97,8 @@ def _import(name):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(
-            "segmenter {0} is not installed: pip install {0}, or use another".format(name)
-        ) from error
+        text = "segmenter {0} is not installed: pip install {0}, or use another".format(name)
+        raise UserError(text) from error
 
 
 def _version(name):
