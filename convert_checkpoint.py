@@ -58,28 +58,28 @@ def main(args, words):
     command, paths = words[0] if words else "", words[1:]
     if command not in COMMANDS:
         raise UserError("{!r}: give one of {}".format(command, ", ".join(COMMANDS)))
-    function, makes_folder = COMMANDS[command]
     if not paths or (len(paths) > 1 and command != "average"):
         wanted = "one path or more" if command == "average" else "one path"
         raise UserError("{}: give {}, found {}".format(command, wanted, len(paths)))
-    if not makes_folder:
-        function(args, paths)
+    if command == "inspect":
+        inspect(args, *paths)
         return
     target = (args.output_dir or "").rstrip("/")
     if not target:
         raise UserError("--output_dir is needed")
     with files.whole_folder(target) as folder:
-        function(args, paths, folder)
+        COMMANDS[command](args, folder, *paths)
     print("made {}: {}".format(target, ", ".join(sorted(os.listdir(target)))))
 
 
 # ------------------------------------------------------------------------- without a model
 
 
-def inspect(args, paths):
+def inspect(args, path):
     """Print what a checkpoint is."""
-    checkpoint = Checkpoint(run_folder.find_best(paths[0]))
+    checkpoint = Checkpoint(run_folder.find_best(path))
     checkpoint.check_whole()
+    parts = files.glob(checkpoint.prefix + ".data-*") + [checkpoint.prefix + ".index"]
     shapes = {rename(name): shape for name, shape in checkpoint.shapes.items()}
     summary = inspection.summarize(shapes)
     fields = summary["fields"]
@@ -89,7 +89,7 @@ def inspect(args, paths):
         weights=checkpoint.count_weights(),
         variables=len(shapes),
         dtypes=sorted({checkpoint.dtypes[name].name for name in checkpoint.weight_names()}),
-        bytes=weights.size_on_disk(checkpoint.prefix),
+        bytes=sum(map(files.size, parts)),
         configs=fitting_configs(shapes, fields),
     )
     if args.json:
@@ -103,12 +103,7 @@ def inspect(args, paths):
 
 
 def fitting_configs(shapes, fields):
-    """Return the files of albert_config/ that fit a checkpoint.
-
-    Args:
-        shapes: dict of variable name to list of int.
-        fields: dict, the fields of its config that the variables show.
-    """
+    """Return the files of albert_config/ that fit the shapes and known fields of a checkpoint."""
     paths = []
     for path in sorted(files.glob(os.path.join(CONFIGS, "*.json"))):
         config = modeling.AlbertConfig.from_json_file(path)
@@ -127,22 +122,22 @@ def _body(shapes):
     }
 
 
-def slim(args, paths, folder):
+def slim(args, folder, path):
     """Write a checkpoint's weights alone."""
-    prefix = run_folder.find_best(paths[0])
+    prefix = run_folder.find_best(path)
     _write_checkpoint(folder, os.path.basename(prefix), weights.read(prefix))
-    copy_description(prefix, folder)
+    _copy_description(prefix, folder)
 
 
-def average(args, paths, folder):
+def average(args, folder, *paths):
     """Write the mean of several checkpoints' weights."""
     prefixes = [run_folder.find_best(path) for path in paths]
     model_files.check_same(prefixes)
     _write_checkpoint(folder, BASENAME, weights.average(prefixes))
-    copy_description(prefixes[0], folder)
+    _copy_description(prefixes[0], folder)
 
 
-def copy_description(prefix, folder):
+def _copy_description(prefix, folder):
     """Copy the other files of a checkpoint: config, labels, vocabulary."""
     for name in model_files.NAMES:
         path = model_files.find(prefix, name)
@@ -159,9 +154,9 @@ def _write_checkpoint(folder, basename, arrays):
 # ---------------------------------------------------------------------------- Hugging Face
 
 
-def to_huggingface(args, paths, folder):
+def to_huggingface(args, folder, path):
     """Write a checkpoint as a folder of Hugging Face; returns the largest differences."""
-    prefix = run_folder.find_best(paths[0])
+    prefix = run_folder.find_best(path)
     arrays = weights.read(prefix)
     model = read_or_make_description(args, prefix, arrays)
     config = modeling.AlbertConfig.from_dict(model.config, prefix)
@@ -201,9 +196,8 @@ def read_or_make_description(args, prefix, arrays):
     )
 
 
-def from_huggingface(args, paths, folder):
+def from_huggingface(args, folder, source):
     """Write a folder of Hugging Face as a checkpoint; returns the largest differences."""
-    source = paths[0]
     config, arrays, class_name = huggingface_folder.read_model(source)
     _write_checkpoint(folder, BASENAME, arrays)
     model_files.write_config(folder, config)
@@ -220,13 +214,7 @@ def from_huggingface(args, paths, folder):
 
 
 def verify(folder, class_name, config, arrays):
-    """Compute both models on the same inputs, and print the largest difference of each output.
-
-    Args:
-        folder, class_name, config, arrays: as `check.differences`.
-
-    Returns:
-        dict of output to float; empty where torch or transformers is missing.
+    """Compute both models and print the largest difference of each output, as `check.differences`.
 
     Raises:
         UserError: if a difference is larger than TOLERANCE.
@@ -238,21 +226,18 @@ def verify(folder, class_name, config, arrays):
     for name, difference in differences.items():
         print("{}: largest difference {:.2g}".format(name, difference))
         if not difference <= TOLERANCE:
-            raise UserError(
-                "{}: {} differ by up to {:.2g}, more than {}".format(
-                    folder, name, difference, TOLERANCE
-                )
-            )
+            message = "{}: {} differ by up to {:.2g}, more than {}"
+            raise UserError(message.format(folder, name, difference, TOLERANCE))
     return differences
 
 
-# Command -> (function, whether it makes --output_dir).
+# Command -> its function of the flags, the folder to make and the paths; `inspect` makes none.
 COMMANDS = {
-    "inspect": (inspect, False),
-    "to-huggingface": (to_huggingface, True),
-    "from-huggingface": (from_huggingface, True),
-    "slim": (slim, True),
-    "average": (average, True),
+    "inspect": inspect,
+    "to-huggingface": to_huggingface,
+    "from-huggingface": from_huggingface,
+    "slim": slim,
+    "average": average,
 }
 
 

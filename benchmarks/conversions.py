@@ -67,16 +67,15 @@ def convert(name, family, num_labels):
     config = modeling.AlbertConfig.from_json_file(config_file)
     arrays = random_weights(config, num_labels)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        prefix, there, back = (os.path.join(folder, name) for name in ("model.ckpt", "hf", "tf"))
+        prefix = os.path.join(folder, "model.ckpt")
         weights.write(prefix, arrays)
-        os.mkdir(there)
-        os.mkdir(back)
+        there, back = tempfile.mkdtemp(dir=folder), tempfile.mkdtemp(dir=folder)
         argv = [name, "--bert_config_file=" + config_file, "--architecture=" + family]
         argv.append("--vocab_file=" + os.path.join(CONFIGS, "vocab.txt"))
         args = cli.parse(convert_checkpoint.define_flags, argv)
         differences = {
-            "there": convert_checkpoint.to_huggingface(args, [prefix], there),
-            "back": convert_checkpoint.from_huggingface(args, [there], back),
+            "there": convert_checkpoint.to_huggingface(args, there, prefix),
+            "back": convert_checkpoint.from_huggingface(args, back, there),
         }
         again = weights.read(restore.find_checkpoint(back))
         mb = round(files.size(os.path.join(there, huggingface_folder.WEIGHTS)) / 1e6)

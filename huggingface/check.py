@@ -39,15 +39,16 @@ def differences(folder, class_name, config, arrays):
     return {head: float(np.abs(ours[head] - theirs[head]).max()) for head in sorted(ours)}
 
 
-def fixed_inputs(config, batch_size=3, length=24):
+def fixed_inputs(config):
     """Return input_ids, input_mask and segment_ids, int32 [3, S], equal in every call."""
     rng = np.random.RandomState(0)
-    shape = (batch_size, min(length, config.max_position_embeddings))
-    columns = np.arange(shape[1])
-    lengths = np.array([shape[1], max(shape[1] * 2 // 3, 1), max(shape[1] // 3, 1)])[:, np.newaxis]
+    longest = min(24, config.max_position_embeddings)
+    columns = np.arange(longest)
+    lengths = np.maximum(1, longest * np.array([[3], [2], [1]]) // 3)  # [3, 1]
     mask = (columns < lengths).astype(np.int32)
     segments = ((columns >= lengths // 2) & (columns < lengths)) * (config.type_vocab_size > 1)
-    return rng.randint(0, config.vocab_size, shape).astype(np.int32), mask, segments.astype("int32")
+    ids = rng.randint(0, config.vocab_size, mask.shape)
+    return ids.astype(np.int32), mask, segments.astype(np.int32)
 
 
 def our_logits(config, arrays, inputs):
@@ -85,9 +86,8 @@ def their_logits(folder, class_name, inputs):
     """Return what `our_logits` does, computed by transformers from a folder of Hugging Face.
 
     Args:
-        folder: str.
-        class_name: str, of the model there.
-        inputs: input_ids, input_mask and segment_ids, int32 [B, S].
+        folder, class_name: as `differences`.
+        inputs: as `our_logits`.
 
     Returns:
         None where torch or transformers is not installed.

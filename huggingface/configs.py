@@ -85,8 +85,7 @@ def check_exact(config, family):
     if config.ln_type == "preln":
         raise UserError(
             "ln_type 'preln' has no counterpart: the BERT and ALBERT of Hugging Face normalize "
-            "after each sublayer, this model before it and nowhere at its end; another code of "
-            "the encoder would be needed, other names are not enough"
+            "after each sublayer, this model before it"
         )
 
 
@@ -117,9 +116,9 @@ def to_config(config, family, name, labels=(), task=None):
         tie_word_embeddings=True,
     )
     if family == "albert":
-        is_projected = not has_identity(config, family)
+        is_square = has_identity(config, family)
         theirs.update(
-            embedding_size=config.embedding_width if is_projected else config.hidden_size,
+            embedding_size=config.hidden_size if is_square else config.embedding_width,
             num_hidden_groups=num_groups(config),
             inner_group_num=config.inner_group_num,
             classifier_dropout_prob=CLASSIFIER_DROPOUT,
@@ -149,17 +148,13 @@ def family_of(values, source):
     if family not in FAMILIES:
         raise UserError("{}: model_type {!r}, not albert or bert".format(source, family))
     known = [FAMILIES[family] + end for end in CLASSES.values()]
-    unknown = [name for name in values.get("architectures") or () if name not in known]
-    if unknown:
+    unknown = set(values.get("architectures") or ()).difference(known)
+    problem = values.get("problem_type")
+    if unknown or problem not in (None, "single_label_classification"):
         raise UserError(
-            "{}: {} has a head that there is none of here, where there are {}".format(
-                source, unknown[0], ", ".join(known)
-            )
-        )
-    if values.get("problem_type") not in (None, "single_label_classification"):
-        raise UserError(
-            "{}: problem_type {!r}: classifiers here choose one label of several".format(
-                source, values["problem_type"]
+            "{}: architectures {} and problem_type {!r}, but here there are {} and classifiers "
+            "that choose one label of several".format(
+                source, values.get("architectures"), problem, ", ".join(known)
             )
         )
     return family
@@ -176,11 +171,8 @@ def check_same_model(config, family, values):
     expected = to_config(config, family, None)
     for name in MODEL_FIELDS:
         if expected.get(name) != values.get(name, expected.get(name)):
-            raise UserError(
-                "{} is {!r} in its config.json and was {!r}".format(
-                    name, values[name], expected.get(name)
-                )
-            )
+            change = "{} is {!r} in its config.json and was {!r}"
+            raise UserError(change.format(name, values[name], expected.get(name)))
 
 
 def from_config(values, source):
@@ -197,13 +189,12 @@ def from_config(values, source):
     family = family_of(values, source)
     act = values.get("hidden_act", DEFAULT_ACTIVATIONS[family])
     if act not in ACTIVATIONS_BACK:
-        remedy = "there is {} only".format(", ".join(sorted(ACTIVATIONS_BACK)))
-        if act == "gelu":
-            remedy = (
-                "gelu is the tanh approximation: if the model was trained with that, as all "
-                'published ALBERT were, write "gelu_new" there'
+        raise UserError(
+            "{}: hidden_act {!r} does not exist here: there is {} only; if it was trained with the "
+            "tanh approximation of gelu, as all published ALBERT were, write gelu_new there".format(
+                source, act, ", ".join(sorted(ACTIVATIONS_BACK))
             )
-        raise UserError("{}: hidden_act {!r} does not exist here: {}".format(source, act, remedy))
+        )
     epsilon = values.get("layer_norm_eps", LAYER_NORM_EPSILON)
     position = values.get("position_embedding_type", "absolute")
     if epsilon != LAYER_NORM_EPSILON or position != "absolute":

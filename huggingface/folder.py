@@ -7,7 +7,6 @@ factors.safetensors                 the two tables whose product are the word em
                                     both files the way back gives the same names and bits
 """
 
-import json
 import os
 import shutil
 
@@ -51,13 +50,14 @@ def write_model(folder, family, config, arrays, model):
         UserError: as `mapping.to_parameters`, and for a vocabulary that does not fit.
     """
     class_name, parameters = mapping.to_parameters(config, family, arrays)
-    _save(os.path.join(folder, WEIGHTS), parameters, {"format": "pt"})
+    save = _safetensors().numpy.save_file
+    save(parameters, os.path.join(folder, WEIGHTS), {"format": "pt"})
     if configs.is_factorized(config):
         factors = {name: arrays[name] for name in mapping.FACTORS}
         sha256 = mapping.words_sha256(family, parameters)
-        _save(os.path.join(folder, FACTORS), factors, {"word_embeddings_sha256": sha256})
+        save(factors, os.path.join(folder, FACTORS), {"word_embeddings_sha256": sha256})
     theirs = configs.to_config(config, family, class_name, model.labels, model.task)
-    _write_json(folder, CONFIG, theirs)
+    files.write_json(os.path.join(folder, CONFIG), theirs)
     _write_tokenizer(folder, model)
     model_files.write_config(folder, config)
     return class_name
@@ -69,9 +69,10 @@ def read_model(folder):
     They are those from which `write_model` made the folder, unless a training has changed it since:
     layers that shared weights may differ now, or the word embeddings are another product.
     """
-    theirs, source = read_json(folder, CONFIG), os.path.join(folder, CONFIG)
+    source = os.path.join(folder, CONFIG)
+    theirs = files.read_json(source)
     family = configs.family_of(theirs, source)
-    parameters = read_parameters(folder)
+    parameters = _read_parameters(folder)
     config, arrays = _original_weights(folder, family, theirs, parameters)
     if arrays is None:
         config = configs.from_config(theirs, source)
@@ -85,60 +86,34 @@ def _original_weights(folder, family, theirs, parameters):
     if not os.path.exists(path):
         return None, None
     config = modeling.AlbertConfig.from_json_file(path)
+    factors = None
     try:
         configs.check_same_model(config, family, theirs)
-        factors = None
         if configs.is_factorized(config):
-            factors = _read_factors(folder, family, parameters)
+            factors, metadata = _load_safetensors(os.path.join(folder, FACTORS))
+            if metadata.get("word_embeddings_sha256") != mapping.words_sha256(family, parameters):
+                raise UserError("{} is not of its word embeddings".format(FACTORS))
         return config, mapping.from_parameters(config, family, parameters, factors)
     except UserError as error:
-        logging.warning(
-            "%s is no longer the model that %s describes (%s): it is taken as the %s that it has "
-            "become",
-            folder,
-            model_files.CONFIG,
-            error,
-            configs.FAMILIES[family],
-        )
+        line = "%s is no longer the model of its %s (%s): it is taken as the %s that it has become"
+        logging.warning(line, folder, model_files.CONFIG, error, configs.FAMILIES[family])
         return None, None
-
-
-def _read_factors(folder, family, parameters):
-    """Return the dict of `mapping.FACTORS`; raises UserError if their product is another."""
-    path = os.path.join(folder, FACTORS)
-    factors, metadata = _load_safetensors(path)
-    if metadata.get("word_embeddings_sha256") != mapping.words_sha256(family, parameters):
-        raise UserError("{} are not the factors of its word embeddings".format(path))
-    return factors
 
 
 # ---------------------------------------------------------------------------------- weights
 
 
-def read_parameters(folder):
-    """Return a dict of parameter name to float32 array, from safetensors or else from a pickle.
-
-    Raises:
-        UserError: where there are no weights, for a damaged file, and for a pickle without torch.
-    """
+def _read_parameters(folder):
+    """Return a dict of parameter name to float32 array, from safetensors or else from a pickle."""
     for name, load in ((WEIGHTS, lambda path: _load_safetensors(path)[0]), (PICKLE, _load_pickle)):
-        paths = [os.path.join(folder, part) for part in _parts(folder, name)]
-        if paths:
-            arrays = {key: value for path in paths for key, value in load(path).items()}
+        names = set(_read_optional(folder, name + INDEX_SUFFIX).get("weight_map", {}).values())
+        if os.path.exists(os.path.join(folder, name)):
+            names = {name}
+        if names:
+            parts = [load(os.path.join(folder, part)) for part in sorted(names)]
+            arrays = {key: value for part in parts for key, value in part.items()}
             return {key: np.asarray(array, np.float32) for key, array in arrays.items()}
     raise UserError("{} has neither {} nor {}".format(folder, WEIGHTS, PICKLE))
-
-
-def _parts(folder, name):
-    """Return the names of the files with the weights of `name`, an empty list if there are none."""
-    if os.path.exists(os.path.join(folder, name)):
-        return [name]
-    index = read_json(folder, name + INDEX_SUFFIX, {"weight_map": {}})
-    return sorted(set(index["weight_map"].values()))
-
-
-def _save(path, arrays, metadata):
-    _safetensors().numpy.save_file(arrays, path, metadata=metadata)
 
 
 def _safetensors():
@@ -175,28 +150,10 @@ def _load_pickle(path):
         raise UserError("{} is not readable: {}".format(path, str(error).split("\n")[0])) from error
 
 
-# ------------------------------------------------------------------------------- JSON files
-
-
-def _write_json(folder, name, values):
-    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    files.write_text(os.path.join(folder, name), text)
-
-
-def read_json(folder, name, default=None):
-    """Return the object in a file of the folder, or the default where there is no such file.
-
-    Raises:
-        UserError: where it is missing without a default, or no JSON object.
-    """
+def _read_optional(folder, name):
+    """Return the object in a JSON file of the folder, an empty one where there is no such file."""
     path = os.path.join(folder, name)
-    if default is not None and not os.path.exists(path):
-        return default
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return dict(json.load(stream))
-    except (OSError, TypeError, ValueError) as error:
-        raise UserError("{} is not a folder of Hugging Face: {}".format(folder, error)) from error
+    return files.read_json(path) if os.path.exists(path) else {}
 
 
 # -------------------------------------------------------------------------------- tokenizer
@@ -216,7 +173,7 @@ def _write_tokenizer(folder, model):
         "do_lower_case": model.do_lower_case,
         "model_max_length": model.max_seq_length,
     }
-    _write_json(folder, TOKENIZER, settings)
+    files.write_json(os.path.join(folder, TOKENIZER), settings)
 
 
 def copy_vocabulary(source, folder):
@@ -228,7 +185,7 @@ def copy_vocabulary(source, folder):
     for name in VOCABULARIES:
         if os.path.exists(os.path.join(source, name)):
             return shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
-    model = read_json(source, FAST_TOKENIZER, {}).get("model") or {}
+    model = _read_optional(source, FAST_TOKENIZER).get("model") or {}
     if model.get("type") != "WordPiece":
         logging.warning("%s has none of %s: no vocabulary", source, ", ".join(VOCABULARIES))
         return None
@@ -240,14 +197,13 @@ def copy_vocabulary(source, folder):
 
 def check_vocabulary(model):
     """Raise UserError where a `model_files.Description` has more pieces than its config allows."""
-    vocabulary = model.spm_model_file or model.vocab_file
-    pieces = tokenization.FullTokenizer(
-        model.vocab_file, model.do_lower_case, model.spm_model_file
-    ).vocab
-    if len(pieces) > model.config["vocab_size"]:
+    tokenizer = model.vocab_file, model.do_lower_case, model.spm_model_file
+    number = len(tokenization.FullTokenizer(*tokenizer).vocab)
+    room = model.config["vocab_size"]
+    if number > room:
         raise UserError(
             "{} has {} pieces, the model {}: use the vocabulary that it was pre-trained "
-            "with".format(vocabulary, len(pieces), model.config["vocab_size"])
+            "with".format(model.spm_model_file or model.vocab_file, number, room)
         )
 
 
@@ -263,19 +219,22 @@ def read_description(folder, config, num_labels, vocabulary):
     Raises:
         UserError: where config.json has another number of labels, or one label twice.
     """
-    theirs, settings = read_json(folder, CONFIG), read_json(folder, TOKENIZER, {})
+    theirs = files.read_json(os.path.join(folder, CONFIG))
+    settings = _read_optional(folder, TOKENIZER)
     is_sentencepiece = os.path.basename(vocabulary) == model_files.SENTENCEPIECE
     length = settings.get("model_max_length")
     if not isinstance(length, (int, float)) or length < encoding.SHORTEST_SEQUENCE:
         length = MAX_SEQ_LENGTH
     task = theirs.get("finetuning_task")
+    normalizer = _read_optional(folder, FAST_TOKENIZER).get("normalizer") or {}
+    lower = (settings.get("do_lower_case"), normalizer.get("lowercase"))
     return model_files.Description(
         task=task if task in tasks.TASKS else "sentence_pair",
         labels=_labels(os.path.join(folder, CONFIG), theirs.get("id2label"), num_labels),
         max_seq_length=int(min(length, config.max_position_embeddings)),
         config=config.to_dict(),
         vocab_file=None if is_sentencepiece else vocabulary,
-        do_lower_case=_is_lower_case(folder, settings),
+        do_lower_case=next((value for value in lower if isinstance(value, bool)), True),
         spm_model_file=vocabulary if is_sentencepiece else None,
     )
 
@@ -283,19 +242,10 @@ def read_description(folder, config, num_labels, vocabulary):
 def _labels(path, names, num_labels):
     if not num_labels:
         return []
-    names = names or {str(i): str(i) for i in range(num_labels)}
-    wanted = [str(i) for i in range(num_labels)]
-    if not isinstance(names, dict) or sorted(names) != sorted(wanted):
-        raise UserError(
-            "{}: id2label does not name the {} labels of the classifier".format(path, num_labels)
-        )
-    labels = [str(names[number]) for number in wanted]
-    if len(set(labels)) < num_labels:
-        raise UserError("{}: id2label has a label twice: {}".format(path, ", ".join(labels)))
-    return labels
-
-
-def _is_lower_case(folder, settings):
-    fast = read_json(folder, FAST_TOKENIZER, {}).get("normalizer") or {}
-    values = (settings.get("do_lower_case"), fast.get("lowercase"))
-    return next((value for value in values if isinstance(value, bool)), True)
+    numbers = [str(i) for i in range(num_labels)]
+    names = names or dict(zip(numbers, numbers))
+    is_complete = isinstance(names, dict) and sorted(names) == sorted(numbers)
+    if not is_complete or len(set(map(str, names.values()))) < num_labels:
+        message = "{}: id2label does not give each of the {} labels of the classifier a name: {}"
+        raise UserError(message.format(path, num_labels, names))
+    return [str(names[number]) for number in numbers]

@@ -13,14 +13,7 @@ import numpy as np
 import modeling
 from checkpointing import inspection
 from common.errors import UserError
-from huggingface.configs import (
-    CLASSES,
-    check_exact,
-    class_name,
-    has_identity,
-    is_factorized,
-    num_groups,
-)
+from huggingface import configs
 
 # Kinds of modules: (end of the variable's name, end of the parameter's name) of each weight.
 DENSE = (("kernel", "weight"), ("bias", "bias"))
@@ -63,16 +56,13 @@ SUBLAYERS = {
         Module("{output_norm}/", "full_layer_layer_norm", "output.LayerNorm", NORM),
     ),
 }
-TRANSFORM = "cls.predictions.transform."
+TRANSFORM, THEIR_TRANSFORM = "cls/predictions/transform/", "cls.predictions.transform."
 # Head -> its modules.
 HEADS = {
     "masked_lm": (
-        Module("cls/predictions/transform/dense/", "predictions.dense", TRANSFORM + "dense", DENSE),
+        Module(TRANSFORM + "dense/", "predictions.dense", THEIR_TRANSFORM + "dense", DENSE),
         Module(
-            "cls/predictions/transform/LayerNorm/",
-            "predictions.LayerNorm",
-            TRANSFORM + "LayerNorm",
-            NORM,
+            TRANSFORM + "LayerNorm/", "predictions.LayerNorm", THEIR_TRANSFORM + "LayerNorm", NORM
         ),
         Module("cls/predictions/", "predictions", "cls.predictions", (("output_bias", "bias"),)),
     ),
@@ -99,21 +89,15 @@ FACTORS = ("bert/embeddings/word_embeddings", "bert/embeddings/word_embeddings_2
 WORDS = "{}.embeddings.word_embeddings.weight"
 
 
-def parameter_names(config, family, heads, has_pooler=True):
+def _parameter_names(config, family, heads, has_pooler):
     """Return a dict of parameter name to variable name of a model with some heads.
 
     The parameters of layers that share weights have the same variable. The word embeddings of a
-    factorized albert_zh are left out: see `to_parameters`.
-
-    Args:
-        config: `modeling.AlbertConfig`.
-        family: key of `configs.FAMILIES`.
-        heads: iterable of keys of `inspection.HEADS`.
-        has_pooler: bool.
+    factorized albert_zh are left out: `to_parameters` multiplies its two tables.
     """
     prefix = family + "."
     names = _names(BODY, family, "bert/", prefix)
-    if is_factorized(config):
+    if configs.is_factorized(config):
         del names[WORDS.format(family)]
     if family == "albert":
         names.update(_names(PROJECTIONS, family, "bert/", prefix))
@@ -145,7 +129,7 @@ def _layers(config, family):
         for layer in range(config.num_hidden_layers):
             yield layer, 0, "encoder.layer.{}".format(layer)
         return
-    groups = num_groups(config)
+    groups = configs.num_groups(config)
     for group in range(groups):
         layer = -(-group * config.num_hidden_layers // groups)  # the first one of the group
         for inner in range(config.inner_group_num):
@@ -171,26 +155,26 @@ def to_parameters(config, family, arrays):
         UserError: where no model there computes the same, and where variables are missing or
             unknown.
     """
-    check_exact(config, family)
+    configs.check_exact(config, family)
     heads = inspection.find_heads(arrays)
-    if heads not in CLASSES:
+    if heads not in configs.CLASSES:
         raise UserError(
             "heads {}: neither those of pre-training (masked_lm and sentence_order) nor a "
             "classifier alone".format(", ".join(heads))
         )
-    names = parameter_names(config, family, heads, CLASSES[heads] != "ForMaskedLM")
-    if has_identity(config, family):
+    names = _parameter_names(config, family, heads, configs.CLASSES[heads] != "ForMaskedLM")
+    if configs.has_identity(config, family):
         arrays = dict(arrays)
         arrays["bert/" + PROJECTION + "kernel"] = np.eye(config.hidden_size, dtype=np.float32)
         arrays["bert/" + PROJECTION + "bias"] = np.zeros(config.hidden_size, np.float32)
-    factors = FACTORS if is_factorized(config) else ()
-    check_all_used(set(names.values()).union(factors), arrays, "the checkpoint")
-    check_shapes(config, arrays)
+    factors = FACTORS if configs.is_factorized(config) else ()
+    _check_all_used(set(names.values()).union(factors), arrays, "the checkpoint")
+    _check_shapes(config, arrays)
     parameters = {theirs: _transposed(arrays[ours], ours) for theirs, ours in names.items()}
     if factors:
         words, projection = (arrays[name].astype(np.float64) for name in factors)
         parameters[WORDS.format(family)] = (words @ projection).astype(np.float32)  # [V, H]
-    return class_name(family, heads), parameters
+    return configs.class_name(family, heads), parameters
 
 
 def from_parameters(config, family, parameters, factors=None):
@@ -210,14 +194,12 @@ def from_parameters(config, family, parameters, factors=None):
         UserError: where parameters are missing or unknown, and where two differ that are the same
             variable here.
     """
-    parameters = with_full_names(family, without_copies(parameters))
-    heads = tuple(
-        head for head in HEADS if not parameters.keys().isdisjoint(_names(HEADS[head], family))
-    )
+    parameters = _with_full_names(family, _without_copies(parameters))
+    heads = tuple(head for head in HEADS if parameters.keys() & _names(HEADS[head], family))
     pooler = "{}.{}.weight".format(family, getattr(POOLER, family))
-    names = parameter_names(config, family, heads, heads != ("masked_lm",) or pooler in parameters)
-    expected = set(names).union([WORDS.format(family)] if is_factorized(config) else [])
-    check_all_used(expected, parameters, "the folder")
+    names = _parameter_names(config, family, heads, heads != ("masked_lm",) or pooler in parameters)
+    expected = set(names).union([WORDS.format(family)] if configs.is_factorized(config) else [])
+    _check_all_used(expected, parameters, "the folder")
     arrays = dict(factors or {})
     for theirs, ours in names.items():
         array = _transposed(parameters[theirs], ours)
@@ -227,19 +209,15 @@ def from_parameters(config, family, parameters, factors=None):
                 "parameter_sharing in the config".format(theirs)
             )
         arrays[ours] = array
-    arrays = _without_identity(arrays) if has_identity(config, family) else arrays
-    check_shapes(config, arrays)
-    return arrays
-
-
-def _without_identity(arrays):
-    kernel, bias = (arrays.pop("bert/" + PROJECTION + part) for part in ("kernel", "bias"))
-    if not np.array_equal(kernel, np.eye(len(kernel))) or bias.any():
-        raise UserError(
-            "embedding_hidden_mapping_in projects {0} to {0} and is no identity: there is no such "
-            "projection in a model whose E is H; if it was trained after --architecture=albert, "
-            "train what --architecture=bert makes".format(len(kernel))
-        )
+    if configs.has_identity(config, family):
+        kernel, bias = (arrays.pop("bert/" + PROJECTION + part) for part in ("kernel", "bias"))
+        if not np.array_equal(kernel, np.eye(len(kernel))) or bias.any():
+            raise UserError(
+                "embedding_hidden_mapping_in projects {0} to {0} and is no identity: there is no "
+                "such projection in a model whose E is H; if it was trained after "
+                "--architecture=albert, train what --architecture=bert makes".format(len(kernel))
+            )
+    _check_shapes(config, arrays)
     return arrays
 
 
@@ -248,7 +226,7 @@ def _transposed(array, variable):
     return np.ascontiguousarray(array.T if variable.endswith("/kernel") else array)
 
 
-def without_copies(parameters):
+def _without_copies(parameters):
     """Return parameters without `COPIES`; raises UserError where tied parameters differ."""
     kept = dict(parameters)
     for end, original in COPIES:
@@ -260,7 +238,7 @@ def without_copies(parameters):
     return kept
 
 
-def with_full_names(family, parameters):
+def _with_full_names(family, parameters):
     """Return parameters under today's names, with the prefix that a model without heads omits."""
     for old, new in OLD_ENDS.items():
         parameters = {
@@ -273,30 +251,24 @@ def with_full_names(family, parameters):
     return {prefix + name: array for name, array in parameters.items()}
 
 
-def check_all_used(expected, actual, where):
+def _check_all_used(expected, actual, where):
     """Raise UserError where names are missing or unknown."""
-    missing, unknown = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
+    missing, unknown = set(expected) - set(actual), set(actual) - set(expected)
     for names, problem in ((missing, "lacks"), (unknown, "has, unknown to this config,")):
         if names:
-            raise UserError(
-                "{} {} {} names, {} first: use the config that belongs to it".format(
-                    where, problem, len(names), names[0]
-                )
-            )
+            message = "{} {} {} names, {} first: use the config that belongs to it"
+            raise UserError(message.format(where, problem, len(names), min(names)))
 
 
-def check_shapes(config, arrays):
+def _check_shapes(config, arrays):
     """Raise UserError where the shape of an array contradicts a config."""
     is_classifier = "classifier" in inspection.find_heads(arrays)
     num_labels = len(arrays["output_weights"]) if is_classifier else None
     expected = modeling.parameter_shapes(config, num_labels)
     for name in sorted(set(arrays) & set(expected)):
         if list(arrays[name].shape) != expected[name]:
-            raise UserError(
-                "{} has shape {}, but by the config {}: use the config that belongs to it".format(
-                    name, list(arrays[name].shape), expected[name]
-                )
-            )
+            message = "{} has shape {}, but by the config {}: use the config that belongs to it"
+            raise UserError(message.format(name, list(arrays[name].shape), expected[name]))
 
 
 def words_sha256(family, parameters):
