@@ -23,7 +23,15 @@ from absl import flags, logging
 
 from common import cli, files, progress
 from common.errors import UserError
-from pretraining_data import build, corpus, instances, masking_reference, segmenters, show
+from pretraining_data import (
+    build,
+    corpus,
+    instances,
+    masking_reference,
+    segmenters,
+    sentence_order,
+    show,
+)
 from tokenization import FullTokenizer
 
 # Flags that the records do not depend on. Without --skip_bad_lines, a bad line ends the run.
@@ -58,7 +66,7 @@ def _define_instance_flags(define):
         define.float(name, default, text, lower_bound=0.0, upper_bound=1.0)
         define.validator(name, lambda p: p == p, "no number")  # the bounds accept "nan"
 
-    shortest, longest = masking_reference.MIN_SEQ_LENGTH, masking_reference.MAX_SEQ_LENGTH
+    shortest, longest = sentence_order.MIN_SEQ_LENGTH, masking_reference.MAX_SEQ_LENGTH
     text = "Length of the sequences, special pieces included."
     integer("max_seq_length", 512, text, shortest, longest)
     integer("max_predictions_per_seq", 51, "Most masked pieces in a sequence.", 1, longest)
@@ -102,7 +110,7 @@ def _define_format_flags(define):
 def _define_run_flags(define):
     text = "Number of processes; all cores if left out."
     define.integer("num_workers", None, text, lower_bound=1)
-    text = "Runner of Apache Beam, such as DataflowRunner, on many machines; needs `.[beam]`."
+    text = "Runner of Apache Beam, such as DataflowRunner; needs the extra `beam`."
     define.string("runner", None, text)
     define.string("runner_options", "", "Flags of that runner, in one string: '--a=b --c=d'.")
     define.bool("overwrite", False, "Replace records, or an unfinished run, of other flags.")

@@ -1,6 +1,6 @@
 """Check ALBERT's three changes from BERT on this code: `python test_changes.py`.
 
-It prints expected and computed figures, and exits with status 1 where they differ. pytest runs the
+It prints expected and computed figures, and exits with status 1 if they differ. pytest runs the
 same functions. The expected figures are those of the ALBERT paper, arXiv 1909.11942.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 import modeling
 import tokenization
-from pretraining_data import masking_reference
+from pretraining_data import masking_reference, sentence_order
 from pretraining_data.draws import Draws
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -178,7 +178,7 @@ def test_sentence_order():
 
 
 def instances_of_sample():
-    """Yield (pieces, list of duplicates, lists of `Instance`) of the sample's documents."""
+    """Yield (pieces, duplicates) for each document of the sample; a duplicate: `Instance`s."""
     tokenizer = tokenization.FullTokenizer(os.path.join(ROOT, "albert_config", "vocab.txt"))
     vocabulary = masking_reference.make_vocabulary(tokenizer.vocab)
     config = masking_reference.MaskingConfig(
@@ -194,7 +194,7 @@ def instances_of_sample():
         pieces, begins, _ = tokenizer.encode(text)
         breaks = masking_reference.find_breaks(text, None, pieces, begins, vocabulary)
         document = masking_reference.Document(
-            pieces, np.append(breaks, np.int8(masking_reference.SENTENCE))
+            pieces, np.append(breaks, np.int8(sentence_order.SENTENCE))
         )
         draws = [Draws(1, number, k) for k in range(DUPLICATES)]
         yield (
@@ -207,7 +207,7 @@ def instances_of_sample():
 
 
 def segments_of(instance):
-    """Return both segments of an instance, with labels in place of masks, and its order label."""
+    """Return both segments of an instance, with the original pieces, and its order label."""
     pieces = list(instance.input_ids)
     for position, label in zip(instance.masked_lm_positions, instance.masked_lm_ids):
         pieces[position] = label

@@ -14,7 +14,7 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from pretraining_data import corpus, masking, masking_reference
+from pretraining_data import corpus, masking, masking_reference, sentence_order
 from pretraining_data.draws import Draws, Stream
 from tfrecords import wire
 
@@ -32,7 +32,7 @@ class Tokenized(NamedTuple):
     """The pieces of a block, from which all duplicates are made."""
 
     index: int  # of the block
-    text: masking.Text
+    text: sentence_order.Text
     statistics: collections.Counter  # the counts of the manifest
     unknown: collections.Counter  # of the characters that made a word [UNK]
 
@@ -75,7 +75,7 @@ class InstanceMaker(NamedTuple):
         is_kept = np.diff(bounds) >= 2  # a document of one piece cannot have two segments
         kept = np.flatnonzero(is_kept)
         unknowns = np.flatnonzero(pieces == self.vocabulary.unk_id).tolist()
-        num_sentences = int(np.sum(breaks == masking_reference.SENTENCE))
+        num_sentences = int(np.sum(breaks == sentence_order.SENTENCE))
         statistics = collections.Counter(
             dropped,
             documents=len(documents),
@@ -85,15 +85,15 @@ class InstanceMaker(NamedTuple):
             sentences_dropped_as_empty=len(lines) - num_sentences,
             pieces=len(pieces),
             pieces_unknown=len(unknowns),
-            words=int(np.sum(breaks >= masking_reference.WORD)),
+            words=int(np.sum(breaks >= sentence_order.WORD)),
             characters_dropped_as_nul=text.count("\0"),
             characters_dropped_as_replacement=text.count("\ufffd"),
         )
-        breaks = np.append(breaks, masking_reference.SENTENCE)
+        breaks = np.append(breaks, sentence_order.SENTENCE)
         words = collections.Counter(text[begins[i] : ends[i]] for i in unknowns)
         return Tokenized(
             block.index,
-            masking.Text(pieces, breaks, bounds[kept], bounds[kept + 1], kept),
+            sentence_order.Text(pieces, breaks, bounds[kept], bounds[kept + 1], kept),
             statistics,
             self._unknown_characters(words),
         )
@@ -118,7 +118,7 @@ class InstanceMaker(NamedTuple):
         if not len(text.numbers):
             return
         draws = Draws(self.random_seed, tokenized.index)
-        pairs = masking.make_pairs(text, self.dupe_factor, self.config, draws)
+        pairs = sentence_order.pairs_of_block(text, self.dupe_factor, self.config, draws)
         make_batch = masking.BatchMaker(text, self.config, self.vocabulary)
         width = max(self.config.max_seq_length, self.config.max_predictions_per_seq)
         size = max(BATCH_PIECES // width, 1)

@@ -14,33 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pretraining_data import masking_reference
-from pretraining_data.draws import Draws, Stream
-from pretraining_data.masking_reference import CLAUSE, SENTENCE, WORD
-
-
-class Text(NamedTuple):
-    """The documents of a block, one after the other."""
-
-    pieces: np.ndarray  # int [n], ids
-    breaks: np.ndarray  # int [n + 1], the kind of break at each piece; SENTENCE around documents
-    begins: np.ndarray  # int [d], the first piece of each document, which has at least two
-    ends: np.ndarray  # int [d], the piece after its last
-    numbers: np.ndarray  # int [d], its number in the block
-
-
-class Pairs(NamedTuple):
-    """Arrays [c] of the fields of `masking_reference.Pair`, and the numbers of the documents."""
-
-    begin: np.ndarray
-    middle: np.ndarray
-    end: np.ndarray
-    swapped: np.ndarray
-    document: np.ndarray
-    draws: Draws
-
-    def take(self, rows):
-        """Return some of the pairs."""
-        return Pairs(*(field[rows] for field in self[:5]), self.draws.take(rows))
+from pretraining_data.draws import Stream
+from pretraining_data.sentence_order import NUM_SEPARATORS, WORD, Level
 
 
 class Batch(NamedTuple):
@@ -57,87 +32,6 @@ class Batch(NamedTuple):
     gram_words: np.ndarray  # int [number of chosen grams], how many words each has
     num_by_mask: int  # how many masked pieces became [MASK]
     num_kept: int  # how many masked pieces stayed as they were
-
-
-class _Level:
-    """The positions of all breaks of at least one strength.
-
-    `count[i]` is the number of positions before i.
-    """
-
-    def __init__(self, breaks, strength):
-        is_begin = breaks >= strength
-        self.positions = np.flatnonzero(is_begin)
-        self.count = np.concatenate([[0], np.cumsum(is_begin)])
-
-    def first_from(self, low):
-        """Return the first position at or after each of `low`; there must be one."""
-        return self.positions[self.count[low]]
-
-    def last_until(self, high):
-        """Return the last position at or before each of `high`; there must be one."""
-        return self.positions[self.count[high + 1] - 1]
-
-
-def make_pairs(text, dupe_factor, config, draws):
-    """Cut every duplicate of every document into pairs; each round makes a chunk of all of them.
-
-    Args:
-        text: `Text`.
-        dupe_factor: int, number of duplicates.
-        config: `masking_reference.MaskingConfig`.
-        draws: `draws.Draws` of the seed and the block.
-
-    Returns:
-        `Pairs`, sorted by duplicate.
-    """
-    levels = [_Level(text.breaks, strength) for strength in (SENTENCE, CLAUSE, WORD)]
-    number = np.repeat(text.numbers, dupe_factor)
-    draws = draws.child(number, np.tile(np.arange(dupe_factor), len(text.numbers)))
-    begin = np.repeat(text.begins, dupe_factor)
-    size = np.repeat(text.ends, dupe_factor)
-    rows = np.arange(len(begin))  # the duplicates that still have pieces
-    rounds = []
-    while len(rows):
-        chunk = draws.take(rows).child(len(rounds))
-        end = _chunk_ends(levels, begin, size, config, chunk)
-        middle = _middles(levels, begin, end, chunk)
-        swapped = chunk.below(Stream.SWAP, 2) == 1
-        rounds.append((rows, Pairs(begin, middle, end, swapped, number[rows], chunk)))
-        has_more = end < size
-        rows, begin, size = rows[has_more], end[has_more], size[has_more]
-    order = np.argsort(np.concatenate([rows for rows, _ in rounds]), kind="stable")
-    fields = zip(*(pairs for _, pairs in rounds))
-    *arrays, chunks = fields
-    return Pairs(*map(np.concatenate, arrays), Draws.concatenate(chunks)).take(order)
-
-
-def _chunk_ends(levels, begin, size, config, draws):
-    sentences, clauses, words = levels
-    max_pieces = config.max_seq_length - masking_reference.NUM_SEPARATORS
-    is_short = draws.uniform(Stream.SHORT) < config.short_seq_prob
-    target = np.where(is_short, 2 + draws.below(Stream.TARGET, max_pieces - 1), max_pieces)
-    last = np.where(begin + max_pieces >= size, size, np.minimum(begin + max_pieces, size - 2))
-    end = sentences.first_from(np.minimum(begin + target, size))
-    end = np.where(end == size - 1, size, end)
-    end = np.where(end > last, sentences.last_until(last), end)
-    lows = (begin + max_pieces // 2 + 1, begin + 2)
-    candidates = [level.last_until(last) for level in (clauses, words)]
-    is_within = [candidate >= low for candidate, low in zip(candidates, lows)]
-    return np.select([end >= begin + 2] + is_within, [end] + candidates, last)
-
-
-def _middles(levels, begin, end, draws):
-    first = np.stack([level.count[begin + 1] for level in levels])  # [levels, c]
-    number = np.stack([level.count[end] for level in levels]) - first
-    has_some = number > 0
-    total = np.select(has_some, number, end - begin - 1)
-    chosen = draws.below(Stream.MIDDLE, total)
-    middles = [
-        level.positions[np.where(some, index + chosen, 0)]
-        for level, index, some in zip(levels, first, has_some)
-    ]
-    return np.select(has_some, middles, begin + 1 + chosen)
 
 
 class _Segments(NamedTuple):
@@ -163,7 +57,7 @@ class BatchMaker:
     """Makes batches of instances of a text.
 
     Args:
-        text: `Text`.
+        text: `sentence_order.Text`.
         config: `masking_reference.MaskingConfig`.
         vocabulary: `masking_reference.Vocabulary`.
     """
@@ -172,12 +66,12 @@ class BatchMaker:
         self._text = text
         self._config = config
         self._vocabulary = vocabulary
-        self._words = _Level(text.breaks, WORD)
+        self._words = Level(text.breaks, WORD)
 
     def __call__(self, pairs):
-        """Return the `Batch` of the instances of `Pairs`."""
+        """Return the `Batch` of the instances of `sentence_order.Pairs`."""
         segments = _segments(pairs)
-        num_pieces = pairs.end - pairs.begin + masking_reference.NUM_SEPARATORS
+        num_pieces = pairs.end - pairs.begin + NUM_SEPARATORS
         first_size = segments.end[:, 0] - segments.begin[:, 0] + 2
         input_ids = self._assemble(segments, first_size, num_pieces)
         grams = self._make_grams(segments, pairs.draws)

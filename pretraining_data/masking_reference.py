@@ -5,11 +5,10 @@ This is the readable specification, which makes one instance at a time.
 faster. Both work on ids and half-open spans [begin, end), without TensorFlow. The steps for one
 document (`make_instances`):
 
-    find_breaks   where sentences, clauses and words begin among the pieces
-    make_pairs    cut the document into chunks and each chunk into two consecutive segments; swap
-                  the two segments of half of the chunks
-    make_grams    divide the words of a segment into grams of 1 to n words
-    mask          choose grams at random up to a budget, and replace their pieces 80/10/10
+    find_breaks         where sentences, clauses and words begin among the pieces
+    pairs_of_document   cut the document into pairs of segments (module `sentence_order`)
+    make_grams          divide the words of a segment into grams of 1 to n words
+    mask                choose grams at random up to a budget, replace their pieces 80/10/10
 
 No piece is lost: the segments of a duplicate of a document, joined and with the swaps undone, are
 the document. (The published tool truncated chunks that were too long.)
@@ -17,26 +16,19 @@ the document. (The published tool truncated chunks that were too long.)
 S is the sequence length, P the number of predictions per sequence, V the size of the vocabulary.
 """
 
-import bisect
 import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from pretraining_data.draws import Stream
-
-# The kinds of breaks: what begins at a piece. A stronger break has a higher number.
-INSIDE, WORD, CLAUSE, SENTENCE = range(4)
+from pretraining_data.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD, pairs_of_document
 
 # A clause ends with one of these marks and the closing marks after it.
 CLAUSE_MARKS = [ord(mark) for mark in "，。！？；：、…—,.!?;:"]
 CLOSING_MARKS = [ord(mark) for mark in "”’」』】》〉）)]}\"'"]
 
-# The shortest sequence: [CLS], three pieces, two [SEP]. With room for two pieces only, a document
-# of three could not be cut into segments without losing one.
-MIN_SEQ_LENGTH = 6
 MAX_SEQ_LENGTH = 1 << 16  # `Draws.order_keys` has 16 bits for a position
-NUM_SEPARATORS = 3
 
 MASK_SHARE, KEEP_SHARE = 0.8, 0.1  # BERT (arXiv 1810.04805), section 3.1; the rest is random
 
@@ -69,15 +61,6 @@ class Document(NamedTuple):
 
     pieces: np.ndarray  # int [n], ids
     breaks: np.ndarray  # int [n + 1], the kind of break at each piece; SENTENCE at the end
-
-
-class Pair(NamedTuple):
-    """Two consecutive segments of a document, [begin, middle) and [middle, end)."""
-
-    begin: int
-    middle: int
-    end: int
-    swapped: bool
 
 
 class Sequence(NamedTuple):
@@ -210,65 +193,8 @@ def make_instances(document, config, vocabulary, draws):
     """
     return [
         mask(assemble(document, pair, vocabulary), pair.swapped, config, vocabulary, chunk_draws)
-        for pair, chunk_draws in make_pairs(document.breaks, config, draws)
+        for pair, chunk_draws in pairs_of_document(document.breaks, config, draws)
     ]
-
-
-def make_pairs(breaks, config, draws):
-    """Cut a document into chunks, and each chunk into two segments, swapped in half of them.
-
-    A chunk has at most S - 3 pieces. With probability `short_seq_prob`, the target of a chunk is
-    shorter: a random number of pieces from 2 to S - 3.
-
-    Args:
-        breaks: int [n + 1], the breaks of a `Document`; n is at least 2.
-        config: `MaskingConfig`.
-        draws: `Draws` of this duplicate of the document.
-
-    Returns:
-        List of (`Pair`, `Draws` of that chunk); the pairs cover the document.
-    """
-    # The positions of the breaks that are at least as strong as each kind.
-    strengths = (SENTENCE, CLAUSE, WORD, INSIDE)
-    levels = [np.flatnonzero(breaks >= strength).tolist() for strength in strengths]
-    size = len(breaks) - 1
-    max_pieces = config.max_seq_length - NUM_SEPARATORS
-    pairs = []
-    begin = 0
-    while begin < size:
-        chunk = draws.child(len(pairs))
-        target = max_pieces
-        if chunk.uniform(Stream.SHORT)[0] < config.short_seq_prob:
-            target = 2 + int(chunk.below(Stream.TARGET, max_pieces - 1)[0])
-        end = _chunk_end(levels, begin, size, target, max_pieces)
-        middles = next(filter(None, (_within(level, begin + 1, end - 1) for level in levels)))
-        middle = middles[chunk.below(Stream.MIDDLE, len(middles))[0]]
-        pairs.append((Pair(begin, middle, end, bool(chunk.below(Stream.SWAP, 2)[0])), chunk))
-        begin = end
-    return pairs
-
-
-def _chunk_end(levels, begin, size, target, max_pieces):
-    """Return the end of the chunk that starts at `begin`: the end of a sentence, if possible.
-
-    It is the first end of a sentence at or after the target, if that fits into `max_pieces`, else
-    the last one that fits. A single sentence that is too long is cut at the last clause that ends
-    in the second half of `max_pieces`, else at the last word that fits, else anywhere. The rest of
-    the document is never a single piece.
-    """
-    limit = begin + max_pieces
-    last = size if limit >= size else min(limit, size - 2)
-    ends = [end for end in _within(levels[0], begin + 2, last) if end == size or end <= size - 2]
-    if ends:
-        return ends[min(bisect.bisect_left(ends, begin + target), len(ends) - 1)]
-    lows = (begin + max_pieces // 2 + 1, begin + 2, begin + 2)
-    ends = [_within(level, low, last)[-1:] for level, low in zip(levels[1:], lows)]
-    return next(filter(None, ends))[0]
-
-
-def _within(numbers, first, last):
-    """Return the numbers of a sorted list that are in [first, last]."""
-    return numbers[bisect.bisect_left(numbers, first) : bisect.bisect_right(numbers, last)]
 
 
 def assemble(document, pair, vocabulary):

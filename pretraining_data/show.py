@@ -26,7 +26,9 @@ def format_instances(maker, tokenized, inv_vocab, number):
         breaks = text.breaks[begin : end + 1]
         document = masking_reference.Document(text.pieces[begin:end], breaks)
         number_in_block = int(text.numbers[which])
-        pairs = masking_reference.make_pairs(breaks, maker.config, draws.child(number_in_block, 0))
+        pairs = sentence_order.pairs_of_document(
+            breaks, maker.config, draws.child(number_in_block, 0)
+        )
         pair, chunk_draws = pairs[0]
         sequence = masking_reference.assemble(document, pair, maker.vocabulary)
         instance = masking_reference.mask(

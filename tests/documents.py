@@ -3,8 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from pretraining_data import masking_reference
-from pretraining_data.masking_reference import CLAUSE, INSIDE, SENTENCE, WORD, Document
+from pretraining_data import masking_reference, sentence_order
+from pretraining_data.masking_reference import Document
+from pretraining_data.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD
 
 SPECIAL = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused2]", "<S>"]
 CHARACTERS = [chr(0x4E00 + i) for i in range(200)]
@@ -40,7 +41,7 @@ def documents(draw, max_size=150):
 
 configs = st.builds(
     config,
-    max_seq_length=st.integers(masking_reference.MIN_SEQ_LENGTH, 80),
+    max_seq_length=st.integers(sentence_order.MIN_SEQ_LENGTH, 80),
     max_predictions_per_seq=st.integers(1, 20),
     masked_lm_prob=st.floats(0, 1),
     short_seq_prob=st.sampled_from([0.0, 0.1, 1.0]),

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining_data import corpus, instances, masking_reference, segmenters, show
+from pretraining_data import corpus, instances, masking_reference, segmenters, sentence_order, show
 from tokenization import FullTokenizer
 
 CHARACTERS = st.sampled_from(
@@ -168,7 +168,7 @@ def test_a_document_after_a_long_one_is_whole(tokenizer, vocabulary):
              for b, e in zip(text.begins, text.ends)]  # fmt: skip
     assert texts == ["".join(document) for document in documents]
     inside = text.breaks[text.begins[1] : text.ends[1]].tolist()
-    assert inside == [masking_reference.SENTENCE] + [masking_reference.INSIDE] * 3
+    assert inside == [sentence_order.SENTENCE] + [sentence_order.INSIDE] * 3
 
 
 def test_shown_instances_are_those_that_are_made(tokenizer, vocabulary):

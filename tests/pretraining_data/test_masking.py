@@ -5,22 +5,22 @@ from documents import PIECES, VOCAB, configs, documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining_data import masking, masking_reference
+from pretraining_data import masking, masking_reference, sentence_order
 from pretraining_data.draws import Draws
 
 PUBLISHED = masking_reference.make_vocabulary(VOCAB, published_labels=True)
 
 
 def text_of(many):
-    """A `masking.Text` of `masking_reference.Document`s, with a too short document before each."""
+    """A `sentence_order.Text` of documents, with a too short document before each."""
     pieces, breaks, begins = [], [], []
     for document in many:
         begins.append(len(pieces) + 1)
         pieces += [0] + document.pieces.tolist()
-        breaks += [masking_reference.SENTENCE] + document.breaks[:-1].tolist()
-    return masking.Text(
+        breaks += [sentence_order.SENTENCE] + document.breaks[:-1].tolist()
+    return sentence_order.Text(
         np.array(pieces),
-        np.array(breaks + [masking_reference.SENTENCE], np.int8),
+        np.array(breaks + [sentence_order.SENTENCE], np.int8),
         np.array(begins),
         np.append(np.array(begins)[1:] - 1, len(pieces)),
         2 * np.arange(len(many)) + 1,
@@ -48,7 +48,7 @@ def specified(many, dupe_factor, config, draws):
 def test_batches_are_equal_to_the_specification(many, config, dupe_factor, seed):
     draws = Draws(seed, 5)
     text = text_of(many)
-    pairs = masking.make_pairs(text, dupe_factor, config, draws)
+    pairs = sentence_order.pairs_of_block(text, dupe_factor, config, draws)
     batch = masking.BatchMaker(text, config, PUBLISHED)(pairs)
     expected = specified(many, dupe_factor, config, draws)
     assert len(batch.input_ids) == len(expected)
@@ -73,7 +73,7 @@ def test_batches_are_equal_to_the_specification(many, config, dupe_factor, seed)
 @given(documents(), configs, st.integers(0, 2**63 - 1), st.integers(1, 9))
 def test_the_division_of_pairs_into_batches_has_no_effect(document, config, seed, size):
     text = text_of([document])
-    pairs = masking.make_pairs(text, 2, config, Draws(seed))
+    pairs = sentence_order.pairs_of_block(text, 2, config, Draws(seed))
     make = masking.BatchMaker(text, config, PUBLISHED)
     whole = make(pairs)
     parts = [make(pairs.take(slice(i, i + size))) for i in range(0, len(pairs.begin), size)]
@@ -87,14 +87,14 @@ def test_kept_and_masked_pieces_are_counted():
     size = 4000
     document = masking_reference.Document(
         rng.randint(7, len(PIECES), size),
-        np.append(rng.randint(0, 4, size), masking_reference.SENTENCE),
+        np.append(rng.randint(0, 4, size), sentence_order.SENTENCE),
     )
-    document.breaks[0] = masking_reference.SENTENCE
+    document.breaks[0] = sentence_order.SENTENCE
     config = masking_reference.MaskingConfig(
         64, 10, 0.15, 0.1, masking_reference.gram_probabilities(3)
     )
     text = text_of([document])
-    pairs = masking.make_pairs(text, 3, config, Draws(1))
+    pairs = sentence_order.pairs_of_block(text, 3, config, Draws(1))
     plain = masking_reference.make_vocabulary(VOCAB)
     batch = masking.BatchMaker(text, config, plain)(pairs)
     rows, columns = np.nonzero(batch.masked_lm_positions)

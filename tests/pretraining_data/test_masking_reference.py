@@ -17,9 +17,10 @@ from documents import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining_data import masking_reference
+from pretraining_data import masking_reference, sentence_order
 from pretraining_data.draws import Draws, Stream
-from pretraining_data.masking_reference import CLAUSE, INSIDE, SENTENCE, WORD, Document, Gram, Pair
+from pretraining_data.masking_reference import Document, Gram
+from pretraining_data.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD, Pair
 
 VOCABULARY = masking_reference.make_vocabulary(VOCAB)
 
@@ -66,7 +67,7 @@ def test_invariants_of_instances(document, config, seed):
 @settings(max_examples=200, deadline=None)
 @given(documents(), configs, st.integers(0, 2**63 - 1))
 def test_grams_are_whole_words_of_one_segment(document, config, seed):
-    pairs = masking_reference.make_pairs(document.breaks, config, Draws(seed))
+    pairs = sentence_order.pairs_of_document(document.breaks, config, Draws(seed))
     for pair, draws in pairs:
         sequence = masking_reference.assemble(document, pair, VOCABULARY)
         instance = masking_reference.mask(sequence, pair.swapped, config, VOCABULARY, draws)
@@ -87,7 +88,7 @@ def test_grams_are_whole_words_of_one_segment(document, config, seed):
 @settings(max_examples=200, deadline=None)
 @given(documents(), configs, st.integers(0, 2**63 - 1))
 def test_words_tile_the_segments(document, config, seed):
-    for pair, _ in masking_reference.make_pairs(document.breaks, config, Draws(seed)):
+    for pair, _ in sentence_order.pairs_of_document(document.breaks, config, Draws(seed)):
         sequence = masking_reference.assemble(document, pair, VOCABULARY)
         words = sequence.first_words + sequence.second_words
         covered = [i for begin, end in words for i in range(begin, end)]
@@ -107,7 +108,7 @@ def breaks_of(*sentences):
 
 
 def chunks(breaks, **changes):
-    made = masking_reference.make_pairs(breaks, config(short_seq_prob=0.0, **changes), Draws(3))
+    made = sentence_order.pairs_of_document(breaks, config(short_seq_prob=0.0, **changes), Draws(3))
     return [(pair.begin, pair.end) for pair, _ in made]
 
 
@@ -137,7 +138,9 @@ def test_a_long_sentence_is_cut_after_a_clause_of_the_second_half():
 
 def middles(breaks):
     return {
-        masking_reference.make_pairs(breaks, config(short_seq_prob=0.0), Draws(seed))[0][0].middle
+        sentence_order.pairs_of_document(breaks, config(short_seq_prob=0.0), Draws(seed))[0][
+            0
+        ].middle
         for seed in range(200)
     }
 
@@ -153,7 +156,7 @@ def test_segments_divide_at_sentences_else_clauses_else_words_else_anywhere():
 
 def test_half_of_the_pairs_are_swapped():
     breaks = breaks_of(*[[1] * 8] * 4000)
-    pairs = masking_reference.make_pairs(breaks, config(max_seq_length=19), Draws(5))
+    pairs = sentence_order.pairs_of_document(breaks, config(max_seq_length=19), Draws(5))
     assert len(pairs) >= 2000
     swapped = np.mean([pair.swapped for pair, _ in pairs])
     assert abs(swapped - 0.5) < 0.04
@@ -161,13 +164,13 @@ def test_half_of_the_pairs_are_swapped():
 
 def test_short_sequences_come_with_their_probability():
     breaks = breaks_of(*[[1]] * 100000)
-    made = masking_reference.make_pairs(breaks, config(short_seq_prob=0.2), Draws(5))
+    made = sentence_order.pairs_of_document(breaks, config(short_seq_prob=0.2), Draws(5))
     lengths = np.array([pair.end - pair.begin for pair, _ in made[:-1]])
     short = lengths[lengths < 61]
     assert abs(len(short) / len(lengths) - 0.2 * 59 / 60) < 0.03
     assert short.min() == 2
     assert abs(short.mean() - 31) < 2
-    whole = masking_reference.make_pairs(breaks, config(short_seq_prob=0.0), Draws(5))
+    whole = sentence_order.pairs_of_document(breaks, config(short_seq_prob=0.0), Draws(5))
     assert {pair.end - pair.begin for pair, _ in whole[:-1]} == {61}
 
 
