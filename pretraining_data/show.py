@@ -26,10 +26,8 @@ def format_instances(maker, tokenized, inv_vocab, number):
         breaks = text.breaks[begin : end + 1]
         document = masking_reference.Document(text.pieces[begin:end], breaks)
         number_in_block = int(text.numbers[which])
-        pairs = sentence_order.pairs_of_document(
-            breaks, maker.config, draws.child(number_in_block, 0)
-        )
-        pair, chunk_draws = pairs[0]
+        of_document = draws.child(number_in_block, 0)
+        pair, chunk_draws = pairs_of_document(breaks, maker.config, of_document)[0]
         sequence = masking_reference.assemble(document, pair, maker.vocabulary)
         instance = masking_reference.mask(
             sequence, pair.swapped, maker.config, maker.vocabulary, chunk_draws
