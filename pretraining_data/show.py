@@ -2,6 +2,7 @@
 
 from pretraining_data import masking_reference
 from pretraining_data.draws import Draws
+from pretraining_data.sentence_order import pairs_of_document
 
 
 def format_instances(maker, tokenized, inv_vocab, number):
