@@ -30,10 +30,8 @@ def run_tasks(function, tasks, num_workers):
     if num_workers == 1:
         yield from map(function, tasks)
         return
-    context = multiprocessing.get_context("fork")
-    pool = concurrent.futures.ProcessPoolExecutor(
-        num_workers, context, _start_worker, (function, os.getpid())
-    )
+    context, arguments = multiprocessing.get_context("fork"), (function, os.getpid())
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, _start_worker, arguments)
     try:
         yield from _run_in_pool(pool, iter(tasks), num_workers)
     except BrokenProcessPool as error:
