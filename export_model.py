@@ -54,21 +54,19 @@ def main(args):
     )
     if options.quantization not in export.FORMATS[options.format].tolerances:
         raise UserError("--quantization is for --format=tflite: leave it out")
-    export.output_path(args.output_dir, options)
-    export.check_packages(options)
-    path, differences = export.write(model_flags.load_predictor(args), args.output_dir, options)
+    path = export.prepare(args.output_dir, options)
+    differences = export.write(model_flags.load_predictor(args), path, options)
     for name, difference in differences.items():
         print("{}: largest difference {:.2g}".format(name, difference))
-    size = sum(files.size(part) for part in files_of(path))
-    print("{}: {:.1f} MB".format(path, size / 1e6))
+    print("{}: {:.1f} MB".format(path, size_of(path) / 1e6))
 
 
-def files_of(path):
-    """Return the paths of all files below a folder, or the path of a file."""
+def size_of(path):
+    """Return the bytes of a file, or of all files below a folder."""
     if not files.is_folder(path):
-        return [path]
+        return files.size(path)
     walk = tf.io.gfile.walk(path)
-    return [os.path.join(folder, name) for folder, _, names in walk for name in names]
+    return sum(files.size(os.path.join(place, name)) for place, _, names in walk for name in names)
 
 
 if __name__ == "__main__":

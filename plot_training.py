@@ -1,5 +1,6 @@
 """Draw the curves of one or several pre-training runs: python plot_training.py OUT_DIR..."""
 
+import itertools
 import math
 import os
 from typing import NamedTuple, Tuple
@@ -84,11 +85,7 @@ def main(args, folders):
 
 
 def read_run(folder):
-    """Read the curves of a run.
-
-    Raises:
-        UserError: where there are none.
-    """
+    """Read the curves of a run; raises UserError where there are none."""
     held_out = {}
     for step, results in best_checkpoint.read_history(folder).items():
         for name, value in results.items():
@@ -128,10 +125,8 @@ def _events(path):
                     yield event.step, value.tag, value.simple_value
                 elif value.HasField("tensor"):
                     yield event.step, value.tag, float(tf.make_ndarray(value.tensor))
-    except (
-        tf.errors.DataLossError
-    ):  # the last event is incomplete: the run was killed or still runs
-        return
+    except tf.errors.DataLossError:
+        return  # the last event is incomplete: the run was killed or still runs
     finally:
         tf.logging.set_verbosity(verbosity)
 
@@ -173,14 +168,12 @@ def draw(runs, window=None):
         raise UserError('matplotlib is missing: pip install ".[plot]"') from error
     drawing = figure.Figure(figsize=(14, 8), dpi=120, facecolor="white")
     axes = drawing.subplots(-(-len(PANELS) // COLUMNS), COLUMNS, sharex=True).flat
+    colored = list(zip(runs, itertools.cycle(COLORS)))
     for axis, panel in zip(axes, PANELS):
-        for run, color in zip(runs, _colors(runs)):
+        for run, color in colored:
             _draw_curves(axis, run, panel, color, window)
         _draw_frame(axis, panel)
-    handles = [
-        lines.Line2D([], [], color=color, linewidth=3, label=run.name)
-        for run, color in zip(runs, _colors(runs))
-    ]
+    handles = [lines.Line2D([], [], color=c, linewidth=3, label=run.name) for run, c in colored]
     handles += [
         lines.Line2D([], [], color=INK, linewidth=1.6, label="training, running average"),
         lines.Line2D([], [], color=INK, linewidth=1, marker="o", label="held out"),
@@ -190,10 +183,6 @@ def draw(runs, window=None):
     rows = -(-len(handles) // 4)
     drawing.tight_layout(rect=(0, 0, 1, 1 - 0.035 * rows), h_pad=2.5, w_pad=2.5)
     return drawing
-
-
-def _colors(runs):
-    return [COLORS[number % len(COLORS)] for number in range(len(runs))]
 
 
 def _draw_curves(axis, run, panel, color, window):
@@ -207,10 +196,9 @@ def _draw_curves(axis, run, panel, color, window):
     if points:
         marker = {"marker": "o", "markersize": 5, "markeredgecolor": "white"}
         axis.plot(*zip(*points), color=color, linewidth=1, markeredgewidth=0.8, **marker)
-        text = {"ha": "right", "color": color, "fontsize": 10, "fontweight": "bold"}
-        axis.annotate(
-            _number(points[-1][1], panel), points[-1], (0, 8), textcoords="offset points", **text
-        )
+        style = {"ha": "right", "color": color, "fontsize": 10, "fontweight": "bold"}
+        last = _number(points[-1][1], panel)
+        axis.annotate(last, points[-1], (0, 8), textcoords="offset points", **style)
 
 
 def _finite(points):

@@ -75,46 +75,34 @@ def main(args, words):
     logging.set_verbosity(logging.INFO)
     tf.logging.set_verbosity(tf.logging.INFO)
     check_flags(args, words)
-    model = load(args)
+    model = model_flags.load_predictor(args, args.predict_batch_size)
     if words:
         answer_lines(args, model, [check_texts(args, model, words)])
-    elif is_file(args):
+    elif args.output_file:
         answer_file(args, model)
     else:
         answer_lines(args, model, read_lines(args, model, sys.stdin.buffer, "standard input"))
 
 
-def is_file(args):
-    """Return whether the texts come from a file."""
-    return args.input_file not in (None, STANDARD_INPUT)
-
-
 def check_flags(args, words):
     """Raise a `UserError` for flags that contradict each other, before a model is loaded."""
+    if not args.model_dir and not args.embeddings:
+        raise UserError("--model_dir is needed; without a fine-tuned model there are --embeddings")
     if len(words) > 2:
         raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
     if words and args.input_file:
         raise UserError("texts and --input_file are given: leave one of them out")
-    if is_file(args) != bool(args.output_file):
+    is_file = args.input_file not in (None, STANDARD_INPUT)
+    if is_file != bool(args.output_file):
         raise UserError("--input_file=FILE and --output_file belong together")
-    if is_file(args):
+    if is_file:
         suffixes = LINES_SUFFIXES if args.embeddings else task_files.SUFFIXES
         if os.path.splitext(args.input_file)[1] not in suffixes:
-            raise UserError(
-                "{}: the name of the file must end in {}".format(
-                    args.input_file, " or ".join(suffixes)
-                )
-            )
+            wanted = "{}: the name of the file must end in {}"
+            raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
         if not files.exists(args.input_file):
             raise UserError("{} does not exist".format(args.input_file))
         files.check_writable(args.output_file)
-
-
-def load(args):
-    """Return the `Predictor` that the flags name."""
-    if not args.model_dir and not args.embeddings:
-        raise UserError("--model_dir is needed; without a fine-tuned model there are --embeddings")
-    return model_flags.load_predictor(args, args.predict_batch_size)
 
 
 # ------------------------------------------------------------------- one example after another

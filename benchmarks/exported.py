@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 
 import export_model
-from common import files, text_table
+from common import text_table
 from finetuning import tasks
 from serving import export, predictor, samples, saved_model, single_file
 
@@ -51,11 +51,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for options in EXPORTS:
             name = "{} {}".format(options.format, options.quantization)
-            path, differences = export.write(model, folder, options)
+            path = export.prepare(folder, options)
+            differences = export.write(model, path, options)
             functions[name] = load(path, options)
-            size = sum(files.size(part) for part in export_model.files_of(path))
             figures[name] = {
-                "mb": size / 1e6,
+                "mb": export_model.size_of(path) / 1e6,
                 "largest_difference": max(differences.values()),
                 "accuracy": accuracy(model, functions[name], examples),
             }

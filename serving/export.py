@@ -2,7 +2,8 @@
 
     from serving.predictor import Predictor
 
-    write(Predictor("albert_tiny_lcqmc"), "served", Options("saved_model"))
+    options = Options("saved_model")
+    write(Predictor("albert_tiny_lcqmc"), prepare("served", options), options)
 
 The runtime of the format computes every export, and its outputs are compared with the predictor's.
 All graphs are those of `modeling.PLAIN`: no op in them needs XLA.
@@ -17,10 +18,9 @@ import tensorflow.compat.v1 as tf
 
 from common import files
 from common.errors import UserError
-from serving import graph_tokenizer, saved_model, single_file
+from serving import saved_model, single_file
 
 QUANTIZATIONS = ("float32", "float16", "int8")  # int8 is TensorFlow Lite's "dynamic range"
-INSTALL = 'pip install ".[export]"'
 
 
 class Options(NamedTuple):
@@ -43,7 +43,6 @@ class Format(NamedTuple):
     # about 1, from the predictor's.
     tolerances: Dict[str, float]
     packages: Tuple[str, ...] = ()  # that it needs
-    remedy: str = "remove it"  # for a user whose export exists already
 
 
 FORMATS = {
@@ -52,7 +51,6 @@ FORMATS = {
         saved_model.saved_model_differences,
         file_name="{version}",
         tolerances={"float32": 1e-5},
-        remedy="give another --version",
     ),
     "tflite": Format(
         single_file.write_tflite,
@@ -70,23 +68,55 @@ FORMATS = {
 }
 
 
-def write(model, output_dir, options):
+def prepare(output_dir, options):
+    """Check what an export needs, before its model is loaded.
+
+    Args:
+        output_dir: str.
+        options: `Options`.
+
+    Returns:
+        str, the path of the export.
+
+    Raises:
+        UserError: where the export exists or a package is missing.
+    """
+    way = FORMATS[options.format]
+    path = os.path.join(output_dir, way.file_name.format(**options._asdict()))
+    files.refuse_pattern(path)
+    if files.exists(path):
+        raise UserError(
+            "{} exists: give another --version of a saved_model or another --output_dir, or remove "
+            "it".format(path)
+        )
+    needs_text = options.format == "saved_model" and options.raw_text
+    for name in way.packages + (("tensorflow_text",) if needs_text else ()):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(
+                '{} is missing ({}): pip install ".[export]"{}'.format(
+                    name, str(error).split("\n")[0], ", or give --raw_text=False" * needs_text
+                )
+            ) from error
+    return path
+
+
+def write(model, path, options):
     """Export a model: written, checked, then renamed to its place.
 
     Args:
         model: `predictor.Predictor`.
-        output_dir: str, made where it is missing.
+        path: str, as `prepare` returned it; its folder is made where it is missing.
         options: `Options`.
 
     Returns:
-        (path, differences): str, and a dict of name of an output to its largest difference.
+        dict of name of an output to its largest difference from the model's.
 
     Raises:
-        UserError: where the export exists, a package is missing or the tolerance is exceeded.
+        UserError: where the tolerance is exceeded.
     """
-    path = output_path(output_dir, options)
     way = FORMATS[options.format]
-    check_packages(options)
     with files.writing(path):
         files.make_parent(path)
     unfinished = path + files.TEMPORARY_SUFFIX
@@ -94,45 +124,15 @@ def write(model, output_dir, options):
     try:
         way.write(model, unfinished, options)
         differences = way.differences(model, unfinished)
-        _check_differences(differences, options)
+        tolerance = way.tolerances[options.quantization]
+        name, largest = max(differences.items(), key=lambda item: item[1])
+        if not largest <= tolerance:
+            message = "{} of {} differs from the model's by {:.2g} > {:g}: nothing was written"
+            raise UserError(message.format(name, path, largest, tolerance))
         tf.io.gfile.rename(unfinished, path)
     finally:
         _remove(unfinished)
-    return path, differences
-
-
-def output_path(output_dir, options):
-    """Return the path of an export; raises UserError if it exists already."""
-    way = FORMATS[options.format]
-    path = os.path.join(output_dir, way.file_name.format(**options._asdict()))
-    files.refuse_pattern(path)
-    if files.exists(path):
-        raise UserError("{} exists: {} or another --output_dir".format(path, way.remedy))
-    return path
-
-
-def check_packages(options):
-    """Raise a `UserError` where a package is missing that the options need."""
-    if options.format == "saved_model" and options.raw_text:
-        graph_tokenizer.tensorflow_text()
-    for name in FORMATS[options.format].packages:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(
-                "{} needs {} ({}): {}".format(options.format, name, reason, INSTALL)
-            ) from error
-
-
-def _check_differences(differences, options):
-    tolerance = FORMATS[options.format].tolerances[options.quantization]
-    name, largest = max(differences.items(), key=lambda item: item[1])
-    if not largest <= tolerance:
-        raise UserError(
-            "{} of {} ({}) differs from the model's by {:.2g}, more than {:g}: nothing was "
-            "written".format(name, options.format, options.quantization, largest, tolerance)
-        )
+    return differences
 
 
 def _remove(path):

@@ -16,7 +16,6 @@ import tensorflow.compat.v1 as tf
 from common.errors import UserError
 from tokenization import CLS, MASK, SEP, UNK, BasicTokenizer
 
-TENSORFLOW_TEXT = "tensorflow-text==2.15.0"
 # Characters; a longer word is [UNK], as in `tokenization.WordpieceTokenizer`.
 MAX_WORD_LENGTH = 100
 # TensorFlow Text counts bytes; a character has at most four.
@@ -35,7 +34,7 @@ class GraphTokenizer:
         vocabulary: str, a file of its pieces, one a line, which becomes an asset of the graph.
 
     Raises:
-        UserError: for a SentencePiece model, or where TensorFlow Text is not installed.
+        UserError: for a SentencePiece model.
     """
 
     def __init__(self, tokenizer, vocabulary):
@@ -44,17 +43,13 @@ class GraphTokenizer:
                 "raw text needs a WordPiece vocabulary and this model has SentencePiece: give "
                 "--raw_text=False, and ids to the exported model"
             )
-        table = tf.lookup.StaticVocabularyTable(
-            tf.lookup.TextFileInitializer(
-                vocabulary,
-                tf.string,
-                tf.lookup.TextFileIndex.WHOLE_LINE,
-                tf.int64,
-                tf.lookup.TextFileIndex.LINE_NUMBER,
-            ),
-            num_oov_buckets=1,
+        index = tf.lookup.TextFileIndex
+        lines = tf.lookup.TextFileInitializer(
+            vocabulary, tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER
         )
-        self._wordpiece = tensorflow_text().WordpieceTokenizer(
+        table = tf.lookup.StaticVocabularyTable(lines, num_oov_buckets=1)
+        text = importlib.import_module("tensorflow_text")  # which registers its ops
+        self._wordpiece = text.WordpieceTokenizer(
             table, max_bytes_per_word=MAX_WORD_BYTES, unknown_token=UNK
         )
         self._ids = {marker: tokenizer.vocab[marker] for marker in (CLS, SEP)}
@@ -128,22 +123,6 @@ class GraphTokenizer:
         return [ids.to_tensor(), mask, mask - first]
 
 
-def tensorflow_text():
-    """Import TensorFlow Text, which registers its ops, and return the module.
-
-    Raises:
-        UserError: where it is not installed.
-    """
-    try:
-        return importlib.import_module("tensorflow_text")
-    except ImportError as error:
-        raise UserError(
-            "raw text needs TensorFlow Text ({}): pip install {}, or give --raw_text=False".format(
-                str(error).split("\n")[0], TENSORFLOW_TEXT
-            )
-        ) from error
-
-
 @functools.lru_cache(maxsize=None)
 def _replacement_arrays(do_lower_case):
     """Return (pages, places, others), the table of all code points; equal pages are stored once."""
@@ -163,11 +142,8 @@ def _replacement_arrays(do_lower_case):
                 others.append(normalized)
             entries[code] = numbers[normalized]
     pages, places = np.unique(entries.reshape(-1, PAGE), axis=0, return_inverse=True)
-    return (
-        pages,
-        places.astype(np.int32),
-        np.array([other.encode("utf-8") for other in others], object),
-    )
+    others = np.array([other.encode("utf-8") for other in others], object)
+    return pages, places.astype(np.int32), others
 
 
 def _cut(pieces, lengths):

@@ -64,9 +64,7 @@ class Predictor:
         source = os.path.join(model_dir, model_files.DESCRIPTION)
         checkpoint = Checkpoint(run_folder.find_best(checkpoint_path or model_dir))
         if "output_weights" not in checkpoint.shapes:
-            raise UserError(
-                "{} holds no classifier (no variable output_weights)".format(checkpoint.prefix)
-            )
+            raise UserError("{} holds no classifier".format(checkpoint.prefix))
         model_files.check_labels(model.labels, checkpoint.prefix)
         self.task = tasks.get_task(model.task)._replace(labels=model.labels)
         self._load(
@@ -125,7 +123,10 @@ class Predictor:
         with tf.Graph().as_default() as graph:
             inputs = list(input_placeholders().values())
             outputs = build_outputs(config, inputs, len(self.task.labels) if self.task else None)
-            session = tf.Session(config=_session_config())
+            # A product of matrices uses all cores. Other ops are too small for a second thread.
+            options = tf.ConfigProto(inter_op_parallelism_threads=-1, allow_soft_placement=True)
+            options.gpu_options.allow_growth = True
+            session = tf.Session(config=options)
             plan = restore.load_weights(session, checkpoint)
             restore.log_restore(plan, checkpoint.prefix)
             graph.finalize()
@@ -184,9 +185,8 @@ class Predictor:
         lengths = np.diff(features.begins)
         self._warn_of_cuts(np.sum(features.full_lengths > lengths), len(texts))
         results = np.empty([len(texts), self._widths[name]], np.float32)
-        order = np.argsort(
-            -lengths, kind="stable"
-        )  # the largest batch first: memory suffices or not
+        # The largest batch first: if memory does not suffice, the run fails at once.
+        order = np.argsort(-lengths, kind="stable")
         done = 0
         for begin in range(0, len(texts), self._batch_size):
             rows = order[begin : begin + self._batch_size]
@@ -199,20 +199,8 @@ class Predictor:
     def _warn_of_cuts(self, count, total):
         if count and not self._has_warned_of_cuts:
             self._has_warned_of_cuts = True
-            logging.warning(
-                "%d of %d texts are longer than %d pieces and lose their end; this warning is "
-                "logged once",
-                count,
-                total,
-                self.max_seq_length,
-            )
-
-
-def _session_config():
-    # A product of matrices uses all cores. The other ops are too small to be worth a second thread.
-    config = tf.ConfigProto(inter_op_parallelism_threads=-1, allow_soft_placement=True)
-    config.gpu_options.allow_growth = True
-    return config
+            line = "%d of %d texts are longer than %d pieces and lose their end; not logged again"
+            logging.warning(line, count, total, self.max_seq_length)
 
 
 def input_placeholders():
@@ -282,11 +270,9 @@ def check_number(task, texts, where=""):
     """Raise a `UserError` that begins with `where` if a task takes another number of texts."""
     wanted = len(task.fields) - 1  # beside the label
     if len(texts) != wanted:
-        raise UserError(
-            "{}task {} takes {} and gets {}".format(
-                where, task.name, ("one text", "a pair of texts")[wanted - 1], len(texts)
-            )
-        )
+        kind = "a pair of texts" if wanted == 2 else "one text"
+        message = "{}task {} takes {} and gets {}"
+        raise UserError(message.format(where, task.name, kind, len(texts)))
 
 
 def _as_tuples(texts):

@@ -15,17 +15,7 @@ import tokenization
 from checkpointing import inspection, restore
 from checkpointing.checkpoint_reader import rename
 from common import files
-from serving import graph_tokenizer, predictor
-from serving.samples import (
-    MASKED_SAMPLES,
-    default_kind,
-    differences,
-    id_feeds,
-    masked_feeds,
-    masked_probabilities,
-    samples,
-    text_fields,
-)
+from serving import graph_tokenizer, predictor, samples
 
 
 class Signature(NamedTuple):
@@ -45,7 +35,7 @@ def write_saved_model(model, folder, options):
     """
     with tempfile.TemporaryDirectory() as assets, tf.Graph().as_default(), tf.Session() as session:
         vocabulary = _asset(assets, "vocab.txt", model.tokenizer.vocab)
-        signatures = build_signatures(model, vocabulary, options)
+        signatures = _build_signatures(model, vocabulary, options)
         if model.task:
             labels = _asset(assets, "labels.txt", model.task.labels)
             tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS, tf.constant(labels))
@@ -64,14 +54,12 @@ def save(session, model, folder, signatures):
         signatures: dict of name to `Signature`.
     """
     restore.load_weights(session, model.checkpoint)
+    define = tf.saved_model.predict_signature_def
     builder = tf.saved_model.Builder(folder)
     builder.add_meta_graph_and_variables(
         session,
         [tf.saved_model.SERVING],
-        {
-            name: tf.saved_model.predict_signature_def(signature.inputs, signature.outputs)
-            for name, signature in signatures.items()
-        },
+        {name: define(*signature) for name, signature in signatures.items()},
         assets_collection=tf.get_collection(tf.GraphKeys.ASSET_FILEPATHS),
         main_op=tf.tables_initializer(),
         strip_default_attrs=True,
@@ -85,18 +73,11 @@ def _asset(folder, name, lines):
     return path
 
 
-def build_signatures(model, vocabulary, options):
-    """Build the graphs of all signatures of a saved model.
+def _build_signatures(model, vocabulary, options):
+    """Build the graphs of all signatures of a saved model, a dict of name to `Signature`.
 
-    Args:
-        model: `predictor.Predictor`.
-        vocabulary: str, path of a file of its pieces, one a line.
-        options: `export.Options`.
-
-    Returns:
-        Dict of name to `Signature`: `embed`; `classify`, of a classifier, or `fill_mask`, where the
-        checkpoint has the head for masked pieces; the same names with `_text` for the signatures
-        that take text; and `serving_default`.
+    They are `embed`; `classify` of a classifier, or `fill_mask` where the checkpoint has the head
+    for masked pieces; the same with `_text`, which take text; and `serving_default`.
     """
     computations = {"embed": _embed}
     heads = inspection.find_heads(set(map(rename, model.checkpoint.shapes)))
@@ -110,11 +91,11 @@ def build_signatures(model, vocabulary, options):
         name: Signature(placeholders, _for_any_batch(compute, model, inputs, options))
         for name, compute in computations.items()
     }
-    signatures["serving_default"] = signatures[default_kind(model)]
+    signatures["serving_default"] = signatures[samples.default_kind(model)]
     if options.raw_text:
         tokenizer = graph_tokenizer.GraphTokenizer(model.tokenizer, vocabulary)
         for name, compute in computations.items():
-            fields = text_fields(model, name)
+            fields = samples.text_fields(model, name)
             texts = {field: tf.placeholder(tf.string, [None], field) for field in fields}
             inputs = tokenizer.inputs(
                 list(texts.values()), model.max_seq_length, with_masks=name == "fill_mask"
@@ -220,26 +201,28 @@ def saved_model_differences(model, folder):
     session, signatures = load_saved_model(folder)
     with session:
         for name, function in sorted(signatures.items()):
-            kind = default_kind(model) if name == "serving_default" else name.replace("_text", "")
+            kind = name.replace("_text", "")
+            if kind == "serving_default":
+                kind = samples.default_kind(model)
             if kind == "fill_mask":
                 by_output = {"probabilities": _masked_difference(model, name, function)}
             else:
-                rows = samples(model, kind)
-                feeds = id_feeds(model, rows)
+                rows = samples.samples(model, kind)
+                feeds = samples.id_feeds(model, rows)
                 if name.endswith("_text"):
                     columns = [[text.encode("utf-8") for text in texts] for texts in zip(*rows)]
-                    feeds = dict(zip(text_fields(model, kind), columns))
-                by_output = differences(model, kind, function(feeds), rows)
+                    feeds = dict(zip(samples.text_fields(model, kind), columns))
+                by_output = samples.differences(model, kind, function(feeds), rows)
             largest.update(("{} {}".format(name, key), value) for key, value in by_output.items())
     return largest
 
 
 def _masked_difference(model, name, function):
     """Return the largest difference of the best pieces' probabilities from a plain model's."""
-    feeds = masked_feeds(model, MASKED_SAMPLES)
-    wanted = masked_probabilities(model, feeds)  # [all masks, V]
+    feeds = samples.masked_feeds(model, samples.MASKED_SAMPLES)
+    wanted = samples.masked_probabilities(model, feeds)  # [all masks, V]
     if name.endswith("_text"):
-        feeds = {"text": [text.encode("utf-8") for text in MASKED_SAMPLES]}
+        feeds = {"text": [text.encode("utf-8") for text in samples.MASKED_SAMPLES]}
     outputs = function(feeds)
     is_there = outputs["probabilities"][:, :, 0] > 0  # row by row, as in `wanted`
     if np.sum(is_there) != len(wanted):
