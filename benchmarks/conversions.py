@@ -5,13 +5,13 @@
 Random weights of each size are converted to Hugging Face and back. The last line is a JSON array of
 objects: layout, architecture, size, head, `mb` of model.safetensors, `there` and `back` (largest
 difference of any output between the model here and the folder in transformers), and `same_bits`,
-whether the checkpoint that comes back equals the first. Needs
-the extra `interop` of pyproject.toml.
+whether the checkpoint that comes back equals the first. Needs the extra `interop`.
 """
 
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import sys
@@ -41,19 +41,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="tiny,small,base")
     sizes = parser.parse_args().sizes.split(",")
-    results = [
-        dict(
-            layout=layout,
-            architecture=family,
-            size=size,
-            head=head,
-            **convert(LAYOUTS[layout].format(size), family, number),
-        )
-        for layout, families in configs.ARCHITECTURES.items()
-        for family in families
-        for size in sizes
-        for head, number in HEADS.items()
-    ]
+    results = []
+    for layout, size, head in itertools.product(configs.ARCHITECTURES, sizes, HEADS):
+        for family in configs.ARCHITECTURES[layout]:
+            row = {"layout": layout, "architecture": family, "size": size, "head": head}
+            row.update(convert(LAYOUTS[layout].format(size), family, HEADS[head]))
+            results.append(row)
     rows = [list(results[0])] + [
         ["{:.1e}".format(x) if isinstance(x, float) else x for x in row.values()] for row in results
     ]

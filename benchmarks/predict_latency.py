@@ -51,9 +51,8 @@ def main():
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         serve(CONTESTANTS[args.contestant](args))
         return
-    names = ["ours"] + ([args.peer] if args.peer else [])
-    processes = {name: start(name) for name in names}
-    seconds = {name: [] for name in names}
+    processes = {name: start(name) for name in ("ours", args.peer) if name}
+    seconds = {name: [] for name in processes}
     for turn in range(args.warm_up + args.turns):
         for name, process in processes.items():
             times = ask(process)
@@ -94,9 +93,8 @@ def summary(seconds):
 def start(name):
     """Start a contestant; it waits for lines on its standard input."""
     command = [sys.executable, os.path.abspath(__file__)] + sys.argv[1:] + ["--contestant", name]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, universal_newlines=True)
 
 
 def ask(process):

@@ -88,14 +88,15 @@ def read(folder):
     path = os.path.join(folder, DESCRIPTION)
     if not files.exists(path):
         raise UserError(
-            "{} does not exist: give the --output_dir of a run_classifier.py; a run that was ended "
-            "before it wrote this file adds it if it is started again with the same flags".format(
-                path
-            )
+            "{} does not exist: give the --output_dir of a run_classifier.py; a run that ended "
+            "before it wrote this file adds it if started again with the same flags".format(path)
         )
     fields = _load_description(path)
     vocabulary = os.path.join(folder, fields.pop("vocabulary"))
-    _check_vocabulary(vocabulary, fields.pop("vocabulary_sha256"))
+    sha256 = fields.pop("vocabulary_sha256")
+    if not files.exists(vocabulary) or files.sha256(vocabulary) != sha256:
+        message = "{} is missing or not the vocabulary of the training (sha256 {}...): put it there"
+        raise UserError(message.format(vocabulary, sha256[:12]))
     is_sentencepiece = os.path.basename(vocabulary) == SENTENCEPIECE
     return Description(
         **dict(fields, labels=tuple(fields["labels"])),
@@ -155,15 +156,16 @@ def check_same(prefixes, given=None):
 
     Args:
         prefixes: list of str.
-        given: dict of field to (value, its source, for messages): values that the files must have.
+        given: dict of field to (value, its source, for messages), to compare these fields alone.
 
     Raises:
         UserError: where a field differs.
     """
     known = dict(given or {})
+    compared = set(known or NOT_IN_VARIABLES + ("labels",))
     for prefix in prefixes:
         for path, fields in _fields_beside(prefix):
-            for field in sorted(fields.keys() & {"labels", *NOT_IN_VARIABLES}):
+            for field in sorted(compared.intersection(fields)):
                 value, source = known.setdefault(field, (fields[field], path))
                 if value != fields[field]:
                     raise UserError(
@@ -195,13 +197,3 @@ def _load_description(path):
                 "flags, or take it from a copy".format(path, name, content.get(name))
             )
     return {name: content[name] for name in FIELDS}
-
-
-def _check_vocabulary(path, sha256):
-    if not files.exists(path) or files.sha256(path) != sha256:
-        raise UserError(
-            "{} is missing or not the vocabulary that the model was trained with (sha256 {}...): "
-            "put that one there, since with another every piece would be another".format(
-                path, sha256[:12]
-            )
-        )

@@ -22,6 +22,10 @@ POSITION_TABLES = re.compile(r"/position_embeddings$")
 # Tables that may be longer in the model: with --allow_vocab_resize a vocabulary has new pieces.
 VOCABULARY_TABLES = re.compile(r"/embeddings/word_embeddings$|^cls/predictions/output_bias$")
 
+FOREIGN = (
+    "{} is no TensorFlow checkpoint: `python convert_checkpoint.py from-huggingface FOLDER "
+    "--output_dir=...` makes one of a folder of Hugging Face"
+)
 FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".zip", ".tar.gz")
 HUGGINGFACE_FILES = ("model.safetensors", "pytorch_model.bin")
 # TensorFlow's name of the file that lists a folder's checkpoints.
@@ -61,11 +65,7 @@ def find_checkpoint(path):
         prefix = PART_SUFFIX.sub("", path)
         raise UserError("{} is one file of a checkpoint: give the prefix {}".format(path, prefix))
     if path.endswith(FOREIGN_SUFFIXES):
-        raise UserError(
-            "{} is no TensorFlow checkpoint: give the prefix of one (files PREFIX.index and "
-            "PREFIX.data-*); convert_checkpoint.py from-huggingface makes one of a Hugging Face "
-            "folder".format(path)
-        )
+        raise UserError(FOREIGN.format(path))
     raise UserError(
         "no checkpoint at {0}: the file {0}.index does not exist; give the prefix of a checkpoint "
         "or its folder (to train from random weights, leave the flag out)".format(path)
@@ -87,16 +87,10 @@ def _only_checkpoint(folder):
     indexes = files.glob(folder.rstrip("/") + "/*.index")
     if len(indexes) == 1:
         return indexes[0][: -len(".index")]
-    foreign = [name for name in HUGGINGFACE_FILES if files.exists(os.path.join(folder, name))]
-    if foreign and not indexes:
-        raise UserError(
-            "{0} is a model of Hugging Face ({1}): python convert_checkpoint.py from-huggingface "
-            "{0} --output_dir=... makes a TensorFlow checkpoint of it".format(folder, foreign[0])
-        )
-    number = len(indexes) or "no"
-    raise UserError(
-        "{}: {} checkpoints in this folder: give the prefix of one".format(folder, number)
-    )
+    if not indexes and any(files.exists(os.path.join(folder, x)) for x in HUGGINGFACE_FILES):
+        raise UserError(FOREIGN.format(folder))
+    message = "{}: {} checkpoints in this folder: give the prefix of one"
+    raise UserError(message.format(folder, len(indexes) or "no"))
 
 
 def shapes_of(variables):
@@ -254,16 +248,13 @@ def _check_types(names, checkpoint):
 
 def _check_layouts(shapes, checkpoint):
     stored, model = detect_layout(checkpoint.shapes), detect_layout(shapes)
+    prefix = checkpoint.prefix
     if stored == UNKNOWN:
-        raise UserError(
-            "{} holds no ALBERT: it has none of its variables".format(checkpoint.prefix)
-        )
+        raise UserError("{} holds no ALBERT: it has none of its variables".format(prefix))
     if stored != model:
         raise UserError(
             "{} is a checkpoint of layout {!r} but the config describes a model of layout {!r}: "
-            "use a config that `convert_checkpoint.py inspect` names for it".format(
-                checkpoint.prefix, stored, model
-            )
+            "use one that `convert_checkpoint.py inspect` names".format(prefix, stored, model)
         )
 
 

@@ -80,11 +80,7 @@ def best_checkpoint(folder):
 
 
 def step_of(prefix):
-    """Return the global step at which a run saved a checkpoint.
-
-    Raises:
-        UserError: if it was not saved by a run.
-    """
+    """Return the global step of a checkpoint; raises UserError if no run saved it."""
     step = Checkpoint(prefix).step()
     if step is None:
         raise UserError(

@@ -89,11 +89,6 @@ def check_exact(config, family):
         )
 
 
-def class_name(family, heads):
-    """Return the name of their class of a model with some heads, a key of `CLASSES`."""
-    return FAMILIES[family] + CLASSES[heads]
-
-
 def to_config(config, family, name, labels=(), task=None):
     """Return the `config.json` of a model, a dict.
 

@@ -57,7 +57,7 @@ def write_model(folder, family, config, arrays, model):
         sha256 = mapping.words_sha256(family, parameters)
         save(factors, os.path.join(folder, FACTORS), {"word_embeddings_sha256": sha256})
     theirs = configs.to_config(config, family, class_name, model.labels, model.task)
-    files.write_json(os.path.join(folder, CONFIG), theirs)
+    files.write_json(os.path.join(folder, CONFIG), dict(sorted(theirs.items())))
     _write_tokenizer(folder, model)
     model_files.write_config(folder, config)
     return class_name
@@ -77,7 +77,8 @@ def read_model(folder):
     if arrays is None:
         config = configs.from_config(theirs, source)
         arrays = mapping.from_parameters(config, family, parameters)
-    return config, arrays, configs.class_name(family, inspection.find_heads(arrays))
+    heads = inspection.find_heads(arrays)
+    return config, arrays, configs.FAMILIES[family] + configs.CLASSES[heads]
 
 
 def _original_weights(folder, family, theirs, parameters):
@@ -169,9 +170,9 @@ def _write_tokenizer(folder, model):
     name = model_files.SENTENCEPIECE if model.spm_model_file else model_files.WORDPIECE
     shutil.copyfile(source, os.path.join(folder, name))
     settings = {
-        "tokenizer_class": "AlbertTokenizer" if model.spm_model_file else "BertTokenizer",
         "do_lower_case": model.do_lower_case,
         "model_max_length": model.max_seq_length,
+        "tokenizer_class": "AlbertTokenizer" if model.spm_model_file else "BertTokenizer",
     }
     files.write_json(os.path.join(folder, TOKENIZER), settings)
 

@@ -6,6 +6,7 @@ Dimension letters as in modeling.py: V, E, H, L.
 """
 
 import hashlib
+import re
 from typing import NamedTuple, Tuple
 
 import numpy as np
@@ -81,8 +82,6 @@ COPIES = (
     ("embeddings.position_ids", None),
     ("embeddings.token_type_ids", None),
 )
-# Ends of parameter names before 2019 -> today's.
-OLD_ENDS = {".gamma": ".weight", ".beta": ".bias"}
 # The two tables whose product are the word embeddings of albert_zh. The product does not show them,
 # so a folder keeps them in a file of their own.
 FACTORS = ("bert/embeddings/word_embeddings", "bert/embeddings/word_embeddings_2")
@@ -174,7 +173,7 @@ def to_parameters(config, family, arrays):
     if factors:
         words, projection = (arrays[name].astype(np.float64) for name in factors)
         parameters[WORDS.format(family)] = (words @ projection).astype(np.float32)  # [V, H]
-    return configs.class_name(family, heads), parameters
+    return configs.FAMILIES[family] + configs.CLASSES[heads], parameters
 
 
 def from_parameters(config, family, parameters, factors=None):
@@ -240,15 +239,13 @@ def _without_copies(parameters):
 
 def _with_full_names(family, parameters):
     """Return parameters under today's names, with the prefix that a model without heads omits."""
-    for old, new in OLD_ENDS.items():
-        parameters = {
-            name[: -len(old)] + new if name.endswith(old) else name: array
-            for name, array in parameters.items()
-        }
-    prefix = family + "."
-    if any(name.startswith(prefix) for name in parameters):
-        return parameters
-    return {prefix + name: array for name, array in parameters.items()}
+    has_prefix = any(name.startswith(family + ".") for name in parameters)
+    renamed = {}
+    for name, array in parameters.items():
+        # The ends were others before 2019.
+        name = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
+        renamed[name if has_prefix else family + "." + name] = array
+    return renamed
 
 
 def _check_all_used(expected, actual, where):

@@ -106,7 +106,7 @@ def test_what_holds_no_model_of_ours_or_one_of_half_precision_is_named(fixtures,
 
 @pytest.mark.parametrize("name", ["out [1]", "a*", "b?"])
 def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(name):
-    with pytest.raises(UserError, match="for a pattern: give another name"):
+    with pytest.raises(UserError, match="as a pattern: give another name"):
         restore.find_checkpoint(name)
 
 
@@ -170,7 +170,7 @@ def test_finds_a_checkpoint_by_prefix_and_by_folder(fixtures):
         ("pytorch_model.bin", "no TensorFlow checkpoint.*from-huggingface"),
         ("", "no checkpoints in this folder"),
         ("half", "half.index does not exist"),
-        ("theirs", "theirs is a model of Hugging Face .model.safetensors.: .*from-huggingface"),
+        ("theirs", "theirs is no TensorFlow checkpoint: .*from-huggingface"),
         ("run/checkpoint", "give the prefix of a checkpoint or its folder"),
     ],
 )
