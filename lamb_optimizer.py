@@ -1,12 +1,12 @@
-"""LAMB, and the moment update it shares with AdamW, as the published ALBERT code has them.
+"""LAMB, and the moment update that it shares with AdamW, as in the published ALBERT code.
 
     m <- beta1 m + (1 - beta1) g
     v <- beta2 v + (1 - beta2) g^2
     u  = m / (sqrt(v) + epsilon) + weight_decay w
     w <- w - learning_rate ratio u
 
-Adam's moments (arXiv 1412.6980, Algorithm 1) without its bias correction, which the published
-code leaves out, and decoupled weight decay (AdamW, arXiv 1711.05101, Algorithm 2, line 12). LAMB
+m and v are Adam's moments (arXiv 1412.6980, Algorithm 1); the published code has no bias
+correction. The weight decay is decoupled (AdamW, arXiv 1711.05101, Algorithm 2, line 12). LAMB
 (arXiv 1904.00962, Algorithm 2) sets ratio = |w| / |u| for each variable; AdamW has ratio = 1.
 """
 
@@ -25,7 +25,7 @@ def densify(gradient, variable):
 
     Args:
       gradient: float Tensor, or tf.IndexedSlices over the variable's first dimension.
-      variable: the variable it belongs to.
+      variable: the variable of the gradient.
     """
     if isinstance(gradient, tf.IndexedSlices):
         rows = variable.shape.as_list()[0]
@@ -59,16 +59,16 @@ class MomentOptimizer(tf.train.Optimizer):
 
         Args:
           learning_rate: float, scalar float Tensor, or callable that returns one.
-          weight_decay: float, times the learning rate; 0 for none.
+          weight_decay: float, multiplied by the learning rate; 0 for none.
           beta1: float in [0, 1), decay of the first moment.
           beta2: float in [0, 1), decay of the second moment.
           epsilon: float > 0, added to the root of the second moment.
           exclude_from_weight_decay: regular expressions; a variable is not decayed if one of them
             matches a part of its name (`re.search`).
-          fused: bool, compile the update by XLA, which pays on a CPU.
-          rate_factors: pairs (beginning of a variable's name, factor of its learning rate); the
-            first pair that fits counts, and the factor is 1 where none fits.
-          name: name scope of the update; the class name where absent.
+          fused: bool, compile the update by XLA, which is faster on a CPU.
+          rate_factors: pairs (prefix of a variable's name, factor of its learning rate); the
+            first match counts; the factor is 1 without a match.
+          name: name scope of the update; default: the class name.
         """
         super().__init__(use_locking=False, name=name or type(self).__name__)
         self._learning_rate = learning_rate
@@ -79,22 +79,22 @@ class MomentOptimizer(tf.train.Optimizer):
         self._exclude_from_weight_decay = tuple(exclude_from_weight_decay)
         self._run = compile_function if fused else lambda function: function
         self._rate_factors = tuple(rate_factors)
-        self.ratios = {}  # Variable's name to float32 [], of the update that was built last.
+        self.ratios = {}  # Variable's name to its trust ratio, float32 [].
 
     def apply_reduced_gradients(
         self, strategy, grads_and_vars, global_step, scale=None, is_taken=None
     ):
         """Apply gradients that are already summed over the replicas, and count one step.
 
-        The inherited `apply_gradients` sums them itself, too late to clip them as a whole.
+        The inherited `apply_gradients` sums them itself, but clipping needs the sums before.
 
         Args:
           strategy: the tf.distribute strategy; called in its cross-replica context.
-          grads_and_vars: list of pairs (dense gradient, mirrored like its variable; variable).
+          grads_and_vars: list of (gradient, variable); gradients are dense and mirrored likewise.
           global_step: integer variable, incremented by one after the update.
           scale: float32 scalar Tensor that the gradients are multiplied with; None for 1.
-          is_taken: bool scalar Tensor; where False, variables and slots keep their values, and the
-            step is counted all the same. None for True.
+          is_taken: bool scalar Tensor; if False, variables and slots keep their values, but the
+            step is still counted. None for True.
 
         Returns:
           An operation.
@@ -112,7 +112,7 @@ class MomentOptimizer(tf.train.Optimizer):
                 return strategy.extended.update(global_step, lambda step: step.assign_add(1).op)
 
     def _create_slots(self, var_list):
-        # A new VariableScope is the root scope, whatever scope or custom getter surrounds this.
+        # A new VariableScope is the root scope: no scope or custom getter of the caller changes it.
         with tf.variable_scope(tf.VariableScope(reuse=False)):
             for var in var_list:
                 for slot_name in self.slot_names:
@@ -156,7 +156,7 @@ class MomentOptimizer(tf.train.Optimizer):
     _resource_apply_sparse_duplicate_indices = _resource_apply_sparse
 
     def _is_decayed(self, var):
-        """Return whether no pattern that excludes from weight decay matches the variable's name."""
+        """Return whether weight decay applies to the variable."""
         name = _name(var)
         return not any(re.search(pattern, name) for pattern in self._exclude_from_weight_decay)
 
@@ -177,7 +177,7 @@ class MomentOptimizer(tf.train.Optimizer):
 
 
 def _next_moments(grad, scale, m, v, weights, beta1, beta2, epsilon, weight_decay):
-    """Return the next m and v, and the update u, as the module's docstring names them."""
+    """Return the next m and v, and the update u, as defined in the module's docstring."""
     grad = grad if scale is None else scale * grad
     next_m = beta1 * m + (1.0 - beta1) * grad
     next_v = beta2 * v + (1.0 - beta2) * tf.square(grad)
@@ -215,7 +215,7 @@ class LAMBOptimizer(MomentOptimizer):
 
         Args:
           learning_rate: float, scalar float Tensor, or callable that returns one.
-          slots: key of SCHEMES: the code base whose slot names and rule for the ratio to follow.
+          slots: key of SCHEMES: the code base whose slot names and trust ratios are used.
           **moments: the other arguments of `MomentOptimizer`.
         """
         super().__init__(learning_rate, **moments)
@@ -229,5 +229,5 @@ class LAMBOptimizer(MomentOptimizer):
         weight, change = tf.nn.l2_loss(weights), tf.nn.l2_loss(update)
         both = tf.logical_and(weight > 0.0, change > 0.0)
         ratio = tf.where(both, tf.sqrt(weight / change), tf.ones_like(weight))
-        self.ratios.setdefault(_name(var), ratio)  # Of the first replica: all are equal.
+        self.ratios.setdefault(_name(var), ratio)  # Equal on all replicas.
         return ratio

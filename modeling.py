@@ -21,7 +21,7 @@ import tensorflow.compat.v1 as tf
 from common.albert_config import AlbertConfig
 from ops.layers import Layers, recomputed
 
-# Added to the attention scores of padding, whose probability the softmax then rounds to 0.
+# Added to the attention scores of padding, so that its probability becomes 0.
 MASKED_SCORE = -10000.0
 # Keeps the MLM loss finite for a batch without predictions; as published.
 LOSS_EPSILON = 1e-5
@@ -30,12 +30,12 @@ LOSS_EPSILON = 1e-5
 
 
 class Execution(NamedTuple):
-    """How a model is computed. The results are the same, but for rounding and draws of dropout."""
+    """How a model is computed. Results differ only by rounding and by the draws of dropout."""
 
     dtype: str = "float32"  # of activations; weights, LayerNorm, softmax, losses stay float32
-    recompute: bool = False  # keep only each layer's input, compute the rest again backwards
-    fused: bool = False  # XLA compiles everything between matrix products; pays on a CPU
-    one_hot_embeddings: bool = False  # look words up by a matrix product; pays on a TPU
+    recompute: bool = False  # keep only each layer's input; recompute the rest for the gradient
+    fused: bool = False  # XLA compiles everything between matrix products; faster on a CPU
+    one_hot_embeddings: bool = False  # look words up by a matrix product; faster on a TPU
 
     @property
     def layers(self):
@@ -56,10 +56,10 @@ class AlbertModel(object):
         input_mask: int32 [B, S], 1 for real pieces and 0 for padding; default all 1.
         token_type_ids: int32 [B, S], 0 for segment A and 1 for segment B; default all 0.
         execution: `Execution`.
-        dropout_seed: int32 [2], fixes which elements are dropped; default another one in every run.
+        dropout_seed: int32 [2], decides which elements are dropped; default: a random seed.
         output_positions: int32 [B, P]; the last layer is computed only at [CLS] and at these
             positions. This is exact, since no output depends on other outputs of the same layer.
-            Default everywhere.
+            Default: all positions.
         scope: str, the variable scope; default `bert`, as in the published checkpoints.
 
     Raises:
@@ -122,7 +122,7 @@ class AlbertModel(object):
                 )  # [B, H]
 
     def _project_embeddings(self):
-        """Return the encoder's input [B, S, H]; in the google layout the projection is here."""
+        """Return the encoder's input [B, S, H]; the google layout projects E to H here."""
         if self.config.embedding_width == self.config.hidden_size or self.config.layout != "google":
             return self.embedding_output
         return dense(
@@ -149,11 +149,11 @@ class AlbertModel(object):
         return self.pooled_output
 
     def get_sequence_output(self):
-        """Return the last layer, [B, S, H]; [B, 1 + P, H] where there are output_positions."""
+        """Return the last layer, [B, S, H]; with `output_positions` [B, 1 + P, H]."""
         return self.sequence_output
 
     def get_all_encoder_layers(self):
-        """Return a list of L tensors [B, S, H], the first layer's first, `sequence_output` last."""
+        """Return the outputs of all layers, first to last: a list of L tensors [B, S, H]."""
         return self.all_encoder_layers
 
     def get_embedding_output(self):
@@ -173,7 +173,7 @@ class AlbertModel(object):
 
 
 def embed_words(input_ids, config, execution=PLAIN):
-    """Look words up in E dimensions; the albert_zh layout projects them to H (paper, section 3.1).
+    """Look up word embeddings [E]; the albert_zh layout projects them to H (paper, section 3.1).
 
     Args:
         input_ids: int32 [B, S].
@@ -201,14 +201,14 @@ def embed_words(input_ids, config, execution=PLAIN):
 
 
 def embedding_postprocessor(words, token_type_ids, config, execution=PLAIN, seed=None):
-    """Add type and position embeddings, normalize, drop out.
+    """Add type and position embeddings, then apply LayerNorm and dropout.
 
     Args:
         words: float [B, S, W], W being H (albert_zh) or E (google).
         token_type_ids: int32 [B, S].
         config: `AlbertConfig`.
         execution: `Execution`.
-        seed: int32 [2], of dropout.
+        seed: int32 [2], the seed of dropout.
 
     Returns:
         Tensor like `words`.
@@ -239,7 +239,7 @@ def embedding_postprocessor(words, token_type_ids, config, execution=PLAIN, seed
 
 
 class LayerScopes(NamedTuple):
-    """Where a layout keeps the variables of one layer, below the layer's own scope."""
+    """The scopes of one layer's variables in a layout, inside the layer's own scope."""
 
     self_attention: str
     attention_output: str
@@ -270,9 +270,9 @@ LAYER_SCOPES = {
 
 
 class AttentionWeights(NamedTuple):
-    """The variables of one attention sublayer, read once however many layers share them."""
+    """The variables of one attention sublayer; layers that share them read them only once."""
 
-    qkv_kernel: tf.Tensor  # [H, 3H], the queries' third already divided by sqrt(D)
+    qkv_kernel: tf.Tensor  # [H, 3H]; the query part is already divided by sqrt(D)
     qkv_bias: tf.Tensor  # [3H]
     output_kernel: tf.Tensor  # [H, H]
     output_bias: tf.Tensor  # [H]
@@ -292,13 +292,13 @@ class FeedForwardWeights(NamedTuple):
 
 
 class LayerContext(NamedTuple):
-    """The arguments of a layer beside its input and its weights."""
+    """The arguments of a layer other than its input and its weights."""
 
     config: AlbertConfig
     execution: Execution
     batch_size: object  # B, int or int32 []
     mask: tf.Tensor  # float32 [B, 1, 1, S], added to the attention scores
-    seeds: list  # of dropout, three int32 [2]: probabilities, attention output, layer output
+    seeds: list  # three int32 [2]: dropout of probabilities, attention output, layer output
     places: Optional[tf.Tensor]  # int32 [B*Q], rows of [B*S, H] to compute; None for all
 
 
@@ -312,12 +312,12 @@ def transformer_model(
         mask: float32 [B, 1, 1, S], added to the attention scores.
         config: `AlbertConfig`.
         execution: `Execution`.
-        seeds: list of the `LayerContext.seeds` of each layer; needed where there is dropout.
-        output_positions: int32 [B, P]; the last layer is computed only at position 0 and there.
+        seeds: list of `LayerContext.seeds`, one for each layer; needed for dropout.
+        output_positions: int32 [B, P]; the last layer is computed only at 0 and these positions.
 
     Returns:
-        List of tensors [B, S, H], one a layer (`inner_group_num` layers count one each); the last
-        one is [B, 1 + P, H] where there are output_positions.
+        List of tensors [B, S, H], one for each layer, inner layers of a group included; with
+        output_positions the last one is [B, 1 + P, H].
     """
     batch_size, length, width = _shape(input_tensor)
     attention_weights, feed_forward_weights = {}, {}  # by scope: shared weights are read once
@@ -367,7 +367,7 @@ def layer_scope(config, layer, inner, sublayer):
 
 
 def get_attention_weights(config):
-    """Make or find the variables of an attention sublayer in the current scope."""
+    """Create or reuse the variables of an attention sublayer in the current scope."""
     scopes = LAYER_SCOPES[config.layout]
     width = config.hidden_size
     kernels, biases = [], []
@@ -390,7 +390,7 @@ def get_attention_weights(config):
 
 
 def get_feed_forward_weights(config):
-    """Make or find the variables of a feed-forward sublayer in the current scope."""
+    """Create or reuse the variables of a feed-forward sublayer in the current scope."""
     scopes = LAYER_SCOPES[config.layout]
     width, inner_width = config.hidden_size, config.intermediate_size
     return FeedForwardWeights(
@@ -429,7 +429,7 @@ def attention_sublayer(hidden, weights, context):
         context: `LayerContext`.
 
     Returns:
-        Tensor like `hidden`; only its rows `context.places` where those are given.
+        Tensor like `hidden`; if `context.places` is given, only these rows of it.
     """
     config, width = context.config, context.config.hidden_size
     layers = context.execution.layers
@@ -438,8 +438,8 @@ def attention_sublayer(hidden, weights, context):
     if context.places is None:
         query, key, value = _split_heads(layers.linear(source, kernel, bias), 3, context)
     else:
-        both = layers.linear(source, kernel[:, width:], bias[width:])
-        key, value = _split_heads(both, 2, context)
+        key_value = layers.linear(source, kernel[:, width:], bias[width:])
+        key, value = _split_heads(key_value, 2, context)
         hidden, source = [tf.gather(rows, context.places) for rows in (hidden, source)]
         query = layers.linear(source, kernel[:, :width], bias[:width])
         (query,) = _split_heads(query, 1, context)
@@ -452,7 +452,7 @@ def attention_sublayer(hidden, weights, context):
 
 
 def _split_heads(rows, parts, context):
-    """Split [B*S, parts*H] into as many tensors [B, N, S, D]."""
+    """Split [B*S, parts*H] into `parts` tensors [B, N, S, D]."""
     heads = context.config.num_attention_heads
     size = context.config.hidden_size // heads
     split = tf.reshape(rows, [context.batch_size, -1, parts, heads, size])
@@ -494,7 +494,7 @@ def _add_residual(hidden, output, seed, weights, context):
 
 
 def attention_mask(input_mask):
-    """Turn a mask of pieces, int32 [B, S], into a summand of scores, float32 [B, 1, 1, S]."""
+    """Turn a mask of pieces, int32 [B, S], into values added to scores, float32 [B, 1, 1, S]."""
     # TensorFlow Lite has no tf.newaxis for tensors of dynamic shape.
     mask = tf.expand_dims(tf.expand_dims(input_mask, 1), 1)
     return (1.0 - tf.cast(mask, tf.float32)) * MASKED_SCORE
@@ -516,18 +516,18 @@ def masked_lm_head(model, positions, label_ids, label_weights, total_weight=None
 
     Args:
         model: `AlbertModel`.
-        positions: int32 [B, P], places of the masked pieces in the sequence.
-        label_ids: int32 [B, P], the pieces that stood there.
+        positions: int32 [B, P], of the masked pieces in the sequence.
+        label_ids: int32 [B, P], the original pieces.
         label_weights: float32 [B, P], 0 for the padding of predictions.
-        total_weight: float32 [], the divisor of the summed loss where these examples are a part of
-            a larger batch; default the sum of the weights.
+        total_weight: float32 [], the divisor of the summed loss, for examples that are a part of
+            a larger batch; default: the sum of the weights.
 
     Returns:
         `HeadOutput` over B*P examples and V classes; the loss is the mean over those of weight 1.
     """
     with tf.variable_scope("cls/predictions"):
         logits = masked_lm_logits(model, model.outputs_at(positions))
-        # Sparse: a one-hot [B*P, V] would be the largest tensor of the whole model.
+        # One-hot labels [B*P, V] would be the largest tensor of the whole model.
         labels = tf.reshape(label_ids, [-1])
         example_loss = model.execution.layers.cross_entropy(logits, labels)  # [B*P]
         weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
@@ -541,7 +541,7 @@ def masked_lm_logits(model, hidden):
 
     Args:
         model: `AlbertModel`.
-        hidden: float32 [M, H], outputs of the last layer at any M places.
+        hidden: float32 [M, H], outputs of the last layer at any M positions.
 
     Returns:
         float32 [M, V].
@@ -584,12 +584,12 @@ def classification_head(
         num_labels: int.
         labels: int32 [B], or None to predict only (then both losses are None).
         is_training: bool; dropout works only when it is True.
-        dropout_prob: float, of the pooled output.
+        dropout_prob: float, dropout rate of the pooled output.
         total_weight: float32 [], the divisor of the summed loss; default B.
 
     Returns:
         `HeadOutput` over B examples and `num_labels` classes; the variables `output_weights` and
-        `output_bias` stand outside every scope, as in published classifiers.
+        `output_bias` are in no scope, as in published classifiers.
     """
     rate = dropout_prob if is_training else 0.0
     pooled = dropout(model.get_pooled_output(), rate, model.dropout_seeds.classifier)
@@ -648,7 +648,7 @@ def dense(tensor, width, scope, config, activation=None):
 
 
 def get_dense_weights(scope, input_width, output_width, config):
-    """Make or find `kernel` [K, W] and `bias` [W] of a dense layer; returns their values."""
+    """Create or reuse `kernel` [K, W] and `bias` [W] of a dense layer; return their values."""
     with tf.variable_scope(scope):
         kernel = tf.get_variable(
             "kernel", [input_width, output_width], initializer=_normal(config.initializer_range)
@@ -663,7 +663,7 @@ def layer_norm(rows, scope, layers):
 
 
 def get_norm_weights(scope, width):
-    """Make or find `gamma` [K] and `beta` [K] of a LayerNorm; returns their values."""
+    """Create or reuse `gamma` [K] and `beta` [K] of a LayerNorm; return their values."""
     with tf.variable_scope(scope):
         beta = tf.get_variable("beta", [width], initializer=tf.zeros_initializer())
         gamma = tf.get_variable("gamma", [width], initializer=tf.ones_initializer())
@@ -671,7 +671,7 @@ def get_norm_weights(scope, width):
 
 
 class DropoutSeeds(NamedTuple):
-    """A seed, int32 [2], for each place where a model drops out."""
+    """The seeds of all dropouts of a model, int32 [2] each."""
 
     embedding: tf.Tensor
     layers: list  # of `LayerContext.seeds`
@@ -682,11 +682,11 @@ NO_SEEDS = [None] * 3
 
 
 def dropout_seeds(config, seed=None):
-    """Derive the seeds of all places from one.
+    """Derive the seeds of all dropouts from one seed.
 
     Args:
         config: `AlbertConfig`.
-        seed: int32 [2], or None for another one in every run.
+        seed: int32 [2], or None for a random one.
     """
     depth = config.num_hidden_layers * config.inner_group_num
     bounds = {"minval": tf.int32.min, "maxval": tf.int32.max, "dtype": tf.int32}
@@ -699,17 +699,17 @@ def dropout_seeds(config, seed=None):
 
 
 def dropout(tensor, rate, seed, layers=PLAIN.layers):
-    """Drop elements with probability `rate`, the same for the same `seed`; at 0 there is no op."""
+    """Drop elements with probability `rate`; equal seeds drop equal ones; rate 0 adds no op."""
     return layers.drop(tensor, layers.make_dropping(rate, seed))
 
 
 def _normal(deviation):
-    """Initializer of the published code: normal, cut off at two deviations."""
+    """Initializer of the published code: normal, truncated at two standard deviations."""
     return tf.truncated_normal_initializer(stddev=deviation)
 
 
 def _matmul_last(tensor, kernel):
-    """Multiply [..., K] by [K, W], as one product of matrices."""
+    """Multiply [..., K] by [K, W] in one matrix product."""
     shape = _shape(tensor)
     kernel = tf.cast(kernel, tensor.dtype)
     flat = tf.matmul(tf.reshape(tensor, [-1, shape[-1]]), kernel)
@@ -733,11 +733,11 @@ def _check_rank(tensor, rank, name):
         raise ValueError("{} has shape {}, expected rank {}".format(name, tensor.shape, rank))
 
 
-# ------------------------------------------------------------------------ what is in a model
+# ------------------------------------------------------------------------ weights of a model
 
 
 def distances_from_head(config):
-    """Return how many layers below the head the weights are: for layer-wise learning rates.
+    """Return the distance of the weights from the head in layers, for layer-wise learning rates.
 
     Distances count from the last layer. Weights that several layers share have the distance of the
     last of these layers. The pooler belongs to the head, whose distance is 0.
@@ -746,8 +746,8 @@ def distances_from_head(config):
         config: `AlbertConfig`.
 
     Returns:
-        dict of the beginning of variable names to int: 1 for the last layer, the largest number for
-        the embeddings.
+        dict of prefix of variable names to int: 1 for the last layer, the largest number for the
+        embeddings.
     """
     distances, distance = {}, 0
     for index in reversed(range(config.num_hidden_layers * config.inner_group_num)):
@@ -759,7 +759,7 @@ def distances_from_head(config):
 
 
 def _layer_prefixes(config, index):
-    """Return the beginnings of the names of the variables that a layer uses."""
+    """Return the prefixes of the names of the variables that a layer uses."""
     layer, inner = divmod(index, config.inner_group_num)
     scopes = LAYER_SCOPES[config.layout]
     return [
@@ -774,7 +774,7 @@ def parameter_shapes(config, num_labels=None):
 
     Args:
         config: `AlbertConfig`.
-        num_labels: int, those of a classifier; None for the pre-training heads instead.
+        num_labels: int, for the head of a classifier; None for the pre-training heads.
 
     Returns:
         dict of variable name to list of int, in the order of creation.

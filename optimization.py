@@ -14,7 +14,7 @@ from lamb_optimizer import (
 )
 from ops.xla import compile_whole
 
-# TensorFlow 2 has no other variables, and XLA takes no others, the global step included.
+# XLA accepts only resource variables, also for the global step; TensorFlow 2 has no others.
 tf.enable_resource_variables()
 
 
@@ -22,7 +22,7 @@ class OptimizerConfig(NamedTuple):
     """The settings of an optimizer."""
 
     optimizer: str  # Key of OPTIMIZERS.
-    learning_rate: float  # Its peak, at the end of the warm-up.
+    learning_rate: float  # The peak, at the end of the warm-up.
     num_train_steps: int
     num_warmup_steps: int = 0
     weight_decay: float = 0.01
@@ -33,15 +33,15 @@ class OptimizerConfig(NamedTuple):
     end_learning_rate: float = 0.0
     slots: str = "albert_zh"  # Key of lamb_optimizer.SCHEMES; AdamW has one scheme only.
     exclude_from_weight_decay: Tuple[str, ...] = EXCLUDE_FROM_WEIGHT_DECAY
-    # (beginning of a variable's name, factor of its learning rate): the first that fits counts.
+    # (prefix of a variable's name, factor of its learning rate); the first match counts.
     rate_factors: Tuple[Tuple[str, float], ...] = ()
 
 
 class TrainOp(NamedTuple):
-    """One training step, and the scalars that it shows."""
+    """One training step, and its scalars."""
 
     op: tf.Operation
-    sums: Dict[str, tf.Tensor]  # Sums over this replica's micro-batches, the loss among them.
+    sums: Dict[str, tf.Tensor]  # Sums over this replica's micro-batches, including the loss.
     # float32 scalars: learning_rate, grad_norm (before clipping), trust_ratio_min and
     # trust_ratio_max with LAMB, loss_scale if there is one.
     scalars: Dict[str, tf.Tensor]
@@ -51,7 +51,7 @@ class TrainOp(NamedTuple):
 
 
 class AdamWeightDecayOptimizer(MomentOptimizer):
-    """AdamW (arXiv 1711.05101, Algorithm 2) as BERT has it: slots `adam_m`, `adam_v`."""
+    """AdamW (arXiv 1711.05101, Algorithm 2) as in BERT, with slots `adam_m` and `adam_v`."""
 
 
 def _lamb(config, learning_rate, **moments):
@@ -98,7 +98,7 @@ def create_optimizer(config, learning_rate, fused=False):
     Args:
       config: OptimizerConfig.
       learning_rate: float, scalar float Tensor, or callable that returns one.
-      fused: bool, compile the update by XLA, which pays on a CPU.
+      fused: bool, compile the update by XLA, which is faster on a CPU.
 
     Returns:
       A tf.train.Optimizer.
@@ -153,7 +153,7 @@ def create_train_op(
 ):
     """Make the operation of one training step.
 
-    Call it once in each replica of a tf.distribute strategy, in each TPU shard, or without either.
+    Call it once: in each replica of a tf.distribute strategy, in each TPU shard, or without both.
     The gradient is that of the sum of the losses of all micro-batches and replicas; each of these
     losses is a share of the whole batch's loss.
 
@@ -164,7 +164,7 @@ def create_train_op(
       config: OptimizerConfig.
       num_micro_batches: int, parts that this replica computes one after the other.
       use_tpu: bool, whether the graph is built for TPU shards.
-      variables: list of variables to train; all trainable ones where absent.
+      variables: list of variables to train; default: all trainable ones.
       scale_loss: bool, scale the loss by `LossScale`; only float16 needs it.
       use_xla: bool, compile gradients and update by XLA, each as a whole.
       fused: bool, compile only the element-wise operations of the update.
@@ -202,7 +202,7 @@ def create_train_op(
 
 
 def _summed_over_replicas(strategy, gradients, variables):
-    """Return pairs of gradient and variable, as an optimizer takes them."""
+    """Sum the gradients over the replicas; return a list of pairs (gradient, variable)."""
     total = tf.distribute.ReduceOp.SUM
     gradients = strategy.extended.batch_reduce_to(total, list(zip(gradients, variables)))
     return list(zip(gradients, variables))
@@ -245,7 +245,7 @@ def _update(strategy, optimizer, grads_and_vars, global_step, clip_norm, loss_sc
         is_taken = tf.is_finite(norm)
         watched_norm = tf.where(loss_scale.may_skip(is_taken), tf.zeros([]), norm)
         scalars["loss_scale"] = loss_scale.value
-    scale = _scale(norm, clip_norm)
+    scale = _clip_factor(norm, clip_norm)
     if loss_scale:
         scale = (1.0 if scale is None else scale) / loss_scale.value
     op = optimizer.apply_reduced_gradients(strategy, grads_and_vars, global_step, scale, is_taken)
@@ -271,14 +271,14 @@ class LossScale:
     """
 
     FIRST = 2.0**15
-    # With this factor a gradient that is not finite is so by itself.
+    # Without scaling, the scale cannot be the cause of a gradient that is not finite.
     LEAST = 1.0
     GROWTH_STEPS = 2000
     VARIABLES = {"loss_scale": [], "good_steps": []}  # name -> shape
 
     def __init__(self):
         options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
-        # The root scope, whatever scope surrounds the caller.
+        # A new VariableScope is the root scope, so the names do not depend on the caller's scope.
         with tf.variable_scope(tf.VariableScope(reuse=tf.AUTO_REUSE)):
             self._scale = tf.get_variable(
                 "loss_scale", [], tf.float32, tf.constant_initializer(self.FIRST), **options
@@ -289,7 +289,7 @@ class LossScale:
         self.value = tf.identity(self._scale)
 
     def may_skip(self, is_finite):
-        """Return a bool scalar: the step is skipped, and a smaller scale may help."""
+        """Return a bool scalar: whether the step is skipped and a smaller scale may help."""
         return tf.logical_and(tf.logical_not(is_finite), self.value > self.LEAST)
 
     def update(self, strategy, is_finite):
@@ -298,9 +298,9 @@ class LossScale:
         grows = good_steps >= self.GROWTH_STEPS
         kept = tf.where(grows, 2.0 * self.value, self.value)
         halved = tf.maximum(0.5 * self.value, self.LEAST)
-        counts_on = tf.logical_and(is_finite, tf.logical_not(grows))
+        keeps_counting = tf.logical_and(is_finite, tf.logical_not(grows))
         scale = tf.where(is_finite, kept, halved)
-        good_steps = tf.where(counts_on, good_steps, tf.zeros_like(good_steps))
+        good_steps = tf.where(keeps_counting, good_steps, tf.zeros_like(good_steps))
         pairs = ((self._scale, scale), (self._good_steps, good_steps))
         return tf.group(
             *[
@@ -314,8 +314,8 @@ def accumulate(first, compute, count):
     """Add up nested structures of tensors, in a graph whose size does not depend on their number.
 
     Args:
-      first: the structure of index 0, computed outside of the loop: it made the variables.
-      compute: function of an int32 scalar, the index, that returns an equal structure. It is
+      first: the structure of index 0, computed before the loop; this created the variables.
+      compute: function of an int32 scalar, the index, that returns such a structure. It is
         called once, in the body of a loop, with the variable scopes set to reuse.
       count: int, the number of structures; for 1 there is no loop.
 
@@ -330,7 +330,7 @@ def accumulate(first, compute, count):
         with tf.variable_scope(scope, reuse=True):
             return index + 1, tf.nest.map_structure(tf.add, sums, compute(index))
 
-    # One at a time, since micro-batches are there to save memory.
+    # Micro-batches save memory only if they run one after the other.
     return tf.while_loop(
         lambda index, sums: index < count, add, (tf.constant(1), first), parallel_iterations=1
     )[1]
@@ -348,7 +348,7 @@ def _dense_gradients(loss, variables):
     pairs = list(zip(gradients, variables))
     without = [variable.op.name for gradient, variable in pairs if gradient is None]
     if without:
-        tf.logging.info("Not trained, for the loss does not depend on them: %s", ", ".join(without))
+        tf.logging.info("Not trained: the loss does not depend on %s", ", ".join(without))
     pairs = [(densify(g, variable), variable) for g, variable in pairs if g is not None]
     if not pairs:
         raise ValueError("The loss depends on none of the variables: " + ", ".join(without))
@@ -356,7 +356,7 @@ def _dense_gradients(loss, variables):
     return list(gradients), list(variables)
 
 
-def _scale(norm, clip_norm):
+def _clip_factor(norm, clip_norm):
     """Return the factor that clips gradients of this global norm; None for 1.
 
     It is NaN for a norm that is not finite, as in tf.clip_by_global_norm: 0 would hide the error.

@@ -5,7 +5,7 @@ import functools
 import math
 import os
 
-# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+# Hides the ten lines that TensorFlow's C++ code prints at its start; errors still raise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
@@ -26,7 +26,7 @@ from training import best_checkpoint, devices, loop, memory, model_fn, preflight
 from training.flags import define_run_flags, run_settings
 from training.trainer import make_trainer, user_errors
 
-# The beginning of the names of a split's results.
+# Split -> prefix of the names of its results.
 PREFIXES = {"dev": "eval", "test": "test"}
 PREDICTIONS = "predictions.tsv"
 # The classifier's own variables: a pre-trained checkpoint does not have them.
@@ -36,7 +36,7 @@ NEW_VARIABLES = r"^output_(weights|bias)$"
 def define_flags(flag_values):
     """Define this script's flags."""
     define = cli.flag_definer(flag_values)
-    define.string("bert_config_file", None, "JSON file of the model.", required=True)
+    define.string("bert_config_file", None, "JSON config of the model.", required=True)
     define_data_flags(flag_values)
     define_training_flags(flag_values, optimization.OPTIMIZERS)
     define_run_flags(flag_values, train_batch_size=None, eval_batch_size=64, predict_batch_size=64)
@@ -44,7 +44,7 @@ def define_flags(flag_values):
 
 
 def main(args):
-    """Train, evaluate, predict, or any of these; once for every seed."""
+    """Train, evaluate and predict, as the flags ask for, once for every seed."""
     run = preflight.run_checks(check_run, args)
     run = run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})
     if args.do_train:
@@ -62,7 +62,7 @@ def main(args):
 
 
 def run_seed(run, seed_run, end):
-    """Train, evaluate and predict with one seed, unless all of that is done.
+    """Train, evaluate and predict with one seed, unless this has been done before.
 
     Args:
         run: `FinetuningRun`.
@@ -70,14 +70,14 @@ def run_seed(run, seed_run, end):
         end: `signals.OrderlyEnd`.
 
     Returns:
-        dict of metrics; an empty one on a machine that only helps to train.
+        dict of metrics; empty on workers other than the chief.
     """
     args, folder = run.args, seed_run.folder
     scored = {split: run.encoded[split].name for split in PREFIXES if split in run.work.splits}
     if args.seeds and args.do_train:
         metrics = seeds.finished_metrics(folder, run.training_settings(seed_run), scored)
         if metrics is not None:
-            tf.logging.info("%s has finished with these settings before", folder)
+            tf.logging.info("%s has already finished with these settings", folder)
             return metrics
     settings = run.settings_of(seed_run)
     trainer = make_trainer(make_model_fn(run, settings), settings, run.computation.placement)
@@ -112,7 +112,7 @@ def new_report(run, seed_run):
 
 
 def train(run, seed_run, trainer, end):
-    """Train in the folder of a seed's run, and evaluate on the way if the flags ask for it."""
+    """Train in the folder of a seed's run, and evaluate during training if the flags say so."""
     args, task = run.args, run.data.task
     if trainer.is_chief:
         description = model_files.Description(
@@ -172,7 +172,7 @@ def score(run, trainer, split, path):
 
 
 def with_prefix(split, results):
-    """Return scores under their names in the results files, which begin with the split."""
+    """Return scores under their names in the results files, with the prefix of the split."""
     return {"{}_{}".format(PREFIXES[split], name): results[name] for name in results}
 
 
@@ -233,7 +233,7 @@ def check_flags(args):
             "0".format(args.patience)
         )
     if args.patience and args.strategy == "multi_worker":
-        raise UserError("--patience and --strategy=multi_worker do not go together")
+        raise UserError("--patience and --strategy=multi_worker cannot be used together")
     seed_runs = seeds.seed_runs(args.output_dir, args.random_seed, args.seeds)
     work = Work(run_settings(args), splits, seed_runs)
     numbers = ", ".join(str(seed_run.seed) for seed_run in seed_runs)
@@ -293,7 +293,7 @@ def check_optimizer(args, model, data):
         slots=model.config.layout,
         rate_factors=rate_factors(model.config, args.layerwise_lr_decay),
     )
-    # Rounded up, so that the last evaluation of an epoch is at the step of its end.
+    # Rounded up, so that the last evaluation of an epoch is at its last step.
     evals = args.evals_per_epoch
     schedule = preflight.Schedule(
         optimizer,
@@ -346,7 +346,7 @@ def check_memory(work, computation):
 
 
 def check_disk(args, work, model, schedule):
-    """Check the room for a run's checkpoints, one of them being written, and for the best one."""
+    """Check the disk space for the kept checkpoints, one being written, and the best one."""
     num_kept = work.settings.keep_checkpoint_max + 1 + args.do_eval if args.do_train else 0
     return preflight.check_disk(work.settings, work.folders, num_kept, model, schedule)
 
@@ -369,8 +369,8 @@ def check_weights(args, work, model, data, schedule, starts):
         (None, line).
 
     Raises:
-        UserError: for an evaluation of a checkpoint without classifier, and where the run of a seed
-            was begun with other settings.
+        UserError: for an evaluation of a checkpoint without classifier, and for a checkpoint that
+            does not fit the model or the labels.
     """
     labels = data.task.labels
     model = preflight.Model(model.config, modeling.parameter_shapes(model.config, len(labels)))
@@ -400,7 +400,7 @@ def check_labels(args, labels, start):
     """Compare the task's labels with those of the classifier that a run starts from.
 
     Raises:
-        UserError: where they differ, unless training begins there, which learns other labels.
+        UserError: where they differ, unless training starts from it and learns the new labels.
     """
     if not start.checkpoint:
         return
@@ -409,13 +409,13 @@ def check_labels(args, labels, start):
     except UserError as error:
         if start.is_own or not args.do_train:
             raise
-        tf.logging.warning("%s; training only begins with it", error)
+        tf.logging.warning("%s; training starts from it and learns the new labels", error)
 
 
 # ------------------------------------------------------------------------------- model
 
 
-def loss_weights(features):
+def loss_divisors(features):
     """Return the divisor of the loss: the number of examples."""
     return {"examples": tf.reduce_sum(features["is_real_example"])}
 
@@ -424,7 +424,7 @@ def make_model_fn(run, settings):
     """Return the `model_fn` of a `FinetuningRun` with the `RunSettings` of a seed."""
     step = model_fn.TrainingStep(
         functools.partial(optimization.create_train_op, config=run.schedule.optimizer),
-        loss_weights,
+        loss_divisors,
         run.computation.placement,
         run.schedule.optimizer.num_train_steps,
     )
@@ -445,13 +445,13 @@ def new_variables(args):
 def make_forward(config, num_labels, execution=modeling.PLAIN, dropout_prob=0.1):
     """Return the forward pass of a classifier, a function of (features, mode, share).
 
-    Evaluation is prediction, compared with the labels outside of the graph.
+    Evaluation makes predictions and compares them with the labels outside of the graph.
 
     Args:
         config: `modeling.AlbertConfig`.
         num_labels: int.
         execution: `modeling.Execution`.
-        dropout_prob: float, of the pooled output.
+        dropout_prob: float, dropout rate of the pooled output.
     """
 
     def forward(features, mode, share=None):
@@ -465,7 +465,7 @@ def make_forward(config, num_labels, execution=modeling.PLAIN, dropout_prob=0.1)
             execution,
             dropout_seed=share.dropout_seed if share else None,
             output_positions=features["input_ids"][:, :0],  # the classifier reads [CLS] alone
-            scope="bert",  # a default name would be another one for each micro-batch
+            scope="bert",  # a default name would differ between micro-batches
         )
         head = modeling.classification_head(
             model,

@@ -4,7 +4,7 @@ import functools
 import os
 from typing import List, NamedTuple
 
-# TensorFlow's C++ start-up prints ten lines even on a sound machine; errors still raise.
+# Hides the ten lines that TensorFlow's C++ code prints at its start; errors still raise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
@@ -40,20 +40,20 @@ def define_flags(flag_values):
     define.string(
         "eval_input_file",
         None,
-        "TFRecords held out for evaluation; without it the training files are evaluated.",
+        "TFRecords held out for evaluation; left out: the training files.",
     )
-    define.string("bert_config_file", None, "JSON file of the model.", required=True)
+    define.string("bert_config_file", None, "JSON config of the model.", required=True)
     define.integer(
-        "max_seq_length", 512, "Pieces of a sequence; shorter records are padded.", lower_bound=1
+        "max_seq_length", 512, "Pieces in a sequence; shorter records are padded.", lower_bound=1
     )
     define.integer(
         "max_predictions_per_seq",
         51,
-        "Masked pieces of a sequence; fewer are padded.",
+        "Most masked pieces in a sequence; fewer are padded.",
         lower_bound=1,
     )
     define.bool("do_train", False, "Train.")
-    define.bool("do_eval", False, "Evaluate, after training if there is any.")
+    define.bool("do_eval", False, "Evaluate; with do_train, after training.")
     loop.define_evaluation_flags(flag_values, "lowest loss")
     define_optimizer_flags(
         flag_values, optimization.OPTIMIZERS, optimizer="lamb", learning_rate=0.00176
@@ -94,7 +94,7 @@ def main(args):
     """Train, evaluate, or both."""
     run = preflight.run_checks(check_run, args)
     trainer = make_trainer(make_model_fn(run), run.settings, run.computation.placement)
-    # Both before training, so that bad evaluation files are reported at once.
+    # Both are made before training, so that bad evaluation files are reported at once.
     train_input = args.do_train and make_input_fn(args, run.records.train, training=True)
     eval_input = args.do_eval and make_input_fn(args, run.records.evaluation, training=False)
     evaluation = args.do_eval and best_checkpoint.Evaluation(
@@ -168,7 +168,7 @@ def check_config(args):
 def check_optimizer(args, model):
     """Check the optimizer's flags against each other and the batch.
 
-    LAMB's slots follow the layout.
+    LAMB names its slots as the model's layout does.
 
     Returns:
         (`preflight.Schedule`, line).
@@ -213,7 +213,7 @@ def check_records(args, settings, model):
         for paths in filter(None, records):
             reader.check_records(paths, schema)
     return records, (
-        "sequences of {}, {} predictions; files to train on: {}, to evaluate with: {}".format(
+        "sequences of {} pieces, {} predictions; {} files to train on, {} to evaluate on".format(
             args.max_seq_length,
             args.max_predictions_per_seq,
             len(records.train) if args.do_train else 0,
@@ -235,8 +235,8 @@ def find_records(args):
     trained_on = [path for path in evaluation if path in set(train)]
     if args.do_eval and trained_on:
         tf.logging.warning(
-            "EVALUATION ON THE TRAINING FILES, %d of %d: the accuracies will say little about text "
-            "that the model has not seen; name other files with --eval_input_file",
+            "EVALUATION ON THE TRAINING FILES, %d of %d: the scores will not hold for new text; "
+            "give other files with --eval_input_file",
             len(trained_on),
             len(evaluation),
         )
@@ -262,7 +262,7 @@ def check_devices(args, settings, model):
 
 
 def check_disk(args, settings, model, schedule):
-    """Check the room for a run's checkpoints, one of them being written, and for the best one."""
+    """Check the disk space for the kept checkpoints, one being written, and the best one."""
     num_kept = settings.keep_checkpoint_max + 1 + args.do_eval if args.do_train else 0
     return preflight.check_disk(settings, [args.output_dir], num_kept, model, schedule)
 
@@ -280,7 +280,7 @@ def make_model_fn(run):
     """Return the `model_fn` of a `PretrainingRun`."""
     step = model_fn.TrainingStep(
         functools.partial(optimization.create_train_op, config=run.schedule.optimizer),
-        loss_weights,
+        loss_divisors,
         run.computation.placement,
         run.args.num_train_steps,
     )
@@ -290,7 +290,7 @@ def make_model_fn(run):
 
 
 def make_input_fn(args, files, training):
-    """Return an input function; that of training continues where the latest checkpoint stopped."""
+    """Return an input function; for training it starts at the step of the latest checkpoint."""
     return reader.make_input_fn(
         files,
         pretraining_schema(args.max_seq_length, args.max_predictions_per_seq),
@@ -303,7 +303,7 @@ def make_input_fn(args, files, training):
     )
 
 
-def loss_weights(features):
+def loss_divisors(features):
     """Return the divisor of each loss: the number of masked pieces, and of examples."""
     return {
         "masked_lm": tf.reduce_sum(features["masked_lm_weights"]),
@@ -330,7 +330,7 @@ def make_forward(config, execution=modeling.PLAIN):
             execution,
             dropout_seed=share.dropout_seed if share else None,
             output_positions=features["masked_lm_positions"],
-            scope="bert",  # a default name would be another one for each micro-batch
+            scope="bert",  # a default name would differ between micro-batches
         )
         masked_lm = modeling.masked_lm_head(
             model,
@@ -373,11 +373,11 @@ def pretraining_metrics(
     """Average losses (in nats) and accuracies over an evaluation.
 
     Args:
-        masked_lm_loss, masked_lm_pieces: float32 and int32 [B*P], losses and predicted pieces. ids,
-        weights: int32 and float32 [B*P] or [B, P], masked pieces, and 0 for the padding behind
-        them. order_loss, order: float32 and int32 [B], losses and predicted orders. order_labels:
-        int32 [B] or [B, 1], 1 for swapped segments. is_real: float32 [B], 0 for examples that only
-        fill up a batch.
+        masked_lm_loss, masked_lm_pieces: float32 and int32 [B*P], losses and predicted pieces.
+        ids, weights: int32 and float32 [B*P] or [B, P], masked pieces, and 0 for padding.
+        order_loss, order: float32 and int32 [B], losses and predicted orders.
+        order_labels: int32 [B] or [B, 1], 1 for swapped segments.
+        is_real: float32 [B], 0 for examples that only fill up a batch.
 
     Returns:
         dict of name to a pair (value, update) of streaming metrics.

@@ -1,4 +1,4 @@
-"""Text to pieces to ids, every piece with its span in the original text.
+"""Turns text into pieces and ids; every piece has its span in the original text.
 
 Other modules use `FullTokenizer`. It works with a WordPiece vocabulary (the `vocab.txt` of every
 published Chinese ALBERT) or with a SentencePiece model:
@@ -14,9 +14,9 @@ The pieces are those of BERT and of `tokenizers.BertWordPieceTokenizer`, except 
 
     text                      here                              tokenizers
     "[MASK]", "[SEP]", ...    plain text, as in BERT: a text    the special piece
-                              cannot forge a piece of structure
+                              never contains special pieces
     U+2B820 to U+2B91F        Chinese characters, as in BERT    not Chinese: several make one word
-    lone surrogates           dropped, like control characters  no such text
+    lone surrogates           dropped, like control characters  not possible
     characters that came or   by the Unicode tables of this     by those of Unicode 8 (2015): other
     changed after Unicode 8   Python                            word boundaries around them
     several combining marks   in the order of the text          sorted as in NFD; this matters only
@@ -46,7 +46,7 @@ class Encoding(NamedTuple):
 
 
 class FullTokenizer:
-    """Text to pieces and ids, with WordPiece or SentencePiece.
+    """Turns text into pieces and ids, with WordPiece or SentencePiece.
 
     Args:
         vocab_file: path of a WordPiece vocabulary, one piece a line; not read if
@@ -83,7 +83,7 @@ class FullTokenizer:
         return self._encoder.encode(text)
 
     def encode_all(self, texts):
-        """Encode many texts, with the results of encoding each alone, in a fraction of the time.
+        """Encode many texts at once: the same results as one by one, much faster.
 
             encode_all(["天地", "", "人"]) == (ids of 天 地 人, [2, 0, 1])
 
@@ -142,8 +142,8 @@ def load_vocab(path):
         text = "\0"
     if "\0" in text:
         raise UserError(
-            "vocabulary {}: a text file of one piece a line is expected, and this is binary; "
-            "a SentencePiece model goes to spm_model_file".format(path)
+            "vocabulary {}: expected a text file with one piece a line, but this one is binary; "
+            "give a SentencePiece model as spm_model_file".format(path)
         )
     if not text:
         raise UserError("vocabulary {} is empty".format(path))
@@ -155,7 +155,7 @@ def load_vocab(path):
             raise UserError("vocabulary {}, row {}: empty".format(path, row))
         if piece in vocab:
             raise UserError(
-                "vocabulary {}, row {}: {!r} stands already in row {}".format(
+                "vocabulary {}, row {}: {!r} is already in row {}".format(
                     path, row, piece, vocab[piece] + 1
                 )
             )
@@ -176,14 +176,14 @@ def _check_markers(vocab, where):
     missing = [marker for marker in MARKERS if marker not in vocab]
     if missing:
         raise UserError(
-            "{} has no {}: expected is the vocabulary of a BERT or ALBERT".format(
+            "{} has no {}: expected the vocabulary of a BERT or ALBERT".format(
                 where, ", ".join(missing)
             )
         )
 
 
 class BasicTokenizer:
-    """Text to words: the specification of BERT, a character at a time.
+    """Splits text into words, character by character, as BERT specifies.
 
     Args:
         do_lower_case: bool, whether to lower-case and to strip accents.
@@ -216,8 +216,8 @@ class BasicTokenizer:
     def normalize(self, character):
         """Return the normalized form of one character, in which spaces separate words.
 
-        "É" gives "e", "中" " 中 ", "," " , ", a tab " ", a control character "", U+2260 " = ". The
-        result does not depend on the neighbours of the character.
+        "É" -> "e", "中" -> " 中 ", "," -> " , ", tab -> " ", control character -> "",
+        U+2260 -> " = ". The result does not depend on the neighbours of the character.
         """
         return _normalize(character, self.do_lower_case)
 
@@ -267,7 +267,7 @@ def _is_chinese(character):
 
 
 class WordpieceTokenizer:
-    """Word to pieces: from left to right always the longest piece of the vocabulary.
+    """Splits a word into pieces: from left to right, the longest piece in the vocabulary each time.
 
     Args:
         vocab: set or dict of pieces; those that continue a word begin with "##".
@@ -314,8 +314,8 @@ class WordpieceEncoder:
 
     Most characters of a Chinese text (Chinese characters, punctuation) are words by themselves. A
     table from code points to ids converts them with a few numpy operations. A dictionary converts
-    the stretches between them, mainly Latin words and numbers. The specification fills the table
-    and the dictionary when a character or a word first occurs.
+    the stretches between them, mainly Latin words and numbers. `specified_rows` fills the table
+    and the dictionary when a character or a stretch first occurs.
 
     Args:
         vocab: dict, piece to id.
@@ -327,9 +327,9 @@ class WordpieceEncoder:
         self._basic = BasicTokenizer(do_lower_case)
         self._wordpiece = WordpieceTokenizer(vocab)
         self._table = np.full(0x110000, _UNSEEN, np.int32)  # of all code points
-        self._words = _WordCache(self.spell_out)
+        self._words = _WordCache(self.specified_rows)
 
-    def spell_out(self, text):
+    def specified_rows(self, text):
         """Return the rows (id, begin, end) of a text as int32 [n, 3], by the specification."""
         rows = []
         for word, sources in self._basic.split(text):
@@ -371,23 +371,23 @@ class WordpieceEncoder:
         if normalized == " ":
             return _SPACE
         is_word_by_itself = normalized.startswith(" ") and len(normalized) == 3
-        return self.spell_out(character)[0, 0] if is_word_by_itself else _WORD
+        return self.specified_rows(character)[0, 0] if is_word_by_itself else _WORD
 
 
 class _WordCache(dict):
-    """Stretch of text to its rows, computed when the stretch first occurs."""
+    """Maps a stretch of text to its rows, and computes them when the stretch first occurs."""
 
     _MAX_SIZE = 1 << 17  # entries
     _MAX_LENGTH = 100  # characters; longer stretches hardly ever occur again
 
-    def __init__(self, spell_out):
+    def __init__(self, specified_rows):
         super().__init__()
-        self._spell_out = spell_out
+        self._specified_rows = specified_rows
 
     def __missing__(self, text):
         if len(self) >= self._MAX_SIZE:
             self.clear()
-        rows = self._spell_out(text)
+        rows = self._specified_rows(text)
         if len(text) <= self._MAX_LENGTH:
             self[text] = rows
         return rows
@@ -422,7 +422,7 @@ class SentencePieceEncoder:
         _check_markers(self.vocab, "SentencePiece model {}".format(path))
 
     def encode(self, text):
-        """Return the `Encoding` of a str; a piece that is only the space before a word is empty."""
+        """Return the `Encoding` of a str; the piece of a mere word space has an empty span."""
         normalized, sources = self._normalize(text)
         # SentencePiece counts in bytes of UTF-8.
         sources = [i for c, i in zip(normalized, sources) for _ in c.encode("utf-8")]
@@ -494,7 +494,7 @@ def _load_sentencepiece(path):
         model.LoadFromSerializedProto(_read(path, "SentencePiece model"))
     except RuntimeError as error:
         raise UserError(
-            "SentencePiece model {}: a binary model file is expected, and this is none; "
-            "a vocabulary of one piece a line goes to vocab_file".format(path)
+            "SentencePiece model {}: expected a binary model file; give a vocabulary with one "
+            "piece a line as vocab_file".format(path)
         ) from error
     return model

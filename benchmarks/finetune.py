@@ -1,12 +1,12 @@
-"""What padding costs: fine-tuning and prediction with batches of about one length, and padded.
+"""Measures fine-tuning and prediction with batches of similar length, and with full padding.
 
     python benchmarks/finetune.py --data_dir=LCQMC --config=albert_config/albert_config_tiny.json
 
 The input functions and the graphs are those of run_classifier.py, with random weights. All four
-contestants (train and predict, dynamic and padded) take turns in one process, after each has
-compiled what it needs. All of them work on the same examples, one pool of batches drawn from the
-train file; a turn of a dynamic one is that whole pool, so that it sees all lengths, and one of a
-padded one is a few steps, which are all alike. The last line is a JSON object:
+contestants (train and predict, dynamic and padded) take turns in one process, after a turn each to
+compile. All of them work on the same examples, one pool of batches drawn from the train file. A
+turn of a dynamic contestant is the whole pool, so that it has all lengths; a turn of a padded one
+is a few steps, since all its steps are alike. The last line is a JSON object:
 
     train_examples_per_second     {"dynamic": medians over the turns, "padded": ...}
     predict_examples_per_second   the same
@@ -34,7 +34,7 @@ from finetuning import batching, inputs
 from training import devices, preflight
 
 VOCABULARY = os.path.join(sys.path[0], "albert_config", "vocab.txt")
-# Steps of a turn where every step is alike.
+# Steps in a turn of a padded contestant.
 PADDED_STEPS = 16
 MODES = {"train": tf.estimator.ModeKeys.TRAIN, "predict": tf.estimator.ModeKeys.PREDICT}
 

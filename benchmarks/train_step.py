@@ -1,10 +1,10 @@
-"""How fast a pre-training step is, against what the hardware's matrix products allow.
+"""Measures the speed of a pre-training step, and compares it with the speed of matrix products.
 
     python benchmarks/train_step.py --config=albert_config/albert_config_tiny.json \
         --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--peer=hf]
 
-Takes whole steps (forward, backward, clipping, LAMB) on random full-length sequences in a process
-of its own. With --peer=hf a second process takes the same steps with AlbertForPreTraining of
+It takes whole steps (forward, backward, clipping, LAMB) on random full-length sequences in a
+process. With --peer=hf a second process takes the same steps with AlbertForPreTraining of
 Hugging Face and AdamW under PyTorch, in turns with ours. The last line is a JSON object:
 
     step_seconds           median over --steps, after --warm_up
@@ -13,7 +13,7 @@ Hugging Face and AdamW under PyTorch, in turns with ours. The last line is a JSO
     matmul_peak_gflops     the best of many float32 products of 2048 x 2048 matrices, in our process
     mfu                    matmul_flop_per_step / step_seconds / peak
     peak_rss_mb            of the process
-    peer                   the same for the peer, its mfu against our process's peak
+    peer                   the same for the peer; its mfu uses the peak of our process
 """
 
 import argparse
@@ -85,8 +85,8 @@ def parse_arguments():
 def matmul_flop(config, batch_size, sequence_length, num_predictions):
     """Count the floating-point operations of the matrix products of a training step.
 
-    Two operations a multiply-add; the backward pass takes two products for each of the forward
-    pass, hence three times (arXiv 2001.08361, section 2.1). Every layer counts in full.
+    A multiply-add has two operations. The backward pass has two products for each product of the
+    forward pass, hence the factor 3 (arXiv 2001.08361, section 2.1). Every layer counts in full.
 
     Args:
         config: `AlbertConfig`.

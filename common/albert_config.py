@@ -1,11 +1,11 @@
-"""What an ALBERT is made of: the fields of a model's JSON file, read and checked."""
+"""The config of a model: the fields of its JSON file, read and checked."""
 
 import dataclasses
 import difflib
 import json
 from typing import Optional
 
-from common import files
+from common import config_fields, files
 from common.errors import UserError
 
 
@@ -46,21 +46,20 @@ class AlbertConfig:
 
         Args:
             values: dict of str to number, str or None.
-            source: str, what error messages name as the origin.
+            source: str, the origin that error messages name.
 
         Raises:
-            UserError: for an unknown field, a value out of range or fields that contradict.
+            UserError: for an unknown field, a value out of range or contradicting fields.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known and name not in IGNORED_CONFIG_FIELDS:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = "; did you mean {!r}?".format(near[0]) if near else ""
-                raise UserError("{}: unknown field {!r}{}".format(source, name, hint))
+        _check_names(values, source)
         if "vocab_size" not in values:
             raise UserError("{}: the field 'vocab_size' is missing".format(source))
-        chosen = {name: value for name, value in values.items() if name in known}
-        chosen.setdefault("layout", "google" if "num_hidden_groups" in values else "albert_zh")
+        known = {field.name for field in dataclasses.fields(cls)}
+        own = {name: value for name, value in values.items() if name in known}
+        family = _family(values, source)
+        chosen = dict(_defaults(own, family), **own)
+        chosen.update(config_fields.HUGGINGFACE_LAYOUTS.get(family, {}))
+        chosen["hidden_act"] = _activation(chosen.get("hidden_act", "gelu"), family, source)
         try:
             return cls(**chosen)
         except UserError as error:
@@ -113,7 +112,7 @@ class AlbertConfig:
     def _check_agreement(self):
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
-                "hidden_size={} is no multiple of num_attention_heads={}".format(
+                "hidden_size={} is not a multiple of num_attention_heads={}".format(
                     self.hidden_size, self.num_attention_heads
                 )
             )
@@ -121,7 +120,7 @@ class AlbertConfig:
         if self.layout != "google" and grouped:
             raise UserError(
                 "num_hidden_groups={} and inner_group_num={} exist in layout 'google' only, "
-                "this one is {!r}".format(self.num_hidden_groups, self.inner_group_num, self.layout)
+                "not in {!r}".format(self.num_hidden_groups, self.inner_group_num, self.layout)
             )
         if self.layout == "google" and self.ln_type != "postln":
             raise UserError("ln_type='preln' exists in layout 'albert_zh' only, not in 'google'")
@@ -133,7 +132,7 @@ class AlbertConfig:
             )
         if self.parameter_sharing != "all" and self.num_hidden_groups > 1:
             raise UserError(
-                "parameter_sharing={!r} and num_hidden_groups={} contradict: groups say already "
+                "parameter_sharing={!r} and num_hidden_groups={} contradict: groups already decide "
                 "which layers share".format(self.parameter_sharing, self.num_hidden_groups)
             )
 
@@ -145,21 +144,52 @@ FIELD_CHOICES = {
     "parameter_sharing": ("all", "attention", "ffn", "none"),
 }
 
-# Fields of published JSON files that the published code never reads.
-IGNORED_CONFIG_FIELDS = frozenset(
-    [
-        "directionality",
-        "down_scale_factor",
-        "gap_size",
-        "net_structure_type",
-        "num_memory_blocks",
-        "pooler_fc_size",
-        "pooler_num_attention_heads",
-        "pooler_num_fc_layers",
-        "pooler_size_per_head",
-        "pooler_type",
-    ]
-)
+
+def _check_names(values, source):
+    """Raise UserError for unknown fields, and for values of `Fixed` that do not exist here."""
+    known = {field.name for field in dataclasses.fields(AlbertConfig)}
+    published = config_fields.IGNORED.union(config_fields.FIXED, ["model_type"])
+    for name in values:
+        if name not in known and name not in published:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = "; did you mean {!r}?".format(near[0]) if near else ""
+            raise UserError("{}: unknown field {!r}{}".format(source, name, hint))
+    for name, fixed in config_fields.FIXED.items():
+        if name in values and values[name] not in fixed.values:
+            raise UserError(
+                "{}: {}={!r} ({}) does not exist here, where it is {!r}: this model cannot be "
+                "used".format(source, name, values[name], fixed.effect, fixed.values[0])
+            )
+
+
+def _family(values, source):
+    """Return the model_type of a file of Hugging Face, None for any other file."""
+    family = values.get("model_type")
+    if family not in (None,) + tuple(config_fields.HUGGINGFACE_DEFAULTS):
+        raise UserError("{}: model_type {!r}, not albert or bert".format(source, family))
+    return family
+
+
+def _defaults(own, family):
+    """Return the values that a file leaves out because the code that wrote it has them already."""
+    if family:
+        return config_fields.HUGGINGFACE_DEFAULTS[family]
+    if not any(name in own for name in config_fields.MARKS_OF_ALBERT):
+        return {"layout": "albert_zh", "parameter_sharing": "none"}
+    return {"layout": "google" if "num_hidden_groups" in own else "albert_zh"}
+
+
+def _activation(name, family, source):
+    """Return our name of a file's activation."""
+    names = config_fields.ACTIVATIONS
+    if family and name not in names:
+        raise UserError(
+            "{}: hidden_act {!r} does not exist here: there is {} only; if it was trained with the "
+            "tanh approximation of gelu, as all published ALBERT were, write gelu_new there".format(
+                source, name, ", ".join(sorted(names))
+            )
+        )
+    return names.get(name, name) if isinstance(name, str) else name
 
 
 def _is_number(value):

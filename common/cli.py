@@ -1,4 +1,4 @@
-"""The start of every entry script: flags, a quiet log, and one line for a mistake of the user."""
+"""The start of every entry script: flags, a quiet log, and one line for a user's mistake."""
 
 import functools
 import logging
@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 from common.errors import UserError
 
 USER_ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
-# Warnings of TensorFlow about its own future and about how TPUEstimator calls Estimator.
+# TensorFlow's warnings about deprecations and about how TPUEstimator calls Estimator.
 NOISE = re.compile("deprecat|includes params argument|eval_on_tpu ignored")
 
 
@@ -41,9 +41,9 @@ def run(main, define_flags, words=None):
     """Parse the command line, call `main(args)` and turn a `UserError` into exit status 2.
 
     Args:
-        main: function of the parsed `FlagValues`, and, with `words`, of the list of other words.
+        main: function of the parsed `FlagValues` and, with `words`, the list of other arguments.
         define_flags: function that defines the script's flags on the `FlagValues` it gets.
-        words: str, the usage of words that are no flags, such as `FILE...`; None forbids them.
+        words: str, usage of the arguments that are no flags, such as `FILE...`; None: forbidden.
     """
     define_flags(flags.FLAGS)
     set_up_log()
@@ -52,10 +52,10 @@ def run(main, define_flags, words=None):
         if {"--help", "-help", "-h"} & set(argv):
             print(_help(define_flags, words))
             sys.exit(0)
-        return _ended_on_mistake(_parse_into, flags.FLAGS, argv, words)
+        return _exit_on_mistake(_parse_into, flags.FLAGS, argv, words)
 
     def main_or_end(argv):
-        _ended_on_mistake(main, flags.FLAGS, *([argv[1:]] if words else []))
+        _exit_on_mistake(main, flags.FLAGS, *([argv[1:]] if words else []))
 
     app.run(main_or_end, flags_parser=parse_or_end)
 
@@ -77,9 +77,9 @@ def flag_definer(flag_values):
 
 
 def set_up_log():
-    """Give the logs of absl and TensorFlow one format, and hide lines that say nothing of this run.
+    """Give the logs of absl and TensorFlow one format, and hide lines that are not about the run.
 
-    Hidden are the INFO lines of TensorFlow's own modules, such as the dump of a RunConfig, and the
+    This hides the INFO lines of TensorFlow's own modules, such as the dump of a RunConfig, and the
     warnings of `NOISE`. Other warnings and errors stay.
     """
     absl_logging.use_absl_handler()
@@ -98,7 +98,7 @@ def _is_worth_reading(record):
     return record.levelno > logging.INFO and not is_noise
 
 
-def _ended_on_mistake(function, *arguments):
+def _exit_on_mistake(function, *arguments):
     try:
         return function(*arguments)
     except UserError as error:

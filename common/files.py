@@ -24,18 +24,18 @@ from common.errors import UserError
 TEMPORARY_SUFFIX = ".tmp"
 MANIFEST_SUFFIX = ".manifest.json"
 WORK_SUFFIX = ".work"
-# How long to wait for a folder that another process holds.
+# Seconds to wait for a folder that another process has locked.
 LOCK_SECONDS = 5
 
 
 def is_local(path):
-    """Return whether `path` is one of this machine's."""
+    """Return whether `path` is on this machine."""
     return "://" not in path
 
 
 @functools.lru_cache(maxsize=None)
 def _gfile():
-    # Since TensorFlow 2.6 tensorflow_io brings hdfs:// and s3://; gs:// needs no package.
+    # Since TensorFlow 2.6 tensorflow_io provides hdfs:// and s3://; gs:// needs no package.
     with contextlib.suppress(ImportError):
         importlib.import_module("tensorflow_io")
     return importlib.import_module("tensorflow").io.gfile
@@ -47,13 +47,13 @@ def open_file(path, mode="rb"):
 
 
 def exists(path):
-    """Return whether there is a file or folder."""
+    """Return whether `path` is a file or folder."""
     with _user_errors("look for", path):
         return os.path.exists(path) if is_local(path) else _gfile().exists(path)
 
 
 def is_folder(path):
-    """Return whether there is a folder."""
+    """Return whether `path` is a folder."""
     with _user_errors("look for", path):
         return os.path.isdir(path) if is_local(path) else _gfile().isdir(path)
 
@@ -85,7 +85,7 @@ def remove(path):
 
 
 def rename(old, new):
-    """Give a file another name, in place of a file that has it."""
+    """Rename a file; this replaces a file that already has the new name."""
     if is_local(new):
         os.replace(old, new)
     else:
@@ -93,7 +93,7 @@ def rename(old, new):
 
 
 def make_parent(path):
-    """Make the folder that `path` lies in, where it does not exist."""
+    """Make the folder of the file `path`, if it does not exist."""
     folder = path.rpartition("/")[0]
     if folder and is_local(path):
         os.makedirs(folder, exist_ok=True)
@@ -118,7 +118,7 @@ def find_files(pattern):
             raise UserError(
                 "no file matches {!r}: check the path, or make the file first".format(part)
             )
-        # Every question to a remote file system takes long: of remote matches only one is checked.
+        # Calls to a remote file system are slow, so only one of remote matches is checked.
         checked = matches if is_local(part) else matches[:1]
         folder = next(filter(is_folder, checked), None)
         if folder:
@@ -180,8 +180,8 @@ def locked_folder(folder):
     """A context in which this process alone uses a local folder.
 
     The lock is on the folder itself, so that no file stays behind. Processes that are forked inside
-    the context share the lock: it ends with the last of them. A file system without locks gives
-    none, and no error.
+    the context share the lock: it ends with the last of them. If the file system has no locks, the
+    folder is not locked.
 
     Args:
         folder: str; made where it is missing.
@@ -216,7 +216,7 @@ def _lock(folder):
 
 
 def _is_at(path, handle):
-    """Return whether an open folder is still there: the former holder may have removed it."""
+    """Return whether `path` is still the open folder: its former user may have removed it."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:
@@ -227,7 +227,7 @@ def refuse_pattern(path):
     """Raise UserError for a checkpoint's path that TensorFlow would read as a pattern."""
     if re.search(r"[\[\]*?]", path):
         raise UserError(
-            "{}: TensorFlow takes [ ] * ? in the path of a checkpoint for a pattern: give another "
+            "{}: TensorFlow reads [ ] * ? in the path of a checkpoint as a pattern: give another "
             "name".format(path)
         )
 
@@ -249,7 +249,7 @@ class WholeFile:
     Args:
         path: str, local or any other that tf.io.gfile knows.
         compress: bool, whether to gzip.
-        tag: str, not empty where others may write the same file at the same time.
+        tag: str, part of the temporary name; needed where others may write the file meanwhile.
 
     Raises:
         UserError: where the path cannot be written, or the disk is full.
@@ -265,7 +265,7 @@ class WholeFile:
             make_parent(self._path)
             self._stream = self._target = open_file(self._temporary, "wb")
         if self._compress:
-            # Without name and time in it, equal contents are equal bytes.
+            # No name and no time inside, so that equal contents give equal bytes.
             self._target = gzip.GzipFile("", "wb", fileobj=self._stream, mtime=0)
         return self
 
@@ -296,7 +296,7 @@ class WholeFile:
 
 @contextlib.contextmanager
 def whole_folder(path):
-    """A context that makes a local folder, which gets its name when the context ends.
+    """A context that makes a local folder under a temporary name and renames it at the end.
 
     Args:
         path: str.

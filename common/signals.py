@@ -13,10 +13,10 @@ class OrderlyEnd:
     """A context manager that turns the first SIGTERM or SIGINT into an orderly end.
 
     While `deferred` is False, a signal raises SystemExit at once: outputs appear by rename, so
-    nothing is half-written. While it is True, the running part checks `received` and ends itself.
+    nothing is half-written. While it is True, the running code checks `received` and ends.
 
     Python runs signal handlers only between two steps of a session, and a step may take minutes.
-    So a thread, which the C handler wakes up, reports the first signal and obeys the second.
+    So the C handler wakes up a thread, which reports the first signal and ends at the second.
     """
 
     def __init__(self):
@@ -44,7 +44,7 @@ class OrderlyEnd:
             self._writer.close()  # ends the thread
 
     def end_if_received(self):
-        """Raise SystemExit if a signal has come."""
+        """Raise SystemExit if a signal was received."""
         if self.received:
             raise SystemExit(STATUS + self.received)
 

@@ -1,4 +1,4 @@
-"""Tables of text, in columns that stay straight where Chinese characters take two cells."""
+"""Tables of text, whose columns stay aligned when Chinese characters take two cells."""
 
 import unicodedata
 

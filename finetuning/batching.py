@@ -1,6 +1,6 @@
-"""The input functions of fine-tuning: batches of examples of about one length.
+"""The input functions of fine-tuning: batches of examples of similar length.
 
-Padding is most of the work on short texts. So a batch holds examples of about one length and is
+On short texts most of the work would be padding. So a batch holds examples of similar length and is
 padded to its longest example. The examples of a training step are a pure function of the lengths of
 all examples, seed, batch size and step. An epoch permutes all examples, cuts them into pools of
 POOL_BATCHES batches, sorts every pool by length, and permutes the batches:
@@ -9,7 +9,7 @@ POOL_BATCHES batches, sorts every pool by length, and permutes the batches:
     pools, sorted        2 3|4 5|8 9 | 1 2|3 4|6 7
     batches, permuted    6 7|2 3|1 2|8 9|4 5|3 4
 
-Where an epoch ends within a batch, the next epoch fills up the batch before it makes its own.
+If an epoch ends within a batch, the next epoch first fills up that batch.
 
 Everything is computed by TensorFlow operations from the file of an `encoding.EncodedSplit`: the
 host of a remote TPU runs no Python, and a graph that contains the examples would be large. n is the
@@ -23,11 +23,11 @@ from finetuning.encoding import DTYPES, EncodedExamples
 from tfrecords import reader
 from tfrecords.order import permutation
 
-# A larger pool gives batches of more equal lengths; a smaller one mixes the examples better.
+# In a larger pool the lengths in a batch are more equal; a smaller one mixes the examples better.
 POOL_BATCHES = 64
 # Batches are padded to multiples of this. Fewer different lengths mean fewer compilations.
 LENGTH_MULTIPLE = 2
-# Lengths for a TPU, which compiles a whole model for one length.
+# Lengths for a TPU: all its batches have one of these lengths, since it compiles for one length.
 FIXED_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
@@ -54,20 +54,20 @@ def make_input_fn(
 ):
     """Return the input function that an Estimator asks for.
 
-    Training never ends; the module's docstring has its order. Otherwise there is one pass, longest
-    examples first, and examples of zeros fill up the last batch, so that no example is lost. The
-    padding changes the lengths of batches, but not their examples.
+    For training the examples never end; the module's docstring describes their order. Otherwise
+    there is one pass, longest examples first, and examples of zeros fill up the last batch, so that
+    no example is lost. The padding changes the lengths of batches, but not their examples.
 
     Args:
         path: str, the file of an `encoding.EncodedSplit`.
-        max_seq_length: int, of its examples at most.
+        max_seq_length: int, greatest length of its examples.
         training: bool.
         seed: int, of the order.
         batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
         first_step: function that returns an int, the step to start training at; called whenever
             the input function is.
-        dynamic_padding: bool, whether S is the longest of a batch, rounded up to a multiple of
-            LENGTH_MULTIPLE; otherwise it is max_seq_length.
+        dynamic_padding: bool, whether S is the greatest length in a batch, rounded up to a multiple
+            of LENGTH_MULTIPLE; otherwise it is max_seq_length.
 
     Returns:
         Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
@@ -125,7 +125,7 @@ def training_order(lengths, seed, batch_size, first):
 
 
 def epoch_order(lengths, seed, batch_size, epoch):
-    """Return the examples of an epoch, int64 [n], as the module says.
+    """Return the examples of an epoch, int64 [n], in the order of the module's docstring.
 
     Args:
         lengths: int64 [n].
@@ -135,7 +135,7 @@ def epoch_order(lengths, seed, batch_size, epoch):
     """
     size = tf.size(lengths, out_type=tf.int64)
     order = permutation(size, seed, epoch)
-    head = tf.minimum(-epoch * size % batch_size, size)  # fills the last batch of the epoch before
+    head = tf.minimum(-epoch * size % batch_size, size)  # fills the previous epoch's last batch
     num_batches = (size - head) // batch_size
     tail = head + num_batches * batch_size
     middle = order[head:tail]

@@ -72,7 +72,7 @@ def duplicates(train):
 def overlap(train, dev):
     """Return how many dev examples have the texts of a train example, with any label.
 
-    The model may have memorized them, which raises the dev score. So a warning gives their number.
+    The model may have memorized them, which raises the dev score. A warning gives their number.
 
     Args:
         train, dev: lists of `tasks.Example`.
@@ -81,8 +81,8 @@ def overlap(train, dev):
     count = sum(_texts(example) in seen for example in dev)
     if count:
         logging.warning(
-            "OVERLAP: %d of %d dev examples (%.1f%%) have the texts of a train example: that lifts "
-            "the dev score",
+            "OVERLAP: %d of %d dev examples (%.1f%%) have the texts of a train example: this can "
+            "raise the dev score",
             count,
             len(dev),
             100 * count / len(dev),

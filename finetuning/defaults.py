@@ -1,4 +1,4 @@
-"""Learning rate, batch size and epochs that suit a model's size, where the flags leave them out."""
+"""Default learning rate, batch size and epochs of fine-tuning, by the size of the model."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from absl import logging
 
 
 class Defaults(NamedTuple):
-    """How a model of some size is fine-tuned, and who says so."""
+    """Settings for fine-tuning a model of some size, and their source."""
 
     model: str
     hidden_size: int  # H
@@ -36,12 +36,12 @@ DEFAULTS = (
 
 
 def defaults_for(hidden_size):
-    """Return the `Defaults` of the model whose H is nearest, as a ratio."""
+    """Return the `Defaults` of the model whose H has the ratio to `hidden_size` nearest to 1."""
     return min(DEFAULTS, key=lambda known: abs(math.log(known.hidden_size / hidden_size)))
 
 
 def choose(args, hidden_size):
-    """Return the `Defaults` for a model, with the flags that were given in their place.
+    """Return the `Defaults` for a model, in which flags that were given replace values.
 
     Args:
         args: has `learning_rate`, `train_batch_size` and `num_train_epochs`, None where left out.

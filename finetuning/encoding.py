@@ -18,14 +18,14 @@ from common import files
 from common.workers import run_tasks
 from tfrecords.wire import frame, read_frames
 
-# Label id of an example without a label; it is out of range, so that no loss takes it for a class.
+# Label id of an example without a label; it is out of range, so that no loss counts it as a class.
 UNLABELLED = -1
-# Fewest pieces that leave each text of a pair one: [CLS] a [SEP] b [SEP].
+# Length of the shortest sequence with both texts of a pair: [CLS] a [SEP] b [SEP].
 SHORTEST_SEQUENCE = 5
 # Part of every fingerprint. Raise it when the same example is encoded in another way.
 ENCODING_VERSION = 2
 # Examples that a process encodes at a time: few, so that their arrays stay in the cache.
-TASK_EXAMPLES = 2048
+CHUNK_EXAMPLES = 2048
 
 
 class EncodedExamples(NamedTuple):
@@ -35,7 +35,7 @@ class EncodedExamples(NamedTuple):
     begins: np.ndarray  # int64 [n + 1]
     lengths_a: np.ndarray  # int32 [n], pieces of segment 0, which ends with the first [SEP]
     label_ids: np.ndarray  # int32 [n], index of the label, or UNLABELLED
-    full_lengths: np.ndarray  # int32 [n], pieces before anything was cut
+    full_lengths: np.ndarray  # int32 [n], pieces before truncation
 
 
 # The types in the file.
@@ -55,13 +55,13 @@ class EncodedSplit(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """Pieces of the examples of a split, special ones included, before anything was cut."""
+    """Numbers of pieces of a split's examples before truncation, special ones included."""
 
     median: int
     percentile_90: int
     percentile_99: int
     longest: int
-    num_truncated: int  # examples that were cut
+    num_truncated: int  # examples that were truncated
 
 
 def encode_examples(examples, labels, tokenizer, max_seq_length, num_workers=1):
@@ -82,10 +82,10 @@ def encode_examples(examples, labels, tokenizer, max_seq_length, num_workers=1):
     label_ids[None] = UNLABELLED
 
     def encode(begin):
-        some = examples[begin : begin + TASK_EXAMPLES]
+        some = examples[begin : begin + CHUNK_EXAMPLES]
         return begin, _encode(some, label_ids, tokenizer, max_seq_length)
 
-    begins = range(0, max(len(examples), 1), TASK_EXAMPLES)
+    begins = range(0, max(len(examples), 1), CHUNK_EXAMPLES)
     parts = dict(run_tasks(encode, begins, min(num_workers, len(begins))))
     return _join([parts[begin] for begin in begins])
 
@@ -116,7 +116,7 @@ def _encode(examples, label_ids, tokenizer, max_seq_length):
 
 
 def truncated_lengths(length_a, length_b, room):
-    """Cut two texts to `room` pieces together, as if the longer one lost its last piece repeatedly.
+    """Cut a pair of texts to `room` pieces in all: the longer text always loses its last piece.
 
     >>> truncated_lengths(np.array([10, 10]), np.array([3, 9]), np.array([8, 7]))
     (array([5, 4]), array([3, 3]))
@@ -189,10 +189,10 @@ def encode_cached(
     if files.exists(path):
         try:
             encoded = read(path)
-            logging.info("%s was made with these settings before and is used again", path)
+            logging.info("%s has the same settings and is reused", path)
             return EncodedSplit(path, encoded)
         except ValueError as error:
-            logging.warning("%s is damaged (%s) and is made again", path, error)
+            logging.warning("%s is damaged (%s) and will be made again", path, error)
     encoded = encode_examples(examples, task.labels, tokenizer, max_seq_length, num_workers)
     write(path, encoded)
     return EncodedSplit(path, encoded)
@@ -201,8 +201,8 @@ def encode_cached(
 def fingerprint(examples, settings):
     """Return 16 hexadecimal digits of a hash of examples without their `guid`, and of settings."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for begin in range(0, len(examples), TASK_EXAMPLES):
-        some = examples[begin : begin + TASK_EXAMPLES]
+    for begin in range(0, len(examples), CHUNK_EXAMPLES):
+        some = examples[begin : begin + CHUNK_EXAMPLES]
         rows = [(example.text_a, example.text_b, example.label) for example in some]
         digest.update(json.dumps(rows).encode())
     return digest.hexdigest()[:16]

@@ -17,39 +17,39 @@ def define_data_flags(flag_values):
     define.list(
         "labels",
         None,
-        "Labels of sentence and sentence_pair, comma-separated, in the order of the classifier's "
-        "outputs; left out: those of the train file, sorted.",
+        "Labels of the tasks sentence and sentence_pair, comma-separated, in the order of the "
+        "classifier's outputs; left out: those of the train file, sorted.",
     )
     define.bool(
         "skip_bad_rows",
         False,
-        "Leave out, count and list rows that do not parse instead of stopping.",
+        "Leave out rows that cannot be read, and list them in the log, instead of stopping.",
     )
     define.integer(
         "max_train_examples",
         None,
-        "Train on so many examples, drawn at random by random_seed.",
+        "Number of train examples, drawn at random by random_seed; left out: all.",
         lower_bound=1,
     )
     define.string("vocab_file", None, "WordPiece vocabulary, one piece a line.")
-    define.string("spm_model_file", None, "SentencePiece model, in place of vocab_file.")
+    define.string("spm_model_file", None, "SentencePiece model, instead of vocab_file.")
     define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
     define.integer(
         "max_seq_length",
         128,
-        "Pieces of a sequence; longer pairs lose the end of the longer text.",
+        "Most pieces in a sequence; of a longer pair the longer text is cut.",
         lower_bound=encoding.SHORTEST_SEQUENCE,
     )
     define.bool(
         "dynamic_padding",
         True,
-        "Pad a batch to its longest example instead of max_seq_length: the same results, sooner. "
-        "A TPU pads everything to one length.",
+        "Pad a batch to its longest example instead of max_seq_length: faster, with the same "
+        "results. A TPU pads all batches to one length.",
     )
 
 
 def define_training_flags(flag_values, optimizers):
-    """Define the flags that decide what is done and how a model is trained.
+    """Define the flags of training, evaluation and prediction.
 
     Args:
         flag_values: absl's `FlagValues`.
@@ -63,19 +63,19 @@ def define_training_flags(flag_values, optimizers):
         "seeds",
         [],
         "Seeds of several runs, such as 1,2,3, in OUTPUT_DIR/seed_1 and so on; results.json has "
-        "mean and deviation. Left out: one run, of random_seed.",
+        "mean and deviation. Left out: one run, with random_seed.",
     )
     define.float(
         "evals_per_epoch",
         2.0,
-        "With do_train and do_eval: evaluations an epoch; the best checkpoint is kept in "
-        "OUTPUT_DIR/best, scored and used to predict. 0: only at the end.",
+        "With do_train and do_eval: evaluations in an epoch; the best checkpoint is kept in "
+        "OUTPUT_DIR/best, scored and used to predict. 0: evaluate only at the end.",
         lower_bound=0.0,
     )
     define.integer(
         "patience",
         0,
-        "Stop after so many evaluations without a better one; 0: never.",
+        "Stop training after this number of evaluations without a better score; 0: never.",
         lower_bound=0,
     )
     _define_optimization_flags(flag_values, optimizers)
@@ -87,7 +87,7 @@ def _define_optimization_flags(flag_values, optimizers):
     define.float(
         "layerwise_lr_decay",
         1.0,
-        "The learning rate of each layer is that of the layer above times this; 1: all are equal.",
+        "Factor of each layer's learning rate relative to the layer above; 1: all are equal.",
         lower_bound=0.0,
         upper_bound=1.0,
     )
@@ -100,11 +100,11 @@ def _define_optimization_flags(flag_values, optimizers):
         upper_bound=1.0,
     )
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        define.float(name, None, "In place of the config's.")
+        define.float(name, None, "Dropout rate; left out: that of bert_config_file.")
     define.float(
         "classifier_dropout_prob",
         0.1,
-        "Dropout of what the classifier gets.",
+        "Dropout rate of the classifier's input.",
         lower_bound=0.0,
         upper_bound=0.99,
     )

@@ -24,7 +24,7 @@ class TaskData(NamedTuple):
 
 
 def read_task_data(args, splits, folders):
-    """Read the examples of some splits, and report what is unusual about them.
+    """Read the examples of some splits, and report anything unusual.
 
     Args:
         args: the parsed flags of `flags.define_data_flags`, and `do_train`.
@@ -49,7 +49,7 @@ def read_task_data(args, splits, folders):
 
 
 def find_task(args, folders):
-    """Return the task of the flags; without training, the labels may be those of a model's folder.
+    """Return the task of the flags; without training, its labels may come from a model's folder.
 
     Raises:
         UserError: for an unknown task, and where neither flags nor folders give its labels.
@@ -68,7 +68,7 @@ def find_task(args, folders):
 
 
 def encode(run, split):
-    """Return the `EncodedSplit` of a split; the file is in output_dir/features, once for all seeds.
+    """Return the `EncodedSplit` of a split; all seeds share its file in output_dir/features.
 
     Args:
         run: `run.FinetuningRun`.
@@ -96,7 +96,7 @@ def encode(run, split):
 
 
 def training_input_fn(run, seed_run):
-    """Return the input function of a training, which continues where its checkpoint stopped.
+    """Return the input function of training; it starts at the step of the latest checkpoint.
 
     Args:
         run: `run.FinetuningRun` with its encoded splits.
@@ -121,7 +121,7 @@ def training_input_fn(run, seed_run):
 
 
 def scoring_input_fn(run, split):
-    """Return the input function of one pass over a split, in batches of the split's size."""
+    """Return the input function of one pass over a split; dev has batches of eval_batch_size."""
     input_fn = _input_fn(run, split, training=False)
     if split != "dev" or run.args.use_tpu:  # TPUEstimator itself divides the batch among cores
         return input_fn

@@ -33,13 +33,13 @@ def predict(trainer, input_fn, num_examples, checkpoint_path=None):
 
 
 def write_predictions(path, task_labels, examples, probabilities):
-    """Write a table with a header and a row an example, in the order of the examples.
+    """Write a table with a header and a row for each example, in the order of the examples.
 
     The columns are `id`, `label` (empty where it is not known), `prediction` and `p(LABEL)` for
     every label, separated by tabs; a tab or line end inside a name becomes a blank.
 
     Args:
-        path: str; the file appears when it is whole.
+        path: str; the file appears when it is complete.
         task_labels: list of str, in the order of the probabilities.
         examples: list of `tasks.Example`.
         probabilities: float [examples, labels].
@@ -58,7 +58,7 @@ def write_predictions(path, task_labels, examples, probabilities):
 
 
 def write_submission(folder, task, test_file, examples, probabilities):
-    """Write the predictions of a test set as CLUE scores them: JSON lines.
+    """Write the predictions of a test set in CLUE's format: JSON lines.
 
     Args:
         folder: str.

@@ -1,4 +1,4 @@
-"""A checked run of fine-tuning, and the values of its flags that decide what is done."""
+"""A fine-tuning run whose checks have passed, with its splits and seeds."""
 
 from typing import Dict, List, NamedTuple
 
@@ -18,7 +18,7 @@ from training.run_report import identify_checkpoint
 
 
 class Work(NamedTuple):
-    """What a run has to do."""
+    """The splits and the seeds of a run."""
 
     settings: RunSettings
     splits: List[str]  # of train, dev and test

@@ -8,7 +8,7 @@ from absl import logging
 
 from common.text_table import text_table
 
-# With more labels than this, a report shows the commonest confusions and not the whole matrix.
+# With more labels than this, a report shows only the commonest confusions, not the matrix.
 MATRIX_LABELS = 20
 COMMONEST = 10
 
@@ -152,8 +152,8 @@ def warn_at_chance_level(accuracy, labels):
     at_chance = accuracy <= chance + 2 * standard_error
     if at_chance:
         logging.warning(
-            "CHANCE LEVEL: accuracy %.4f on %d examples, and always answering %r gives %.4f. Look "
-            "whether the checkpoint was loaded, and try another --learning_rate or more steps",
+            "CHANCE LEVEL: accuracy %.4f on %d examples; always answering %r gives %.4f. Check "
+            "that the checkpoint was loaded, and try another --learning_rate or more steps",
             accuracy,
             len(labels),
             label,

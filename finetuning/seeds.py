@@ -1,8 +1,8 @@
-"""The runs of a command, one for each seed: their folders, which have finished, their scores.
+"""The runs of a command, one for each seed: their folders, their settings, their scores.
 
 A finished run is not repeated. Its `results.json` holds the settings of its training. A command
-with other settings for the same folder ends in an error, so that scores never stand beside settings
-of another training.
+with other settings for the same folder ends in an error, so that the scores and the settings in a
+folder always belong to the same training.
 """
 
 import json
@@ -25,7 +25,7 @@ class SeedRun(NamedTuple):
 
 
 def seed_runs(output_dir, random_seed, seeds):
-    """Return the `SeedRun`s of a command: one in output_dir itself, or one a seed in folders there.
+    """Return the `SeedRun`s of a command: one in output_dir, or one for each seed in a subfolder.
 
     Args:
         output_dir: str.
@@ -82,7 +82,7 @@ def check_settings(folder, made_with, is_resumed, must_agree):
         return
     line = "{} was made with other settings: {}".format(folder, "; ".join(changed))
     if must_agree:
-        raise UserError(line + ": give another --output_dir, or the settings of before")
+        raise UserError(line + ": give another --output_dir, or the same settings as before")
     logging.warning("%s; the run still continues from its checkpoint", line)
 
 
@@ -91,7 +91,7 @@ def finished_metrics(folder, made_with, scored):
 
     Args:
         folder, made_with: as `changed_settings`.
-        scored: dict of JSON values that identifies the examples that the metrics are about.
+        scored: dict of JSON values that identifies the scored examples.
     """
     report = run_report.read(folder)
     is_same = report.get("finished") == scored and not changed_settings(folder, made_with)

@@ -1,11 +1,11 @@
 """Rows of task files as dictionaries of column to value, for every file format.
 
-    .json, .jsonl    a JSON object a line
-    .tsv, .txt       a row a line, a tab between columns, quotes are plain characters; a header
+    .json, .jsonl    one JSON object per line
+    .tsv, .txt       one row per line, a tab between columns, quotes are plain characters; a header
                      names the columns, without one their order is fixed
 
-Both are UTF-8, with or without a byte order mark, with line ends of any system. Blank lines are no
-rows. Published data sets have different names for the same column; here it has one name.
+Both are UTF-8, with or without a byte order mark, with line ends of any system. Blank lines are
+skipped. Published data sets have different names for the same column; here it has one name.
 """
 
 import json
@@ -107,12 +107,12 @@ def _json_row(line):
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadRow(
-            "not JSON ({} at character {}): {}; write an object a line".format(
+            "not JSON ({} at character {}): {}; write one object per line".format(
                 error.msg, error.pos + 1, shown(text)
             )
         ) from None
     if not isinstance(row, dict):
-        raise BadRow("{} is no JSON object: write an object a line".format(shown(row)))
+        raise BadRow("{} is no JSON object: write one object per line".format(shown(row)))
     if "\\u" in text:
         _check_characters(row)
     named = {COLUMN_NAMES.get(name.lower(), name.lower()): row[name] for name in row}
@@ -154,7 +154,7 @@ def _open_table(path, lines, row_format):
                 )
             )
         if header and cells == first:
-            raise BadRow("the header once more: delete this row")
+            raise BadRow("this row repeats the header: delete it")
         return dict(zip(columns_of_width[len(cells)], cells))
 
     return table_row, lines[1:] if header else lines
@@ -184,7 +184,7 @@ def _header(cells, row_format):
     for column in row_format.fields:
         if header.count(column) > 1:
             raise BadRow("the header names {} twice: {}".format(column, shown("\t".join(cells))))
-    if label_at_its_place and not has_texts:  # texts of other names, in the order of no header
+    if label_at_its_place and not has_texts:  # unknown names of texts: the fixed order holds
         return row_format.fields
     for column in row_format.fields if row_format.needs_label else _texts(row_format):
         if column not in header:

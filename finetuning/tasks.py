@@ -1,7 +1,7 @@
 """Fine-tuning tasks: their files, their labels, and their examples.
 
-A task is an entry of `TASKS`: where its files are, how their columns become texts, which labels
-there are and in what order. `flags.task_files` reads the files.
+A task is an entry of `TASKS`: the names of its files, how their columns become texts, and its
+labels in their order. `task_files` reads the files.
 """
 
 import json
@@ -29,7 +29,7 @@ class Example(NamedTuple):
     """One row of a data set.
 
     Fields:
-        guid: the id that its file gives it, else its position among the file's rows, from 0.
+        guid: its id in the file, else its position among the file's rows, from 0.
         text_a, text_b: texts; text_b is None where a task has one text.
         label: None where a test set has none.
     """
@@ -46,7 +46,7 @@ def _clue_row(guid, label):
 
 
 class Submission(NamedTuple):
-    """A file of test predictions, JSON lines, as CLUE scores it.
+    """A file of test predictions in CLUE's format, JSON lines.
 
     Fields:
         file: its name; {} is replaced by the version of the test file: 11 for test1.1.json.
@@ -73,11 +73,11 @@ class Task(NamedTuple):
 
     Fields:
         name: as given by --task_name.
-        labels: in the order of the classifier's outputs; empty: those of the train file are taken.
+        labels: in the order of the classifier's outputs; empty: those of the train file.
         files: split -> file names below the data folder; the first that exists is read.
         fields: order of the columns in a table without a header.
-        convert: function from a row to one that has the text columns of `fields`, where the file
-            has others; raises `BadRow`.
+        convert: function from a row to one with the text columns of `fields`, for files that have
+            other columns; raises `BadRow`.
         label_spellings: other spelling of a label -> label.
         undecided: labels of rows on which the annotators did not agree, which are no examples.
         keep: column -> the value whose rows are kept, in files that have the column.
@@ -120,13 +120,13 @@ def _marked_spans(row):
     for span, (opening, closing) in (("span1", "__"), ("span2", "[]")):
         begin, end = _span(text, target, span)
         marks += [(begin, 1, opening), (end, 0, closing)]
-    for position, _, mark in sorted(marks, reverse=True):  # from the end: the others stay right
+    for position, _, mark in sorted(marks, reverse=True):  # from the end: keeps earlier positions
         text = text[:position] + mark + text[position:]
     return dict(row, text_a=text)
 
 
 def _span(text, target, span):
-    """Return the half-open characters of a span; raises `BadRow` where the text has others."""
+    """Return the half-open range of a span; raises `BadRow` if the text differs there."""
     words = _value(target, span + "_text", str)
     begin = _value(target, span + "_index", int)
     end = begin + len(words)
@@ -141,7 +141,7 @@ def _span(text, target, span):
 
 
 def _value(row, column, kind):
-    """Return a value of the type `kind`; raises `BadRow` where it is missing or another."""
+    """Return a value of the type `kind`; raises `BadRow` if it is missing or of another type."""
     if column not in row:
         raise BadRow(task_files.missing(column, row))
     value = row[column]
@@ -154,7 +154,7 @@ def _value(row, column, kind):
 _SAME_OR_NOT = ("0", "1")
 _INFERENCE = ("contradiction", "entailment", "neutral")
 _SENTENCE = ("text_a", "label")
-# Where CLUE 1.1 has made another test set than CLUE 1.0.
+# For tasks whose test sets in CLUE 1.1 and CLUE 1.0 differ.
 _TWO_TESTS = ("test1.1.json", "test1.0.json")
 
 # Code in CLUE's files -> label; 105 and 111 do not occur.
@@ -207,7 +207,7 @@ _TASKS = (
     Task(
         "ocnli",
         _INFERENCE,
-        # The train set comes in five sizes; the largest of them that is there is taken.
+        # The train set comes in five sizes; the largest that exists is read.
         _named_files(train=tuple("train.{}k.json".format(size) for size in (50, 30, 10, 3, 1))),
         undecided=("-",),
         submission=Submission("ocnli_50k_predict.json"),
@@ -250,7 +250,7 @@ TASKS["lcqmc"] = TASKS["lcqmc_pair"]
 
 
 def get_task(name, labels=None):
-    """Look up a task by name, in any case of letters.
+    """Look up a task by name, upper or lower case.
 
     Args:
         name: str.
@@ -321,8 +321,8 @@ def read_examples(task, path, split, skip_bad_rows=False):
         task: `Task`.
         path: str, of an existing file with one of the suffixes in `task_files.SUFFIXES`.
         split: "train", "dev" or "test"; only rows of "test" may lack labels.
-        skip_bad_rows: whether rows that do not parse are left out, counted and listed instead of
-            ending the run.
+        skip_bad_rows: bool, whether rows that cannot be read are left out and listed in the log
+            instead of ending the run.
 
     Returns:
         List of `Example` in the order of the file. Undecided rows are left out of train and dev,
@@ -442,8 +442,8 @@ def _log_examples(split, path, examples, undecided, bad):
     labels = {example.label for example in examples}
     if split == "test" and len(examples) > 1 and len(labels) == 1 and None not in labels:
         logging.warning(
-            "ONE LABEL: every row of %s has the label %r: if it stands for no label, scores on "
-            "this file mean nothing",
+            "ONE LABEL: every row of %s has the label %r: if it means that the label is unknown, "
+            "scores on this file are meaningless",
             path,
             examples[0].label,
         )

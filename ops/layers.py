@@ -1,13 +1,13 @@
 """The functions of a layer: gelu, LayerNorm, dropout, attention, with gradients written out.
 
-Each function passes over whole activations. TensorFlow would run it operation by operation and
-keep most of the tensors in between. Here each function keeps only what its gradient needs. On a CPU
-XLA compiles the forward and the backward of each function into one pass (`Layers.fused`).
+TensorFlow would run each of these functions operation by operation and keep most intermediate
+tensors. Here a function keeps only the tensors that its gradient needs. On a CPU XLA compiles a
+function into one pass over memory and its gradient into another (`Layers.fused`).
 
-Everything is computed in float32, whatever the dtype of inputs and outputs.
+gelu, LayerNorm, softmax and losses compute in float32; products in the dtype of their inputs.
 
 Dimension letters: B batch size, S sequence length, N heads, D size of a head, K any last axis,
-M rows, W width of an output, V vocabulary size.
+M rows, W width of an output, V vocabulary size, S' number of queries.
 """
 
 import math
@@ -36,7 +36,7 @@ class Layers(NamedTuple):
     """The functions of a layer.
 
     Attributes:
-        fused: bool; XLA compiles each function into one pass, which pays on a CPU.
+        fused: bool; XLA compiles each function into one pass, which is faster on a CPU.
     """
 
     fused: bool = False
@@ -84,7 +84,7 @@ class Layers(NamedTuple):
         return function(x, gamma, beta)
 
     def add_and_normalize(self, residual, x, dropping, gamma, beta):
-        """Apply dropout to x, add the residual, normalize: one pass each way where `fused`.
+        """Apply dropout to x, add the residual, normalize; `fused` does this in one pass.
 
         Args:
             residual, x: float [M, K].
@@ -117,7 +117,7 @@ class Layers(NamedTuple):
     def column_sums(self, matrix):
         """Sum [M, K] over M, in float32.
 
-        Where `fused`, as a matrix product, which is two to three times as fast on a CPU. An
+        With `fused` this is a matrix product, which is two to three times as fast on a CPU. An
         accelerator would round the inputs of a product.
         """
         matrix = tf.cast(matrix, tf.float32)
@@ -128,8 +128,8 @@ class Layers(NamedTuple):
     def linear(self, rows, kernel, bias):
         """Return `rows * kernel + bias`.
 
-        Where `fused`, the gradient transposes the kernel in a pass of its own, once for all layers
-        that share it. On a CPU this is up to a third faster than a product that transposes.
+        With `fused` the gradient first transposes the kernel, once for all layers that share it.
+        On a CPU this is up to a third faster than a product that transposes.
 
         Args:
             rows: float [M, K].
@@ -171,7 +171,7 @@ class Layers(NamedTuple):
 
         @tf.custom_gradient
         def function(logits):
-            # TensorFlow computes the sums over rows: those of XLA are slow on a CPU.
+            # TensorFlow computes the sums over rows, because XLA is slow at them on a CPU.
             largest = tf.reduce_max(logits, axis=-1, keepdims=True)  # [M, 1]
             powers = self._run(_powers)(logits, largest)  # [M, V]
             sums = tf.reduce_sum(powers, axis=-1, keepdims=True)  # [M, 1]
@@ -186,7 +186,7 @@ class Layers(NamedTuple):
     def make_dropping(self, rate, seed):
         """Return the `Dropping` of a rate in [0, 1) and a seed, int32 [2]; None for rate 0.
 
-        The same seed drops the same elements, in whatever process; `fused` draws other numbers.
+        Equal seeds drop equal elements in every process; `fused` draws other numbers.
         """
         if not rate:
             return None
@@ -352,7 +352,7 @@ def recomputed(function):
     """Return a function that keeps only its inputs for the gradient (arXiv 1604.06174).
 
     The gradient runs the function again. A control dependency delays this until the gradient of
-    the function's output is there, so that the tensors of one layer exist at a time.
+    the function's output exists, so that only one layer's tensors exist at a time.
 
     Args:
         function: pure function of float tensors that returns one tensor.

@@ -7,18 +7,18 @@ import tensorflow.compat.v1 as tf
 
 @functools.lru_cache(maxsize=None)
 def compile_function(function):
-    """Return a function of tensors as XLA compiles it, into few passes over memory.
+    """Return a function of tensors compiled by XLA, which needs fewer passes over memory.
 
     The cache lets equal layers share one compilation.
 
     Args:
-        function: function of a module, not one that is made anew by every call.
+        function: function of a module; a new function for every call would miss the cache.
     """
     return tf.function(function, jit_compile=True, autograph=False)
 
 
 def compile_whole(computation):
-    """Return what `computation()` returns, a nested structure of tensors, as computed by XLA."""
+    """Compile `computation()` by XLA; return its result, a nested structure of tensors."""
     structures = []
 
     def flat_computation():

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What pre-training gives: fine-tunes the model of recipes/pretrain_tiny.sh, and on LCQMC the same
-# model with random weights beside it. Finished runs are skipped, a stopped one goes on. At the end:
-# the table, and OUTPUT_DIR/finetuned/results.json.
+# Fine-tunes the model of recipes/pretrain_tiny.sh, and on LCQMC also a model with random weights.
+# Finished runs are skipped, a stopped one continues. At the end the script prints a table of all
+# runs and writes OUTPUT_DIR/finetuned/results.json.
 #
 #   bash recipes/finetune_tiny.sh TASKS_DIR OUTPUT_DIR
 #
 # TASKS_DIR has the folders lcqmc, afqmc, tnews, chnsenticorp and ocnli, each with train and dev.
-# Of OCNLI, where there is a train file alone, every tenth premise can be held out:
+# If OCNLI has only a train file, hold out every tenth premise of it:
 #   python recipes/held_out.py --json_lines=train.10k.json --key=sentence1 --output_dir=TASKS_DIR/ocnli
 #
 # OUTPUT_DIR is that of recipes/pretrain_tiny.sh. Takes about an hour on 2 cores.

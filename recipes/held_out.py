@@ -1,4 +1,4 @@
-"""Three steps of the recipes: hold a part of data out, and measure what beats chance on it.
+"""Holds out a part of a corpus or of JSON lines, or prints the unigram entropy of a text.
 
     python recipes/held_out.py --corpus=news.txt --megabytes=10 --share=0.05 --output_dir=out
     python recipes/held_out.py --json_lines=train.10k.json --key=sentence1 --output_dir=out
@@ -30,7 +30,7 @@ def define_flags(flag_values):
     define.float("megabytes", 10, "How much of the corpus to take.")
     define.float("share", 0.05, "Share of the documents held out.")
     define.string("json_lines", None, "JSON lines to split.")
-    define.string("key", None, "Whose values are held out of them.")
+    define.string("key", None, "Field of the JSON lines whose values are held out.")
     define.string("output_dir", None, "Folder for the two parts.")
     define.string("entropy_of", None, "Text whose unigram entropy to print.")
     define.string("vocab_file", "albert_config/vocab.txt", "The vocabulary.")
@@ -70,7 +70,7 @@ def split(corpus, megabytes, share, output_dir):
 
 
 def split_rows(json_lines, key, output_dir):
-    """Write the rows whose value of a key has a checksum that 10 divides to dev.json, others apart.
+    """Write rows to dev.json if 10 divides the checksum of their key's value, else to train.json.
 
     Returns:
         dict of the numbers of rows.
@@ -104,7 +104,7 @@ def documents(path, limit):
 
 
 def unigram_entropy(path, vocab_file):
-    """Return the entropy in nats of the pieces of a text, by their own frequencies, and counts."""
+    """Return the entropy in nats of the frequencies of a text's pieces, and numbers of pieces."""
     import tokenization
 
     tokenizer = tokenization.FullTokenizer(vocab_file)

@@ -1,10 +1,10 @@
-"""A step of the recipes: make a corpus of the texts that tasks are trained on.
+"""Makes a corpus of the train texts of tasks.
 
     python recipes/in_domain.py --tasks=lcqmc_pair:data/lcqmc,tnews:data/tnews --output_file=out.txt
 
-Takes the train file of every task, without labels, and leaves out every example with a text that is
-also in the task's dev or test file. A text is split into its sentences, one a line; a blank line
-ends a document after at least eight. So the two texts of a pair stand side by side.
+It reads the train file of every task, without labels, and leaves out every example with a text that
+is also in the task's dev or test file. It splits a text into sentences, one a line, and ends a
+document after at least eight with a blank line. The two texts of a pair follow each other.
 """
 
 import json

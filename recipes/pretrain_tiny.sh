@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Raw text to a pre-trained tiny in about an hour on 2 cores. 1% of the documents of each corpus are
-# held out; the texts of the tasks' train files, without labels, join the others. Every stage is
-# skipped where its result exists, and pre-training goes on where it was stopped.
+# Pre-trains a tiny model from raw text in about an hour on 2 cores. It holds out 1% of the
+# documents of each corpus, and adds the texts of the tasks' train files, without labels. A stage
+# whose result exists is skipped, and pre-training continues where it was stopped.
 #
 #   bash recipes/pretrain_tiny.sh CORPUS_DIR TASKS_DIR OUTPUT_DIR
 #
 # CORPUS_DIR: *.txt, one sentence a line, a blank line between documents. TASKS_DIR: the folders
 # lcqmc, afqmc, tnews, chnsenticorp and ocnli, see recipes/finetune_tiny.sh.
 #
-# In an hour a model that starts at random takes few steps. What learns in them: layers normalized
-# before, not after, each sublayer ("preln"); initial weights of 0.05, which pass a signal on at
-# H=312 as 0.02 does at 768; single pieces masked, 30% of them (arXiv 2202.08005) in training and
-# the usual 15% in evaluation; AdamW. After 770 steps of these settings the masked-LM loss was 5.8;
-# the google layout, which normalizes after each sublayer, then still stood at the unigram entropy.
-# The rate is too high for the order of sentences, which is not learned: see recipes/rescale.py.
+# In an hour a model with random weights takes few steps. With these settings it learns most:
+# LayerNorm before, not after, each sublayer ("preln"); initial weights of 0.05, which at H=312 keep
+# the size of a signal as 0.02 does at 768; single pieces masked, 30% of them (arXiv 2202.08005) in
+# training and the usual 15% in evaluation; AdamW. After 770 steps the masked-LM loss was 5.8; that
+# of the google layout, with LayerNorm after each sublayer, was still the unigram entropy. At this
+# learning rate the model does not learn the order of sentences: see recipes/rescale.py.
 set -euo pipefail
 
 if [ $# -ne 3 ]; then

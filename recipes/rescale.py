@@ -1,12 +1,12 @@
-"""A step of the recipes: make a pre-LN model's last layer of about unit size, and its pooler new.
+"""Scales the last layer of a pre-LN model to about unit size, and removes the pooler.
 
     python recipes/rescale.py --checkpoint=out/pretrained --scale=0.08 --output_dir=out/start
 
-With layers normalized before each sublayer nothing bounds the sum that they add to. A large
-learning rate makes it so large that the pooler's tanh is 1 or -1 for any text: a classifier on it
-can learn nothing. What is added, and what it is added to, is multiplied by `scale`; whatever
-normalizes its input does not notice, and the head for masked pieces, which does not, is divided by
-it: the model still predicts the same pieces. The pooler is left out, to start at random:
+In a pre-LN model the sublayers add their outputs to a sum that no LayerNorm bounds. A large
+learning rate makes the sum so large that the pooler's tanh is 1 or -1 for any text, and a
+classifier on it learns nothing. This script multiplies all weights that add to the sum by `scale`.
+LayerNorm cancels the factor; the head for masked pieces has none, so its kernel is divided by
+`scale`: the model still predicts the same pieces. The pooler is removed and starts at random:
 give --allow_missing=True to run_classifier.py.
 """
 
@@ -21,7 +21,7 @@ from checkpointing.arrays import read, write
 from common import cli
 from common.errors import UserError
 
-# What is added to the sum, and what reads the sum without normalizing it.
+# Weights whose outputs are added to the sum, and weights that read it without LayerNorm.
 ADDS = re.compile(r"^bert/embeddings/LayerNorm/|^bert/encoder/layer_\w+/(attention/)?output/dense/")
 READS = re.compile(r"^cls/predictions/transform/dense/kernel$")
 POOLER = re.compile(r"^bert/pooler/|^cls/seq_relationship/")
@@ -30,8 +30,8 @@ POOLER = re.compile(r"^bert/pooler/|^cls/seq_relationship/")
 def define_flags(flag_values):
     """Define this script's flags."""
     define = cli.flag_definer(flag_values)
-    define.string("checkpoint", None, "Of a pre-LN model of layout albert_zh.")
-    define.float("scale", 0.08, "What the sum is multiplied by.")
+    define.string("checkpoint", None, "Checkpoint of a pre-LN model of layout albert_zh.")
+    define.float("scale", 0.08, "Factor of the sum.")
     define.string("output_dir", None, "Folder for the new checkpoint.")
 
 
@@ -44,7 +44,7 @@ def main(args):
 
 
 def rescaled(arrays, scale):
-    """Return the weights of a pre-LN model with another scale of the sum, without pooler.
+    """Return the weights of a pre-LN model whose sum is multiplied by `scale`, without pooler.
 
     Args:
         arrays: dict of variable name to array.

@@ -1,9 +1,9 @@
-"""The last step of a recipe: one table of the scores of all runs in a folder.
+"""Prints one table of the scores of all runs in a folder: the last step of a recipe.
 
     python recipes/results_table.py --folder=out/finetuned
 
-Prints the table, and writes it as FOLDER/results.json: for each run the accuracy and the macro-F1
-on dev, mean and deviation where there are several seeds.
+It also writes the table as FOLDER/results.json: for each run the accuracy and the macro-F1 on dev,
+with mean and deviation if the run has several seeds.
 """
 
 import glob
@@ -23,7 +23,7 @@ SCORES = ("eval_accuracy", "eval_macro_f1")
 def define_flags(flag_values):
     """Define this script's flags."""
     define = cli.flag_definer(flag_values)
-    define.string("folder", None, "Holds a folder for each run.")
+    define.string("folder", None, "Folder that holds a folder for each run.")
 
 
 def main(args):
@@ -33,24 +33,24 @@ def main(args):
     folders = map(
         os.path.dirname, sorted(glob.glob(os.path.join(args.folder, "*", run_report.REPORT)))
     )
-    found = {os.path.basename(folder): run_report.read(folder) for folder in folders}
-    runs = {name: scores_of(run) for name, run in found.items() if run["metrics"]}  # finished ones
+    reports = {os.path.basename(folder): run_report.read(folder) for folder in folders}
+    runs = {name: scores_of(run) for name, run in reports.items() if run["metrics"]}  # finished
     files.write_json(os.path.join(args.folder, run_report.REPORT), runs)
     rows = [["run"] + list(SCORES)]
-    rows += [[name] + [shown(found[score]) for score in SCORES] for name, found in runs.items()]
+    rows += [[name] + [shown(scores[key]) for key in SCORES] for name, scores in runs.items()]
     print(text_table(rows))
 
 
 def scores_of(run):
     """Return a dict of score to `{"mean", "deviation", "seeds"}`; None without several seeds."""
-    found = {}
+    scores = {}
     for name in SCORES:
         score = run["metrics"][name]
         if not isinstance(score, dict):
             score = {"mean": score, "deviation": None}
         seeds = [metrics[name] for metrics in run.get("seeds", {}).values()]
-        found[name] = dict(score, seeds=seeds or None)
-    return found
+        scores[name] = dict(score, seeds=seeds or None)
+    return scores
 
 
 def shown(score):

@@ -1,7 +1,7 @@
-"""Write what README.md, README.zh.md and docs/ take from the code: `python -m tools.update_docs`.
+"""Writes the tables of README.md, README.zh.md and docs/: `python -m tools.update_docs`.
 
-A table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`, where NAME is a key of
-`TABLES`. The rest of the file stays as it is.
+A table is between `<!-- begin NAME -->` and `<!-- end NAME -->`, where NAME is a key of `TABLES`.
+The rest of the file stays as it is.
 """
 
 import ast
@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import flags
 
 import modeling
+from common import config_fields
 from finetuning.defaults import DEFAULTS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -46,12 +47,12 @@ PUBLISHED = {
 
 
 def rendered(text):
-    """Return the text of a page with every table made anew; KeyError for an unknown table."""
+    """Return the text of a page with all tables rewritten; KeyError for an unknown table."""
     return TABLE.sub(lambda match: match.group(1) + TABLES[match.group(2)]() + match.group(3), text)
 
 
 def flag_tables():
-    """Return a section for the flags of each script, and one for those that both runs share."""
+    """Return a section of flags for each script, and one for flags that both run scripts share."""
     first, second = (script_flags(script) for script in RUN_SCRIPTS)
     shared = [flag for flag in first if flag in second]
     sections = {script + ".py": script_flags(script) for script in SCRIPTS}
@@ -123,6 +124,11 @@ def modules_table():
     return markdown(("file", "content"), rows)
 
 
+def config_fields_table():
+    """Return what becomes of the fields of published configs that ours does not have."""
+    return markdown(("field", "written by", "here"), config_fields.table_rows())
+
+
 def markdown(header, rows):
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header)] + list(rows)
@@ -139,6 +145,7 @@ TABLES = {
     "模型": lambda: markdown(_MODELS_ZH, model_rows()),
     "defaults of fine-tuning": defaults_table,
     "modules": modules_table,
+    "fields of published configs": config_fields_table,
 }
 
 

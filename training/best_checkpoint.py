@@ -1,4 +1,4 @@
-"""Evaluations on the way: which checkpoint is best, its copy, and when to stop early."""
+"""Evaluations during training: their history, the copy of the best checkpoint, early stopping."""
 
 import json
 import math
@@ -18,12 +18,12 @@ class Evaluation(NamedTuple):
 
     run: Callable[[], dict]  # Evaluates the latest checkpoint: results with their global_step.
     every_steps: int  # 0: at the end only.
-    metric: str  # Key of the results that says which checkpoint is best.
+    metric: str  # Key of the results that decides which checkpoint is best.
     higher_is_better: bool = False
     patience: int = 0  # Evaluations without a better value after which training ends; 0: never.
 
     def score(self, results):
-        """Return the metric of results as a number that is higher for better ones."""
+        """Return the metric of results, negated if lower is better; -inf if it is not finite."""
         value = results[self.metric] if self.higher_is_better else -results[self.metric]
         return value if math.isfinite(value) else -math.inf
 
@@ -47,7 +47,7 @@ def evaluate(trainer, evaluation):
         evaluation: `Evaluation`.
 
     Returns:
-        dict, the results; None on a machine that only helps to train.
+        dict, the results; None on workers other than the chief.
     """
     if not trainer.is_chief:
         return None
@@ -62,7 +62,7 @@ def evaluate(trainer, evaluation):
         files.write_json(best_file, {"global_step": step, evaluation.metric: value})
         tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
     lines = list(read_history(folder, step - 1).values()) + [results]
-    # The history comes last: a run repeats an evaluation that is not in it.
+    # The history is written last: a run repeats an evaluation that is not in it.
     text = "".join(json.dumps(line) + "\n" for line in lines)
     files.write_text(os.path.join(folder, HISTORY), text)
     return results

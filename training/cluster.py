@@ -1,4 +1,4 @@
-"""Several machines: which of them this process is."""
+"""The cluster of machines that TF_CONFIG describes, and the place of this process in it."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ def read_member(text=None):
     """Return the `ClusterMember` that TF_CONFIG describes.
 
     Args:
-        text: str, JSON; that of the environment if left out.
+        text: str, JSON; default: the environment variable.
 
     Raises:
         UserError: if it is missing, or does not describe a cluster of workers and this process.
@@ -52,8 +52,8 @@ def read_member(text=None):
         valid = False
     if not valid:
         raise UserError(
-            "TF_CONFIG is {!r}, which is not like {}; chief and worker are the only types of "
-            "task".format(text, CLUSTER_EXAMPLE)
+            "TF_CONFIG is {!r}; expected is the form {} with no other types of task than chief "
+            "and worker".format(text, CLUSTER_EXAMPLE)
         )
     return ClusterMember(workers, index)
 

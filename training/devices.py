@@ -1,4 +1,4 @@
-"""Devices: which there are, strategies to use several of them, and sums over replicas."""
+"""The devices of a machine, strategies to use several of them, and sums over replicas."""
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
@@ -50,8 +50,8 @@ def check_device_flags(settings):
         cluster.read_member()
     if settings.require_accelerator and not accelerator(settings):
         raise UserError(
-            "--require_accelerator=True, but TensorFlow {} finds no GPU here: look at nvidia-smi, "
-            "and install CUDA with pip install 'tensorflow[and-cuda]'".format(tf.version.VERSION)
+            "--require_accelerator=True, but TensorFlow {} finds no GPU: run nvidia-smi to check "
+            "it, and install CUDA: pip install 'tensorflow[and-cuda]'".format(tf.version.VERSION)
         )
 
 
@@ -98,7 +98,7 @@ def session_config(settings):
     if settings.strategy == "mirrored":
         config.device_count["CPU"] = len(tf.config.experimental.list_logical_devices("CPU"))
     elif settings.strategy == "none" and not local_gpus():
-        # One operation at a time on all cores; several at once are slower by 7%.
+        # One operation at a time uses all cores; several at the same time are 7% slower.
         config.inter_op_parallelism_threads = 1
     return config
 

@@ -7,7 +7,7 @@ from common.errors import UserError
 from training import devices
 
 REMOTE_PREFIXES = ("gs://", "/bigstore/", "/cns/")
-# The --tpu_name on a TPU VM, the machine that the TPU belongs to.
+# The --tpu_name on a TPU VM, which is the machine of the TPU itself.
 LOCAL_TPU = "local"
 
 
@@ -36,11 +36,11 @@ class RunSettings(NamedTuple):
     gcp_project: Optional[str]
     master: Optional[str]
     num_tpu_cores: int
-    predict_batch_size: Optional[int] = None  # of a script that does not predict
+    predict_batch_size: Optional[int] = None  # None for a script that does not predict
 
 
 def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_batch_size=None):
-    """Define the flags behind `RunSettings`.
+    """Define the flags that `RunSettings` holds.
 
     Args:
         flag_values: absl's `FlagValues`.
@@ -53,22 +53,20 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     define.integer(
         "train_batch_size",
         train_batch_size,
-        "Examples a training step, over all devices." + _by_size(train_batch_size),
+        "Examples per training step, over all devices." + _by_size(train_batch_size),
         lower_bound=1,
     )
     define.integer(
-        "eval_batch_size", eval_batch_size, "Examples an evaluation step.", lower_bound=1
+        "eval_batch_size", eval_batch_size, "Examples per evaluation step.", lower_bound=1
     )
     if predict_batch_size:
         define.integer(
-            "predict_batch_size", predict_batch_size, "Examples a prediction step.", lower_bound=1
+            "predict_batch_size", predict_batch_size, "Examples per prediction step.", lower_bound=1
         )
+    define.integer("save_checkpoints_steps", 1000, "Steps between two checkpoints.", lower_bound=1)
+    define.integer("keep_checkpoint_max", 5, "Number of latest checkpoints to keep.", lower_bound=1)
     define.integer(
-        "save_checkpoints_steps", 1000, "Steps from one checkpoint to the next.", lower_bound=1
-    )
-    define.integer("keep_checkpoint_max", 5, "Checkpoints kept, the latest ones.", lower_bound=1)
-    define.integer(
-        "iterations_per_loop", 1000, "Steps a TPU takes before it reports.", lower_bound=1
+        "iterations_per_loop", 1000, "Steps of a TPU between reports to its host.", lower_bound=1
     )
     define.integer("random_seed", 12345, "Seed of initial weights, dropout and shuffling.")
     _define_device_flags(define)
@@ -80,17 +78,18 @@ def _define_start_flags(define):
         "init_checkpoint",
         None,
         "Checkpoint to start from: a prefix such as albert_base_zh/bert_model.ckpt, or a folder. "
-        "Used only where output_dir holds no checkpoint of its own.",
+        "Not used if output_dir already holds a checkpoint.",
     )
     define.bool(
         "allow_missing",
         False,
-        "Start variables that init_checkpoint lacks at random instead of stopping.",
+        "If init_checkpoint lacks variables, start them at random instead of stopping.",
     )
     define.bool(
         "allow_vocab_resize",
         False,
-        "Start pieces beyond the vocabulary of init_checkpoint at random instead of stopping.",
+        "If the vocabulary is larger than that of init_checkpoint, start the new pieces at random "
+        "instead of stopping.",
     )
 
 
@@ -117,7 +116,7 @@ def define_optimizer_flags(flag_values, optimizers, optimizer, learning_rate):
     define.float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0)
 
 
-BY_SIZE = " Left out: what suits the size of the model, see the table of defaults."
+BY_SIZE = " Left out: by the size of the model, see the table in docs/training.md."
 
 
 def _by_size(default):
@@ -149,7 +148,7 @@ def run_settings(args):
 
 
 def refuse_local_paths(settings, flag, paths):
-    """Raise UserError if a TPU is another machine's and a path this machine's.
+    """Raise UserError for a path on this machine if the TPU belongs to another machine.
 
     Args:
         settings: `RunSettings`.
@@ -175,12 +174,12 @@ def _define_device_flags(define):
         "Devices to train on: one (none), all GPUs of this machine (mirrored), or those of several "
         "machines (multi_worker), which the environment variable TF_CONFIG names.",
     )
-    define.bool("require_accelerator", False, "Stop where there is neither GPU nor TPU.")
+    define.bool("require_accelerator", False, "Stop if there is neither a GPU nor a TPU.")
     define.integer(
         "micro_batch_size",
         0,
         "Examples that a device computes at a time; the gradients of a step are added up. "
-        "0: as many as fit its memory, by estimate.",
+        "0: the largest number that is estimated to fit into its memory.",
         lower_bound=0,
     )
     define.enum(
@@ -188,22 +187,22 @@ def _define_device_flags(define):
         "float32",
         sorted(devices.PRECISIONS),
         "Type of the activations; weights, LayerNorm, softmax and losses stay float32. float16 is "
-        "for GPUs before A100, with a loss scale that finds itself; bfloat16 needs none.",
+        "for GPUs older than A100; its loss scale is adapted while training. bfloat16 needs none.",
     )
     define.bool(
         "recompute_activations",
         False,
-        "Keep only the inputs of the layers and compute the rest again for the gradient: a "
-        "third more time, a fraction of the memory.",
+        "Keep only the inputs of the layers and compute the rest again for the gradient: takes a "
+        "third more time and a fraction of the memory.",
     )
-    define.bool("use_xla", False, "Compile whole training steps by XLA: slow to start.")
+    define.bool("use_xla", False, "Compile whole training steps by XLA, which takes time at first.")
     define.bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.")
     define.string(
         "tpu_name",
         None,
         "TPU: its name, an address such as grpc://10.240.1.66:8470, or local on a TPU VM.",
     )
-    define.string("tpu_zone", None, "TPU: its zone; found by itself if left out.")
+    define.string("tpu_zone", None, "TPU: its zone; left out: TensorFlow looks it up.")
     define.string("gcp_project", None, "TPU: the Google Cloud project.")
     define.string("master", None, "Address of a TensorFlow master, if any.")
     define.integer("num_tpu_cores", 8, "TPU: number of cores.", lower_bound=1)

@@ -12,7 +12,7 @@ from common.errors import UserError
 
 
 class ProgressHook(tf.train.SessionRunHook):
-    """Logs step, scalars, speed and the time that is left.
+    """Logs step, scalars, speed and remaining time.
 
     Args:
         scalars: dict of name to scalar tensor, logged in this order.
@@ -39,7 +39,7 @@ class ProgressHook(tf.train.SessionRunHook):
     def after_run(self, run_context, run_values):
         scalars, tokens = run_values.results
         now = time.time()
-        if self._marked_step is None:  # the first step includes the set-up: time from its end
+        if self._marked_step is None:  # the first step includes the set-up, so it is not timed
             self._log(self._mark(run_context, now), scalars, "")
             return
         self._seen_tokens += sum(tokens.values())
@@ -81,8 +81,8 @@ def watch(scalars):
 class DivergenceGuard(tf.train.SessionRunHook):
     """Stops training when a watched scalar or a weight that is to be saved is not finite.
 
-    The hook is given to `Estimator.train`, so that it runs before the Estimator's own check, which
-    reports neither step nor values. So it finds its tensors in a collection of the graph.
+    The hook must run before the Estimator's own check, which reports neither step nor values.
+    Therefore `Estimator.train` gets it, and it reads its tensors from a collection of the graph.
 
     Args:
         model_dir: str, where the checkpoints are.
@@ -110,29 +110,29 @@ class DivergenceGuard(tf.train.SessionRunHook):
         self._last_seen = run_values.results
         if not all(math.isfinite(value) for value in self._last_seen.values()):
             step = int(run_context.session.run(self._global_step))
-            # The weights of the step before gave these numbers: their checkpoint is not good.
+            # The weights of the previous step gave these values, so their checkpoint is bad too.
             self._stop(step, _listing(self._last_seen), last_good=step - 2)
 
     def check_weights(self, session, step):
         """Raise UserError if a variable of the model or of the optimizer is not finite."""
-        odd = [name for name, is_finite in session.run(self._is_finite).items() if not is_finite]
-        if odd:
+        bad = [name for name, is_finite in session.run(self._is_finite).items() if not is_finite]
+        if bad:
             scalars = _listing(self._last_seen)
-            what = "{} of {} variables are no numbers, {} first".format(
-                len(odd), len(self._is_finite), min(odd)
+            weights = "{} of {} variables are not finite, such as {}".format(
+                len(bad), len(self._is_finite), min(bad)
             )
-            self._stop(step, ", ".join(filter(None, (scalars, what))), last_good=step - 1)
+            self._stop(step, ", ".join(filter(None, (scalars, weights))), last_good=step - 1)
 
-    def _stop(self, step, what, last_good):
+    def _stop(self, step, values, last_good):
         raise UserError(
             "training diverged at step {} ({}): lower --learning_rate or raise --num_warmup_steps; "
-            "nothing is overwritten, and the same --output_dir goes on from the last good "
-            "checkpoint, {}".format(step, what, run_folder.go_back(self._model_dir, last_good))
+            "nothing is overwritten, and the same --output_dir continues from the last good "
+            "checkpoint, {}".format(step, values, run_folder.go_back(self._model_dir, last_good))
         )
 
 
 class CheckpointHook(tf.train.SessionRunHook):
-    """Saves a checkpoint every so many steps, at the end, and where there is none yet.
+    """Saves a checkpoint every `every_steps` steps, at the end, and at the start if there is none.
 
     Unlike TensorFlow's own hook it does not save again the step that was just restored, and it runs
     after `DivergenceGuard`.
@@ -175,15 +175,15 @@ class CheckpointHook(tf.train.SessionRunHook):
             saver.save(session, prefix, global_step=step, write_meta_graph=False)
         except tf.errors.OpError as error:
             raise UserError(
-                "cannot save a checkpoint at step {} in {} ({}): make room or mend the folder; the "
-                "last good checkpoint is {}".format(
+                "cannot save a checkpoint at step {} in {} ({}): make room or repair the folder; "
+                "the last good checkpoint is {}".format(
                     step,
                     self._model_dir,
                     str(error.message).split("\n")[0],
                     tf.train.latest_checkpoint(self._model_dir),
                 )
             ) from error
-        # The curves up to here survive a kill as well.
+        # If the run is killed later, the curves up to here are kept too.
         tf.summary.FileWriterCache.get(self._model_dir).flush()
         self._saved_step = step
         tf.logging.info("Saved %s-%d", prefix, step)
@@ -192,7 +192,7 @@ class CheckpointHook(tf.train.SessionRunHook):
 class SignalHook(tf.train.SessionRunHook):
     """Ends a training session after the step in which a signal came.
 
-    It comes before `CheckpointHook`, so that a signal does not interrupt the first save.
+    It runs before `CheckpointHook`, so that a signal does not interrupt the first save.
 
     Args:
         signals: `signals.OrderlyEnd`.

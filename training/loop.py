@@ -1,4 +1,4 @@
-"""The training loop: saving, evaluations on the way, an orderly end."""
+"""The training loop: it saves, evaluates during training, and ends orderly."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ from training.best_checkpoint import evaluate, has_stalled, read_history
 
 
 def define_evaluation_flags(flag_values, best):
-    """Define the flags of evaluations on the way.
+    """Define the flags of evaluations during training.
 
     Args:
         flag_values: absl's `FlagValues`.
@@ -22,17 +22,17 @@ def define_evaluation_flags(flag_values, best):
     define.integer(
         "eval_every_steps",
         0,
-        "With do_train and do_eval: evaluate every so many steps as well, and keep the checkpoint "
-        "of the {} in output_dir/best; 0: only at the end.".format(best),
+        "With do_train and do_eval: steps between two evaluations; the checkpoint with the {} is "
+        "kept in output_dir/best. 0: evaluate only at the end.".format(best),
         lower_bound=0,
     )
     define.integer(
-        "eval_steps", None, "Batches of an evaluation; all of them if left out.", lower_bound=1
+        "eval_steps", None, "Batches in an evaluation; left out: all of them.", lower_bound=1
     )
 
 
 def train(trainer, input_fn, max_steps, save_steps, signals):
-    """Train up to a global step, save on the way and at the end, stop when training diverges.
+    """Train up to a global step, save regularly and at the end, stop when training diverges.
 
     Args:
         trainer: `trainer.Trainer`.
@@ -53,9 +53,9 @@ def train(trainer, input_fn, max_steps, save_steps, signals):
         )
     try:
         trainer.train(input_fn, max_steps=max_steps, hooks=session_hooks)
-    except tf.train.NanLossDuringTrainingError as error:  # on a TPU, where nothing is watched
+    except tf.train.NanLossDuringTrainingError as error:  # on a TPU no scalars are watched
         raise UserError(
-            "training diverged, the loss is no number: lower --learning_rate or raise "
+            "training diverged, the loss is not a number: lower --learning_rate or raise "
             "--num_warmup_steps; the last good checkpoint is {}".format(
                 tf.train.latest_checkpoint(trainer.model_dir)
             )
@@ -64,7 +64,7 @@ def train(trainer, input_fn, max_steps, save_steps, signals):
         signals.deferred = False
     if signals.received:
         latest = tf.train.latest_checkpoint(trainer.model_dir)
-        tf.logging.warning("Ended by a signal; %s is saved, the same command goes on", latest)
+        tf.logging.warning("Ended by a signal; %s is saved; the same command continues it", latest)
     signals.end_if_received()
 
 
@@ -82,8 +82,8 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
         evaluation: `best_checkpoint.Evaluation`, or None for none.
 
     Returns:
-        dict, the results of the last evaluation; None without one, or on a machine that only helps
-        to train.
+        dict, the results of the last evaluation; None without one, or on workers other than the
+        chief.
 
     Raises:
         UserError, SystemExit: as `train`.

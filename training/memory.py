@@ -1,4 +1,4 @@
-"""Memory: what a training step needs, what the devices have free, and which micro-batch fits."""
+"""Memory: the need of a training step, the free memory of devices, the micro-batch that fits."""
 
 import os
 import re
@@ -15,7 +15,7 @@ USABLE_SHARE = 0.6
 BYTES_PER_WEIGHT = 20
 # Memory of a TPU v2 core; a v3 core has twice as much.
 TPU_CORE_BYTES = 8 << 30
-# More activations than this make a CPU no faster, only the process larger.
+# More activations than this do not make training on a CPU faster.
 CPU_ACTIVATION_BYTES = 2 << 30
 
 
@@ -36,7 +36,7 @@ class FreeMemory(NamedTuple):
 def activation_bytes(config, execution, sequence_length, num_predictions=0):
     """Estimate the memory that one example of a pre-training step takes, in bytes.
 
-    The sum has the tensors that the forward pass keeps for the backward pass, and twice the largest
+    The tensors that the forward pass keeps for the backward pass count, and twice the largest
     tensor, for a value and its gradient. With recomputation one layer is kept at a time.
 
     Args:
@@ -47,15 +47,15 @@ def activation_bytes(config, execution, sequence_length, num_predictions=0):
     """
     width, inner = config.hidden_size, config.intermediate_size
     scores = config.num_attention_heads * sequence_length
-    # A piece keeps in a layer: input, QKV as product and as heads, context, two residual sums
-    # with their LayerNorms' normal forms, the inner activation before and after gelu, scores.
+    # A layer keeps for each piece: input, QKV as product and as heads, context, two residual sums
+    # and their normalized values, the inner activation before and after gelu, scores.
     layer = sequence_length * (14 * width + 2 * inner + 2 * scores)
-    passing = sequence_length * 2 * max(inner, scores)
+    temporary = sequence_length * 2 * max(inner, scores)
     depth = config.num_hidden_layers * config.inner_group_num
     kept = layer + depth * sequence_length * width if execution.recompute else depth * layer
-    # Logits, their softmax and their gradient, in float32 always.
+    # Logits, their softmax and their gradient, always in float32.
     logits = 3 * num_predictions * config.vocab_size * 4
-    return (kept + passing) * tf.as_dtype(execution.dtype).size + logits
+    return (kept + temporary) * tf.as_dtype(execution.dtype).size + logits
 
 
 def largest_micro_batch(replica_batch, step_memory, free):
@@ -77,15 +77,15 @@ def largest_micro_batch(replica_batch, step_memory, free):
     ]
     size = fitting[-1] if fitting else 1
     tf.logging.info(
-        "Micro-batch of %d: about %s of activations an example; of the %s that are free on the "
-        "%s, weights and slots take %s and activations may take %s%s",
+        "Micro-batch of %d: an example has about %s of activations; %s are free on the %s, of "
+        "which weights and slots take %s and activations may take %s%s",
         size,
         gigabytes(step_memory.bytes_per_example),
         gigabytes(free.num_bytes),
         free.device,
         gigabytes(weights),
         gigabytes(fits),
-        " (beyond {} a CPU gets no faster)".format(gigabytes(usable)) if usable < fits else "",
+        " (more than {} make a CPU no faster)".format(gigabytes(usable)) if usable < fits else "",
     )
     if step_memory.bytes_per_example > fits:
         tf.logging.warning(
@@ -136,7 +136,7 @@ CGROUP_FILES = tuple(
 
 
 def free_host_memory(read=None):
-    """Return the bytes of memory that the machine or the cgroup still gives this process.
+    """Return the bytes of memory that this process can still use on the machine and in its cgroup.
 
     Args:
         read: function of a path that returns its text, or None where there is no such file.
@@ -149,13 +149,13 @@ def free_host_memory(read=None):
         for path in [""] + paths:
             limit, used, statistics = [read(name.format(path.rstrip("/"))) or "" for name in names]
             if limit.strip().isdigit() and used.strip().isdigit():
-                # The cache of files counts as used, but the kernel gives it back.
+                # The cache of files counts as used, but the kernel frees it when needed.
                 free.append(int(limit) - int(used) + _inactive_file(statistics))
     return max(0, min(free))
 
 
 def _inactive_file(statistics):
-    """Return the inactive_file bytes of a memory.stat, those of a group's whole tree if given."""
+    """Return the inactive_file bytes of a memory.stat; those of the cgroup's tree if given."""
     for name in ("total_inactive_file", "inactive_file"):
         entry = re.search(r"^{} (\d+)".format(name), statistics, re.MULTILINE)
         if entry:

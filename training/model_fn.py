@@ -1,4 +1,4 @@
-"""The one `model_fn`: a script's forward pass made into what TPUEstimator trains and evaluates."""
+"""Makes the `model_fn` that TPUEstimator trains and evaluates from a script's forward pass."""
 
 import functools
 from typing import Callable, NamedTuple, Optional
@@ -27,17 +27,17 @@ class ModelOutputs(NamedTuple):
 
 
 class BatchShare(NamedTuple):
-    """What a part of a training batch needs to know of the whole batch."""
+    """Values of the whole training batch that a part of it needs."""
 
     totals: dict  # name -> float32 [], the divisor of a loss, over all parts
-    dropout_seed: tf.Tensor  # int32 [2], another one for each part and step
+    dropout_seed: tf.Tensor  # int32 [2], different for each part and step
 
 
 class TrainingStep(NamedTuple):
-    """What `make_model_fn` needs to build a training step."""
+    """The arguments of `make_model_fn` for a training step."""
 
     create_train_op: Callable  # `optimization.create_train_op` with its config
-    loss_weights: Callable  # from features to a dict like BatchShare.totals, for one replica
+    loss_divisors: Callable  # from features to a dict like BatchShare.totals, for one replica
     placement: Placement
     num_steps: int  # the global step at which training ends, for the ETA
 
@@ -92,7 +92,7 @@ def _train_op(features, forward, settings, step):
         forward pass, of the whole batch).
     """
     num_parts = step.placement.num_micro_batches
-    totals = devices.sum_over_replicas(step.loss_weights(features), settings.use_tpu)
+    totals = devices.sum_over_replicas(step.loss_divisors(features), settings.use_tpu)
 
     def forward_part(index):
         share = BatchShare(totals, _dropout_seed(index, settings, step.placement))
@@ -115,7 +115,7 @@ def micro_batch(features, index, count):
     """Return one of the `count` equal parts of a batch.
 
     Args:
-        features: dict of name to tensor [B, ...], B static; one other dimension need not be.
+        features: dict of name to tensor [B, ...]; B is static, one other dimension may not be.
         index: int or int32 [], the part.
         count: int that divides B.
 
@@ -127,7 +127,7 @@ def micro_batch(features, index, count):
     parts = {}
     for name, value in features.items():
         size, *others = (-1 if size is None else size for size in value.shape.as_list())
-        # A gather, since XLA of TensorFlow 1 refuses a slice at a place that a loop computes.
+        # Not a slice: XLA of TensorFlow 1 refuses one whose start is computed in a loop.
         parts[name] = tf.gather(tf.reshape(value, [count, size // count] + others), index)
     return parts
 
@@ -138,8 +138,8 @@ def _dropout_seed(micro_batch_index, settings, placement):
     part = devices.replica_index(num_cores) * placement.num_micro_batches + micro_batch_index
     parts = placement.num_replicas * placement.num_micro_batches
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
-    # The seed is random. A counted one could equal the seed of another part, since the layers
-    # derive their seeds from it by small steps.
+    # Counted seeds could coincide with those of another part, since the layers derive their seeds
+    # by small steps. So the seed is random.
     return tf.random.stateless_uniform(
         [2], [settings.random_seed, step * parts + part], 0, tf.int32.max, tf.int32
     )
@@ -168,7 +168,7 @@ def _restore(settings, new_variables):
 
 
 def _training_hooks(sums, train_op, settings, num_train_steps):
-    """Return the hooks that log and watch scalars; of a TPU's loop they see only the steps."""
+    """Return the hooks that log and watch scalars; on a TPU they see only the step number."""
     shown, tokens = {}, None
     if not settings.use_tpu:
         hooks.watch(dict(train_op.watched, loss=sums["loss"]))

@@ -46,7 +46,7 @@ def place(settings, train_batch_size, step_memory):
         `Placement`.
 
     Raises:
-        UserError: where the flags ask for parts that do not divide the batch.
+        UserError: if the batch cannot be divided as the flags ask.
     """
     strategy = devices.STRATEGIES[settings.strategy]()
     num_replicas = settings.num_tpu_cores if settings.use_tpu else 1

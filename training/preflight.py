@@ -1,9 +1,9 @@
 """The checks before a run starts; with `--check_only` the program makes them and ends.
 
-A check is a function that returns (value, line): the value is for the run and for later checks,
-the line is for a person. A check raises `UserError` where the run cannot work, and logs a warning
-of anything unusual that is no error. Every run starts with the same checks. There the first error
-ends the program; with `--check_only` each check prints its line.
+A check is a function that returns (value, line): the run and later checks use the value, the user
+reads the line. A check raises `UserError` if the run cannot work, and logs a warning of anything
+unusual that is no error. Every run starts with the same checks, and the first error ends it; with
+`--check_only` each check prints its line.
 """
 
 import contextlib
@@ -41,14 +41,14 @@ class Schedule(NamedTuple):
     """How the weights are trained."""
 
     optimizer: NamedTuple  # `optimization.OptimizerConfig`
-    slot_names: Tuple[str, ...]  # an optimizer's variables for each weight
-    other_variables: Dict[str, list]  # name -> shape of its other variables
+    slot_names: Tuple[str, ...]  # names of the optimizer's variables for each weight
+    other_variables: Dict[str, list]  # name -> shape, of the other variables of training
     train_batch_size: int
     eval_every_steps: int = 0  # 0: only at the end
 
 
 class Failed(NamedTuple):
-    """Stands for the value of a check that failed or could not be made."""
+    """Replaces the value of a check that failed or could not be made."""
 
     check: str  # name of the check that failed first
 
@@ -57,7 +57,7 @@ class Checks:
     """Makes checks one by one.
 
     Args:
-        check_only: bool; print a line for each check, and go on after a failed one.
+        check_only: bool; print a line for each check, and continue after a failed one.
     """
 
     def __init__(self, check_only):
@@ -115,8 +115,8 @@ def define_flags(flag_values):
     define.bool(
         "check_only",
         False,
-        "Check flags, config, data, checkpoint and devices, print a line for each, and end: exit "
-        "status 2 if the run could not work.",
+        "Check flags, config, data, checkpoint and devices, print a line for each, and end; exit "
+        "status 2 if a check fails.",
     )
 
 
@@ -184,21 +184,21 @@ def check_records_vocabulary(args, records):
         (None, line).
     """
     for path in records:
-        made = manifest.read_manifest(path)
-        if made and made.get("vocab_sha256"):
+        contents = manifest.read_manifest(path)
+        if contents and contents.get("vocab_sha256"):
             break
     else:
         return None, "not known: there is no {} beside the records".format(files.MANIFEST_SUFFIX)
     for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
-        beside = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
-        if beside and made["vocab_sha256"] not in map(files.sha256, beside):
+        vocabularies = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
+        if vocabularies and contents["vocab_sha256"] not in map(files.sha256, vocabularies):
             tf.logging.warning(
-                "%s was made with another vocabulary than %s: pieces would have other numbers than "
-                "the model's",
+                "%s was made with another vocabulary than %s: its ids mean other pieces here",
                 path,
-                beside[0],
+                vocabularies[0],
             )
-    return None, "{} pieces, sha256 {}...".format(made.get("vocab_size"), made["vocab_sha256"][:12])
+    sha256 = contents["vocab_sha256"]
+    return None, "{} pieces, sha256 {}...".format(contents.get("vocab_size"), sha256[:12])
 
 
 def _folder(checkpoint_path):
@@ -219,8 +219,8 @@ def warn_of_learning_rate(optimizer, learning_rate, batch_size, hidden_size):
     """Warn of a learning rate that is far from the rates that are known to work.
 
     The rate grows with the root of the batch (arXiv 1904.00962, section 3) and falls with the
-    width (arXiv 2203.03466, table 8). Short runs work with higher rates too, so only a factor of
-    16 counts.
+    width (arXiv 2203.03466, table 8). Short runs work with higher rates too, so only rates that
+    are 16 times too high or too low get a warning.
 
     Args:
         optimizer: str; one without an entry in `KNOWN_RATES` gets no warning.
@@ -234,7 +234,7 @@ def warn_of_learning_rate(optimizer, learning_rate, batch_size, hidden_size):
     suited = rate * math.sqrt(batch_size / batch) * 768 / hidden_size
     if not suited / SUITED_FACTOR <= learning_rate <= suited * SUITED_FACTOR:
         tf.logging.warning(
-            "--learning_rate=%g is far from %.2g, about what suits %s with a batch of %d and "
+            "--learning_rate=%g is far from %.2g, a usual rate for %s with a batch of %d and "
             "H = %d: %s",
             learning_rate,
             suited,
@@ -294,7 +294,7 @@ def check_memory(settings, computation):
     activations = micro_batch * step_memory.bytes_per_example
     if weights + activations > free.num_bytes:
         tf.logging.warning(
-            "By estimate this does not fit: try --recompute_activations=True, a smaller "
+            "By estimate the memory is too small: try --recompute_activations=True, a smaller "
             "--micro_batch_size or a smaller --max_seq_length"
         )
     line = "about {} for weights, gradients and slots, {} for the activations of {} at a time; "
@@ -313,7 +313,7 @@ def check_disk(settings, folders, num_kept, model, schedule):
 
     Args:
         settings: `flags.RunSettings`.
-        folders: list of str, those in output_dir that runs save in.
+        folders: list of str, output_dir or the folders in it where runs save checkpoints.
         num_kept: int, most checkpoints in a folder; 0 without training.
         model: `Model`.
         schedule: `Schedule`.
@@ -362,8 +362,8 @@ def check_start(args, folder):
     """Find the checkpoint that the run in a folder starts from.
 
     Args:
-        args: has `do_train`, `init_checkpoint`, and `check_only`, which leaves a damaged folder as
-            it is.
+        args: has `do_train`, `init_checkpoint` and `check_only`; with the latter a damaged folder
+            is not repaired.
         folder: str, of the run.
 
     Returns:
@@ -414,7 +414,7 @@ def check_weights(settings, folder, start, model, schedule=None, new_variables=N
 
 
 def _saved_shapes(model, schedule):
-    """Return the shapes of all variables in a checkpoint of a training, by name."""
+    """Return the shapes of all variables in a checkpoint of training, by name."""
     shapes = dict(model.shapes, **schedule.other_variables)
     for name, shape in model.shapes.items():
         shapes.update((name + "/" + slot, shape) for slot in schedule.slot_names)

@@ -1,4 +1,4 @@
-"""The report of a run: its scores as a table for people, and JSON with what repeats the run."""
+"""The report of a run: its scores as a text table, and JSON with the data to repeat the run."""
 
 import os
 import shlex
@@ -26,8 +26,8 @@ def write(output_dir, report, name=None, metrics=None, tables=""):
         output_dir: str, the folder.
         report: dict that `new_report` returned; gets the metrics.
         name: str, such as `eval_results`; needed with metrics.
-        metrics: dict that json can write, or None; `NAME.txt` has the numbers and texts among them.
-        tables: str, the end of `NAME.txt`.
+        metrics: dict that json can write, or None; `NAME.txt` has only its numbers and texts.
+        tables: str, text to append to `NAME.txt`.
     """
     latest = tf.train.latest_checkpoint(output_dir)
     if latest:
@@ -82,7 +82,7 @@ def new_report(script, args, start, **inputs):
 
 
 def identify_checkpoint(prefix):
-    """Return a dict of the prefix of a checkpoint, or None, and the hash of its index.
+    """Return a dict of a checkpoint's prefix and the hash of its index; both may be None.
 
     The index holds checksums of all weights, so its hash identifies the weights as well.
     """

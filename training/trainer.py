@@ -9,7 +9,7 @@ from checkpointing import run_folder
 from common.errors import UserError
 from training import cluster, devices
 
-# Steps from one point of TensorBoard's curves to the next.
+# Steps between two points of TensorBoard's curves.
 SUMMARY_STEPS = 10
 # Seconds that a worker waits until the chief has saved the last step.
 CHECKPOINT_SECONDS = 1800
@@ -21,7 +21,7 @@ def make_trainer(model_fn, settings, placement=None):
     Args:
         model_fn: as `model_fn.make_model_fn` makes it.
         settings: `flags.RunSettings`.
-        placement: `placement.Placement` where there is training.
+        placement: `placement.Placement`; None without training.
     """
     member = cluster.read_member() if settings.strategy == "multi_worker" else None
     with cluster.without_cluster():
@@ -87,7 +87,7 @@ class Trainer:
         self.predict = alone.predict
 
     def train(self, input_fn, max_steps, hooks):
-        """Train up to a global step. When this returns, every machine sees its checkpoint.
+        """Train up to a global step. When this returns, every machine sees the last checkpoint.
 
         Args:
             input_fn: the input function.
@@ -108,13 +108,13 @@ class Trainer:
         self._await_checkpoint(last_step.value)
 
     def _await_checkpoint(self, step):
-        """Wait until the step is saved: a worker that read an older one would train alone."""
+        """Wait until the step is saved: a worker that reads an older step would train alone."""
         end = time.time() + CHECKPOINT_SECONDS
         while run_folder.latest_step(self.model_dir) < step:
             if time.time() > end:
                 raise UserError(
                     "no checkpoint of step {} in --output_dir={} after {} minutes: all machines "
-                    "need one and the same folder".format(
+                    "must use the same folder".format(
                         step, self.model_dir, CHECKPOINT_SECONDS // 60
                     )
                 )
@@ -140,7 +140,7 @@ def user_errors():
         yield
     except tf.errors.DataLossError as error:
         raise UserError(
-            "a file is damaged ({}): make the records, or fetch the checkpoint, again".format(
+            "a file is damaged ({}): make the records or fetch the checkpoint again".format(
                 _first_line(error)
             )
         ) from error

@@ -253,7 +253,7 @@ def test_labels_in_another_order_are_not_those_of_the_classifier(trained, worksp
         run(workspace, do_eval=True, **start)
     assert not (workspace / "out").exists()
     run(workspace, do_train=True, **start)
-    assert "training only begins with it" in caplog.text
+    assert "training starts from it" in caplog.text
     with pytest.raises(UserError, match="labels 1,0, in this order, and not for 0,1"):
         run(workspace, do_train=True, **dict(task, labels="0,1"))
 

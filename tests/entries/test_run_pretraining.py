@@ -179,7 +179,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root):
         log += process.stderr.readlines()
     assert process.returncode == 143, "".join(log)
     assert "Traceback" not in "".join(log)
-    assert re.search(r"model.ckpt-\d is saved, the same command goes on", "".join(log))
+    assert re.search(r"model.ckpt-\d is saved; the same command continues it", "".join(log))
     assert run_folder.latest_step(str(workspace / "out")) < 4
     run(workspace)
     assert_equal_weights(workspace / "out", trained / "out")

@@ -118,7 +118,7 @@ def real_examples(root, count):
 def test_real_text_is_encoded_as_plainly_by_any_number_of_workers(
     tokenizer, root, num_workers, monkeypatch
 ):
-    monkeypatch.setattr(encoding, "TASK_EXAMPLES", 64)
+    monkeypatch.setattr(encoding, "CHUNK_EXAMPLES", 64)
     examples = real_examples(root, 333)
     found = encoding.encode_examples(examples, LABELS, tokenizer, 40, num_workers)
     assert_encoded_as_plainly(tokenizer, found, examples, 40)

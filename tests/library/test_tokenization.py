@@ -296,7 +296,7 @@ def test_vocabulary_from_any_editor(tmp_path, newline, prefix):
     [
         ([], "is empty"),
         (["", "\r"], "is empty"),
-        ([*MARKERS, "中", "文", "中"], "row 8: '中' stands already in row 6"),
+        ([*MARKERS, "中", "文", "中"], "row 8: '中' is already in row 6"),
         ([*MARKERS, "", "中"], "row 6: empty"),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "中"], r"has no \[MASK\]:"),
         (["中", "文"], r"has no \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]:"),
@@ -423,11 +423,11 @@ def test_sentencepiece_without_markers(tmp_path):
 
 
 def test_each_kind_of_file_in_the_place_of_the_other(spm_model, tmp_path):
-    with pytest.raises(UserError, match="binary; a SentencePiece model goes to spm_model_file"):
+    with pytest.raises(UserError, match="binary; give a SentencePiece model as spm_model_file"):
         FullTokenizer(spm_model)
-    with pytest.raises(UserError, match="one piece a line goes to vocab_file"):
+    with pytest.raises(UserError, match="with one piece a line as vocab_file"):
         FullTokenizer(None, spm_model_file=VOCAB)
     empty = tmp_path / "empty.model"
     empty.touch()
-    with pytest.raises(UserError, match="is none"):
+    with pytest.raises(UserError, match="expected a binary model file"):
         FullTokenizer(None, spm_model_file=str(empty))

@@ -206,7 +206,7 @@ def test_a_signal_while_training_saves_and_ends(plain, tmp_path, number, status,
         run(tmp_path, at={3: lambda: send(number)})
     assert ended.value.code == status
     assert saved_steps(tmp_path) == [0, 4]
-    assert "model.ckpt-4 is saved, the same command goes on" in caplog.text
+    assert "model.ckpt-4 is saved; the same command continues it" in caplog.text
     run(tmp_path)
     assert_equal_runs(tmp_path, plain)
 

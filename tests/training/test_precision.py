@@ -51,7 +51,7 @@ def make_batch(seed):
 def training_step(features, config, optimizer, execution, num_micro_batches=1, **options):
     """Build one step of pre-training: a `TrainOp`."""
     model = run_pretraining.make_forward(config, execution)
-    totals = run_pretraining.loss_weights(features)
+    totals = run_pretraining.loss_divisors(features)
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
 
     def forward(index):

@@ -51,7 +51,7 @@ def test_the_graph_of_a_core_sends_its_scalars_to_the_host(tmp_path):
     optimizer = optimization.OptimizerConfig("lamb", 0.01, num_train_steps=10)
     step = model_fn.TrainingStep(
         lambda *args, **options: optimization.create_train_op(*args, config=optimizer, **options),
-        run_pretraining.loss_weights,
+        run_pretraining.loss_divisors,
         Placement(num_replicas=8, replica_batch=CORE_BATCH, micro_batch=1),
         num_steps=10,
     )
