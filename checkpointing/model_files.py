@@ -16,6 +16,7 @@ import re
 from typing import Dict, NamedTuple, Optional, Sequence
 
 from common import files
+from common.albert_config import AlbertConfig
 from common.errors import UserError
 
 DESCRIPTION, CONFIG = "classifier.json", "albert_config.json"
@@ -34,6 +35,7 @@ FIELDS = {
 }
 # Fields of a config that no variable's shape shows in a model whose layers share weights.
 NOT_IN_VARIABLES = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
+GIVEN = "the given config"
 
 
 class Description(NamedTuple):
@@ -134,7 +136,7 @@ def check_config(config, prefix):
     Raises:
         UserError: where a field differs.
     """
-    given = {name: (getattr(config, name), "the given config") for name in NOT_IN_VARIABLES}
+    given = {name: (getattr(config, name), GIVEN) for name in NOT_IN_VARIABLES}
     check_same([prefix], given)
 
 
@@ -168,10 +170,14 @@ def check_same(prefixes, given=None):
             for field in sorted(compared.intersection(fields)):
                 value, source = known.setdefault(field, (fields[field], path))
                 if value != fields[field]:
+                    is_file = source == GIVEN and os.path.basename(path) == CONFIG
+                    remedy = "use"
+                    if is_file:
+                        remedy = "give --bert_config_file={}, which is".format(path)
                     raise UserError(
                         "{} says {}={!r}, {} {!r}: they are not of one model, though the variables "
-                        "of the checkpoint fit both; use what it was trained with, or another "
-                        "checkpoint".format(path, field, fields[field], source, value)
+                        "of the checkpoint fit both; {} what it was trained with, or another "
+                        "checkpoint".format(path, field, fields[field], source, value, remedy)
                     )
 
 
@@ -181,10 +187,18 @@ def _fields_beside(prefix):
         path = find(prefix, name)
         with contextlib.suppress(UserError):
             if path and name == CONFIG:
-                yield path, files.read_json(path)
+                yield path, _complete(files.read_json(path))
             elif path:
                 fields = _load_description(path)
-                yield path, dict(fields["config"], labels=fields["labels"])
+                yield path, dict(_complete(fields["config"]), labels=fields["labels"])
+
+
+def _complete(fields):
+    """Return the fields of a config under our names, those with default values included."""
+    try:
+        return AlbertConfig.from_dict(fields).to_dict()
+    except UserError:
+        return fields
 
 
 def _load_description(path):

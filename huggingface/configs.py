@@ -9,6 +9,7 @@ an identity matrix as projection.
 import dataclasses
 
 import modeling
+from common.config_fields import FIXED
 from common.errors import UserError
 
 LAYER_NORM_EPSILON = 1e-12
@@ -24,14 +25,8 @@ CLASSES = {
     ("masked_lm",): "ForMaskedLM",
     ("classifier",): "ForSequenceClassification",
 }
-# hidden_act here -> there, and there -> here.
+# hidden_act here -> there.
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "tanh": "tanh", "linear": "linear"}
-ACTIVATIONS_BACK = dict(
-    {theirs: ours for ours, theirs in ACTIVATIONS.items()}, gelu_pytorch_tanh="gelu"
-)
-# Values of a config.json that leaves them out.
-DEFAULT_ACTIVATIONS = {"albert": "gelu_new", "bert": "gelu"}
-DEFAULT_EMBEDDING_SIZE = 128
 # Fields of equal name and meaning: the sizes of the model, and others.
 SIZES = (
     "vocab_size",
@@ -139,7 +134,7 @@ def family_of(values, source):
     Raises:
         UserError: for another family, and for heads that models here do not have.
     """
-    family = values.get("model_type")
+    family = values.get("model_type") or _family_of_old(values)
     if family not in FAMILIES:
         raise UserError("{}: model_type {!r}, not albert or bert".format(source, family))
     known = [FAMILIES[family] + end for end in CLASSES.values()]
@@ -153,6 +148,12 @@ def family_of(values, source):
             )
         )
     return family
+
+
+def _family_of_old(values):
+    """Return the family of a config.json of 2019, which has no model_type."""
+    is_albert = "num_hidden_groups" in values or "embedding_size" in values
+    return "albert" if is_albert else "bert"
 
 
 def check_same_model(config, family, values):
@@ -181,28 +182,8 @@ def from_config(values, source):
     Raises:
         UserError: as `family_of`, and for computations that do not exist here.
     """
-    family = family_of(values, source)
-    act = values.get("hidden_act", DEFAULT_ACTIVATIONS[family])
-    if act not in ACTIVATIONS_BACK:
-        raise UserError(
-            "{}: hidden_act {!r} does not exist here: there is {} only; if it was trained with the "
-            "tanh approximation of gelu, as all published ALBERT were, write gelu_new there".format(
-                source, act, ", ".join(sorted(ACTIVATIONS_BACK))
-            )
-        )
-    epsilon = values.get("layer_norm_eps", LAYER_NORM_EPSILON)
-    position = values.get("position_embedding_type", "absolute")
-    if epsilon != LAYER_NORM_EPSILON or position != "absolute":
-        raise UserError(
-            "{}: layer_norm_eps {} and position_embedding_type {!r}, but here they are {} and "
-            "'absolute'".format(source, epsilon, position, LAYER_NORM_EPSILON)
-        )
-    known = [field.name for field in dataclasses.fields(modeling.AlbertConfig)]
-    fields = {name: values[name] for name in known if name in values}
-    fields["hidden_act"] = ACTIVATIONS_BACK[act]
-    if family == "albert":
-        fields["layout"] = "google"
-        fields.setdefault("embedding_size", DEFAULT_EMBEDDING_SIZE)
-    else:
-        fields.update(layout="albert_zh", embedding_size=None, parameter_sharing="none")
-    return modeling.AlbertConfig.from_dict(fields, source)
+    known = {field.name for field in dataclasses.fields(modeling.AlbertConfig)}
+    fields = {name: value for name, value in values.items() if name in known | set(FIXED)}
+    return modeling.AlbertConfig.from_dict(
+        dict(fields, model_type=family_of(values, source)), source
+    )

@@ -199,7 +199,7 @@ def test_heads_that_no_class_has():
     "changes, words",
     [
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' does not exist here.*gelu_new"),
-        ({"layer_norm_eps": 1e-5}, "layer_norm_eps 1e-05"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps=1e-05 .the number added"),
         ({"position_embedding_type": "relative_key"}, "relative_key"),
         ({"model_type": "roberta"}, "model_type 'roberta', not albert or bert"),
     ],
