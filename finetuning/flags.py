@@ -1,8 +1,18 @@
 """The flags of fine-tuning."""
 
 from common import cli
-from finetuning import encoding, tasks
+from finetuning import encoding, task_files, tasks
 from training.flags import BY_SIZE, define_optimizer_flags
+
+
+def define_header_flag(flag_values):
+    """Define the flag of the first row of tables."""
+    cli.flag_definer(flag_values).enum(
+        "header",
+        "auto",
+        task_files.HEADER_MODES,
+        "Whether the first row of every .tsv and .txt file is a header; auto: its words decide.",
+    )
 
 
 def define_data_flags(flag_values):
@@ -25,6 +35,7 @@ def define_data_flags(flag_values):
         False,
         "Leave out rows that cannot be read, and list them in the log, instead of stopping.",
     )
+    define_header_flag(flag_values)
     define.integer(
         "max_train_examples",
         None,

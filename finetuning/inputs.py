@@ -36,7 +36,9 @@ def read_task_data(args, splits, folders):
     """
     task, examples = find_task(args, folders), {}
     for split in splits:
-        examples[split] = tasks.load_examples(task, args.data_dir, split, args.skip_bad_rows)
+        examples[split] = tasks.load_examples(
+            task, args.data_dir, split, args.skip_bad_rows, args.header
+        )
         if split == "train":
             task = tasks.with_labels_of(task, examples["train"])
             examples["train"] = data_report.sample_examples(

@@ -5,12 +5,16 @@
                      names the columns, without one their order is fixed
 
 Both are UTF-8, with or without a byte order mark, with line ends of any system. Blank lines are
-skipped. Published data sets have different names for the same column; here it has one name.
+skipped, but counted in row numbers. Published data sets have different names for the same column;
+here it has one name.
 """
 
+import functools
 import json
 import os
-from typing import FrozenSet, NamedTuple, Tuple
+from typing import Callable, FrozenSet, List, NamedTuple, Tuple
+
+from absl import logging
 
 from common import files
 from common.errors import UserError
@@ -18,22 +22,21 @@ from common.errors import UserError
 # Characters of a value that a message quotes.
 SHOWN_CHARACTERS = 60
 
-# Name of a column in published data sets, in lower case -> its name here.
-COLUMN_NAMES = {
-    "text_a": "text_a",
-    "sentence": "text_a",
-    "sentence1": "text_a",
-    "question1": "text_a",
-    "premise": "text_a",
-    "text": "text_a",
-    "text_b": "text_b",
-    "sentence2": "text_b",
-    "question2": "text_b",
-    "hypo": "text_b",
-    "hypothesis": "text_b",
-    "label": "label",
-    "gold_label": "label",
+# Column -> its names in published data sets and in tables of users, in lower case.
+NAMES = {
+    "text_a": (
+        "text_a sentence sentence1 text question1 premise query text1 content review "
+        "文本 句子 问题 内容 评论 正文 前提 文本1 句子1 问题1"
+    ),
+    "text_b": (
+        "text_b sentence2 question2 hypo hypothesis title text2 标题 假设 回答 文本2 句子2 问题2"
+    ),
+    "label": "label gold_label 标签 类别 分类",
 }
+COLUMN_NAMES = {name: column for column, names in NAMES.items() for name in names.split()}
+# Where a task has one text and no other column is it, these are the text.
+TITLES = ("title", "标题")
+HEADER_MODES = ("auto", "yes", "no")
 
 
 class BadRow(Exception):
@@ -47,11 +50,24 @@ class RowFormat(NamedTuple):
         fields: columns in the order of a table without a header, "label" among them.
         labels: every spelling of a known label; a first row with one of them is no header.
         needs_label: whether every row has a label.
+        header: one of HEADER_MODES: whether the first row of a table is a header; auto: its words
+            decide.
     """
 
     fields: Tuple[str, ...]
     labels: FrozenSet[str]
     needs_label: bool
+    header: str = "auto"
+
+
+class Rows(NamedTuple):
+    """The rows of a file."""
+
+    parse: Callable  # turns the bytes of a row into a dict, or raises `BadRow`
+    lines: List[Tuple[int, bytes]]  # number in the file from 1, and bytes, of every row
+    header_row: int = 0  # number of the header, 0 where there is none
+    # Whether the first row, which counts as an example, may be a header of unknown words.
+    may_begin_with_header: bool = False
 
 
 def open_rows(path, row_format):
@@ -62,8 +78,7 @@ def open_rows(path, row_format):
         row_format: `RowFormat`.
 
     Returns:
-        (parse, lines): `lines` is a list of (number in the file from 1, bytes of a row); `parse`
-        turns such bytes into a dict, or raises `BadRow`.
+        `Rows`.
 
     Raises:
         UserError: for a header that cannot be read or lacks a column.
@@ -91,17 +106,17 @@ def shown(value):
 
 def missing(column, columns):
     """Return a sentence about a column that is not among `columns`."""
-    names = [name for name in COLUMN_NAMES if COLUMN_NAMES[name] == column] or [column]
+    names = NAMES.get(column, column).split()
     return "no {}: a column must be named {}; found {}".format(
         column, " or ".join(names), shown(", ".join(columns))
     )
 
 
 def _open_json_lines(_, lines, row_format):
-    return _json_row, lines
+    return Rows(functools.partial(_json_row, row_format), lines)
 
 
-def _json_row(line):
+def _json_row(row_format, line):
     text = _decoded(line)
     try:
         row = json.loads(text)
@@ -115,7 +130,7 @@ def _json_row(line):
         raise BadRow("{} is no JSON object: write one object per line".format(shown(row)))
     if "\\u" in text:
         _check_characters(row)
-    named = {COLUMN_NAMES.get(name.lower(), name.lower()): row[name] for name in row}
+    named = dict(zip(_columns(row, row_format), row.values()))
     if len(named) < len(row):
         raise BadRow("two fields are the same column: {}".format(shown(", ".join(row))))
     return named
@@ -132,13 +147,16 @@ def _check_characters(row):
 
 def _open_table(path, lines, row_format):
     if not lines:
-        return None, lines
+        return Rows(None, lines)
     number, first = lines[0]
+    hint = ""
     try:
         first = _cells(first)
+        if row_format.header == "auto":
+            hint = "; if this row is an example, give --header=no"
         header = _header(first, row_format)
     except BadRow as error:
-        raise row_error(path, number, error) from None
+        raise row_error(path, number, str(error) + hint) from None
     choices = [header or row_format.fields]
     if not header and not row_format.needs_label:
         choices.append(_texts(row_format))
@@ -157,7 +175,11 @@ def _open_table(path, lines, row_format):
             raise BadRow("this row repeats the header: delete it")
         return dict(zip(columns_of_width[len(cells)], cells))
 
-    return table_row, lines[1:] if header else lines
+    if header:
+        logging.info("%s, row %d is the header: %s", path, number, shown("\t".join(first)))
+        return Rows(table_row, lines[1:], header_row=number)
+    is_whole = len(first) in columns_of_width
+    return Rows(table_row, lines, may_begin_with_header=is_whole and row_format.header == "auto")
 
 
 _OPENERS = {
@@ -171,25 +193,44 @@ SUFFIXES = tuple(_OPENERS)
 
 def _header(cells, row_format):
     """Return the columns if `cells` are a header, None if they are an example."""
+    if row_format.header == "no":
+        return None
+    is_told, texts = row_format.header == "yes", _texts(row_format)
     position = row_format.fields.index("label")
     same_width = len(cells) == len(row_format.fields)
     if same_width and cells[position].strip() in row_format.labels:
+        if is_told:
+            raise BadRow(
+                "--header=yes, but this row has the label {}, so it is an example: leave --header "
+                "out".format(shown(cells[position].strip()))
+            )
         return None
-    names = [cell.strip().lower() for cell in cells]
-    header = tuple(COLUMN_NAMES.get(name, name) for name in names)
-    label_at_its_place = same_width and header[position] == "label"
-    has_texts = set(_texts(row_format)) <= set(header)
-    if not (has_texts or label_at_its_place or (not row_format.labels and "label" in header)):
+    header = tuple(_columns(cells, row_format))
+    label_at_its_place = same_width and (is_told or header[position] == "label")
+    has_texts = set(texts) <= set(header)
+    if is_told and len(cells) == len(texts) and not (row_format.needs_label or has_texts):
+        return texts
+    has_label = not row_format.labels and "label" in header
+    if not (is_told or has_texts or label_at_its_place or has_label):
         return None
     for column in row_format.fields:
         if header.count(column) > 1:
             raise BadRow("the header names {} twice: {}".format(column, shown("\t".join(cells))))
     if label_at_its_place and not has_texts:  # unknown names of texts: the fixed order holds
         return row_format.fields
-    for column in row_format.fields if row_format.needs_label else _texts(row_format):
+    for column in row_format.fields if row_format.needs_label else texts:
         if column not in header:
             raise BadRow("the header lacks a column: " + missing(column, header))
     return header
+
+
+def _columns(names, row_format):
+    """Return the columns of a header or of an object, a list of str: our names where known."""
+    names = [name.strip().lower() for name in names]
+    columns = [COLUMN_NAMES.get(name, name) for name in names]
+    if "text_b" not in row_format.fields and "text_a" not in columns:
+        columns = ["text_a" if name in TITLES else column for name, column in zip(names, columns)]
+    return columns
 
 
 def _texts(row_format):

@@ -29,7 +29,7 @@ class Example(NamedTuple):
     """One row of a data set.
 
     Fields:
-        guid: its id in the file, else its position among the file's rows, from 0.
+        guid: its id in the file, else the number of its line, from 0 and without a header.
         text_a, text_b: texts; text_b is None where a task has one text.
         label: None where a test set has none.
     """
@@ -305,16 +305,16 @@ def with_labels_of(task, train):
     return task._replace(labels=labels)
 
 
-def load_examples(task, data_dir, split, skip_bad_rows=False):
+def load_examples(task, data_dir, split, skip_bad_rows=False, header="auto"):
     """Read the examples of one split from the folder `data_dir`, as `read_examples` does.
 
     Raises:
         UserError: as `read_examples`, and for a missing file.
     """
-    return read_examples(task, find_file(task, data_dir, split), split, skip_bad_rows)
+    return read_examples(task, find_file(task, data_dir, split), split, skip_bad_rows, header)
 
 
-def read_examples(task, path, split, skip_bad_rows=False):
+def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
     """Read a file of a task.
 
     Args:
@@ -323,6 +323,7 @@ def read_examples(task, path, split, skip_bad_rows=False):
         split: "train", "dev" or "test"; only rows of "test" may lack labels.
         skip_bad_rows: bool, whether rows that cannot be read are left out and listed in the log
             instead of ending the run.
+        header: str, one of `task_files.HEADER_MODES`.
 
     Returns:
         List of `Example` in the order of the file. Undecided rows are left out of train and dev,
@@ -330,33 +331,48 @@ def read_examples(task, path, split, skip_bad_rows=False):
 
     Raises:
         UserError: for an empty file, for the first row that does not parse or has a label that the
-            task does not know, and where no row parses.
+            task does not know, where no row parses, and for a first row that seems to be a header.
     """
-    row_format = task_files.RowFormat(
-        task.fields, frozenset(task.labels) | frozenset(task.label_spellings), split != "test"
-    )
+    labels = frozenset(task.labels) | frozenset(task.label_spellings)
+    row_format = task_files.RowFormat(task.fields, labels, split != "test", header)
     examples, bad = [], []
     undecided = 0
-    parse, lines = task_files.open_rows(path, row_format)
-    for position, (number, line) in enumerate(lines):
+    rows = task_files.open_rows(path, row_format)
+    for number, line in rows.lines:
         try:
-            row = parse(line)
+            row = rows.parse(line)
             if any(row.get(column, value) != value for column, value in task.keep.items()):
                 continue
             label = _label(task, split, row)
             if label in task.undecided:
                 undecided += 1
             else:
-                examples.append(_example(task, row, label, position))
+                examples.append(_example(task, row, label, number - rows.header_row - 1))
         except BadRow as problem:
+            if rows.may_begin_with_header and number == rows.lines[0][0]:
+                problem = "{}; if this row is a header, give --header=yes".format(problem)
             bad.append(task_files.row_error(path, number, problem))
             if not skip_bad_rows:
                 raise bad[0] from None
     if not examples:
         kept = "".join(" with {} {!r}".format(*item) for item in sorted(task.keep.items()))
         raise bad[0] if bad else UserError("{}: no rows{}".format(path, kept))
+    if rows.may_begin_with_header and not task.labels:
+        _refuse_label_of_header(path, rows.lines[0][0], examples)
     _log_examples(split, path, examples, undecided, bad)
     return examples
+
+
+def _refuse_label_of_header(path, number, examples):
+    """Raise `UserError` if only the first row has its label, and the other labels are not rare."""
+    label, others = examples[0].label, [example.label for example in examples[1:]]
+    if others and label not in others and len(others) >= 2 * len(set(others)):
+        raise task_files.row_error(
+            path,
+            number,
+            "no other row has the label {}: if this row is a header, give --header=yes; if it is "
+            "an example, --header=no".format(task_files.shown(label)),
+        )
 
 
 def find_file(task, data_dir, split):

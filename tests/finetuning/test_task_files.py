@@ -13,8 +13,8 @@ LABEL_FIRST = task_files.RowFormat(("label", "text_a"), frozenset("01"), True)
 
 def read(path, content, layout=PAIR):
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    parse, lines = task_files.open_rows(str(path), layout)
-    return [(number, parse(line)) for number, line in lines]
+    rows = task_files.open_rows(str(path), layout)
+    return [(number, rows.parse(line)) for number, line in rows.lines]
 
 
 def pair(text_a, text_b, label=None):
@@ -33,6 +33,8 @@ def pair(text_a, text_b, label=None):
         (["text_a\ttext_b\tlabel", "天\t地\t1", '"人\t\'马\u2028"\t0', " "], (2, 3)),
         (["Label\tSentence2\tSentence1", "1\t地\t天", '0\t\'马\u2028"\t"人'], (2, 3)),
         (["query one\tquery two\tlabel", "天\t地\t1", '"人\t\'马\u2028"\t0'], (2, 3)),
+        (["句子1\t句子2\t标签", "天\t地\t1", '"人\t\'马\u2028"\t0'], (2, 3)),
+        (["类别\tTITLE\tQuery", "1\t地\t天", '0\t\'马\u2028"\t"人'], (2, 3)),
         (["sentence1\treply\tlabel", "天\t地\t1", '"人\t\'马\u2028"\t0'], (2, 3)),
     ],
 )
@@ -41,6 +43,56 @@ def test_spellings_of_one_table(lines, numbers, name, last_end, end, mark, tmp_p
     found = read(tmp_path / name, content)
     rows_ = [pair("天", "地", "1"), pair('"人', "'马\u2028\"", "0")]
     assert found == list(zip(numbers, rows_))
+
+
+@pytest.mark.parametrize(
+    "text", ["文本", "句子", "问题", "内容", "评论", "标题", "title", "review"]
+)
+@pytest.mark.parametrize("label", ["标签", "类别", "分类", "label"])
+def test_a_chinese_header_is_no_example(text, label, tmp_path):
+    layout = task_files.RowFormat(("text_a", "label"), frozenset(), True)
+    [row] = read(tmp_path / "a.tsv", "{}\t{}\n天\t好".format(text, label), layout)
+    assert row == (2, {"text_a": "天", "label": "好"})
+    [row] = read(tmp_path / "a.json", '{{"{}": "好", "{}": "天"}}'.format(label, text), layout)
+    assert row == (1, {"text_a": "天", "label": "好"})
+
+
+def test_a_title_beside_a_text_stays_a_title(tmp_path):
+    layout = task_files.RowFormat(("text_a", "label"), frozenset(), True)
+    [(_, row)] = read(tmp_path / "a.json", '{"标题": "地", "内容": "天", "标签": "好"}', layout)
+    assert row["text_a"] == "天"
+
+
+@pytest.mark.parametrize(
+    "header, content, expected",
+    [
+        ("yes", "原文\t译文\t打分\n天\t地\t1", [(2, pair("天", "地", "1"))]),
+        ("yes", "打分\t原文\t译文\n天\t地\t1", [(2, pair("天", "地", "1"))]),
+        ("yes", "label\tquery\ttitle\n1\t天\t地", [(2, pair("天", "地", "1"))]),
+        ("no", "文本\t标题\t标签", [(1, pair("文本", "标题", "标签"))]),
+    ],
+)
+def test_the_user_says_whether_there_is_a_header(header, content, expected, tmp_path):
+    layout = OPEN_PAIR._replace(header=header)
+    assert read(tmp_path / "a.tsv", content, layout) == expected
+
+
+def test_a_header_of_unknown_words_without_labels(tmp_path):
+    found = read(tmp_path / "a.tsv", "原文\t译文\n天\t地", TEST_PAIR._replace(header="yes"))
+    assert found == [(2, pair("天", "地"))]
+
+
+def test_an_example_is_not_taken_for_the_header_that_the_user_expects(tmp_path):
+    layout = PAIR._replace(header="yes")
+    with pytest.raises(UserError, match="row 1: --header=yes, but this row has the label '1'"):
+        read(tmp_path / "a.tsv", "天\t地\t1", layout)
+
+
+def test_the_flag_that_an_incomplete_header_names_helps(tmp_path):
+    with pytest.raises(UserError, match="if this row is an example, give --header=no"):
+        read(tmp_path / "a.tsv", "问题\t标题\t好", OPEN_PAIR)
+    found = read(tmp_path / "a.tsv", "问题\t标题\t好", OPEN_PAIR._replace(header="no"))
+    assert found == [(1, pair("问题", "标题", "好"))]
 
 
 def test_other_columns_stay(tmp_path):
@@ -84,7 +136,7 @@ def test_a_test_file_has_labels_or_not(tmp_path):
             "row 1: the header lacks a column: no label: a column must",
         ),
         (
-            "label\tquery\treply\n1\t天\t地",
+            "label\tone\treply\n1\t天\t地",
             OPEN_PAIR,
             "row 1: the header lacks a column: no text_a",
         ),

@@ -296,7 +296,7 @@ def test_ids_are_those_of_the_file_else_positions(tmp_path):
     assert [example.guid for example in found] == ["5", "9"]
     write(tmp_path / "test.txt", "天\t地", "", "人\t马")
     found = tasks.load_examples(LCQMC, tmp_path, "test")
-    assert [example.guid for example in found] == ["0", "1"]
+    assert [example.guid for example in found] == ["0", "2"]
 
 
 @pytest.mark.parametrize("label", [None, "", "-1", -1])
@@ -493,3 +493,49 @@ def test_shipped_samples_are_read(name, split, least, root):
     examples = tasks.load_examples(tasks.TASKS[name], str(data_dir), split)
     assert len(examples) >= least
     assert {example.label for example in examples} == set(tasks.TASKS[name].labels)
+
+
+OWN = tasks.TASKS["sentence"]
+
+
+def test_a_header_of_unknown_words_is_no_class(tmp_path):
+    """Each flag that the message names does what it says."""
+    rows = ["天\t好", "地\t坏"] * 3
+    write(tmp_path / "train.tsv", "", "原文\t打分", *rows)
+    with pytest.raises(
+        UserError, match="train.tsv, row 2: no other row has the label '打分': "
+    ) as e:
+        tasks.load_examples(OWN, tmp_path, "train")
+    assert "'打分'" in str(e.value)
+    assert "--header=yes" in str(e.value) and "--header=no" in str(e.value)
+    assert len(tasks.load_examples(OWN, tmp_path, "train", header="yes")) == 6
+    assert len(tasks.load_examples(OWN, tmp_path, "train", header="no")) == 7
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["天\t好", "地\t坏", "人\t一般"],  # a row of every class
+        ["天\t好", "地\t坏", "人\t坏", "人\t好"],
+        ["文本\t标签", "天\t好", "地\t坏", "人\t坏"],
+    ],
+)
+def test_rare_labels_and_known_headers_are_no_reason_to_stop(rows, tmp_path):
+    write(tmp_path / "train.tsv", *rows)
+    labels = {example.label for example in tasks.load_examples(OWN, tmp_path, "train")}
+    assert labels <= {"好", "坏", "一般"}
+
+
+def test_an_unknown_label_of_the_first_row_may_be_a_header(tmp_path):
+    write(tmp_path / "dev.tsv", "原文\t打分", "天\t好")
+    task = OWN._replace(labels=("坏", "好"))
+    with pytest.raises(UserError, match="row 1: .*if this row is a header, give --header=yes"):
+        tasks.load_examples(task, tmp_path, "dev")
+    assert fields(tasks.load_examples(task, tmp_path, "dev", header="yes")) == [("天", None, "好")]
+
+
+def test_columns_of_qbqtc(tmp_path):
+    row = {"id": 3, "query": "天", "title": "地", "label": "2"}
+    write(tmp_path / "train.json", row, dict(row, label="0"))
+    found = tasks.load_examples(tasks.TASKS["sentence_pair"], tmp_path, "train")
+    assert fields(found) == [("天", "地", "2"), ("天", "地", "0")] and found[0].guid == "3"
