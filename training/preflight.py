@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -24,6 +25,8 @@ from common import cli, files
 from common.errors import UserError
 from tfrecords import manifest
 from training import devices, memory, placement
+
+RUN_CHECKPOINT = re.compile(re.escape(run_folder.BASENAME) + r"-\d+\.index$")
 
 
 class Model(NamedTuple):
@@ -294,8 +297,8 @@ def check_memory(settings, computation):
     activations = micro_batch * step_memory.bytes_per_example
     if weights + activations > free.num_bytes:
         tf.logging.warning(
-            "By estimate the memory is too small: try --recompute_activations=True, a smaller "
-            "--micro_batch_size or a smaller --max_seq_length"
+            "By estimate this does not fit into memory: try --recompute_activations=True, a "
+            "smaller --micro_batch_size or a smaller --max_seq_length"
         )
     line = "about {} for weights, gradients and slots, {} for the activations of {} at a time; "
     line += "{} are free on the {}"
@@ -358,6 +361,42 @@ def check_disk(settings, folders, num_kept, model, schedule):
     )
 
 
+def refuse_archive(folder):
+    """Raise `UserError` if a folder holds checkpoints and no run saved any of them.
+
+    Every run names its checkpoints `model.ckpt-STEP`; published archives have other names. A run
+    would write its results, its best checkpoint and its config beside those of the archive.
+    """
+    names = [os.path.basename(path) for path in files.glob(os.path.join(folder, "*.index"))]
+    if names and not any(RUN_CHECKPOINT.match(name) for name in names):
+        prefix = os.path.join(folder, names[0][: -len(".index")])
+        raise UserError(
+            "--output_dir={} holds {}, which no run saved, so it is not continued: give "
+            "--init_checkpoint={}, and another --output_dir".format(
+                folder, os.path.basename(prefix), prefix
+            )
+        )
+
+
+def warn_of_finished_run(start, num_train_steps, flag):
+    """Warn if training would resume at or after its last step.
+
+    Args:
+        start: `run_folder.Start`.
+        num_train_steps: int.
+        flag: str, the flag that decides this number.
+    """
+    if start.mode == "resume" and start.step >= num_train_steps:
+        tf.logging.warning(
+            "NOTHING TO TRAIN: %s is at step %d, and training ends at step %d: raise %s to go on, "
+            "or give another --output_dir to start again",
+            start.checkpoint,
+            start.step,
+            num_train_steps,
+            flag,
+        )
+
+
 def check_start(args, folder):
     """Find the checkpoint that the run in a folder starts from.
 
@@ -368,7 +407,11 @@ def check_start(args, folder):
 
     Returns:
         (`run_folder.Start`, line).
+
+    Raises:
+        UserError: as `refuse_archive` and `run_folder.find_start`.
     """
+    refuse_archive(folder)
     start = run_folder.find_start(
         folder, args.init_checkpoint, args.do_train, mend=not args.check_only
     )
