@@ -18,11 +18,12 @@ from absl import logging
 
 from common import cli, files, progress
 from common.errors import UserError
-from finetuning import predictions, task_files, tasks
+from finetuning import data_report, predictions, task_files, tasks
+from finetuning.flags import define_text_flags
 from serving import model_flags, predictor
 
 WORDS = "[TEXT_A [TEXT_B]]"  # on the command line, beside the flags
-STANDARD_INPUT = "-"
+STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
 LINES_SUFFIXES = (".tsv", ".txt")
 DIGITS = 6  # of what is printed
 
@@ -43,6 +44,7 @@ def define_flags(flag_values):
         None,
         "File of the answers to an input_file, written whole or not at all; needed with a file.",
     )
+    define_text_flags(flag_values)
     define.enum(
         "output_format",
         "tsv",
@@ -77,11 +79,12 @@ def main(args, words):
     check_flags(args, words)
     model = model_flags.load_predictor(args, args.predict_batch_size)
     if words:
-        answer_lines(args, model, [check_texts(args, model, words)])
+        texts = check_texts(args, model, words)
+        answer_lines(args, model, [(texts, None)])
     elif args.output_file:
         answer_file(args, model)
     else:
-        answer_lines(args, model, read_lines(args, model, sys.stdin.buffer, "standard input"))
+        answer_lines(args, model, read_lines(args, model, sys.stdin.buffer, STANDARD_INPUT_NAME))
 
 
 def check_flags(args, words):
@@ -109,11 +112,36 @@ def check_flags(args, words):
 
 
 def answer_lines(args, model, examples):
-    """Answer each example, a tuple of texts, before the next one is read."""
-    if args.output_format == "tsv" and not args.embeddings:
+    """Answer each example before the next one is read; one that is not valid gets an error.
+
+    Args:
+        args: the parsed flags.
+        model: `predictor.Predictor`.
+        examples: iterator of (tuple of texts, None) or (None, `UserError`).
+
+    Raises:
+        UserError: at the end, if there was an error.
+    """
+    is_table = args.output_format == "tsv" and not args.embeddings
+    if is_table:
         show("\t".join(["prediction"] + ["p({})".format(label) for label in model.task.labels]))
-    for texts in examples:
+    errors, num_lines = [], 0
+    pieces = data_report.UnknownPieces(model.tokenizer)
+    for texts, error in examples:
+        num_lines += 1
+        if error:
+            errors.append(error)
+            message = " ".join(str(error).split())
+            empty = [""] * (is_table and len(model.task.labels))
+            show("\t".join(["error: " + message] + empty) if is_table else json_error(message))
+            continue
         show(answer_line(args, model, texts))
+        pieces.add(list(texts))
+    if pieces.share > data_report.WARNED_SHARE:
+        logging.warning(pieces.sentence("the texts"))
+    if errors:
+        message = "{} of {} lines are no examples and were answered with an error, first {}"
+        raise UserError(message.format(len(errors), num_lines, errors[0]))
 
 
 def answer_line(args, model, texts):
@@ -127,15 +155,22 @@ def answer_line(args, model, texts):
     return "\t".join([answer["label"]] + cells)
 
 
+def json_error(message):
+    """Return the answer to a line that is no example, as JSON."""
+    return json.dumps({"error": message}, ensure_ascii=False)
+
+
 def read_lines(args, model, stream, name):
-    """Yield the texts of each line of bytes; raises `UserError` for a line that is no example."""
+    """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is no example."""
     for number, line in enumerate(stream, 1):
         where = "{}, row {}: ".format(name, number)
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            yield check_texts(args, model, text.split("\t"), where), None
         except UnicodeDecodeError:
-            raise UserError(where + "not UTF-8 text; convert it (iconv -f GB18030)") from None
-        yield check_texts(args, model, text.split("\t"), where)
+            yield None, UserError(where + "not UTF-8 text; convert it (iconv -f GB18030)")
+        except UserError as error:
+            yield None, error
 
 
 def check_texts(args, model, texts, where=""):
@@ -166,11 +201,10 @@ def answer_file(args, model):
     """Answer all examples of the input file, in the order of its rows."""
     lines = progress.Lines("pieces")
     if args.embeddings:
-        with files.open_file(args.input_file) as stream:
-            texts = list(read_lines(args, model, stream, args.input_file))
-        write_vectors(args.output_file, model.embed(texts, args.pooling, lines))
+        write_vectors(args.output_file, model.embed(read_file(args, model), args.pooling, lines))
         return
-    examples = tasks.read_examples(model.task, args.input_file, "test")
+    examples = tasks.read_examples(model.task, args.input_file, "test", header=args.header)
+    check_pieces(args, model, data_report.texts_of(examples))
     texts = [(example.text_a, example.text_b) for example in examples]
     if texts[0][1] is None:
         texts = [text for text, _ in texts]
@@ -183,6 +217,24 @@ def answer_file(args, model):
         for example, row in zip(examples, probabilities):
             answer = dict(predictor.answer(labels, row), id=example.guid)
             whole.write((json_line(answer) + "\n").encode("utf-8"))
+
+
+def read_file(args, model):
+    """Return the tuples of texts of a file for embeddings; raises `UserError` for a bad line."""
+    with files.open_file(args.input_file) as stream:
+        rows = list(read_lines(args, model, stream, args.input_file))
+    for _, error in rows:
+        if error:
+            raise error
+    texts = [texts for texts, _ in rows]
+    check_pieces(args, model, [text for pair in texts for text in pair])
+    return texts
+
+
+def check_pieces(args, model, texts):
+    """Check the share of unknown pieces of the input file, of which all texts are given."""
+    texts_of_name = {args.input_file: texts}
+    data_report.check_unknown_pieces(texts_of_name, model.tokenizer, args.max_unknown_share)
 
 
 def write_vectors(path, vectors):

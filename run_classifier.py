@@ -13,7 +13,6 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
-import tokenization
 from checkpointing import model_files, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import cli, signals
@@ -211,7 +210,8 @@ def check_run(args, check):
     work = check("flags", check_flags, args)
     model = check("config", check_config, args)
     data = check("data", check_data, args, work)
-    tokenizer = check("vocabulary", check_vocabulary, args, model)
+    tokenizer = check("vocabulary", inputs.check_vocabulary, args, model)
+    check("pieces", inputs.check_pieces, args, data, tokenizer)
     schedule = check("optimizer", check_optimizer, args, model, data)
     computation = check("devices", check_devices, args, work, model, schedule)
     check("memory", check_memory, work, computation)
@@ -255,25 +255,6 @@ def check_config(args):
 def check_data(args, work):
     """Read the examples; returns (`inputs.TaskData`, line)."""
     return inputs.read_task_data(args, work.splits, work.folders)
-
-
-def check_vocabulary(args, model):
-    """Read the vocabulary; returns (`tokenization.FullTokenizer`, line).
-
-    Raises:
-        UserError: without a vocabulary, for a bad one, or one larger than the model's.
-    """
-    path = args.spm_model_file or args.vocab_file
-    if not path:
-        raise UserError("--vocab_file is needed, for example albert_config/vocab.txt")
-    tokenizer = tokenization.FullTokenizer(args.vocab_file, args.do_lower_case, args.spm_model_file)
-    num_pieces, vocab_size = len(tokenizer.vocab), model.config.vocab_size
-    if num_pieces > vocab_size:
-        raise UserError(
-            "{} has {} pieces but vocab_size is {} in {}: use the vocabulary that the model was "
-            "pre-trained with".format(path, num_pieces, vocab_size, args.bert_config_file)
-        )
-    return tokenizer, "{}: {} pieces".format(path, num_pieces)
 
 
 def check_optimizer(args, model, data):
@@ -384,6 +365,9 @@ def check_weights(args, work, model, data, schedule, starts):
                 )
             )
         check_labels(args, labels, start)
+        preflight.warn_of_finished_run(
+            start, schedule.optimizer.num_train_steps, "--num_train_epochs"
+        )
         _, line = preflight.check_weights(
             work.settings,
             folder,

@@ -270,6 +270,7 @@ def check_disk(args, settings, model, schedule):
 def check_weights(args, settings, start, model, schedule):
     """Compare the checkpoint that the run starts from with the model; returns (None, line)."""
     schedule = schedule if args.do_train else None
+    preflight.warn_of_finished_run(start, args.num_train_steps, "--num_train_steps")
     return preflight.check_weights(settings, args.output_dir, start, model, schedule)
 
 

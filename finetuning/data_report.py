@@ -1,11 +1,19 @@
-"""A report on examples before training: class counts, duplicates, overlap of train and dev."""
+"""A report on examples before training: classes, duplicates, overlap, unknown pieces."""
 
 import collections
 
 import numpy as np
 from absl import logging
 
+from common.errors import UserError
 from common.text_table import text_table
+from tokenization import UNK
+
+# Share of unknown pieces above which there is a warning.
+WARNED_SHARE = 0.01
+# Texts of a split whose pieces are counted; how many are encoded at a time; how many unknown ones
+# a message lists.
+SAMPLED_TEXTS, CHUNK_TEXTS, SHOWN_UNKNOWN = 10000, 256, 10
 
 
 def log_data(labels, splits):
@@ -110,3 +118,90 @@ def sample_examples(examples, count, seed):
         return examples
     order = np.random.RandomState(seed).permutation(len(examples))
     return [examples[i] for i in sorted(order[:count])]
+
+
+class UnknownPieces:
+    """Counts the unknown pieces of texts.
+
+    Args:
+        tokenizer: `tokenization.FullTokenizer`.
+    """
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self.num_pieces = self.num_unknown = 0
+        self._commonest = collections.Counter()
+
+    def add(self, texts):
+        """Count the pieces of a list of str."""
+        unknown_id = self._tokenizer.vocab[UNK]
+        for begin in range(0, len(texts), CHUNK_TEXTS):
+            text = "\n".join(texts[begin : begin + CHUNK_TEXTS])
+            ids, begins, ends = self._tokenizer.encode(text)
+            is_piece = ends > begins  # a mere word space is none
+            places = np.flatnonzero(is_piece & (ids == unknown_id))
+            spans = [text[b:e] for b, e in zip(begins[places].tolist(), ends[places].tolist())]
+            if self._tokenizer.basic_tokenizer is None:  # SentencePiece joins unknown characters
+                self._commonest.update(character for span in spans for character in span.strip())
+            else:
+                self._commonest.update(spans)
+            self.num_pieces += int(is_piece.sum())
+            self.num_unknown += len(spans)
+
+    @property
+    def share(self):
+        return self.num_unknown / max(self.num_pieces, 1)
+
+    def sentence(self, name):
+        """Return a sentence about the texts that have the name."""
+        listed = self._commonest.most_common(SHOWN_UNKNOWN)
+        shown = ", ".join("{!r} {}".format(span[:20], count) for span, count in listed)
+        sentence = "UNKNOWN PIECES: {:.1%} of the pieces of {} are {}; the commonest are {}"
+        return sentence.format(self.share, name, UNK, shown) + self._remedy()
+
+    def _remedy(self):
+        words = self._tokenizer.basic_tokenizer
+        upper = sum(n for span, n in self._commonest.items() if span != span.lower())
+        if words and not words.do_lower_case and 2 * upper > self.num_unknown:
+            return "; a lower-case vocabulary needs --do_lower_case=True"
+        return "; use the vocabulary of a model that was pre-trained on such text"
+
+
+def texts_of(examples):
+    """Return all texts of examples as a list of str, the second ones of pairs last."""
+    texts = [example.text_a for example in examples]
+    return texts + [example.text_b for example in examples if example.text_b is not None]
+
+
+def check_unknown_pieces(texts_of_name, tokenizer, max_share):
+    """Log the share of unknown pieces, and warn where it is above WARNED_SHARE.
+
+    Of many texts a sample at equal distances is counted.
+
+    Args:
+        texts_of_name: dict of the name of a split or file to its texts, a list of str.
+        tokenizer: `tokenization.FullTokenizer`.
+        max_share: float.
+
+    Returns:
+        (None, line).
+
+    Raises:
+        UserError: where the share is above `max_share`.
+    """
+    shares = []
+    for name, texts in texts_of_name.items():
+        pieces = UnknownPieces(tokenizer)
+        pieces.add(texts[:: -(-len(texts) // SAMPLED_TEXTS) or 1])
+        shares.append("{:.2%} of {}".format(pieces.share, name))
+        if pieces.share > max_share:
+            raise UserError(
+                "{}, or give --max_unknown_share=1 to go on all the same".format(
+                    pieces.sentence(name)
+                )
+            )
+        if pieces.share > WARNED_SHARE:
+            logging.warning(pieces.sentence(name))
+    line = "unknown pieces: " + ", ".join(shares)
+    logging.info(line)
+    return None, line

@@ -5,13 +5,21 @@ from finetuning import encoding, task_files, tasks
 from training.flags import BY_SIZE, define_optimizer_flags
 
 
-def define_header_flag(flag_values):
-    """Define the flag of the first row of tables."""
-    cli.flag_definer(flag_values).enum(
+def define_text_flags(flag_values):
+    """Define the flags of reading files of texts."""
+    define = cli.flag_definer(flag_values)
+    define.enum(
         "header",
         "auto",
         task_files.HEADER_MODES,
         "Whether the first row of every .tsv and .txt file is a header; auto: its words decide.",
+    )
+    define.float(
+        "max_unknown_share",
+        0.3,
+        "Stop where a larger share of the pieces of a file is unknown to the vocabulary.",
+        lower_bound=0.0,
+        upper_bound=1.0,
     )
 
 
@@ -35,7 +43,7 @@ def define_data_flags(flag_values):
         False,
         "Leave out rows that cannot be read, and list them in the log, instead of stopping.",
     )
-    define_header_flag(flag_values)
+    define_text_flags(flag_values)
     define.integer(
         "max_train_examples",
         None,

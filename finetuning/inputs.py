@@ -6,6 +6,7 @@ from typing import Dict, List, NamedTuple
 
 from absl import logging
 
+import tokenization
 from checkpointing import model_files, run_folder
 from common import files
 from common.errors import UserError
@@ -48,6 +49,31 @@ def read_task_data(args, splits, folders):
     data = TaskData(task, examples, paths, data_report.log_data(task.labels, examples))
     counts = ", ".join("{:,} {}".format(len(examples[split]), split) for split in examples)
     return data, "{}: {} labels, examples: {}".format(task.name, len(task.labels), counts)
+
+
+def check_vocabulary(args, model):
+    """Read the vocabulary; returns (`tokenization.FullTokenizer`, line).
+
+    Raises:
+        UserError: without a vocabulary, for a bad one, or one larger than the model's.
+    """
+    path = args.spm_model_file or args.vocab_file
+    if not path:
+        raise UserError("--vocab_file is needed, for example albert_config/vocab.txt")
+    tokenizer = tokenization.FullTokenizer(args.vocab_file, args.do_lower_case, args.spm_model_file)
+    num_pieces, vocab_size = len(tokenizer.vocab), model.config.vocab_size
+    if num_pieces > vocab_size:
+        raise UserError(
+            "{} has {} pieces but vocab_size is {} in {}: use the vocabulary that the model was "
+            "pre-trained with".format(path, num_pieces, vocab_size, args.bert_config_file)
+        )
+    return tokenizer, "{}: {} pieces".format(path, num_pieces)
+
+
+def check_pieces(args, data, tokenizer):
+    """Check the share of unknown pieces in each split; returns (None, line)."""
+    texts = {split: data_report.texts_of(data.examples[split]) for split in data.examples}
+    return data_report.check_unknown_pieces(texts, tokenizer, args.max_unknown_share)
 
 
 def find_task(args, folders):

@@ -1,9 +1,11 @@
 """predict.py: texts of the command line, of lines and of files get the predictor's answers."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+import types
 
 import helpers
 import numpy as np
@@ -66,11 +68,84 @@ def test_each_line_is_answered_before_the_next_is_there(root, out, model):
         process.stdin.flush()
         answer = json.loads(process.stdout.readline().decode("utf-8"))
         np.testing.assert_allclose(table([answer]), table(model.predict([pair])), atol=2e-6)
-    rest, errors = process.communicate("天\n".encode("utf-8"))
-    assert process.returncode == 2 and rest == b""
+    rest, errors = process.communicate("天\n\n日\t月\n".encode("utf-8"))
+    one_text, blank, answer = map(json.loads, rest.decode("utf-8").splitlines())
+    assert one_text["error"].startswith("standard input, row 6: task sentence_pair takes a pair")
+    assert blank == {"error": "standard input, row 7: a text is empty"}
+    np.testing.assert_allclose(table([answer]), table(model.predict([("日", "月")])), atol=2e-6)
     last = errors.decode("utf-8").strip().split("\n")[-1]
-    assert last.startswith("predict.py: error: standard input, row 6: task sentence_pair takes a")
+    assert process.returncode == 2 and last == (
+        "predict.py: error: 2 of 8 lines are no examples and were answered with an error, first "
+        + one_text["error"]
+    )
     assert "variables loaded" in errors.decode("utf-8")
+
+
+BAD_LINES = (b"\n", b"\xce\xde\t\xce\xde\n", b"\t \n", "天\t地\t玄\n".encode("utf-8"))
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+@pytest.mark.parametrize("changes", [{}, {"output_format": "json"}, {"embeddings": True}])
+def test_a_stream_answers_every_line(out, changes, line, capsys, monkeypatch):
+    """As many answers as lines, in their order; the bad one has an error in its place."""
+    good = "天\t地\n".encode("utf-8")
+    stdin = types.SimpleNamespace(buffer=io.BytesIO(good + line + good))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(UserError, match="1 of 3 lines are no examples .*, row 2: "):
+        run(dict(changes, model_dir=out))
+    lines = capsys.readouterr().out.split("\n")[:-1]
+    if not changes:
+        assert len({row.count("\t") for row in lines}) == 1
+        assert lines.pop(0).startswith("prediction\t")
+        assert lines[1].startswith("error: standard input, row 2: ")
+    else:
+        assert json.loads(lines[1])["error"].startswith("standard input, row 2: ")
+    assert len(lines) == 3 and lines[0] == lines[2] != lines[1]
+
+
+def test_a_blank_row_of_a_file_keeps_its_number(tmp_path, out):
+    questions = tmp_path / "questions.tsv"
+    questions.write_text("天\t地\n\n日\t月\n", encoding="utf-8")
+    run({"model_dir": out, "input_file": questions, "output_file": tmp_path / "answers.tsv"})
+    _, *found = rows_of((tmp_path / "answers.tsv").read_text(encoding="utf-8"))
+    assert [row[0] for row in found] == ["0", "2"]
+
+
+def test_a_header_of_unknown_words_is_no_example(tmp_path, out):
+    questions = tmp_path / "questions.tsv"
+    questions.write_text("天天\t地地\n日\t月\n", encoding="utf-8")
+    files = {"model_dir": out, "input_file": questions, "output_file": tmp_path / "answers.tsv"}
+    run(dict(files, header="yes"))
+    assert len(rows_of((tmp_path / "answers.tsv").read_text(encoding="utf-8"))) == 2
+
+
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_unknown_pieces_of_a_file(tmp_path, out, embeddings, caplog):
+    """A few cause a warning, many the end, and the flag that the message names helps."""
+    questions = tmp_path / "questions.tsv"
+    values = {"model_dir": out, "input_file": questions, "output_file": tmp_path / "answers.npy"}
+    values["embeddings"] = embeddings
+    questions.write_text("天地\t玄黄" + "魑魅\n" + "天\t地\n" * 5, encoding="utf-8")
+    with caplog.at_level("WARNING", logger="absl"):
+        run(values)
+    assert "UNKNOWN PIECES: 12.5% of the pieces of {} are [UNK]".format(questions) in caplog.text
+    assert "'魑' 1, '魅' 1" in caplog.text
+    questions.write_text("魑魅\t魑\n", encoding="utf-8")
+    (tmp_path / "answers.npy").unlink()
+    with pytest.raises(UserError, match="100.0% .* '魑' 2, .*--max_unknown_share=1"):
+        run(values)
+    assert not (tmp_path / "answers.npy").exists()
+    run(dict(values, max_unknown_share=1))
+    assert (tmp_path / "answers.npy").exists()
+
+
+def test_unknown_pieces_of_a_stream_are_told_at_its_end(out, capsys, monkeypatch, caplog):
+    lines = io.BytesIO("天\t地\n魑魅\t魑\n".encode("utf-8"))
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=lines))
+    with caplog.at_level("WARNING", logger="absl"):
+        run({"model_dir": out})
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert "60.0% of the pieces of the texts are [UNK]; the commonest are '魑' 2" in caplog.text
 
 
 def write_questions(path, ending="\n"):

@@ -3,7 +3,10 @@
 import collections
 
 import pytest
+from sentencepiece_model import train_sentencepiece
 
+import tokenization
+from common.errors import UserError
 from finetuning import data_report
 from finetuning.tasks import Example
 
@@ -73,3 +76,68 @@ def test_samples_take_every_example_equally_often():
         counts.update(data_report.sample_examples(list("0123456789"), 3, seed))
     # 600 expected, the deviation is sqrt(2000 * 0.3 * 0.7) = 20.5.
     assert all(abs(count - 600) < 100 for count in counts.values()) and len(counts) == 10
+
+
+PIECES = list(tokenization.MARKERS) + ["天", "地", "apple", "##s", "phone"]
+
+
+@pytest.fixture
+def vocab_file(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_unknown_pieces_are_counted(vocab_file, monkeypatch):
+    texts = ["天魑地", "魑 Apples", "", "魅"]
+    for size in (1, 3, 100):
+        monkeypatch.setattr(data_report, "CHUNK_TEXTS", size)
+        pieces = data_report.UnknownPieces(tokenization.FullTokenizer(vocab_file))
+        pieces.add(texts)
+        assert (pieces.num_unknown, pieces.num_pieces) == (3, 7)
+        assert "42.9% of the pieces of dev are [UNK]; the commonest are '魑' 2, '魅' 1;" in (
+            pieces.sentence("dev")
+        )
+    assert data_report.UnknownPieces(tokenization.FullTokenizer(vocab_file)).share == 0
+
+
+def test_every_split_has_its_share(vocab_file, caplog):
+    tokenizer = tokenization.FullTokenizer(vocab_file)
+    splits = {"train": ["天地"] * 50, "dev": ["天" * 40 + "魑"], "test": ["天"] * 199 + ["魑"]}
+    with caplog.at_level("INFO", logger="absl"):
+        _, line = data_report.check_unknown_pieces(splits, tokenizer, 0.3)
+    assert line == "unknown pieces: 0.00% of train, 2.44% of dev, 0.50% of test"
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and "2.4% of the pieces of dev" in warnings[0]
+
+
+def test_a_vocabulary_that_does_not_fit_ends_the_run_unless_told(vocab_file):
+    """Cased text without lower-casing: both flags that the message names help."""
+    splits = {"train": ["Apple 天", "Phone 地"]}
+    cased = tokenization.FullTokenizer(vocab_file, do_lower_case=False)
+    with pytest.raises(UserError) as error:
+        data_report.check_unknown_pieces(splits, cased, 0.3)
+    assert "50.0% of the pieces of train are [UNK]; the commonest are 'Apple' 1" in str(error.value)
+    assert "--do_lower_case=True, or give --max_unknown_share=1" in str(error.value)
+    data_report.check_unknown_pieces(splits, cased, 1.0)
+    lower = tokenization.FullTokenizer(vocab_file, do_lower_case=True)
+    assert data_report.check_unknown_pieces(splits, lower, 0.0)[1].endswith("0.00% of train")
+
+
+def test_sentencepiece_of_another_language_is_refused(tmp_path):
+    model = train_sentencepiece(tmp_path / "spiece.model", ["[CLS]", "[SEP]", "[MASK]"])
+    tokenizer = tokenization.FullTokenizer(None, spm_model_file=model)
+    korean = {"train": ["오늘 날씨가 좋다", "오늘"]}
+    with pytest.raises(UserError, match="the commonest are '오' 2|use the vocabulary of a model"):
+        data_report.check_unknown_pieces(korean, tokenizer, 0.3)
+    english = {"train": ["In 2019, the model had shared layers."]}
+    assert data_report.check_unknown_pieces(english, tokenizer, 0.0)[1].endswith("0.00% of train")
+
+
+def test_of_many_texts_a_sample_is_counted(vocab_file, monkeypatch):
+    monkeypatch.setattr(data_report, "SAMPLED_TEXTS", 10)
+    tokenizer = tokenization.FullTokenizer(vocab_file)
+    texts = ["天"] * 95 + ["魑"] * 5
+    _, line = data_report.check_unknown_pieces({"train": texts}, tokenizer, 0.3)
+    assert line == "unknown pieces: 0.00% of train"
+    assert data_report.texts_of(TRAIN[:1] + DEV[2:]) == ["天", "天", "地"]

@@ -5,12 +5,15 @@ import re
 import types
 
 import helpers
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
 import run_classifier
 import run_pretraining
+from checkpointing import arrays as weights
+from checkpointing import run_folder
 from common import cli, files
 from common.errors import UserError
 from tfrecords import manifest
@@ -164,6 +167,51 @@ def test_vocabulary_beside_the_model_is_compared(tmp_path, caplog):
     with caplog.at_level("WARNING", logger="tensorflow"):
         preflight.check_records_vocabulary(*given)
     assert caplog.text == ""
+
+
+def start_args(**values):
+    return args(**dict({"init_checkpoint": None, "do_train": True}, **values))
+
+
+@pytest.mark.parametrize("do_train", [False, True])
+@pytest.mark.parametrize("has_state", [False, True])
+@pytest.mark.parametrize("name", ["albert_model.ckpt", "bert_model.ckpt", "model.ckpt-best"])
+def test_an_archive_is_not_continued(name, has_state, do_train, tmp_path):
+    """Neither trained on nor evaluated in its folder; what the message names works."""
+    (tmp_path / "archive").mkdir()
+    prefix = str(tmp_path / "archive" / name)
+    weights.write(prefix, {"a": np.ones(3, np.float32), "global_step": np.int64(489000)})
+    if has_state:
+        run_folder.write_state(str(tmp_path / "archive"), [prefix])
+    with pytest.raises(UserError) as error:
+        preflight.check_start(start_args(do_train=do_train), str(tmp_path / "archive"))
+    assert "holds {}, which no run saved".format(name) in str(error.value)
+    assert "--init_checkpoint={}, and another --output_dir".format(prefix) in str(error.value)
+    given = start_args(do_train=do_train, init_checkpoint=prefix)
+    start, _ = preflight.check_start(given, str(tmp_path / "out"))
+    assert (start.mode, start.step) == ("warm start" if do_train else "evaluation", 0)
+    assert start.checkpoint == prefix and not start.is_own
+
+
+def test_a_run_that_has_other_files_beside_its_checkpoints_goes_on(tmp_path):
+    for name in ("albert_model.ckpt", "model.ckpt-3"):
+        arrays = {"a": np.ones(3, np.float32), "global_step": np.int64(3)}
+        weights.write(str(tmp_path / name), arrays)
+    run_folder.write_state(str(tmp_path), [str(tmp_path / "model.ckpt-3")])
+    start, _ = preflight.check_start(start_args(), str(tmp_path))
+    assert (start.mode, start.step) == ("resume", 3)
+
+
+@pytest.mark.parametrize(
+    "mode, step, is_told",
+    [("resume", 4, True), ("resume", 9, True), ("resume", 3, False), ("evaluation", 9, False)],
+)
+def test_a_run_with_nothing_to_do_says_so(mode, step, is_told, caplog):
+    start = run_folder.Start(mode, "out/model.ckpt-{}".format(step), step, is_own=True)
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        preflight.warn_of_finished_run(start, 4, "--num_train_steps")
+    line = "NOTHING TO TRAIN: out/model.ckpt-{} is at step {}, and training ends at step 4: raise "
+    assert (line.format(step, step) + "--num_train_steps" in caplog.text) == is_told
 
 
 @pytest.fixture
