@@ -24,7 +24,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 from checkpointing import arrays as weights
 from checkpointing import inspection, model_files, run_folder
-from checkpointing.checkpoint_reader import Checkpoint, is_slot, rename
+from checkpointing.checkpoint_reader import Checkpoint, is_slot
 from common import cli, files
 from common.errors import UserError
 from huggingface import check, configs
@@ -80,7 +80,8 @@ def inspect(args, path):
     checkpoint = Checkpoint(run_folder.find_best(path))
     checkpoint.check_whole()
     parts = files.glob(checkpoint.prefix + ".data-*") + [checkpoint.prefix + ".index"]
-    shapes = {rename(name): shape for name, shape in checkpoint.shapes.items()}
+    checkpoint.check_known()
+    shapes = checkpoint.model_shapes()
     summary = inspection.summarize(shapes)
     summary.update(
         checkpoint=checkpoint.prefix,

@@ -577,7 +577,7 @@ def sentence_order_head(model, labels, total_weight=None):
 def classification_head(
     model, num_labels, labels=None, is_training=False, dropout_prob=0.1, total_weight=None
 ):
-    """Classify a sequence by its pooled output.
+    """Classify a sequence by its pooled output, which `pooled_norm` of the config normalizes.
 
     Args:
         model: `AlbertModel`.
@@ -592,7 +592,11 @@ def classification_head(
         `output_bias` are in no scope, as in published classifiers.
     """
     rate = dropout_prob if is_training else 0.0
-    pooled = dropout(model.get_pooled_output(), rate, model.dropout_seeds.classifier)
+    pooled = model.get_pooled_output()  # [B, H]
+    if model.config.pooled_norm:  # as albert_zh does for ln_type preln
+        with tf.variable_scope("loss"):
+            pooled = layer_norm(pooled, "LayerNorm", model.execution.layers)
+    pooled = dropout(pooled, rate, model.dropout_seeds.classifier)
     return _linear_head(pooled, num_labels, labels, model.config, total_weight)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from checkpointing import restore
-from checkpointing.checkpoint_reader import Checkpoint, rename
+from checkpointing.checkpoint_reader import Checkpoint
 from common.errors import UserError
 
 # Standard deviation of the random rows of new pieces: the published initializer_range.
@@ -30,7 +30,8 @@ def read(prefix):
         UserError: where a weight is damaged.
     """
     checkpoint = Checkpoint(prefix)
-    return {rename(name): _widened(checkpoint.read(name)) for name in checkpoint.weight_names()}
+    names = checkpoint.names
+    return {names[name]: _widened(checkpoint.read(name)) for name in checkpoint.weight_names()}
 
 
 def _widened(array):

@@ -8,17 +8,40 @@ import tensorflow.compat.v1 as tf
 
 from common.errors import UserError
 
-# (layout, a part of variable names that only this layout has). The first match counts.
+# (layout, beginning of variable names that only this layout has). The first match counts.
 LAYOUT_MARKS = (
-    ("albert_zh", "word_embeddings_2"),
-    ("google", "encoder/transformer/group_"),
-    ("bert", "encoder/layer_0/"),
-    ("albert_zh", "encoder/layer_shared/"),
+    ("albert_zh", "bert/embeddings/word_embeddings_2"),
+    ("google", "bert/encoder/transformer/group_"),
+    ("bert", "bert/encoder/layer_0/"),
+    ("albert_zh", "bert/encoder/layer_shared/"),
 )
 UNKNOWN = "unknown"
+# What TensorFlow 2 adds to the names of variables: (pattern, replacement).
+OBJECT_NAMES = ((r"/\.ATTRIBUTES/VARIABLE_VALUE$", ""), (r"\.S", "/"))
+# The scopes around a whole model, such as `module/` of TensorFlow Hub.
+OUTER_SCOPES = re.compile(r"^((?:.+/)?)bert/embeddings/word_embeddings$")
+# LayerNorm as Keras calls it. Its numbers count all layers of a model, not those of one scope.
+KERAS_NORM = re.compile(r"/layer_normalization(?:_(\d+))?/")
+# Names of variables that no model here has -> whose they are, and what to do.
+FOREIGN_NAMES = (
+    (
+        r"\.ATTRIBUTES/VARIABLE_VALUE$",
+        "the names are those of Keras objects and do not say which weight is which: save the model "
+        "by the names of its variables, or as a folder of Hugging Face for "
+        "`convert_checkpoint.py from-huggingface`",
+    ),
+    (
+        r"albert_layer_groups|encoder[./]layer[./]\d+[./]|[./](weight|bias)$",
+        "the names are those of a PyTorch port: give its folder with config.json and "
+        "pytorch_model.bin to `convert_checkpoint.py from-huggingface`",
+    ),
+    (r"^(electra|generator|discriminator)", "it is an ELECTRA, a model that does not exist here"),
+    (r"", "the models here have names that begin with bert/embeddings/ and bert/encoder/"),
+)
 # Variables of a training that are no weights. Reports do not list them.
 NOT_WEIGHTS = re.compile(
-    r"(^|/)(global_step|loss_scale|good_steps|beta[12]_power|adam|lamb|momentum)(_[mv])?(_\d+)?$",
+    r"(^|/)(global_step|loss_scale|good_steps|beta[12]_power|adam|lamb|momentum)(_[mv])?(_\d+)?$"
+    r"|^_CHECKPOINTABLE_OBJECT_GRAPH$|^save_counter/|\.OPTIMIZER_SLOT/",
     re.IGNORECASE,
 )
 
@@ -33,6 +56,7 @@ class Checkpoint:
         prefix: str.
         shapes: dict of variable name to shape, a list of int.
         dtypes: dict of variable name to `tf.DType`.
+        names: dict of variable name to the model's name of that variable, see `model_names`.
 
     Raises:
         UserError: if its index is damaged.
@@ -44,6 +68,7 @@ class Checkpoint:
             self._reader = tf.train.load_checkpoint(prefix)
             self.shapes = self._reader.get_variable_to_shape_map()
             self.dtypes = self._reader.get_variable_to_dtype_map()
+        self.names = model_names(self.shapes)
 
     def read(self, name):
         """Return a variable as an array; raises UserError if its bytes are damaged."""
@@ -63,6 +88,25 @@ class Checkpoint:
     def weight_names(self):
         """Return the sorted names of the weights, without the step and the optimizer's slots."""
         return sorted(name for name in self.shapes if not is_slot(name, self.shapes))
+
+    def holds(self, name):
+        """Return whether it has a variable of this name of the model."""
+        return name in self.names.values()
+
+    def model_shapes(self):
+        """Return the shapes of all variables under the model's names."""
+        return {name: self.shapes[stored] for stored, name in self.names.items()}
+
+    def check_known(self):
+        """Raise UserError if the checkpoint holds no model of a known layout."""
+        if detect_layout(self.names.values()) == UNKNOWN:
+            weights = self.weight_names() or sorted(self.shapes)
+            first = weights[0] if weights else "no variable"
+            marks = (text for mark, text in FOREIGN_NAMES if re.search(mark, first))
+            raise UserError(
+                "{} holds no ALBERT or BERT under their published names, but {} ({} variables): "
+                "{}".format(self.prefix, first, len(weights), next(marks))
+            )
 
     def count_weights(self):
         """Return how many numbers the weights have."""
@@ -104,11 +148,37 @@ def is_slot(name, names):
 
 
 def detect_layout(names):
-    """Return `albert_zh`, `google`, `bert` or `unknown` for the variable names of a checkpoint."""
-    matches = (layout for layout, mark in LAYOUT_MARKS if any(mark in name for name in names))
+    """Return `albert_zh`, `google`, `bert` or `unknown` for the variables of a model."""
+    matches = (layout for layout, mark in LAYOUT_MARKS if any(n.startswith(mark) for n in names))
     return next(matches, UNKNOWN)
 
 
-def rename(name):
-    """Return the model's name of a variable; those of TensorFlow Hub begin with `module/`."""
-    return re.sub("^module/", "", name)
+def model_names(stored_names):
+    """Return the model's names of a checkpoint's variables: dict of stored name to name.
+
+    Scopes around the whole model are left out, and LayerNorm of Keras gets its published name:
+    `model/bert/encoder/layer_0/output/layer_normalization_2/gamma` is
+    `bert/encoder/layer_0/output/LayerNorm/gamma`.
+    """
+    plain = {stored: _replaced(OBJECT_NAMES, stored) for stored in stored_names}
+    matches = filter(None, map(OUTER_SCOPES.match, plain.values()))
+    outer = min((match.group(1) for match in matches), key=len, default="")
+    for stored, name in plain.items():
+        if name.startswith(outer):
+            plain[stored] = name[len(outer) :]
+    numbers = {}  # scope -> numbers of its LayerNorms
+    for name in plain.values():
+        for match in KERAS_NORM.finditer(name):
+            numbers.setdefault(name[: match.start()], set()).add(int(match.group(1) or 0))
+
+    def published(match):
+        place = sorted(numbers[match.string[: match.start()]]).index(int(match.group(1) or 0))
+        return "/LayerNorm_{}/".format(place) if place else "/LayerNorm/"
+
+    return {stored: KERAS_NORM.sub(published, name) for stored, name in plain.items()}
+
+
+def _replaced(replacements, text):
+    for pattern, replacement in replacements:
+        text = re.sub(pattern, replacement, text)
+    return text

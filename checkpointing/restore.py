@@ -1,5 +1,7 @@
 """Checkpoints of either layout: find one, name its layout, and restore a model from it."""
 
+import dataclasses
+import difflib
 import os
 import re
 from typing import NamedTuple
@@ -8,11 +10,9 @@ import tensorflow.compat.v1 as tf
 
 from checkpointing.checkpoint_reader import (
     NOT_WEIGHTS,
-    UNKNOWN,
     Checkpoint,
     detect_layout,
     is_slot,
-    rename,
 )
 from common import files
 from common.errors import UserError
@@ -27,6 +27,25 @@ FOREIGN = (
     "--output_dir=...` makes one of a folder of Hugging Face"
 )
 FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".zip", ".tar.gz")
+# The scope of a layer in the encoder.
+LAYER = re.compile(r"^bert/encoder/(layer_|transformer/group_)(\d+|shared)/(inner_group_\d+/)?")
+# With ln_type preln, classifiers of albert_zh have a LayerNorm after the pooler.
+POOLED_NORM = "loss/LayerNorm/gamma"
+# Parts that a model has or lacks by its config alone.
+DEPENDS_ON_CONFIG = re.compile(r"/(embedding_hidden_mapping_in|word_embeddings_2)\b")
+# A variable of a head -> pattern of other variables that change what this head computes. Those of
+# the pre-training heads do not change a classifier.
+HEADS = {
+    "cls/predictions/output_bias": r"^cls/predictions/",
+    "cls/seq_relationship/output_weights": r"^cls/seq_relationship/",
+    "output_weights": r"^(?!bert/|cls/(predictions|seq_relationship)/)",
+}
+# (pattern that all missing variables match, why they are missing whatever the config is)
+CAUSES_OF_MISSING = (
+    (r"^bert/pooler/", "it was saved without the pooler"),
+    (r"^(cls/|output_)", "it was saved without that head"),
+    (r"^(bert/pooler/|cls/|output_)", "it was saved without the pooler and that head"),
+)
 HUGGINGFACE_FILES = ("model.safetensors", "pytorch_model.bin")
 # TensorFlow's name of the file that lists a folder's checkpoints.
 STATE = "checkpoint"
@@ -66,31 +85,70 @@ def find_checkpoint(path):
         raise UserError("{} is one file of a checkpoint: give the prefix {}".format(path, prefix))
     if path.endswith(FOREIGN_SUFFIXES):
         raise UserError(FOREIGN.format(path))
+    others = _prefixes_in(os.path.dirname(path))
+    if others:
+        raise UserError(
+            "no checkpoint at {}, but its folder holds {}: give that name".format(
+                path, _shown(others)
+            )
+        )
     raise UserError(
         "no checkpoint at {0}: the file {0}.index does not exist; give the prefix of a checkpoint "
         "or its folder (to train from random weights, leave the flag out)".format(path)
     )
 
 
-def latest(folder):
+def state_path(folder):
     """Return the prefix that the state file of a folder names, None if it cannot be read."""
     try:
-        return tf.train.latest_checkpoint(folder)
+        state = tf.train.get_checkpoint_state(folder)
     except ValueError:  # not text
         return None
+    return state.model_checkpoint_path if state else None
+
+
+def latest(folder):
+    """Return the prefix that the state file of a folder names, None if there is none.
+
+    Published archives name a path on the machine of their training. The checkpoint of the same name
+    in the folder is meant.
+    """
+    named = state_path(folder)
+    if not named:
+        return None
+    prefixes = (named, os.path.join(folder, os.path.basename(named)))
+    return next((prefix for prefix in prefixes if files.exists(prefix + ".index")), None)
 
 
 def _only_checkpoint(folder):
     named = latest(folder)
     if named:
         return named
-    indexes = files.glob(folder.rstrip("/") + "/*.index")
-    if len(indexes) == 1:
-        return indexes[0][: -len(".index")]
-    if not indexes and any(files.exists(os.path.join(folder, x)) for x in HUGGINGFACE_FILES):
+    prefixes = _prefixes_in(folder)
+    if len(prefixes) == 1:
+        return prefixes[0]
+    if not prefixes and any(files.exists(os.path.join(folder, x)) for x in HUGGINGFACE_FILES):
         raise UserError(FOREIGN.format(folder))
-    message = "{}: {} checkpoints in this folder: give the prefix of one"
-    raise UserError(message.format(folder, len(indexes) or "no"))
+    below = [] if prefixes else _prefixes_in(os.path.join(folder, "*"))
+    if below:
+        raise UserError(
+            "{} holds no checkpoint itself, but below it is {}: give that name".format(
+                folder, _shown(below)
+            )
+        )
+    message = "{}: {} checkpoints in this folder{}: give the prefix of one"
+    shown = ", {}".format(_shown(prefixes)) if prefixes else ""
+    raise UserError(message.format(folder, len(prefixes) or "no", shown))
+
+
+def _prefixes_in(folder):
+    """Return the sorted prefixes of the checkpoints in a folder."""
+    indexes = files.glob(os.path.join(folder, "*.index"))
+    return sorted(path[: -len(".index")] for path in indexes)
+
+
+def _shown(prefixes):
+    return ", ".join(prefixes[:3]) + (", ..." if len(prefixes) > 3 else "")
 
 
 def shapes_of(variables):
@@ -122,7 +180,7 @@ def plan_restore(shapes, checkpoint, fewer_positions=False, more_pieces=False):
     """
     assignment, unused, unequal, resized = {}, [], [], {}
     for stored_name, shape in sorted(checkpoint.shapes.items()):
-        name = rename(stored_name)
+        name = checkpoint.names[stored_name]
         if name not in shapes:
             if not is_slot(stored_name, checkpoint.shapes):
                 unused.append(stored_name)
@@ -203,21 +261,74 @@ def match_weights(
             missing=sorted(plan.missing + replaced),
         )
     _check_shapes(plan.unequal, prefix, is_new)
-    beyond = [name for name in plan.unused if "bert/encoder/" in name]
-    if beyond:
-        raise UserError(
-            "{} has {} variables of layers that the model lacks, {} first: use the config that "
-            "belongs to the checkpoint".format(prefix, len(beyond), beyond[0])
-        )
     absent = [name for name in plan.missing if not is_new(name)]
+    names = [checkpoint.names[name] for name in plan.unused]
+    _check_body(names, absent, shapes, prefix)
+    _check_heads(names, plan.assignment.values(), prefix)
     if absent and not allow_missing:
         raise UserError(
-            "{} lacks {} of the model's variables, {} first: use the config that belongs to it, "
-            "or, to train, --allow_missing=True to start them at random".format(
-                prefix, len(absent), absent[0]
+            "{} lacks {} of the model's variables, {} first: {}".format(
+                prefix, len(absent), absent[0], _remedy_for_missing(absent)
             )
         )
     return plan
+
+
+def _check_body(unused, absent, shapes, prefix):
+    """Raise UserError for variables of embeddings, encoder and pooler that the model lacks."""
+    beyond = [name for name in unused if name.startswith("bert/")]
+    if not beyond:
+        return
+    parts = {LAYER.sub("", name) for name in shapes}
+    foreign = [name for name in beyond if LAYER.sub("", name) not in parts]
+    foreign = [name for name in foreign if not DEPENDS_ON_CONFIG.search(name)]
+    if foreign:
+        near = difflib.get_close_matches(foreign[0], absent or shapes, 1, 0)
+        raise UserError(
+            "{} has {} variables that no model here has, {} first; the nearest name here is {}: "
+            "it was made by other code, and no config changes that".format(
+                prefix, len(foreign), foreign[0], near[0]
+            )
+        )
+    raise UserError(
+        "{} has {} variables of layers that the model lacks, {} first: use the config that "
+        "belongs to the checkpoint".format(prefix, len(beyond), beyond[0])
+    )
+
+
+def _check_heads(unused, loaded, prefix):
+    """Raise UserError for variables of a loaded head that the model's head lacks."""
+    for mark, others in HEADS.items():
+        odd = [name for name in unused if re.search(others, name)] if mark in loaded else []
+        if odd:
+            hint = "; ln_type 'preln' has it" if odd[0].startswith("loss/LayerNorm/") else ""
+            raise UserError(
+                "{} has {}, which the head of this model lacks{}: the outputs would be "
+                "wrong".format(prefix, odd[0], hint)
+            )
+
+
+def with_pooled_norm(config, prefixes):
+    """Return a config with `pooled_norm` if the classifier in one of the checkpoints has it.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        prefixes: iterable of str.
+    """
+    is_normalized = any(Checkpoint(prefix).holds(POOLED_NORM) for prefix in prefixes)
+    is_preln = config.ln_type == "preln"
+    return dataclasses.replace(config, pooled_norm=is_preln and is_normalized)
+
+
+def _remedy_for_missing(absent):
+    """Return what to do about variables that a checkpoint lacks."""
+    for pattern, cause in CAUSES_OF_MISSING:
+        if all(re.search(pattern, name) for name in absent):
+            return cause + "; to train, --allow_missing=True starts them at random"
+    return (
+        "use the config that belongs to it, or, to train, --allow_missing=True to start them "
+        + ("at random")
+    )
 
 
 def _check_shapes(unequal, prefix, is_new):
@@ -247,10 +358,9 @@ def _check_types(names, checkpoint):
 
 
 def _check_layouts(shapes, checkpoint):
-    stored, model = detect_layout(checkpoint.shapes), detect_layout(shapes)
+    checkpoint.check_known()
+    stored, model = detect_layout(checkpoint.names.values()), detect_layout(shapes)
     prefix = checkpoint.prefix
-    if stored == UNKNOWN:
-        raise UserError("{} holds no ALBERT: it has none of its variables".format(prefix))
     if stored != model:
         raise UserError(
             "{} is a checkpoint of layout {!r} but the config describes a model of layout {!r}: "

@@ -129,7 +129,7 @@ def recover(output_dir, mend=True):
             "{} holds no whole checkpoint{}: restore one from a copy, or remove {} to start "
             "again".format(output_dir, "".join(damages), state)
         )
-    if prefix != named:
+    if prefix != named or prefix != restore.state_path(output_dir):
         if mend:
             _make_latest(output_dir, prefix)
         line = "%s is of no use%s: the run goes on from the last whole checkpoint, %s"

@@ -35,6 +35,7 @@ class AlbertConfig:
     parameter_sharing: str = "all"
     num_hidden_groups: int = 1
     inner_group_num: int = 1
+    pooled_norm: bool = False  # whether a classifier normalizes the pooled output
 
     def __post_init__(self):
         self._check_values()
@@ -72,7 +73,10 @@ class AlbertConfig:
 
     def to_dict(self):
         """Return the fields as a dict that `from_dict` reads back."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        if not self.pooled_norm:  # a field of few models, which older versions do not know
+            del fields["pooled_norm"]
+        return fields
 
     def to_json_string(self):
         """Return the fields as indented JSON."""
@@ -100,6 +104,8 @@ class AlbertConfig:
             if field.name in FIELD_CHOICES:
                 valid = value in FIELD_CHOICES[field.name]
                 expected = "one of " + ", ".join(FIELD_CHOICES[field.name])
+            elif field.type is bool:
+                valid, expected = isinstance(value, bool), "true or false"
             elif field.type is float:
                 valid = _is_number(value) and 0 <= value < 1
                 expected = "a number of at least 0 and below 1"
@@ -124,6 +130,8 @@ class AlbertConfig:
             )
         if self.layout == "google" and self.ln_type != "postln":
             raise UserError("ln_type='preln' exists in layout 'albert_zh' only, not in 'google'")
+        if self.pooled_norm and self.ln_type != "preln":
+            raise UserError("pooled_norm=True exists with ln_type='preln' only")
         if self.num_hidden_groups > self.num_hidden_layers:
             raise UserError(
                 "num_hidden_groups={} is more than num_hidden_layers={}".format(

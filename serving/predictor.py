@@ -63,7 +63,7 @@ class Predictor:
         model = model_files.read(model_dir)
         source = os.path.join(model_dir, model_files.DESCRIPTION)
         checkpoint = Checkpoint(run_folder.find_best(checkpoint_path or model_dir))
-        if "output_weights" not in checkpoint.shapes:
+        if not checkpoint.holds("output_weights"):
             raise UserError("{} holds no classifier".format(checkpoint.prefix))
         model_files.check_labels(model.labels, checkpoint.prefix)
         self.task = tasks.get_task(model.task)._replace(labels=model.labels)
