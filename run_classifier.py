@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
-from checkpointing import model_files, run_folder
+from checkpointing import model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import cli, signals
 from common.errors import UserError
@@ -217,7 +217,7 @@ def check_run(args, check):
     check("memory", check_memory, work, computation)
     check("output_dir", check_disk, args, work, model, schedule)
     starts = check("start", check_starts, args, work)
-    check("weights", check_weights, args, work, model, data, schedule, starts)
+    model = check("weights", check_weights, args, work, model, data, schedule, starts)
     return FinetuningRun(args, work, model, data, tokenizer, schedule, computation, starts)
 
 
@@ -347,17 +347,19 @@ def check_weights(args, work, model, data, schedule, starts):
     """Compare the checkpoints that the runs start from with the model and the task's labels.
 
     Returns:
-        (None, line).
+        (`preflight.Model`, line). The model normalizes the pooled output if a checkpoint does.
 
     Raises:
         UserError: for an evaluation of a checkpoint without classifier, and for a checkpoint that
             does not fit the model or the labels.
     """
     labels = data.task.labels
-    model = preflight.Model(model.config, modeling.parameter_shapes(model.config, len(labels)))
+    prefixes = {start.checkpoint for start in starts.values() if start.checkpoint}
+    config = restore.with_pooled_norm(model.config, prefixes)
+    model = preflight.Model(config, modeling.parameter_shapes(config, len(labels)))
     lines = []
     for folder, start in starts.items():
-        if not args.do_train and "output_weights" not in Checkpoint(start.checkpoint).shapes:
+        if not args.do_train and not Checkpoint(start.checkpoint).holds("output_weights"):
             raise UserError(
                 "{} holds no classifier (no variable output_weights): fine-tune it first with "
                 "--do_train=True, or give the --output_dir of a fine-tuned one".format(
@@ -377,7 +379,7 @@ def check_weights(args, work, model, data, schedule, starts):
             new_variables(args),
         )
         lines.append(line)
-    return None, "; ".join(lines)
+    return model, "; ".join(lines)
 
 
 def check_labels(args, labels, start):
