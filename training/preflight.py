@@ -401,8 +401,8 @@ def check_start(args, folder):
     """Find the checkpoint that the run in a folder starts from.
 
     Args:
-        args: has `do_train`, `init_checkpoint` and `check_only`; with the latter a damaged folder
-            is not repaired.
+        args: has `output_dir`, `do_train`, `init_checkpoint` and `check_only`; with the latter a
+            damaged folder is not repaired.
         folder: str, of the run.
 
     Returns:
@@ -411,7 +411,8 @@ def check_start(args, folder):
     Raises:
         UserError: as `refuse_archive` and `run_folder.find_start`.
     """
-    refuse_archive(folder)
+    for place in sorted({args.output_dir, folder}):  # runs of several seeds have subfolders
+        refuse_archive(place)
     start = run_folder.find_start(
         folder, args.init_checkpoint, args.do_train, mend=not args.check_only
     )

@@ -1,6 +1,7 @@
 """Preflight: every check prints its line, or the first mistake ends the run."""
 
 import collections
+import os
 import re
 import types
 
@@ -101,15 +102,21 @@ class FailAt(preflight.Checks):
         return super().__call__(name, bad if name == self._failing else check, *inputs)
 
 
-@pytest.mark.parametrize("script", [run_pretraining, run_classifier])
-def test_no_check_needs_what_a_failed_one_did_not_make(script, root, tmp_path, capsys):
-    """Every check fails in turn: all others print their line, and none raises anything else."""
-    helpers.write_config(tmp_path, 21128, 64)
-    words = {"bert_config_file": tmp_path / "config.json", "output_dir": tmp_path / "out"}
-    words.update(do_train=True, max_seq_length=32, check_only=True)
+def words_of(script, root, folder, **values):
+    """Write a config, and return flags for the checks of a script."""
+    helpers.write_config(folder, 21128, 64)
+    words = {"bert_config_file": folder / "config.json", "output_dir": folder / "out"}
+    words.update(values, max_seq_length=32, check_only=True)
     if script is run_classifier:
         words.update(task_name="lcqmc", data_dir=root / "data" / "lcqmc_sample")
         words.update(vocab_file=root / "albert_config" / "vocab.txt")
+    return words
+
+
+@pytest.mark.parametrize("script", [run_pretraining, run_classifier])
+def test_no_check_needs_what_a_failed_one_did_not_make(script, root, tmp_path, capsys):
+    """Every check fails in turn: all others print their line, and none raises anything else."""
+    words = words_of(script, root, tmp_path, do_train=True)
     parsed = cli.parse(script.define_flags, [""] + helpers.arguments(words))
     whole = FailAt(None)
     script.check_run(parsed, whole)
@@ -169,8 +176,27 @@ def test_vocabulary_beside_the_model_is_compared(tmp_path, caplog):
     assert caplog.text == ""
 
 
-def start_args(**values):
-    return args(**dict({"init_checkpoint": None, "do_train": True}, **values))
+def start_args(folder, **values):
+    defaults = {"output_dir": str(folder), "init_checkpoint": None, "do_train": True}
+    return args(**dict(defaults, **values))
+
+
+def check_start(output_dir, subfolder="", **values):
+    folder = os.path.join(str(output_dir), subfolder) if subfolder else str(output_dir)
+    return preflight.check_start(start_args(output_dir, **values), folder)[0]
+
+
+@pytest.mark.parametrize("script", [run_pretraining, run_classifier])
+@pytest.mark.parametrize("work", ["do_train", "do_eval"])
+def test_no_script_writes_into_an_archive(script, work, root, tmp_path, capsys):
+    words = words_of(script, root, tmp_path, **{work: True})
+    weights.write(str(tmp_path / "out" / "albert_model.ckpt"), {"global_step": np.int64(489000)})
+    before = sorted(os.listdir(str(tmp_path / "out")))
+    parsed = cli.parse(script.define_flags, [""] + helpers.arguments(words))
+    with pytest.raises(SystemExit):
+        script.main(parsed)
+    assert re.search(r"FAIL +start .*which no run saved", capsys.readouterr().out)
+    assert sorted(os.listdir(str(tmp_path / "out"))) == before
 
 
 @pytest.mark.parametrize("do_train", [False, True])
@@ -184,11 +210,12 @@ def test_an_archive_is_not_continued(name, has_state, do_train, tmp_path):
     if has_state:
         run_folder.write_state(str(tmp_path / "archive"), [prefix])
     with pytest.raises(UserError) as error:
-        preflight.check_start(start_args(do_train=do_train), str(tmp_path / "archive"))
+        check_start(tmp_path / "archive", do_train=do_train)
     assert "holds {}, which no run saved".format(name) in str(error.value)
     assert "--init_checkpoint={}, and another --output_dir".format(prefix) in str(error.value)
-    given = start_args(do_train=do_train, init_checkpoint=prefix)
-    start, _ = preflight.check_start(given, str(tmp_path / "out"))
+    with pytest.raises(UserError, match="which no run saved"):
+        check_start(tmp_path / "archive", "seed_1", do_train=do_train)
+    start = check_start(tmp_path / "out", do_train=do_train, init_checkpoint=prefix)
     assert (start.mode, start.step) == ("warm start" if do_train else "evaluation", 0)
     assert start.checkpoint == prefix and not start.is_own
 
@@ -198,7 +225,7 @@ def test_a_run_that_has_other_files_beside_its_checkpoints_goes_on(tmp_path):
         arrays = {"a": np.ones(3, np.float32), "global_step": np.int64(3)}
         weights.write(str(tmp_path / name), arrays)
     run_folder.write_state(str(tmp_path), [str(tmp_path / "model.ckpt-3")])
-    start, _ = preflight.check_start(start_args(), str(tmp_path))
+    start = check_start(tmp_path)
     assert (start.mode, start.step) == ("resume", 3)
 
 
