@@ -169,9 +169,11 @@ def _step(prefix):
 
 
 def _make_latest(folder, prefix):
-    """Write a state file that names a run's checkpoint as the latest, and no later ones."""
-    prefixes = [other for other in _prefixes(folder)[::-1] if _step(other) <= _step(prefix)]
-    write_state(folder, prefixes)
+    """Write a state file that names a checkpoint as the latest, and no later ones of the run."""
+    prefixes = _prefixes(folder)[::-1]
+    is_own = prefix in prefixes  # an archive's checkpoint may have any name
+    older = [other for other in prefixes if _step(other) <= _step(prefix)] if is_own else [prefix]
+    write_state(folder, older)
 
 
 def write_state(folder, prefixes):

@@ -13,7 +13,6 @@ import tensorflow.compat.v1 as tf
 import modeling
 import tokenization
 from checkpointing import inspection, restore
-from checkpointing.checkpoint_reader import rename
 from common import files
 from serving import graph_tokenizer, predictor, samples
 
@@ -80,7 +79,7 @@ def _build_signatures(model, vocabulary, options):
     for masked pieces; the same with `_text`, which take text; and `serving_default`.
     """
     computations = {"embed": _embed}
-    heads = inspection.find_heads(set(map(rename, model.checkpoint.shapes)))
+    heads = inspection.find_heads(model.checkpoint.names.values())
     if model.task:
         computations["classify"] = _classify
     elif "masked_lm" in heads:

@@ -163,6 +163,8 @@ def test_an_archive_that_names_a_path_on_another_machine(fixtures, tmp_path, cap
     (tmp_path / "checkpoint").write_text(state)
     assert restore.find_checkpoint(str(tmp_path)) == str(tmp_path / prefix)
     assert run_folder.best_checkpoint(str(tmp_path)) is None
+    assert run_folder.recover(str(tmp_path)) == str(tmp_path / prefix)
+    assert restore.state_path(str(tmp_path)) == str(tmp_path / prefix)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
