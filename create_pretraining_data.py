@@ -3,10 +3,10 @@
     python create_pretraining_data.py --input_file=data/news_zh_1.txt \\
         --output_file=data/news.tfrecord --vocab_file=albert_config/vocab.txt
 
-Input: UTF-8 text with one sentence a line and a blank line between documents, or JSON lines;
-gzipped or not. `pretraining_data/masking_reference.py` specifies how instances are made. The
-records depend on input, flags and seed, but not on the number of processes. A killed run is resumed
-when it is started again with the same flags.
+Input: UTF-8 text with one sentence a line and a blank line between documents, JSON lines, or the
+output of WikiExtractor; gzipped or not. `pretraining_data/masking_reference.py` specifies how
+instances are made. The records depend on input, flags and seed, but not on the number of processes.
+A killed run is resumed when it is started again with the same flags.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from common.errors import UserError
 from pretraining_data import (
     build,
     corpus,
+    input_check,
     instances,
     masking_reference,
     segmenters,
@@ -72,7 +73,7 @@ def _define_instance_flags(define):
     integer("max_predictions_per_seq", 51, "Most masked pieces in a sequence.", 1, longest)
     integer("random_seed", 12345, "Equal seeds give equal bytes.", -(2**63), 2**63 - 1)
     integer("dupe_factor", 10, "Number of differently masked duplicates.", 1, None)
-    probability("masked_lm_prob", 0.1, "Share of the pieces to mask, never exceeded.")
+    probability("masked_lm_prob", 0.1, "Share of the pieces to mask, but at least one word.")
     text = "Probability of a sequence that aims at a random, shorter length."
     probability("short_seq_prob", 0.1, text)
     define.bool("non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.")
@@ -96,10 +97,15 @@ def _define_masking_flags(define):
 
 
 def _define_format_flags(define):
-    text = "text: one sentence a line, blank lines between documents; jsonl: a JSON object a line."
-    define.enum("input_format", "text", ["text", "jsonl"], text)
+    text = (
+        "text: one sentence a line, blank lines between documents; jsonl: a JSON object a line; "
+        "wikiextractor: the <doc> elements that WikiExtractor writes."
+    )
+    define.enum("input_format", "text", corpus.FORMATS, text)
     define.list("text_fields", ["title", "content"], "Fields of JSON lines that hold the text.")
     define.bool("split_sentences", False, "Split lines into sentences after 。！？；… and quotes.")
+    text = "Remove HTML tags and entities; False keeps them. Left out, files of HTML are refused."
+    define.bool("strip_html", None, text)
     text = "Leave out, and count, lines that are not UTF-8 or not JSON, instead of stopping."
     define.bool("skip_bad_lines", False, text)
     text = "Number of output files: news.tfrecord becomes news-00000-of-00010.tfrecord and so on."
@@ -137,6 +143,7 @@ def main(args):
         num_workers=args.num_workers or _num_cores(),
         compress=args.compress,
     )
+    input_check.check_inputs(inputs, job.maker.format)
     if args.show:
         _show(job, tokenizer, args.show)
     with build.work_folder(job.folder):
@@ -237,7 +244,11 @@ def _instance_maker(args, tokenizer, segmenter):
             replace_spans=args.replace_spans,
         ),
         format=corpus.Format(
-            args.input_format, tuple(args.text_fields), args.split_sentences, args.skip_bad_lines
+            args.input_format,
+            tuple(args.text_fields),
+            args.split_sentences,
+            args.skip_bad_lines,
+            args.strip_html,
         ),
         random_seed=args.random_seed,
         dupe_factor=args.dupe_factor,
@@ -289,8 +300,24 @@ def _log_summary(manifest, seconds):
     for name, number in counts.items():
         if re.search("_dropped_|_cut_|_without_|^neighbours", name):
             (logging.warning if number else logging.info)("%s: %d", name, number)
+        elif name.startswith(corpus.FIELD_COUNT.format("")):
+            logging.info("%s: %d", name, number)
     for name, value in manifest["statistics"].items():
         logging.info("%s: %s", name, value)
+    _warn_of_whole_files(manifest)
+
+
+def _warn_of_whole_files(manifest):
+    """Warn where no blank line divides the files: each may hold an article a line."""
+    counts, num_files = manifest["counts"], len(manifest["inputs"])
+    documents = counts["documents"] - counts["documents_cut_as_too_long"]
+    is_suspect = documents == 1 or counts["sentences"] > 100 * documents
+    if manifest["flags"]["input_format"] == "text" and documents <= num_files and is_suspect:
+        text = (
+            "documents: only %d in %d files, since a blank line ends a document. If every line is "
+            "an article: sed G FILE > NEW_FILE, and give --split_sentences=True"
+        )
+        logging.warning(text, documents, num_files)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from common import files, workers
 from common.errors import UserError
-from pretraining_data import corpus, external_shuffle, instances
+from pretraining_data import corpus, external_shuffle, input_check, instances
 from tfrecords import manifest
 
 # For each block, the counts of so many unknown characters and words are kept, the highest ones.
@@ -329,7 +329,8 @@ def remove_outputs(job, kept=()):
 
 
 def check_instances(job, statistics, shard_sizes):
-    """Raise a `UserError` where there is no instance, or none for one of the shards."""
+    """Raise a `UserError` where a field has no text, or a shard would have no instance."""
+    _check_fields(job, statistics)
     if not statistics["instances"]:
         reasons = ["{} documents".format(statistics["documents"])]
         for name, number in sorted(statistics.items()):
@@ -340,3 +341,18 @@ def check_instances(job, statistics, shard_sizes):
     if not all(shard_sizes):
         text = "{} instances are too few for {} output files: name fewer"
         raise UserError(text.format(statistics["instances"], len(job.outputs)))
+
+
+def _check_fields(job, statistics):
+    """Raise a `UserError` for a field that has text in no document."""
+    format_ = job.maker.format
+    is_missing = [not statistics[corpus.FIELD_COUNT.format(name)] for name in format_.text_fields]
+    if format_.name == "jsonl" and any(is_missing) and statistics["documents"]:
+        names = [name for name, missing in zip(format_.text_fields, is_missing) if missing]
+        text = (
+            "--text_fields={}: no document of {} has text in {}; the first has text in {}: correct "
+            "the name, or leave it out"
+        )
+        fields = ", ".join(input_check.fields_of(job.inputs[0])) or "no field"
+        wanted = ",".join(format_.text_fields)
+        raise UserError(text.format(wanted, ", ".join(job.inputs), ", ".join(names), fields))

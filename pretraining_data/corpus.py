@@ -2,15 +2,17 @@
 
 A block is the unit of work: consecutive documents, as stored bytes. Reading blocks is fast; worker
 processes parse them. The files alone decide where blocks end. Files are UTF-8, gzipped or not, in
-one of two formats:
+one of three formats:
 
-    text    one sentence a line; blank lines and the ends of files separate documents
-    jsonl   one document a line, a JSON object; the text of a document is some fields of the
-            object, joined, and each line of the text is a sentence
+    text            one sentence a line; blank lines and the ends of files separate documents
+    jsonl           one document a line, a JSON object; the text of a document is some fields of
+                    the object, joined, and each line of the text is a sentence
+    wikiextractor   the output of WikiExtractor: <doc id=...>, the title, the lines, </doc>
 """
 
 import collections
 import gzip
+import html
 import json
 import re
 import zlib
@@ -31,22 +33,50 @@ READ_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"  # UTF-8 text cannot begin with it
 # \xe3\x80\x80 is U+3000, the full-width space.
 _BLANK_LINE = re.compile(rb"\n(?:[ \t\r]|\xe3\x80\x80)*\n")
-_LINE_END = re.compile(rb"\n")
+# The end of a document in each format.
+_SEPARATORS = {
+    "text": _BLANK_LINE,
+    "jsonl": re.compile(rb"\n"),
+    "wikiextractor": re.compile(rb"</doc>[ \t\r]*\n"),
+}
+FORMATS = sorted(_SEPARATORS)
+_PAGE_EDGE = re.compile(r"\s*(<doc id=.*>|</doc>)\s*$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # A sentence ends with these marks and the closing marks after them.
 _SENTENCE_END = re.compile("([。！？；…!?;]+[”’」』】》〉）)\"']*)(?=.)")
+
+_BLOCK_TAGS = (
+    "address|article|blockquote|body|br|center|dd|div|dl|dt|h[1-6]|head|hr|html|li|ol|p|pre"
+)
+_BLOCK_TAGS += "|section|table|title|tr|ul"
+_OTHER_TAGS = (
+    "a|abbr|audio|b|big|button|code|em|embed|font|footer|form|header|i|iframe|img|input|label"
+)
+_OTHER_TAGS += (
+    "|link|meta|nav|nowiki|object|ref|s|script|small|source|span|strong|style|sub|sup|svg"
+)
+_OTHER_TAGS += "|tbody|td|tfoot|th|thead|u|video"
+# Only known names: prose holds "a < b" and <name>, too.
+_TAG = r"</?(?:{})(?:\s[^<>]*)?/?>"
+_HIDDEN = re.compile(r"<!--.*?-->|<!doctype[^<>]*>|<(script|style)\b.*?</\1\s*>", re.I | re.S)
+_BLOCK = re.compile(_TAG.format(_BLOCK_TAGS), re.I)
+_OTHER = re.compile(_TAG.format(_OTHER_TAGS), re.I)
+_ENTITY = re.compile(r"&(?:[a-z][a-z0-9]{1,30}|#[0-9]{1,7}|#x[0-9a-f]{1,6});", re.I)
 
 
 class Format(NamedTuple):
     """How the files of a corpus store documents."""
 
-    name: str = "text"  # or "jsonl"
+    name: str = "text"  # one of FORMATS
     text_fields: tuple = ()  # the fields of a JSON object that hold text
     split_sentences: bool = False  # whether lines are split into sentences after 。！？；…
     skip_bad_lines: bool = False  # whether bad lines are left out instead of refused
+    strip_html: bool = None  # whether tags and entities are removed; None refuses files of HTML
 
 
 TEXT = Format()
+# The name of the count of the documents with text in a field.
+FIELD_COUNT = "documents_with_field_{}"
 
 
 class Block(NamedTuple):
@@ -80,10 +110,9 @@ def read_blocks(number, path, min_bytes, format_=TEXT, digest=None):
     Raises:
         UserError: names a file that cannot be read, has no text or has a too long line of JSON.
     """
-    separator = _BLANK_LINE if format_.name == "text" else _LINE_END
     first_line = 1
     has_text = False
-    pieces = _cut(_read_chunks(path, digest), separator, min_bytes)
+    pieces = _cut(_read_chunks(path, digest), _SEPARATORS[format_.name], min_bytes)
     for index, (data, is_cut) in enumerate(pieces, start=number * FILE_BLOCKS):
         if is_cut and format_.name == "jsonl":
             line, megabytes = first_line + data.count(b"\n"), len(data) >> 20
@@ -94,6 +123,15 @@ def read_blocks(number, path, min_bytes, format_=TEXT, digest=None):
         first_line += data.count(b"\n")
     if not has_text:
         raise UserError("{} holds no text".format(path))
+
+
+def read_head(path, num_bytes):
+    """Return the first decompressed bytes of a file.
+
+    Raises:
+        UserError: names a file that cannot be read.
+    """
+    return next(_read_chunks(path, None), b"")[:num_bytes]
 
 
 def _read_chunks(path, digest):
@@ -157,7 +195,7 @@ class Documents(NamedTuple):
     """The documents of a block."""
 
     documents: list  # of lists of sentences, str without outer spaces
-    dropped: collections.Counter  # how many lines and documents were left out, by reason
+    counts: collections.Counter  # left out lines and documents, by reason; documents by field
 
 
 def parse_documents(block, format_=TEXT):
@@ -167,16 +205,13 @@ def parse_documents(block, format_=TEXT):
         UserError: names the file and the first line that is not UTF-8 or not the right JSON,
             unless `format_.skip_bad_lines`.
     """
-    dropped = collections.Counter()
-    lines = _decode(block, format_, dropped)
-    if format_.name == "jsonl":
-        documents = _json_documents(lines, block, format_, dropped)
-    else:
-        documents = _text_documents(lines, format_)
-    return Documents(documents, dropped)
+    counts = collections.Counter()
+    lines = _decode(block, format_, counts)
+    documents = _PARSERS[format_.name](lines, block, format_, counts)
+    return Documents(documents, counts)
 
 
-def _decode(block, format_, dropped):
+def _decode(block, format_, counts):
     """Return the lines of a block, list of str."""
     encoding = "utf-8-sig" if block.first_line == 1 else "utf-8"
     # A sentence may hold U+2028 or a form feed, where splitlines() would divide it.
@@ -192,22 +227,35 @@ def _decode(block, format_, dropped):
     # Bytes that are not UTF-8 become surrogates, which UTF-8 cannot hold otherwise.
     lines = block.data.decode(encoding, "surrogateescape").split("\n")
     good_lines = [line for line in lines if not _SURROGATE.search(line)]
-    dropped["lines_dropped_as_not_utf8"] = len(lines) - len(good_lines)
+    counts["lines_dropped_as_not_utf8"] = len(lines) - len(good_lines)
     return good_lines
 
 
-def _text_documents(lines, format_):
+def _text_documents(lines, _block, format_, _counts):
     documents = [[]]
     for line in lines:
-        sentences = _sentences(line, format_)
-        if sentences:
-            documents[-1] += sentences
-        elif documents[-1]:
+        documents[-1] += _sentences(line, format_)
+        if documents[-1] and not line.strip():
             documents.append([])
     return documents if documents[-1] else documents[:-1]
 
 
-def _json_documents(lines, block, format_, dropped):
+def _wiki_documents(lines, _block, format_, counts):
+    """Return the pages with text; a title alone is none."""
+    documents, page = [], []
+    for line in lines + ["</doc>"]:
+        if not _PAGE_EDGE.match(line):
+            page += _sentences(unescape(line), format_)  # WikiExtractor writes &lt; for <
+        elif page:
+            if len(page) > 1:
+                documents.append(page)
+            else:
+                counts["documents_dropped_as_empty"] += 1
+            page = []
+    return documents
+
+
+def _json_documents(lines, block, format_, counts):
     documents = []
     for number, line in enumerate(lines, start=block.first_line):
         if not line.strip():
@@ -217,19 +265,25 @@ def _json_documents(lines, block, format_, dropped):
         except ValueError as error:
             if not format_.skip_bad_lines:
                 raise UserError("{}, line {}: {}".format(block.path, number, error)) from error
-            dropped["lines_dropped_as_not_json"] += 1
+            counts["lines_dropped_as_not_json"] += 1
             continue
-        parts = [part for value in values for part in value.split("\n")]
-        sentences = [sentence for part in parts for sentence in _sentences(part, format_)]
+        sentences = []
+        for name, value in values.items():
+            of_field = _sentences(value, format_)
+            counts[FIELD_COUNT.format(name)] += bool(of_field)
+            sentences += of_field
         if sentences:
             documents.append(sentences)
         else:
-            dropped["documents_dropped_as_empty"] += 1
+            counts["documents_dropped_as_empty"] += 1
     return documents
 
 
+_PARSERS = {"text": _text_documents, "jsonl": _json_documents, "wikiextractor": _wiki_documents}
+
+
 def _field_values(line, format_):
-    """Return the text fields of a line of JSON; a field that is missing or null has no text."""
+    """Return a dict of the text fields of a line of JSON; missing and null fields have no text."""
     try:
         stored = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -240,17 +294,40 @@ def _field_values(line, format_):
         wanted, others = ", ".join(format_.text_fields), ", ".join(sorted(stored)) or "none"
         text = "has none of the fields {}: it has {}; name them with --text_fields"
         raise ValueError(text.format(wanted, others))
-    values = []
+    values = {}
     for name in format_.text_fields:
         value = stored.get(name)
         if not isinstance(value, (str, type(None))):
             raise ValueError("field {} is no text but {:.99}".format(name, repr(value)))
         # JSON may hold half a character, such as "\ud83d", which becomes U+FFFD here.
-        values.append(_SURROGATE.sub("\ufffd", value or ""))
+        values[name] = _SURROGATE.sub("\ufffd", value or "")
     return values
 
 
 def _sentences(line, format_):
+    if format_.strip_html:
+        line = strip_html(line)
     if format_.split_sentences:
         line = _SENTENCE_END.sub("\\1\n", line)
     return [sentence for sentence in map(str.strip, line.split("\n")) if sentence]
+
+
+def find_html(text):
+    """Return the first tag or entity of a text, or None."""
+    matches = filter(None, (pattern.search(text) for pattern in (_BLOCK, _OTHER, _ENTITY)))
+    first = min(matches, key=lambda match: match.start(), default=None)
+    return first and first.group()
+
+
+def strip_html(text):
+    """Return a text without tags and entities; block elements begin new lines.
+
+    strip_html("<p>一&nbsp;二<br/><b>三</b></p>") == "\\n一\\xa0二\\n三\\n"
+    """
+    text = _BLOCK.sub("\n", _HIDDEN.sub("", text))
+    return unescape(_OTHER.sub("", text))
+
+
+def unescape(text):
+    """Replace entities, such as &lt; and &#20013;, by their characters."""
+    return _ENTITY.sub(lambda match: html.unescape(match.group()), text)

@@ -63,7 +63,7 @@ class InstanceMaker(NamedTuple):
         Raises:
             UserError: the errors of `corpus.parse_documents`.
         """
-        documents, dropped = corpus.parse_documents(block, self.format)
+        documents, counts = corpus.parse_documents(block, self.format)
         lines = [sentence for document in documents for sentence in document]
         text = "\n".join(lines)
         pieces, begins, ends = self.tokenizer.encode(text)
@@ -77,7 +77,7 @@ class InstanceMaker(NamedTuple):
         unknowns = np.flatnonzero(pieces == self.vocabulary.unk_id).tolist()
         num_sentences = int(np.sum(breaks == sentence_order.SENTENCE))
         statistics = collections.Counter(
-            dropped,
+            counts,
             documents=len(documents),
             documents_cut_as_too_long=int(block.is_cut),
             documents_dropped_as_too_short=int(np.sum(~is_kept)),

@@ -75,7 +75,7 @@ class BatchMaker:
         first_size = segments.end[:, 0] - segments.begin[:, 0] + 2
         input_ids = self._assemble(segments, first_size, num_pieces)
         grams = self._make_grams(segments, pairs.draws)
-        budget = masking_reference.mask_budget(num_pieces, self._config)
+        budget = masking_reference.mask_budget(num_pieces, self._least(grams), self._config)
         grams = self._choose_grams(grams, budget, pairs.draws)
         return self._mask(input_ids, grams, segments, pairs)._replace(
             num_pieces=num_pieces, first_size=first_size
@@ -147,14 +147,24 @@ class BatchMaker:
         chosen_grams = grams._replace(end=end, num_words=num_words)
         return _Grams(*(field[chosen] for field in chosen_grams))
 
+    def _least(self, grams):
+        """Return the pieces of the shortest first word of a gram of each instance, int [m]."""
+        lengths = self._end_of_words(grams, 1) - grams.begin
+        return np.minimum.reduceat(lengths, np.flatnonzero(np.diff(grams.row, prepend=-1)))
+
+    def _end_of_words(self, grams, n):
+        """Return where the first n words of grams of at least n words end, int [g]."""
+        next_word = np.minimum(grams.next_word + n - 1, len(self._words.positions) - 1)
+        end = self._words.positions[next_word] + grams.shift
+        return np.where(n == grams.num_words, grams.end, end)
+
     def _cut(self, grams, gram, length):
         """Return (end, number of words) of grams cut to the words that fit into `length` pieces."""
-        begin, most = grams.begin[gram], grams.num_words[gram]
+        grams = _Grams(*(field[gram] for field in grams))
+        begin, most = grams.begin, grams.num_words
         end, num_words = begin, np.zeros(len(gram), np.int64)
         for n in range(1, len(self._config.gram_probabilities) + 1):
-            next_word = np.minimum(grams.next_word[gram] + n - 1, len(self._words.positions) - 1)
-            next_end = self._words.positions[next_word] + grams.shift[gram]
-            next_end = np.where(n == most, grams.end[gram], next_end)
+            next_end = self._end_of_words(grams, n)
             fits = (n <= most) & (next_end - begin <= length)
             end, num_words = np.where(fits, next_end, end), np.where(fits, n, num_words)
         return end, num_words

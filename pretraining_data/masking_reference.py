@@ -232,16 +232,17 @@ def mask(sequence, swapped, config, vocabulary, draws):
     grams = make_grams(sequence.first_words, probabilities, draws, Stream.FIRST_GRAMS)
     grams += make_grams(sequence.second_words, probabilities, draws, Stream.SECOND_GRAMS)
     words = sequence.first_words + sequence.second_words
-    budget = int(mask_budget(len(sequence.ids), config))
+    word_ends = dict(words)
+    least = min(word_ends[gram.begin] - gram.begin for gram in grams)
+    budget = int(mask_budget(len(sequence.ids), least, config))
     grams = choose_grams(grams, words, budget, draws)
-    word_begins = {begin for begin, _ in words}
     actions = draws.uniform(Stream.ACTION, np.arange(len(sequence.ids)))
     choices = draws.uniform(Stream.REPLACEMENT, np.arange(len(sequence.ids)))
     input_ids, positions, labels = list(sequence.ids), [], []
     for gram in grams:
         for position in range(gram.begin, gram.end):
             piece = sequence.ids[position]
-            is_first = position in word_begins
+            is_first = position in word_ends
             positions.append(position)
             labels.append(piece if is_first else int(vocabulary.later_labels[piece]))
             action = actions[gram.begin if config.replace_spans else position]
@@ -251,16 +252,20 @@ def mask(sequence, swapped, config, vocabulary, draws):
     )
 
 
-def mask_budget(num_pieces, config):
+def mask_budget(num_pieces, least, config):
     """Return how many pieces may be masked: the lower one of both limits of `MaskingConfig`.
+
+    A short sequence may exceed `masked_lm_prob` by what one word needs, so that it is no instance
+    without a mask.
 
     Args:
         num_pieces: int or int array, lengths of sequences, separators included.
+        least: int or int array, pieces of the shortest first word of a gram of each sequence.
         config: `MaskingConfig`.
     """
     # 0.29 * 100 is a little less than 29 in binary.
     budget = np.floor(config.masked_lm_prob * np.asarray(num_pieces) + 1e-9).astype(np.int64)
-    return np.minimum(budget, config.max_predictions_per_seq)
+    return np.minimum(np.maximum(budget, least), config.max_predictions_per_seq)
 
 
 def _replace(piece, action, choice, vocabulary):

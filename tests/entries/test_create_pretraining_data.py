@@ -31,6 +31,11 @@ ALBERT的参数只有1200万个，比BERT少得多。
 """
 
 
+JSON_LINES = """{"title": "标题是一句话", "content": "第一篇的正文。\\n它有两行。"}
+{"title": "另一个标题", "content": null}
+"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
@@ -122,10 +127,12 @@ def test_records_have_the_published_form(root, folder, tokenizer):
             record["segment_ids"].index(1) - 1, size - 1
         ]  # fmt: skip
         num_masked = int(sum(record["masked_lm_weights"]))
-        assert num_masked <= min(4, size // 10)
+        assert num_masked <= 4
         assert record["masked_lm_weights"] == [1.0] * num_masked + [0.0] * (4 - num_masked)
         positions = record["masked_lm_positions"][:num_masked]
         assert positions == sorted(set(positions))
+        is_one_word = positions[-1] - positions[0] == num_masked - 1
+        assert num_masked <= size // 10 or is_one_word
         assert not any(record["masked_lm_positions"][num_masked:])
         assert not any(record["masked_lm_ids"][num_masked:])
         assert {i for i in range(size) if ids[i] == mask} <= set(positions)
@@ -228,6 +235,42 @@ def test_the_manifest_holds_flags_versions_and_counts(root, folder):
     assert manifest["statistics"]["mask_rate"] == pytest.approx(
         counts["masked"] / counts["positions"], abs=1e-4
     )
+
+
+def test_documents_are_counted_for_each_field(root, folder, caplog):
+    (folder / "text.txt").write_text(JSON_LINES, encoding="utf-8")
+    counts = read_manifest(run(root, folder, input_format="jsonl"))["counts"]
+    assert counts["documents_with_field_title"] == 2
+    assert counts["documents_with_field_content"] == 1
+    assert "documents_with_field_content: 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text, is_warned",
+    [
+        ("第一篇文章。它有两句。\n第二篇文章。\n", True),
+        ("第一篇文章。它有两句。\n\n第二篇文章。\n\n", False),  # as after sed G
+    ],
+)
+def test_a_corpus_of_one_document_gets_a_warning(root, folder, caplog, text, is_warned):
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    run(root, folder)
+    assert ("sed G FILE" in caplog.text) == is_warned
+
+
+def test_pages_of_wikiextractor(root, folder, tokenizer):
+    page = '<doc id="1" url="x" title="数学">\n数学\n\n数学是一门学科。\n\n</doc>\n'
+    (folder / "text.txt").write_text(page, encoding="utf-8")
+    made = read(run(root, folder, input_format="wikiextractor", short_seq_prob=0.0))
+    text = "".join(tokenizer.convert_ids_to_tokens(restore(made[0])))
+    assert text == "数学数学是一门学科。"
+
+
+def test_every_short_document_has_a_mask(root, folder):
+    (folder / "text.txt").write_text("一心一意\n\n天气\n\nabcdefgh 北京\n", encoding="utf-8")
+    made = read(run(root, folder))
+    assert made
+    assert all(sum(record["masked_lm_weights"]) for record in made)
 
 
 def test_unknown_characters_are_counted(root, folder):
@@ -337,8 +380,24 @@ def one_piece(folder):
 
 
 def only_bad_lines(folder):
+    (folder / "text.txt").write_text("{\n" * 8, encoding="utf-8")
     changes = {"input_format": "jsonl", "skip_bad_lines": True}
     return changes, "no instance came out of 0 documents, lines_dropped_as_not_json: 8"
+
+
+def text_as_json_lines(folder):
+    return {"input_format": "jsonl"}, "text.txt holds no JSON lines: give --input_format=text"
+
+
+def json_lines_as_text(folder):
+    (folder / "text.txt").write_text(JSON_LINES, encoding="utf-8")
+    return {}, "give --input_format=jsonl and choose --text_fields from: title, content"
+
+
+def field_of_no_document(folder):
+    (folder / "text.txt").write_text(JSON_LINES, encoding="utf-8")
+    changes = {"input_format": "jsonl", "text_fields": "title,contnet"}
+    return changes, "has text in contnet; the first has text in title, content"
 
 
 def bad_utf8(folder):
@@ -432,7 +491,8 @@ MISTAKES = [
     sequences_too_short, wrong_segmenter, wrong_probability, dictionary_for_rjieba, no_number,
     enormous_seed, output_is_a_folder, output_is_input_by_another_name, remote_work_folder,
     output_that_cannot_be_written, only_bad_lines, vocabulary_of_special_pieces,
-    too_many_predictions, too_long_grams,
+    too_many_predictions, too_long_grams, text_as_json_lines, json_lines_as_text,
+    field_of_no_document,
 ]  # fmt: skip
 
 

@@ -107,9 +107,13 @@ def test_json_lines_are_documents():
         '{"content": "六", "title": null}',
         '{"title": "", "content": " \\n "}',
     )
-    documents, dropped = corpus.parse_documents(block, JSONL)
+    documents, counts = corpus.parse_documents(block, JSONL)
     assert documents == [["标题", "一。", "二？”", "三", "四……", "五"], ["六"]]
-    assert dropped == {"documents_dropped_as_empty": 1}
+    assert counts == {
+        "documents_dropped_as_empty": 1,
+        "documents_with_field_title": 1,
+        "documents_with_field_content": 2,
+    }
     whole = JSONL._replace(text_fields=("content",), split_sentences=False)
     documents = corpus.parse_documents(block, whole).documents
     assert documents == [["一。二？”三", "四……五"], ["六"]]
@@ -132,9 +136,10 @@ def test_bad_json_is_named_or_left_out_and_counted(line, message):
     block = json_block('{"title": "一"}', line, '{"title": "二"}', first_line=7)
     with pytest.raises(UserError, match=message):
         corpus.parse_documents(block, JSONL)
-    documents, dropped = corpus.parse_documents(block, JSONL._replace(skip_bad_lines=True))
+    documents, counts = corpus.parse_documents(block, JSONL._replace(skip_bad_lines=True))
     assert documents == [["一"], ["二"]]
-    assert dropped == {"lines_dropped_as_not_json": 1}
+    assert counts["lines_dropped_as_not_json"] == 1
+    assert counts["documents_with_field_title"] == 2
 
 
 def test_halves_of_characters_in_json_are_replaced():
@@ -250,3 +255,49 @@ def test_small_corpora_have_many_blocks():
     assert corpus.block_bytes(0) == corpus.MIN_BLOCK_BYTES
     assert corpus.block_bytes(28 << 20) == 28 << 14
     assert corpus.block_bytes(1 << 40) == corpus.MAX_BLOCK_BYTES
+
+
+WIKI = corpus.Format("wikiextractor")
+PAGES = """<doc id="13" url="https://zh.wikipedia.org/wiki?curid=13" title="数学">
+数学
+
+数学是研究数量的学科。
+a &lt; b，R&amp;D
+
+</doc>
+<doc id="18" url="https://zh.wikipedia.org/wiki?curid=18" title="重定向">
+重定向
+
+</doc>
+<doc id="22" url="https://zh.wikipedia.org/wiki?curid=22" title="A &gt; B">
+A &gt; B
+
+哲学。
+</doc>
+"""
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1000])
+def test_pages_of_wikiextractor_are_documents(block_bytes):
+    blocks = read_stream(io.BytesIO(PAGES.encode("utf-8")), block_bytes, "wiki_00", WIKI)
+    assert len(blocks) == (3 if block_bytes == 1 else 1)
+    assert "".join(block.data.decode("utf-8") for block in blocks) == PAGES
+    parsed = [corpus.parse_documents(block, WIKI) for block in blocks]
+    assert [document for documents, _ in parsed for document in documents] == [
+        ["数学", "数学是研究数量的学科。", "a < b，R&D"],
+        ["A > B", "哲学。"],
+    ]
+    assert sum(counts["documents_dropped_as_empty"] for _, counts in parsed) == 1
+
+
+def test_html_is_removed_on_request_and_divides_no_document():
+    text = "<p>一。&nbsp;二</p>\n<br/>\n3 < 5 且 <名> 5 > 3<BR>四<b class='x'>五</b>\n\n六"
+    block = corpus.Block(0, "a", 1, text.encode("utf-8"))
+    documents = corpus.parse_documents(block, corpus.Format(strip_html=True)).documents
+    assert documents == [["一。\xa0二", "3 < 5 且 <名> 5 > 3", "四五"], ["六"]]
+    assert corpus.parse_documents(block).documents == [text.split("\n")[:3], ["六"]]
+    block = json_block(
+        '{"title": "&#20013;<!-- x -->&amp;lt;", "content": "<script>\\nx</script>一"}'
+    )
+    documents = corpus.parse_documents(block, JSONL._replace(strip_html=True)).documents
+    assert documents == [["中&lt;", "一"]]

@@ -112,9 +112,10 @@ def check(record, maker, vocabulary):
     assert not any(ids[size:])
     number = int(sum(record["masked_lm_weights"]))
     assert number <= maker.config.max_predictions_per_seq
-    assert number <= maker.config.masked_lm_prob * size + 1e-6
     positions = record["masked_lm_positions"][:number]
     assert positions == sorted(set(positions))
+    if number > maker.config.masked_lm_prob * size + 1e-6:  # one word, of consecutive pieces
+        assert positions[-1] - positions[0] == number - 1
     for i, label in zip(positions, record["masked_lm_ids"]):
         assert ids[i] in (vocabulary.mask_id, label) or ids[i] in vocabulary.replacements
         ids[i] = label

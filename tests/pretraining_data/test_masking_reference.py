@@ -36,6 +36,13 @@ def segments(instance):
     return (second, first) if instance.swapped else (first, second)
 
 
+def first_word_of(instance):
+    """The pieces of the only masked word; 0 where several are masked, or none."""
+    return sum(gram.end - gram.begin for gram in instance.grams if gram.num_words == 1) * (
+        len(instance.grams) == 1
+    )
+
+
 @settings(max_examples=300, deadline=None)
 @given(documents(), configs, st.integers(-(2**63), 2**63 - 1))
 def test_invariants_of_instances(document, config, seed):
@@ -51,7 +58,8 @@ def test_invariants_of_instances(document, config, seed):
         assert size <= config.max_seq_length
         positions = instance.masked_lm_positions
         assert len(positions) <= config.max_predictions_per_seq
-        assert len(positions) <= config.masked_lm_prob * size + 1e-6
+        budget = max(config.masked_lm_prob * size + 1e-6, first_word_of(instance))
+        assert len(positions) <= budget
         assert positions == sorted(set(positions))
         assert instance.masked_lm_ids == [instance.original_ids[i] for i in positions]
         for i in range(size):
@@ -289,13 +297,34 @@ def test_a_gram_that_does_not_fit_is_replaced_by_one_of_as_many_words():
 
 
 @pytest.mark.parametrize(
-    "num_pieces, prob, most, expected",
-    [(15, 0.1, 9, 1), (19, 0.1, 9, 1), (20, 0.1, 9, 2), (9, 0.1, 9, 0), (100, 0.29, 50, 29)]
-    + [(100, 0.3, 9, 9), (7, 1.0, 9, 7), (7, 0.0, 9, 0)],
+    "num_pieces, least, prob, most, expected",
+    [(15, 1, 0.1, 9, 1), (19, 1, 0.1, 9, 1), (20, 1, 0.1, 9, 2), (100, 1, 0.29, 50, 29)]
+    + [(9, 1, 0.1, 9, 1), (9, 2, 0.1, 9, 2), (9, 2, 0.1, 1, 1), (29, 3, 0.1, 9, 3)]
+    + [(100, 1, 0.3, 9, 9), (7, 1, 1.0, 9, 7), (7, 1, 0.0, 9, 1)],
 )
-def test_the_budget_is_not_rounded_up(num_pieces, prob, most, expected):
+def test_the_budget_is_not_rounded_up_but_to_one_word(num_pieces, least, prob, most, expected):
     limits = config(masked_lm_prob=prob, max_predictions_per_seq=most)
-    assert masking_reference.mask_budget(num_pieces, limits) == expected
+    assert masking_reference.mask_budget(num_pieces, least, limits) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents(max_size=30), configs, st.integers(0, 2**63 - 1))
+def test_an_instance_without_a_mask_has_no_word_that_fits(document, config, seed):
+    for instance in masking_reference.make_instances(document, config, VOCABULARY, Draws(seed)):
+        assert instance.masked_lm_positions or config.max_predictions_per_seq < 20
+
+
+def test_every_word_of_a_short_document_is_masked_in_some_duplicates():
+    document = Document(np.arange(FIRST_PLAIN, FIRST_PLAIN + 6), breaks_of([1, 1, 1], [1, 1, 1]))
+    counts = collections.Counter()
+    for seed in range(3000):
+        (instance,) = masking_reference.make_instances(
+            document, config(masked_lm_prob=0.1, short_seq_prob=0.0), VOCABULARY, Draws(seed)
+        )
+        counts.update(instance.masked_lm_ids)
+    assert sum(counts.values()) == 3000
+    assert set(counts) == set(document.pieces.tolist())
+    assert min(counts.values()) > 150
 
 
 def test_every_instance_has_a_mask_if_a_word_fits():

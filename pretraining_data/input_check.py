@@ -1,0 +1,121 @@
+"""Refuses, before a run, files that are in another format than the flags say.
+
+The first lines of every file decide. A text may hold a line of JSON or a tag: nothing is refused
+unless all of these lines look so, or, for HTML, half of them.
+"""
+
+import json
+import re
+import shlex
+
+from common.errors import UserError
+from pretraining_data import corpus
+
+NUM_LINES = 20
+HEAD_BYTES = 1 << 16
+
+_UNREADABLE = {
+    b"BZh": "is compressed with bzip2, but only gzip is read: unpack it with bunzip2 {path}",
+    b"\xfd7zXZ": "is compressed with xz, but only gzip is read: unpack it with unxz {path}",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd, but only gzip is read: use unzstd {path}",
+    b"PK\x03\x04": "is a ZIP archive, but only gzip is read: unpack it with unzip {path}",
+    b"\xff\xfe": "is UTF-16: convert it with iconv -f UTF-16 -t UTF-8 {path} > NEW_FILE",
+    b"\xfe\xff": "is UTF-16: convert it with iconv -f UTF-16 -t UTF-8 {path} > NEW_FILE",
+}
+_TO_LINES = (
+    "python3 -c 'import json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
+    'json.load(open(sys.argv[1], encoding="utf-8"))]\' {path} > NEW_FILE'
+)
+# What a file holds, and what to do about it.
+_REMEDIES = {
+    "text": "holds no {wanted}: give --input_format=text",
+    "jsonl": "holds JSON lines: give --input_format=jsonl and choose --text_fields from: {fields}",
+    "wikiextractor": "holds pages of WikiExtractor: give --input_format=wikiextractor",
+    "json array": "holds a JSON array; JSON lines are one object a line, as from " + _TO_LINES,
+    "json object": "holds objects of several lines; JSON lines are one object a line, as from "
+    "jq -c . {path} > NEW_FILE",
+}
+_WANTED = {"jsonl": "JSON lines", "wikiextractor": "<doc> elements of WikiExtractor"}
+_PAGE = re.compile(r'<doc id="')
+_OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
+_ARRAY = re.compile(r"\[\s*(\{.*)?$")
+_MEMBER = re.compile(r'"[^"]*"\s*:')
+
+
+def check_inputs(paths, format_):
+    """Raise a `UserError` that names a file of another format, and the flag to give.
+
+    Args:
+        paths: list of str.
+        format_: `corpus.Format`.
+    """
+    for path in paths:
+        head = corpus.read_head(path, HEAD_BYTES)
+        for magic, text in _UNREADABLE.items():
+            if head.startswith(magic):
+                raise UserError("{} {}".format(path, text.format(path=shlex.quote(path))))
+        lines = _first_lines(head)
+        if lines:
+            _check_format(path, lines, format_)
+            _check_html(path, lines, format_)
+
+
+def _first_lines(head):
+    lines = head.decode("utf-8-sig", "replace").split("\n")
+    if len(head) >= HEAD_BYTES and len(lines) > 1:
+        lines.pop()  # it may be cut
+    return [line.strip() for line in lines if line.strip()][:NUM_LINES]
+
+
+def recognize(lines):
+    """Return what the first lines of a file look like, a key of `_REMEDIES`."""
+    following = lines[1] if len(lines) > 1 else ""
+    if _PAGE.match(lines[0]):
+        return "wikiextractor"
+    if all(map(_OBJECT.match, lines)):
+        return "jsonl"
+    if _ARRAY.match(lines[0]) and (not following or following[0] in '{["'):
+        return "json array" if following or lines[0] != "[" else "text"
+    if lines[0] == "{" and _MEMBER.match(following):
+        return "json object"
+    return "text"
+
+
+def _check_format(path, lines, format_):
+    kind = recognize(lines)
+    # Bad lines among good ones are the parser's.
+    has_objects = format_.name == "jsonl" and any(line.startswith("{") for line in lines)
+    if kind != format_.name and not (kind == "text" and has_objects):
+        text = _REMEDIES[kind].format(
+            path=shlex.quote(path),
+            wanted=_WANTED.get(format_.name),
+            fields=", ".join(_fields(lines[0])),
+        )
+        raise UserError("{} {}".format(path, text))
+
+
+def fields_of(path):
+    """Return the names of the fields of text in the first object of a file, list of str."""
+    return _fields((_first_lines(corpus.read_head(path, HEAD_BYTES)) or [""])[0])
+
+
+def _fields(line):
+    try:
+        stored = json.loads(line)
+        return [name for name, value in stored.items() if isinstance(value, str)]
+    except (ValueError, AttributeError):  # a long line may be cut
+        return list(dict.fromkeys(re.findall(r'[{,]\s*"(\w+)"\s*:\s*"', line)))
+
+
+def _check_html(path, lines, format_):
+    if format_.strip_html is not None:
+        return
+    if format_.name == "wikiextractor":
+        lines = [corpus.unescape(line) for line in lines]  # it writes &lt; for <
+    marks = list(filter(None, map(corpus.find_html, lines)))
+    if 2 * len(marks) >= len(lines):
+        text = (
+            "{} holds HTML ({}): give --strip_html=True to remove tags and entities, or "
+            "--strip_html=False to keep them"
+        )
+        raise UserError(text.format(path, marks[0]))

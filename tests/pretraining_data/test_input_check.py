@@ -1,0 +1,115 @@
+"""Files of another format are refused with a remedy that works; texts are never refused."""
+
+import bz2
+import gzip
+import json
+import lzma
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from common.errors import UserError
+from pretraining_data import corpus, input_check
+
+OBJECTS = [{"id": str(i), "title": "标题{}".format(i), "content": "正文。"} for i in range(30)]
+TEXT = "一。\n二。\n\n三。\n"
+LINES = "\n".join(json.dumps(each, ensure_ascii=False) for each in OBJECTS)
+PAGE = '<doc id="1" url="x" title="数学">\n数学\n\n正文。\n</doc>\n'
+HTML = "<p>一。</p>\n二。&nbsp;\n<div class='a'>三<br>\n四\n"
+
+
+def check(path, data, name="text", **changes):
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
+    format_ = corpus.Format(name, ("title", "content"), **changes)
+    input_check.check_inputs([str(path)], format_)
+    blocks = list(corpus.read_blocks(0, str(path), 1, format_))
+    return [doc for block in blocks for doc in corpus.parse_documents(block, format_).documents]
+
+
+@pytest.mark.parametrize(
+    "data, name, flag",
+    [
+        (LINES, "text", "--input_format=jsonl"),
+        (gzip.compress(LINES.encode("utf-8")), "text", "--input_format=jsonl"),
+        ("\ufeff\n" + LINES, "wikiextractor", "--input_format=jsonl"),
+        ('{"title": "%s"}' % ("长" * 40000), "text", "--input_format=jsonl"),
+        (PAGE, "text", "--input_format=wikiextractor"),
+        (PAGE, "jsonl", "--input_format=wikiextractor"),
+        (TEXT, "jsonl", "--input_format=text"),
+        (TEXT, "wikiextractor", "--input_format=text"),
+        (HTML, "text", "--strip_html=True"),
+        (HTML, "text", "--strip_html=False"),
+        ('{"title": "<p>一<\\/p>&nbsp;"}', "jsonl", "--strip_html=True"),
+        (PAGE.replace("正文", "正文&lt;br&gt;&lt;br&gt;"), "wikiextractor", None),
+    ],
+)
+def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
+    path = tmp_path / "wiki_00"
+    if flag is None:  # one line of three
+        assert check(path, data, name)
+        return
+    with pytest.raises(UserError) as raised:
+        check(path, data, name)
+    assert str(raised.value).startswith(str(path))
+    assert flag in str(raised.value)
+    option, value = flag[2:].split("=")
+    changes = {"name": value} if option == "input_format" else {"strip_html": value == "True"}
+    assert check(path, data, **dict({"name": name}, **changes))
+
+
+@pytest.mark.parametrize(
+    "data, name, tool",
+    [
+        (json.dumps(OBJECTS, indent=2), "text", "python3"),
+        (json.dumps(OBJECTS, ensure_ascii=False), "jsonl", "python3"),
+        ("\n".join(json.dumps(each, indent=1) for each in OBJECTS), "jsonl", "jq"),
+        (TEXT.encode("utf-16"), "text", "iconv"),
+        (b"\xfe\xff" + TEXT.encode("utf-16-be"), "text", "iconv"),
+        (bz2.compress(TEXT.encode("utf-8")), "text", "bunzip2"),
+        (lzma.compress(TEXT.encode("utf-8")), "text", "unxz"),
+    ],
+)
+def test_the_command_that_is_named_works(tmp_path, data, name, tool):
+    """The command, as typed by a user, makes a file that is read."""
+    path = tmp_path / {"bunzip2": "a.bz2", "unxz": "a.xz"}.get(tool, "a b.json")
+    with pytest.raises(UserError) as raised:
+        check(path, data, name)
+    message = str(raised.value)
+    assert "\n" not in message
+    if not shutil.which(tool):
+        pytest.skip("{} is not installed".format(tool))
+    command = message[message.index(tool) :].replace("NEW_FILE", shlex.quote(str(tmp_path / "a")))
+    subprocess.run(command, shell=True, check=True)
+    is_json = path.suffix == ".json" and tool != "iconv"
+    documents = check(tmp_path / "a", (tmp_path / "a").read_bytes(), "jsonl" if is_json else "text")
+    assert len(documents) == (len(OBJECTS) if is_json else 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        '{"a": 1} 是一个例子。\n二。\n',
+        "[\n三\n",
+        "[1] 参考文献\n[2] 同上\n",
+        "{\n他说：\n",
+        "正文里有 <br> 和 &nbsp;。\n二。\n三。\n",
+        "a < b 且 c > d\n<名>\nAT&T; R&D\n",
+        "例：\n" + LINES,
+        "GBK".encode("utf-8") + "一二三\n".encode("gb18030"),
+        "",
+    ],
+)
+def test_a_text_is_not_refused(tmp_path, text):
+    path = tmp_path / "a.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+    input_check.check_inputs([str(path)], corpus.TEXT)
+
+
+def test_bad_lines_among_json_lines_are_left_to_the_parser(tmp_path):
+    data = "not json\n" + LINES
+    assert len(check(tmp_path / "a", data, "jsonl", skip_bad_lines=True)) == len(OBJECTS)
+    with pytest.raises(UserError, match="line 1: not JSON"):
+        check(tmp_path / "a", data, "jsonl")
