@@ -10,17 +10,8 @@ published Chinese ALBERT) or with a SentencePiece model:
 Two small classes specify WordPiece: `BasicTokenizer` (text to words) and `WordpieceTokenizer`
 (word to pieces). `WordpieceEncoder` returns the same pieces many times faster.
 
-The pieces are those of BERT and of `tokenizers.BertWordPieceTokenizer`, except for:
-
-    text                      here                              tokenizers
-    "[MASK]", "[SEP]", ...    plain text, as in BERT: a text    the special piece
-                              never contains special pieces
-    U+2B820 to U+2B91F        Chinese characters, as in BERT    not Chinese: several make one word
-    lone surrogates           dropped, like control characters  not possible
-    characters that came or   by the Unicode tables of this     by those of Unicode 8 (2015): other
-    changed after Unicode 8   Python                            word boundaries around them
-    several combining marks   in the order of the text          sorted as in NFD; this matters only
-                                                                for vocabularies with spacing marks
+The pieces are those of Google's BERT and ALBERT and of `tokenizers.BertWordPieceTokenizer`;
+"Vocabulary" in docs/data_formats.md lists every difference.
 """
 
 import collections
@@ -35,6 +26,8 @@ from sentencepiece import sentencepiece_pb2
 from common.errors import UserError
 
 PAD, UNK, CLS, SEP, MASK = MARKERS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+MAX_WORD_LENGTH = 200  # characters, as in Google's BERT and ALBERT; a longer word is [UNK]
 
 
 class Encoding(NamedTuple):
@@ -238,8 +231,8 @@ def _normalize(character, do_lower_case):
 
 
 def _is_dropped(character):
-    # Cc control, Cf format, Co private use, Cs surrogate. Unassigned characters (Cn) are kept.
-    return character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs")
+    # Cc control, Cf format, Cs surrogate. Private use (Co) and unassigned characters (Cn) are kept.
+    return character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Cs")
 
 
 def _is_punctuation(character):
@@ -271,12 +264,10 @@ class WordpieceTokenizer:
 
     Args:
         vocab: set or dict of pieces; those that continue a word begin with "##".
-        max_word_length: int, characters; a longer word is [UNK].
     """
 
-    def __init__(self, vocab, max_word_length=100):
+    def __init__(self, vocab):
         self._vocab = vocab
-        self._max_word_length = max_word_length
 
     def tokenize(self, word):
         """Return the pieces of a word, a list of str."""
@@ -288,7 +279,7 @@ class WordpieceTokenizer:
         split("albert") == [("al", 0, 2), ("##bert", 2, 6)]
         """
         unknown = [(UNK, 0, len(word))]
-        if len(word) > self._max_word_length:
+        if len(word) > MAX_WORD_LENGTH:
             return unknown
         pieces = []
         begin = 0

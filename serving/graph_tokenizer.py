@@ -14,10 +14,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common.errors import UserError
-from tokenization import CLS, MASK, SEP, UNK, BasicTokenizer
+from tokenization import CLS, MASK, MAX_WORD_LENGTH, SEP, UNK, BasicTokenizer
 
-# Characters; a longer word is [UNK], as in `tokenization.WordpieceTokenizer`.
-MAX_WORD_LENGTH = 100
 # TensorFlow Text counts bytes; a character has at most four.
 MAX_WORD_BYTES = 4 * MAX_WORD_LENGTH
 CODE_POINTS, PAGE = 0x110000, 256
