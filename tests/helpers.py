@@ -1,5 +1,6 @@
 """What tests share: a model small enough to train in seconds, a host of a TPU pod."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,16 +9,22 @@ from typing import NamedTuple
 import modeling
 from common import cli
 
-# The command line of a run script on so many logical CPU devices.
+# Commands of a run script, one after another on so many logical CPU devices.
 ON_CPUS = """
-import sys
+import json, sys
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
 tf.config.set_logical_device_configuration(cpu, devices)
 import {script}
 from common import cli
-cli.run({script}.main, {script}.define_flags)
+first, *others = json.loads(sys.argv.pop())
+sys.argv += first
+def main(args):
+    {script}.main(args)
+    for words in others:
+        {script}.main(cli.parse({script}.define_flags, sys.argv[:1] + words))
+cli.run(main, {script}.define_flags)
 """
 
 
@@ -31,16 +38,16 @@ class TPUContext(NamedTuple):
 
 def write_config(folder, vocab_size, length, **fields):
     """Write the config of the small model to `config.json`."""
-    config = modeling.AlbertConfig(
-        vocab_size=vocab_size,
-        embedding_size=8,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=length,
-        **fields,
-    )
+    sizes = {
+        "vocab_size": vocab_size,
+        "embedding_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": length,
+    }
+    config = modeling.AlbertConfig(**dict(sizes, **fields))
     (folder / "config.json").write_text(config.to_json_string())
 
 
@@ -54,11 +61,19 @@ def run(script, values):
     script.main(cli.parse(script.define_flags, [script.__name__ + ".py"] + arguments(values)))
 
 
-def start(script, root, values, num_cpus, **environment):
-    """Start a run script, named without ".py", in a process of so many logical CPU devices."""
-    command = [sys.executable, "-c", ON_CPUS.format(script=script), str(num_cpus)]
+def start(script, root, commands, num_cpus, **environment):
+    """Start a process of so many logical CPU devices that runs commands one after another.
+
+    Args:
+        script: str, name of the run script without ".py".
+        root: path of the repository.
+        commands: list of dicts of flags.
+        num_cpus: int.
+        **environment: environment variables.
+    """
+    words = json.dumps([arguments(values) for values in commands])
     return subprocess.Popen(
-        command + arguments(values),
+        [sys.executable, "-c", ON_CPUS.format(script=script), str(num_cpus), words],
         cwd=str(root),
         env=dict(os.environ, **environment),
         stdout=subprocess.PIPE,

@@ -27,7 +27,7 @@ SEQUENCE, PREDICTIONS = 16, 4
 
 def write_workspace(folder):
     """Write a model config and twelve records to train on, five to evaluate with."""
-    helpers.write_config(folder, 60, SEQUENCE)
+    helpers.write_config(folder, 60, SEQUENCE, num_hidden_layers=1)
     write_records(str(folder / "train.tfrecord"), count=12)
     write_records(str(folder / "dev.tfrecord"), count=5, seed=1)
     return folder
@@ -207,7 +207,7 @@ def test_warm_start_takes_weights_and_starts_at_step_0(trained, workspace, caplo
 
 def test_warm_start_with_more_pieces_and_fewer_positions(tmp_path, trained, caplog):
     first = tf.train.latest_checkpoint(str(trained / "out" / "best"))
-    helpers.write_config(tmp_path, 63, 12)
+    helpers.write_config(tmp_path, 63, 12, num_hidden_layers=1)
     write_records(str(tmp_path / "train.tfrecord"), count=12, sequence=12)
     start = {
         "init_checkpoint": first,
@@ -250,10 +250,10 @@ def test_evaluation_alone_and_on_training_files_is_told(continued, caplog):
     assert "EVALUATION ON THE TRAINING FILES" in caplog.text
 
 
-def test_shorter_records_are_padded_with_a_warning(workspace, caplog):
-    write_records(str(workspace / "short.tfrecord"), 4, sequence=12, predictions=3)
+def test_shorter_records_are_padded_with_a_warning(continued, caplog):
+    write_records(str(continued / "short.tfrecord"), 4, sequence=12, predictions=3)
     with caplog.at_level("WARNING", logger="tensorflow"):
-        run(workspace, input_file=workspace / "short.tfrecord", do_eval=False)
+        run(continued, eval_input_file=continued / "short.tfrecord", do_train=False)
     assert "length 12, padded to 16" in caplog.text and "length 3, padded to 4" in caplog.text
 
 

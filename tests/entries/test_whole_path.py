@@ -72,6 +72,7 @@ def test_text_to_records_to_model_to_predictions(root, tmp_path):
         "--do_predict=True",
         "--max_seq_length=32",
         "--num_train_epochs=1",
+        "--evals_per_epoch=0",
         vocabulary,
     )
     assert "24 variables loaded, 2 missing" in log

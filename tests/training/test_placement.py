@@ -38,7 +38,7 @@ def workspace(tmp_path_factory):
     """Config without dropout, records of 1 to PREDICTIONS masked pieces, and a run in `whole`."""
     folder = tmp_path_factory.mktemp("placement")
     without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    helpers.write_config(folder, 60, SEQUENCE, **without)
+    helpers.write_config(folder, 60, SEQUENCE, num_hidden_layers=1, **without)
     write_uneven_records(str(folder / "train.tfrecord"))
     helpers.run(run_pretraining, flags(folder, "whole"))
     return folder
@@ -73,13 +73,11 @@ def assert_same_weights(folder, reference):
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("micro_batch", [1, 4])
-def test_micro_batches_equal_one_batch(workspace, micro_batch, caplog):
-    folder = "micro_batch_{}".format(micro_batch)
+def test_micro_batches_equal_one_batch(workspace, caplog):
     with caplog.at_level("INFO", logger="tensorflow"):
-        helpers.run(run_pretraining, flags(workspace, folder, micro_batch_size=micro_batch))
-    assert "micro-batches of {}".format(micro_batch) in caplog.text
-    assert_same_weights(workspace / folder, workspace / "whole")
+        helpers.run(run_pretraining, flags(workspace, "micro_batches", micro_batch_size=1))
+    assert "micro-batches of 1" in caplog.text
+    assert_same_weights(workspace / "micro_batches", workspace / "whole")
 
 
 def test_a_compiled_step_on_micro_batches_equals_one_batch(workspace):
@@ -104,13 +102,28 @@ def test_float16_goes_on_with_its_loss_scale(workspace):
         )
 
 
-def test_replicas_with_micro_batches_equal_one_batch(workspace, root):
+@pytest.fixture(scope="module")
+def log_of_replicas(workspace, root):
+    """The log of two runs on two replicas: `mirrored`, and `warm`, which starts from `whole`."""
     values = flags(workspace, "mirrored", strategy="mirrored", micro_batch_size=2)
-    process = helpers.start("run_pretraining", root, values, num_cpus=2)
+    start = {"init_checkpoint": workspace / "whole", "num_train_steps": 1, "learning_rate": 1e-9}
+    warm = dict(flags(workspace, "warm", strategy="mirrored"), **start)
+    process = helpers.start("run_pretraining", root, [values, warm], num_cpus=2)
     log, _ = process.communicate()
     assert process.returncode == 0, log
-    assert "batch 8 = 2 replicas x 2 micro-batches of 2" in log
+    return log
+
+
+def test_replicas_with_micro_batches_equal_one_batch(workspace, log_of_replicas):
+    assert "batch 8 = 2 replicas x 2 micro-batches of 2" in log_of_replicas
     assert_same_weights(workspace / "mirrored", workspace / "whole")
+
+
+@pytest.mark.usefixtures("log_of_replicas")
+def test_every_replica_starts_from_a_checkpoint(workspace):
+    name = "bert/embeddings/word_embeddings"
+    found, start = weights(workspace / "warm"), weights(workspace / "whole")
+    np.testing.assert_allclose(found[name], start[name], atol=1e-7)
 
 
 def free_ports(count):
@@ -130,7 +143,7 @@ def test_machines_equal_one_and_the_chief_alone_evaluates(workspace, root):
     processes = []
     for index in range(2):
         task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        process = helpers.start("run_pretraining", root, values, 1, TF_CONFIG=json.dumps(task))
+        process = helpers.start("run_pretraining", root, [values], 1, TF_CONFIG=json.dumps(task))
         processes.append(process)
     logs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(logs)
@@ -153,16 +166,3 @@ def test_devices_that_do_not_fit_are_named_before_anything_is_written(workspace,
     with pytest.raises(UserError, match=words):
         helpers.run(run_pretraining, flags(workspace, "none", **changes))
     assert not (workspace / "none").exists()
-
-
-def test_every_replica_starts_from_a_checkpoint(workspace, root):
-    values = dict(
-        flags(workspace, "warm", strategy="mirrored", num_train_steps=1, learning_rate=1e-9),
-        init_checkpoint=workspace / "whole",
-    )
-    process = helpers.start("run_pretraining", root, values, num_cpus=2)
-    log, _ = process.communicate()
-    assert process.returncode == 0, log
-    name = "bert/embeddings/word_embeddings"
-    found, start = weights(workspace / "warm"), weights(workspace / "whole")
-    np.testing.assert_allclose(found[name], start[name], atol=1e-7)
