@@ -156,6 +156,7 @@ def _write_checkpoint(folder, basename, arrays):
 def to_huggingface(args, folder, path):
     """Write a checkpoint as a folder of Hugging Face; returns the largest differences."""
     prefix = run_folder.find_best(path)
+    Checkpoint(prefix).check_known()
     arrays = weights.read(prefix)
     model = read_or_make_description(args, prefix, arrays)
     config = modeling.AlbertConfig.from_dict(model.config, prefix)

@@ -27,6 +27,9 @@ FAST_TOKENIZER = "tokenizer.json"
 FACTORS = "factors.safetensors"
 INDEX_SUFFIX = ".index.json"  # of the list of files, where there are several with weights
 VOCABULARIES = (model_files.WORDPIECE, model_files.SENTENCEPIECE)
+# transformers 5 strips blanks when it reads a vocab.txt, also U+2028, which is a piece of the
+# Chinese vocabulary: (id, piece in its tokenizer.json) -> piece.
+STRIPPED = {(343, ""): "\u2028", (13502, "##"): "##\u2028"}
 MAX_SEQ_LENGTH = 128  # of a model whose tokenizer_config.json has no length
 
 
@@ -190,10 +193,24 @@ def copy_vocabulary(source, folder):
     if model.get("type") != "WordPiece":
         logging.warning("%s has none of %s: no vocabulary", source, ", ".join(VOCABULARIES))
         return None
-    pieces = sorted(model["vocab"], key=model["vocab"].get)
+    pieces = _wordpieces(model["vocab"], os.path.join(source, FAST_TOKENIZER))
     path = os.path.join(folder, model_files.WORDPIECE)
     files.write_text(path, "".join(piece + "\n" for piece in pieces))
     return path
+
+
+def _wordpieces(ids, path):
+    """Return the list of pieces of a dict of piece to id."""
+    pieces = sorted(ids, key=ids.get)
+    pieces = [STRIPPED.get((ids[piece], piece), piece) for piece in pieces]
+    odd = [i for i, piece in enumerate(pieces) if not piece.strip("\n\r\t ")]
+    gap = [i for i, number in enumerate(sorted(ids.values())) if i != number]
+    if odd or gap:
+        raise UserError(
+            "{}: the piece with id {} is empty or missing: put the model's vocab.txt beside "
+            "it".format(path, min(odd + gap))
+        )
+    return pieces
 
 
 def check_vocabulary(model):

@@ -5,6 +5,7 @@
 Dimension letters as in modeling.py: V, E, H, L.
 """
 
+import difflib
 import hashlib
 import re
 from typing import NamedTuple, Tuple
@@ -212,9 +213,11 @@ def from_parameters(config, family, parameters, factors=None):
         kernel, bias = (arrays.pop("bert/" + PROJECTION + part) for part in ("kernel", "bias"))
         if not np.array_equal(kernel, np.eye(len(kernel))) or bias.any():
             raise UserError(
-                "embedding_hidden_mapping_in projects {0} to {0} and is no identity: there is no "
-                "such projection in a model whose E is H; if it was trained after "
-                "--architecture=albert, train what --architecture=bert makes".format(len(kernel))
+                "encoder.embedding_hidden_mapping_in projects {0} to {0} and is not an identity: "
+                "an ALBERT of Hugging Face with embedding_size = hidden_size has this projection, "
+                "a model here has not, so it cannot be converted; if to-huggingface made the "
+                "folder with --architecture=albert and it was trained since, train what "
+                "--architecture=bert makes".format(len(kernel))
             )
     _check_shapes(config, arrays)
     return arrays
@@ -238,10 +241,17 @@ def _without_copies(parameters):
 
 
 def _with_full_names(family, parameters):
-    """Return parameters under today's names, with the prefix that a model without heads omits."""
-    has_prefix = any(name.startswith(family + ".") for name in parameters)
+    """Return parameters under today's names.
+
+    A prefix around the whole model, such as `module.` of DataParallel, is left out; that of the
+    family is added where a model without heads omits it.
+    """
+    words = re.compile(r"^((?:.+?\.)??)({}\.)?embeddings\.word_embeddings".format(family))
+    match = next(filter(None, map(words.match, parameters)), None)
+    outer, has_prefix = (match.group(1), bool(match.group(2))) if match else ("", True)
     renamed = {}
     for name, array in parameters.items():
+        name = name[len(outer) :] if name.startswith(outer) else name
         # The ends were others before 2019.
         name = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
         renamed[name if has_prefix else family + "." + name] = array
@@ -251,10 +261,20 @@ def _with_full_names(family, parameters):
 def _check_all_used(expected, actual, where):
     """Raise UserError where names are missing or unknown."""
     missing, unknown = set(expected) - set(actual), set(actual) - set(expected)
-    for names, problem in ((missing, "lacks"), (unknown, "has, unknown to this config,")):
+    kinds = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
+    is_foreign = missing and not kinds[0] <= kinds[1]  # not only other layers
+    remedy = "it was made by other code" if is_foreign else "use the config that belongs to it"
+    if missing and not unknown and all("pooler" in name for name in missing):
+        remedy = "it was saved without the pooler, which only a model for masks alone can lack"
+    for names, problem, others in (
+        (missing, "lacks", unknown),
+        (unknown, "has, unknown to this config,", missing),
+    ):
         if names:
-            message = "{} {} {} names, {} first: use the config that belongs to it"
-            raise UserError(message.format(where, problem, len(names), min(names)))
+            near = difflib.get_close_matches(min(names), others, 1)
+            hint = " (it has {})".format(near[0]) if near else ""
+            message = "{} {} {} names, {} first{}: {}"
+            raise UserError(message.format(where, problem, len(names), min(names), hint, remedy))
 
 
 def _check_shapes(config, arrays):

@@ -428,7 +428,10 @@ def classifier(vocabulary, tmp_path):
         ({"id2label": {"0": "bad", "1": "go\nod"}}, "a label is one line"),
         ({"architectures": ["AlbertForMultipleChoice"]}, "MultipleChoice.*here there are Albert"),
         ({"problem_type": "regression"}, "problem_type 'regression'"),
-        ({"hidden_act": "silu"}, "hidden_act 'silu' does not exist here: there is gelu_fast, gelu_new"),
+        (
+            {"hidden_act": "silu"},
+            "hidden_act 'silu' does not exist here: there is gelu_fast, gelu_new",
+        ),
     ],
 )
 def test_configs_that_are_not_of_the_weights(classifier, tmp_path, values, message):
@@ -481,6 +484,40 @@ def test_a_vocabulary_in_tokenizer_json(classifier, tmp_path):
     call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
     assert (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8") == text
     assert model_files.read(str(tmp_path / "back")).do_lower_case is False
+
+
+def write_tokenizer_json(folder, pieces):
+    """Write tokenizer.json as transformers 5 does from a vocab.txt: blanks are stripped."""
+    vocab = {piece.strip(): i for i, piece in enumerate(pieces)}
+    content = {"model": {"type": "WordPiece", "vocab": vocab}, "normalizer": {"lowercase": True}}
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_the_chinese_vocabulary_comes_back_from_tokenizer_json(root, tmp_path):
+    pytest.importorskip("safetensors")
+    vocabulary = root / "albert_config" / "vocab.txt"
+    config = modeling.AlbertConfig(21128, 8, 12, 2, 2, intermediate_size=20, layout="google")
+    described = ("sentence", ["bad", "good"], 20, config.to_dict(), str(vocabulary))
+    model_files.write(str(tmp_path / "run"), model_files.Description(*described))
+    weights.write(str(tmp_path / "run" / "model.ckpt"), random_weights(config, 2))
+    there = tmp_path / "there"
+    call("to-huggingface", str(tmp_path / "run" / "model.ckpt"), output_dir=there)
+    (there / "vocab.txt").unlink()
+    write_tokenizer_json(there, vocabulary.read_bytes().decode("utf-8").split("\n")[:-1])
+    call("from-huggingface", str(there), output_dir=tmp_path / "back")
+    assert (tmp_path / "back" / "vocab.txt").read_bytes() == vocabulary.read_bytes()
+
+
+@pytest.mark.parametrize("odd", ["\u3000", "b\u3000"])
+def test_a_vocabulary_that_tokenizer_json_has_lost_is_named(odd, classifier, tmp_path):
+    text = (classifier / "vocab.txt").read_text(encoding="utf-8")
+    pieces = text.replace(chr(0x4E07), odd).replace(chr(0x4E08), "b").split("\n")[:-1]
+    (classifier / "vocab.txt").unlink()
+    write_tokenizer_json(classifier, pieces)
+    with pytest.raises(UserError, match="tokenizer.json: the piece with id 12 is empty or missing"):
+        call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    (classifier / "vocab.txt").write_text(text, encoding="utf-8")  # the remedy
+    call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
 
 
 def test_a_vocabulary_larger_than_the_model(classifier, tmp_path):

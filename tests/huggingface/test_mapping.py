@@ -174,8 +174,36 @@ def test_a_projection_that_was_trained_there_is_not_thrown_away():
     config, arrays = make("albert_zh")
     _, parameters, factors = convert(config, arrays, family="albert")
     parameters["albert.encoder.embedding_hidden_mapping_in.bias"][3] = 1e-3
-    with pytest.raises(UserError, match="projects 12 to 12 and is no identity"):
+    with pytest.raises(UserError, match="projects 12 to 12 and is not an identity"):
         mapping.from_parameters(config, "albert", parameters, factors)
+
+
+@pytest.mark.parametrize("family", ["albert", "bert"])
+@pytest.mark.parametrize("outer", ["module.", "module.{}.", "model.encoder."])
+def test_prefixes_around_the_whole_model_are_left_out(family, outer):
+    config, arrays = make("google" if family == "albert" else "bert")
+    _, parameters, _ = convert(config, arrays, family=family)
+    renamed = {outer.format(family) + name: array for name, array in parameters.items()}
+    back = mapping.from_parameters(config, family, renamed)
+    assert sorted(back) == sorted(arrays)
+
+
+def test_names_of_other_code_are_not_the_config_s_fault():
+    config, arrays = make("google")
+    _, parameters, _ = convert(config, arrays)
+    parameters["albert.pool.weight"] = parameters.pop("albert.pooler.weight")
+    message = "lacks 1 names, albert.pooler.weight first .it has albert.pool.weight.: .*other code"
+    with pytest.raises(UserError, match=message):
+        mapping.from_parameters(config, "albert", parameters)
+
+
+@pytest.mark.parametrize("name", ["google", "bert"])
+def test_a_config_of_2019_has_no_model_type(name):
+    config, arrays = make(name)
+    theirs, _, _ = convert(config, arrays)
+    kind = theirs.pop("model_type")
+    assert configs.family_of(theirs, "config.json") == kind
+    assert configs.from_config(theirs, "config.json").layout == config.layout
 
 
 @pytest.mark.parametrize("extra", ["bert/encoder/layer_9/odd/bias", "bert/odd"])
@@ -184,7 +212,8 @@ def test_nothing_is_left_over_or_missing(extra):
     with pytest.raises(UserError, match="has, unknown to this config, 1 names, " + extra):
         mapping.to_parameters(config, "albert", dict(arrays, **{extra: np.ones(2)}))
     del arrays["bert/pooler/dense/bias"]
-    with pytest.raises(UserError, match="lacks 1 names, bert/pooler/dense/bias"):
+    message = "lacks 1 names, bert/pooler/dense/bias first: it was saved without the pooler"
+    with pytest.raises(UserError, match=message):
         mapping.to_parameters(config, "albert", arrays)
 
 
