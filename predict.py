@@ -105,6 +105,8 @@ def check_flags(args, words):
             raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
         if not files.exists(args.input_file):
             raise UserError("{} does not exist".format(args.input_file))
+        if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
+            raise UserError("--output_file would replace --input_file: give another name")
         files.check_writable(args.output_file)
 
 

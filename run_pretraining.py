@@ -2,7 +2,7 @@
 
 import functools
 import os
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional
 
 # Hides the ten lines that TensorFlow's C++ code prints at its start; errors still raise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -86,6 +86,7 @@ class PretrainingRun(NamedTuple):
     model: preflight.Model
     schedule: preflight.Schedule
     records: RecordFiles
+    vocab_sha256: Optional[str]  # None where the records have no manifest
     computation: Computation
     start: run_folder.Start
 
@@ -107,6 +108,7 @@ def main(args):
         config=[args.bert_config_file],
         records=run.records.all,
     )
+    report["vocab_sha256"] = run.vocab_sha256
     if trainer.is_chief:
         run_report.write(args.output_dir, report)
         model_files.write_config(args.output_dir, run.model.config)
@@ -134,13 +136,13 @@ def check_run(args, check):
     model = check("config", check_config, args)
     schedule = check("optimizer", check_optimizer, args, model)
     records = check("records", check_records, args, settings, model)
-    check("vocabulary", check_vocabulary, args, records)
+    vocabulary = check("vocabulary", check_vocabulary, args, records)
     computation = check("devices", check_devices, args, settings, model)
     check("memory", preflight.check_memory, settings, computation)
     check("output_dir", check_disk, args, settings, model, schedule)
     start = check("start", preflight.check_start, args, args.output_dir)
     check("weights", check_weights, args, settings, start, model, schedule)
-    return PretrainingRun(args, settings, model, schedule, records, computation, start)
+    return PretrainingRun(args, settings, model, schedule, records, vocabulary, computation, start)
 
 
 def check_flags(args):
@@ -244,7 +246,7 @@ def find_records(args):
 
 
 def check_vocabulary(args, records):
-    """Compare the vocabulary of the records with the one beside the model."""
+    """Compare the vocabulary of the records with the run's and the model's: (sha256, line)."""
     return preflight.check_records_vocabulary(args, records.all)
 
 

@@ -31,12 +31,12 @@ def read(prefix):
     """
     checkpoint = Checkpoint(prefix)
     names = checkpoint.names
-    return {names[name]: _widened(checkpoint.read(name)) for name in checkpoint.weight_names()}
+    return {names[name]: _as_float32(checkpoint.read(name)) for name in checkpoint.weight_names()}
 
 
-def _widened(array):
-    is_half = array.dtype.itemsize == 2 and array.dtype.kind in "fV"  # float16, bfloat16
-    return array.astype(np.float32) if is_half else array
+def _as_float32(array):
+    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return array.astype(np.float32) if is_float else array
 
 
 def write(prefix, arrays):

@@ -76,9 +76,14 @@ class Checkpoint:
             return self._reader.get_tensor(name)  # checks the length and the checksum
 
     def check_whole(self):
-        """Read every variable; raises UserError for the first that is damaged."""
-        for name in self.shapes:
-            self.read(name)
+        """Read every variable; raises UserError for one that is damaged or not finite."""
+        for name, dtype in self.dtypes.items():
+            array = self.read(name)
+            if dtype.is_floating and not np.isfinite(array.astype(np.float32)).all():
+                raise UserError(
+                    "{}: {} has values that are not finite numbers: training diverged before it "
+                    "was saved; give an earlier checkpoint".format(self.prefix, name)
+                )
 
     def step(self):
         """Return the global step at which it was saved, None if it has no step."""

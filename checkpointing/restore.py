@@ -26,7 +26,8 @@ FOREIGN = (
     "{} is no TensorFlow checkpoint: `python convert_checkpoint.py from-huggingface FOLDER "
     "--output_dir=...` makes one of a folder of Hugging Face"
 )
-FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack", ".zip", ".tar.gz")
+FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 # The scope of a layer in the encoder.
 LAYER = re.compile(r"^bert/encoder/(layer_|transformer/group_)(\d+|shared)/(inner_group_\d+/)?")
 # With ln_type preln, classifiers of albert_zh have a LayerNorm after the pooler.
@@ -83,6 +84,8 @@ def find_checkpoint(path):
     if PART_SUFFIX.search(path):
         prefix = PART_SUFFIX.sub("", path)
         raise UserError("{} is one file of a checkpoint: give the prefix {}".format(path, prefix))
+    if path.endswith(ARCHIVE_SUFFIXES):
+        raise UserError("{} is an archive: unpack it, and give its folder".format(path))
     if path.endswith(FOREIGN_SUFFIXES):
         raise UserError(FOREIGN.format(path))
     others = _prefixes_in(os.path.dirname(path))

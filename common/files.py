@@ -339,7 +339,7 @@ def read_json(path):
     """
     try:
         with open_file(path) as stream:
-            value = json.loads(stream.read().decode("utf-8"))
+            value = json.loads(stream.read().decode("utf-8-sig"))
     except _errors() + (ValueError,) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise UserError("{}: not a readable JSON file ({})".format(path, reason)) from error

@@ -24,7 +24,7 @@ from checkpointing import model_files, restore, run_folder
 from common import cli, files
 from common.errors import UserError
 from tfrecords import manifest
-from training import devices, memory, placement
+from training import devices, memory, placement, run_report
 
 RUN_CHECKPOINT = re.compile(re.escape(run_folder.BASENAME) + r"-\d+\.index$")
 
@@ -177,14 +177,17 @@ def model_line(path, model):
 
 
 def check_records_vocabulary(args, records):
-    """Warn if the vocabulary of the records is not the one beside the model.
+    """Compare the vocabulary of the records with those of the run and of the model.
 
     Args:
-        args: has `bert_config_file` and `init_checkpoint`.
+        args: has `output_dir`, `bert_config_file` and `init_checkpoint`.
         records: list of paths of record files.
 
     Returns:
-        (None, line).
+        (sha256 of the vocabulary or None, line).
+
+    Raises:
+        UserError: if the run in output_dir was trained with another vocabulary.
     """
     for path in records:
         contents = manifest.read_manifest(path)
@@ -192,16 +195,24 @@ def check_records_vocabulary(args, records):
             break
     else:
         return None, "not known: there is no {} beside the records".format(files.MANIFEST_SUFFIX)
+    sha256 = contents["vocab_sha256"]
+    before = run_report.read(args.output_dir).get("vocab_sha256")
+    if before not in (None, sha256):
+        raise UserError(
+            "{} was made with another vocabulary (sha256 {}...) than the records that {} was "
+            "trained on ({}...): give those, or another --output_dir".format(
+                path, sha256[:12], args.output_dir, before[:12]
+            )
+        )
     for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
         vocabularies = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
-        if vocabularies and contents["vocab_sha256"] not in map(files.sha256, vocabularies):
+        if vocabularies and sha256 not in map(files.sha256, vocabularies):
             tf.logging.warning(
                 "%s was made with another vocabulary than %s: its ids mean other pieces here",
                 path,
                 vocabularies[0],
             )
-    sha256 = contents["vocab_sha256"]
-    return None, "{} pieces, sha256 {}...".format(contents.get("vocab_size"), sha256[:12])
+    return sha256, "{} pieces, sha256 {}...".format(contents.get("vocab_size"), sha256[:12])
 
 
 def _folder(checkpoint_path):

@@ -93,15 +93,32 @@ def test_a_classifier_of_other_labels_is_replaced_if_that_is_allowed(fixtures, t
     assert found.missing == ["output_bias", "output_weights"] and not found.unequal
 
 
-def test_what_holds_no_model_of_ours_or_one_of_half_precision_is_named(fixtures, tmp_path):
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_another_precision_is_named_and_slim_makes_it_float32(fixtures, tmp_path, dtype):
+    shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
+    other, slim = str(tmp_path / "other.ckpt"), str(tmp_path / "slim.ckpt")
+    weights.write(other, {name: np.zeros(shape, dtype) for name, shape in shapes.items()})
+    words = "is {}, weights are float32 here: .* slim makes".format(np.dtype(dtype).name)
+    with pytest.raises(UserError, match=words):
+        restore.check_warm_start(shapes, other)
+    weights.write(slim, weights.read(other))
+    assert not restore.check_warm_start(shapes, slim).missing
+
+
+def test_weights_that_are_not_finite_are_named(fixtures, tmp_path):
+    shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    arrays["bert/pooler/dense/bias"][0] = np.nan
+    weights.write(str(tmp_path / "model.ckpt"), arrays)
+    with pytest.raises(UserError, match="pooler/dense/bias has values that are not finite"):
+        restore.check_warm_start(shapes, str(tmp_path / "model.ckpt"))
+
+
+def test_what_holds_no_model_of_ours_is_named(fixtures, tmp_path):
     shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
     weights.write(str(tmp_path / "other.ckpt"), {"kernel": np.ones(3, np.float32)})
     with pytest.raises(UserError, match="other.ckpt holds no ALBERT"):
         restore.check_warm_start(shapes, str(tmp_path / "other.ckpt"))
-    arrays = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
-    weights.write(str(tmp_path / "half.ckpt"), arrays)
-    with pytest.raises(UserError, match="is float16, weights are float32 here: .* slim makes"):
-        restore.check_warm_start(shapes, str(tmp_path / "half.ckpt"))
 
 
 @pytest.mark.parametrize("name", ["out [1]", "a*", "b?"])
@@ -168,6 +185,7 @@ def test_finds_a_checkpoint_by_prefix_and_by_folder(fixtures):
         ("model.ckpt.meta", "give the prefix .*model.ckpt$"),
         ("model.ckpt.data-00000-of-00001", "give the prefix .*model.ckpt$"),
         ("pytorch_model.bin", "no TensorFlow checkpoint.*from-huggingface"),
+        ("albert_tiny.tar.gz", "is an archive: unpack it, and give its folder"),
         ("", "no checkpoints in this folder"),
         ("half", "half.index does not exist"),
         ("theirs", "theirs is no TensorFlow checkpoint: .*from-huggingface"),

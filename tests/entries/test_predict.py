@@ -239,3 +239,12 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
 def test_mistakes_on_the_command_line(out, changes, words, message):
     with pytest.raises(UserError, match=message):
         run(dict({"model_dir": out}, **changes), *words)
+
+
+def test_the_input_file_is_not_replaced(out, tmp_path):
+    questions = tmp_path / "questions.tsv"
+    questions.write_text("天\t地\n", encoding="utf-8")
+    same = "{}/../{}/questions.tsv".format(tmp_path, tmp_path.name)
+    with pytest.raises(UserError, match="--output_file would replace --input_file"):
+        run({"model_dir": out, "input_file": questions, "output_file": same})
+    assert questions.read_text(encoding="utf-8") == "天\t地\n"

@@ -18,7 +18,7 @@ from checkpointing import run_folder
 from common import cli, files
 from common.errors import UserError
 from tfrecords import manifest
-from training import memory, preflight
+from training import memory, preflight, run_report
 from training.memory import FreeMemory, StepMemory
 from training.placement import Computation, Placement
 
@@ -157,7 +157,11 @@ def test_vocabulary_beside_the_model_is_compared(tmp_path, caplog):
     made, model = tmp_path / "a.tfrecord", tmp_path / "model"
     model.mkdir()
     given = (
-        args(bert_config_file=str(model / "config.json"), init_checkpoint=None),
+        args(
+            bert_config_file=str(model / "config.json"),
+            init_checkpoint=None,
+            output_dir=str(tmp_path / "out"),
+        ),
         [str(made)],
     )
     assert "not known" in preflight.check_records_vocabulary(*given)[1]
@@ -172,8 +176,11 @@ def test_vocabulary_beside_the_model_is_compared(tmp_path, caplog):
     digest = files.sha256(str(model / "vocab.txt"))
     manifest.write_manifest(str(made), {"vocab_sha256": digest, "vocab_size": 1})
     with caplog.at_level("WARNING", logger="tensorflow"):
-        preflight.check_records_vocabulary(*given)
+        assert preflight.check_records_vocabulary(*given)[0] == digest
     assert caplog.text == ""
+    run_report.write(str(tmp_path / "out"), {"vocab_sha256": "0" * 64})
+    with pytest.raises(UserError, match="another vocabulary .* than the records that .*out was"):
+        preflight.check_records_vocabulary(*given)
 
 
 def start_args(folder, **values):
