@@ -23,6 +23,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_pb2
 
+from common import file_types
 from common.errors import UserError
 
 PAD, UNK, CLS, SEP, MASK = MARKERS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -125,10 +126,13 @@ def load_vocab(path):
         OrderedDict, piece to id.
 
     Raises:
-        UserError: when the file is missing, binary or empty, has an empty row or a piece twice, or
-            lacks one of [PAD], [UNK], [CLS], [SEP], [MASK].
+        UserError: when the file is missing, UTF-16, binary or empty, has an empty row or a piece
+            twice, or lacks one of [PAD], [UNK], [CLS], [SEP], [MASK].
     """
     content = _read(path, "vocabulary").rstrip(b"\r\n")
+    conversion = file_types.conversion(path, content)
+    if conversion:
+        raise UserError("vocabulary {}".format(conversion))
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -17,7 +17,7 @@ SAMPLED_TEXTS, CHUNK_TEXTS, SHOWN_UNKNOWN = 10000, 256, 10
 
 
 def log_data(labels, splits):
-    """Log the classes of every split, and warn of examples that occur more than once.
+    """Log the classes of every split, and warn of a single class and of repeated examples.
 
     Args:
         labels: list of str, the labels of the task.
@@ -30,10 +30,22 @@ def log_data(labels, splits):
     report = {"classes": {split: class_counts(splits[split], labels) for split in splits}}
     logging.info("Examples of each class:\n%s", class_table(report["classes"]))
     if "train" in splits:
+        _warn_of_one_class(report["classes"]["train"])
         report["duplicates_in_train"] = duplicates(splits["train"])
     if "train" in splits and "dev" in splits:
         report["train_dev_overlap"] = overlap(splits["train"], splits["dev"])
     return report
+
+
+def _warn_of_one_class(counts):
+    present = [label for label in counts if counts[label]]
+    if len(present) == 1:
+        logging.warning(
+            "ONE CLASS: all %d train examples have the label %r, so no other label is learned: is "
+            "the train file complete, and its label column the right one?",
+            counts[present[0]],
+            present[0],
+        )
 
 
 def class_counts(examples, labels):

@@ -16,7 +16,7 @@ from typing import Callable, FrozenSet, List, NamedTuple, Tuple
 
 from absl import logging
 
-from common import files
+from common import file_types, files
 from common.errors import UserError
 
 # Characters of a value that a message quotes.
@@ -81,10 +81,14 @@ def open_rows(path, row_format):
         `Rows`.
 
     Raises:
-        UserError: for a header that cannot be read or lacks a column.
+        UserError: for a file in UTF-16 or gzip, and for a header that cannot be read or lacks a
+            column.
     """
     with files.open_file(path) as stream:
         content = stream.read()
+    conversion = file_types.conversion(path, content)
+    if conversion:
+        raise UserError(conversion)
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
     # str.splitlines would also split at U+2028, which texts have.

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 
+from common import file_types
 from common.errors import UserError
 from pretraining_data import corpus
 
@@ -19,8 +20,6 @@ _UNREADABLE = {
     b"\xfd7zXZ": "is compressed with xz, but only gzip is read: unpack it with unxz {path}",
     b"\x28\xb5\x2f\xfd": "is compressed with zstd, but only gzip is read: use unzstd {path}",
     b"PK\x03\x04": "is a ZIP archive, but only gzip is read: unpack it with unzip {path}",
-    b"\xff\xfe": "is UTF-16: convert it with iconv -f UTF-16 -t UTF-8 {path} > NEW_FILE",
-    b"\xfe\xff": "is UTF-16: convert it with iconv -f UTF-16 -t UTF-8 {path} > NEW_FILE",
 }
 _TO_LINES = (
     "python3 -c 'import json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
@@ -51,6 +50,9 @@ def check_inputs(paths, format_):
     """
     for path in paths:
         head = corpus.read_head(path, HEAD_BYTES)
+        conversion = file_types.conversion(path, head)
+        if conversion:
+            raise UserError(conversion)
         for magic, text in _UNREADABLE.items():
             if head.startswith(magic):
                 raise UserError("{} {}".format(path, text.format(path=shlex.quote(path))))

@@ -55,6 +55,14 @@ def test_nothing_is_told_of_sound_data(caplog):
     assert not caplog.records
 
 
+def test_a_train_file_of_one_class_is_told(caplog):
+    data_report.log_data(("0", "1"), {"train": TRAIN[::2]})
+    assert "ONE CLASS: all 2 train examples have the label '1'" in caplog.text
+    caplog.clear()
+    data_report.log_data(("0", "1"), {"train": TRAIN, "dev": DEV[:1]})
+    assert "ONE CLASS" not in caplog.text
+
+
 @pytest.mark.parametrize("count", [None, 1000, 1001])
 def test_a_sample_of_all_is_all(count):
     examples = list(range(1000))

@@ -1,5 +1,9 @@
 """Rows: one dictionary a row from every format, and what is said of rows that are none."""
 
+import gzip
+import shutil
+import subprocess
+
 import pytest
 
 from common.errors import UserError
@@ -144,7 +148,7 @@ def test_a_test_file_has_labels_or_not(tmp_path):
         ("text\ttext\tlabel\n天\t地\t1", PAIR, "row 1: the header names text_a twice"),
         ("label\ttext_a\ttext_b\tgold_label\n", PAIR, "row 1: the header names label twice"),
         ("你\t好\t1".encode("gb18030"), PAIR, "row 1: not UTF-8 text; convert the file (iconv"),
-        ("你\t好\t1".encode("utf-16"), PAIR, "row 1: not UTF-8 text"),
+        ("你\t好\t1".encode("utf-16"), PAIR, "a.tsv is UTF-16: convert it with iconv"),
     ],
 )
 def test_bad_headers_end_the_reading(content, layout, message, tmp_path):
@@ -152,6 +156,28 @@ def test_bad_headers_end_the_reading(content, layout, message, tmp_path):
         read(tmp_path / "a.tsv", content, layout)
     assert message in str(error.value) and str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a b.tsv", "a.jsonl"])
+@pytest.mark.parametrize(
+    "convert, tool",
+    [
+        (lambda text: text.encode("utf-16"), "iconv"),
+        (lambda text: b"\xfe\xff" + text.encode("utf-16-be"), "iconv"),
+        (lambda text: gzip.compress(text.encode("utf-8")), "gunzip"),
+    ],
+)
+def test_the_command_that_converts_a_file_works(convert, tool, name, tmp_path):
+    text = "天\t地\t1\n" if name.endswith(".tsv") else '{"text_a": "天", "text_b": "地"}\n'
+    with pytest.raises(UserError) as error:
+        read(tmp_path / name, convert(text))
+    message = str(error.value)
+    assert message.startswith(str(tmp_path / name)) and "\n" not in message
+    if not shutil.which(tool):
+        pytest.skip("{} is not installed".format(tool))
+    command = message[message.index(tool) :].replace("NEW_FILE", "converted")
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    assert (tmp_path / "converted").read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize(

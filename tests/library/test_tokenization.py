@@ -463,3 +463,10 @@ def test_each_kind_of_file_in_the_place_of_the_other(spm_model, tmp_path):
     empty.touch()
     with pytest.raises(UserError, match="expected a binary model file"):
         FullTokenizer(None, spm_model_file=str(empty))
+
+
+def test_a_vocabulary_in_utf_16_is_told_apart_from_a_binary_file(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("\n".join(MARKERS).encode("utf-16"))
+    with pytest.raises(UserError, match="vocab.txt is UTF-16: convert it with iconv -f UTF-16"):
+        load_vocab(str(path))
