@@ -217,7 +217,7 @@ def check_run(args, check):
     check("memory", check_memory, work, computation)
     check("output_dir", check_disk, args, work, model, schedule)
     starts = check("start", check_starts, args, work)
-    model = check("weights", check_weights, args, work, model, data, schedule, starts)
+    model = check("weights", check_weights, args, work, model, data, tokenizer, schedule, starts)
     return FinetuningRun(args, work, model, data, tokenizer, schedule, computation, starts)
 
 
@@ -343,15 +343,15 @@ def check_starts(args, work):
     return starts, "; ".join(line for _, line in checked.values())
 
 
-def check_weights(args, work, model, data, schedule, starts):
-    """Compare the checkpoints that the runs start from with the model and the task's labels.
+def check_weights(args, work, model, data, tokenizer, schedule, starts):
+    """Compare the checkpoints that the runs start from with model, labels and vocabulary.
 
     Returns:
         (`preflight.Model`, line). The model normalizes the pooled output if a checkpoint does.
 
     Raises:
         UserError: for an evaluation of a checkpoint without classifier, and for a checkpoint that
-            does not fit the model or the labels.
+            does not fit the model, the labels or the vocabulary.
     """
     labels = data.task.labels
     prefixes = {start.checkpoint for start in starts.values() if start.checkpoint}
@@ -366,7 +366,7 @@ def check_weights(args, work, model, data, schedule, starts):
                     start.checkpoint
                 )
             )
-        check_labels(args, labels, start)
+        check_classifier_of_start(args, labels, tokenizer, start)
         preflight.warn_of_finished_run(
             start, schedule.optimizer.num_train_steps, "--num_train_epochs"
         )
@@ -382,20 +382,25 @@ def check_weights(args, work, model, data, schedule, starts):
     return model, "; ".join(lines)
 
 
-def check_labels(args, labels, start):
-    """Compare the task's labels with those of the classifier that a run starts from.
+def check_classifier_of_start(args, labels, tokenizer, start):
+    """Compare labels and vocabulary with those of the model that a run starts from.
 
     Raises:
-        UserError: where they differ, unless training starts from it and learns the new labels.
+        UserError: where they differ, unless training starts from it and learns the new ones.
     """
     if not start.checkpoint:
         return
-    try:
-        model_files.check_labels(labels, start.checkpoint)
-    except UserError as error:
-        if start.is_own or not args.do_train:
-            raise
-        tf.logging.warning("%s; training starts from it and learns the new labels", error)
+    checks = {
+        "labels": lambda: model_files.check_labels(labels, start.checkpoint),
+        "pieces": lambda: inputs.check_vocabulary_of_start(args, tokenizer, start.checkpoint),
+    }
+    for name, check in checks.items():
+        try:
+            check()
+        except UserError as error:
+            if start.is_own or not args.do_train:
+                raise
+            tf.logging.warning("%s; training starts from it and learns the new %s", error, name)
 
 
 # ------------------------------------------------------------------------------- model

@@ -44,6 +44,12 @@ def define_data_flags(flag_values):
         "Leave out rows that cannot be read, and list them in the log, instead of stopping.",
     )
     define_text_flags(flag_values)
+    define.enum(
+        "test_header",
+        None,
+        task_files.HEADER_MODES,
+        "Whether the first row of the test file is a header; left out: as header says.",
+    )
     define.integer(
         "max_train_examples",
         None,

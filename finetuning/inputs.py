@@ -1,5 +1,6 @@
 """The examples of a fine-tuning run: read and checked, encoded, and made into input functions."""
 
+import contextlib
 import json
 import os
 from typing import Dict, List, NamedTuple
@@ -13,6 +14,12 @@ from common.errors import UserError
 from finetuning import batching, data_report, tasks
 from finetuning.encoding import encode_cached, measure_lengths
 from tfrecords import index
+
+# Copy of a vocabulary beside a checkpoint -> the flag that names it.
+_VOCABULARY_FLAGS = {
+    model_files.WORDPIECE: "vocab_file",
+    model_files.SENTENCEPIECE: "spm_model_file",
+}
 
 
 class TaskData(NamedTuple):
@@ -37,8 +44,9 @@ def read_task_data(args, splits, folders):
     """
     task, examples = find_task(args, folders), {}
     for split in splits:
+        header = split == "test" and args.test_header or args.header
         examples[split] = tasks.load_examples(
-            task, args.data_dir, split, args.skip_bad_rows, args.header
+            task, args.data_dir, split, args.skip_bad_rows, header
         )
         if split == "train":
             task = tasks.with_labels_of(task, examples["train"])
@@ -68,6 +76,48 @@ def check_vocabulary(args, model):
             "pre-trained with".format(path, num_pieces, vocab_size, args.bert_config_file)
         )
     return tokenizer, "{}: {} pieces".format(path, num_pieces)
+
+
+def check_vocabulary_of_start(args, tokenizer, prefix):
+    """Compare the vocabulary of the flags with the one beside the checkpoint of the start.
+
+    Args:
+        args: the parsed flags.
+        tokenizer: `tokenization.FullTokenizer` of this vocabulary.
+        prefix: str, of the checkpoint. Without a vocabulary beside it nothing is checked.
+
+    Raises:
+        UserError: where their pieces differ.
+    """
+    given = args.spm_model_file or args.vocab_file
+    paths = [model_files.find(prefix, name) for name in _VOCABULARY_FLAGS]
+    sha256_of = {path: files.sha256(path) for path in paths if path}
+    description = model_files.find(prefix, model_files.DESCRIPTION)
+    expected = set(sha256_of.values())
+    if description:
+        with contextlib.suppress(UserError, KeyError):  # it is damaged
+            expected = {files.read_json(description)["vocabulary_sha256"]}
+    if not expected or files.sha256(given) in expected:
+        return
+    copies = [path for path in sha256_of if sha256_of[path] in expected]
+    if any(_holds_pieces(copy, tokenizer.vocab) for copy in copies):
+        return
+    flags = ["--{}={}".format(_VOCABULARY_FLAGS[os.path.basename(copy)], copy) for copy in copies]
+    raise UserError(
+        "{} is not the vocabulary of {}, according to {}: give {}".format(
+            given,
+            prefix,
+            copies[0] if copies else description,
+            " or ".join(flags) or "the one with which it was trained",
+        )
+    )
+
+
+def _holds_pieces(path, pieces):
+    """Return whether a file is a WordPiece vocabulary of these pieces, with any line ends."""
+    with contextlib.suppress(UserError):
+        return list(tokenization.load_vocab(path)) == list(pieces)
+    return False
 
 
 def check_pieces(args, data, tokenizer):

@@ -182,6 +182,9 @@ def _open_table(path, lines, row_format):
     if header:
         logging.info("%s, row %d is the header: %s", path, number, shown("\t".join(first)))
         return Rows(table_row, lines[1:], header_row=number)
+    logging.info(
+        "%s has no header, row %d is an example: %s", path, number, shown("\t".join(first))
+    )
     is_whole = len(first) in columns_of_width
     return Rows(table_row, lines, may_begin_with_header=is_whole and row_format.header == "auto")
 
@@ -204,9 +207,12 @@ def _header(cells, row_format):
     same_width = len(cells) == len(row_format.fields)
     if same_width and cells[position].strip() in row_format.labels:
         if is_told:
+            other = "; if the test file alone has a header, give --test_header=yes instead"
             raise BadRow(
                 "--header=yes, but this row has the label {}, so it is an example: leave --header "
-                "out".format(shown(cells[position].strip()))
+                "out{}".format(
+                    shown(cells[position].strip()), other if row_format.needs_label else ""
+                )
             )
         return None
     header = tuple(_columns(cells, row_format))

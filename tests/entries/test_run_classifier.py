@@ -257,6 +257,26 @@ def test_labels_in_another_order_are_not_those_of_the_classifier(trained, worksp
         run(workspace, do_train=True, **dict(task, labels="0,1"))
 
 
+def test_another_vocabulary_is_not_that_of_the_classifier(trained, workspace, caplog):
+    """The flag that the message names helps."""
+    (workspace / "vocab.txt").write_text("\n".join(PIECES[:5] + PIECES[:4:-1]), encoding="utf-8")
+    message = "{}/vocab.txt is not the vocabulary of .*: give --(vocab_file)=({}/vocab.txt)$"
+    message = message.format(workspace, trained / "out")
+    own = {"output_dir": trained / "out"}
+    for values in (dict(own, do_train=True), {"init_checkpoint": trained / "out"}):
+        with pytest.raises(UserError, match=message) as error:
+            run(workspace, do_eval=True, **values)
+        assert not (workspace / "out").exists()
+    name, value = re.search(message, str(error.value)).groups()
+    run(workspace, do_eval=True, init_checkpoint=trained / "out", **{name: value})
+    assert read_json(workspace / "out" / "eval_results.json")["eval_accuracy"] == 1.0
+    shutil.rmtree(str(workspace / "out"))
+    caplog.clear()
+    run(workspace, do_train=True, init_checkpoint=trained / "out")
+    [warning] = [r.getMessage() for r in caplog.records if "learns the new" in r.getMessage()]
+    assert re.match(message.rstrip("$"), warning) and warning.endswith("learns the new pieces")
+
+
 def test_evaluates_the_checkpoint_of_output_dir_first(trained, alone, tmp_path):
     folder = copied(alone, tmp_path)
     (folder / "out" / "eval_results.json").unlink()
@@ -595,6 +615,9 @@ def test_check_only_tells_all_and_writes_nothing(workspace, capsys):
         run(workspace, **dict(values, vocab_file="nowhere.txt", data_dir="nowhere"))
     found = capsys.readouterr().out
     assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, **dict(values, vocab_file="nowhere.txt"))
+    assert ended.value.code == 2 and "FAIL  vocabulary" in capsys.readouterr().out
     assert re.search("^FAIL  data .*nowhere/train.tsv", found, re.MULTILINE)
     assert re.search("^FAIL  vocabulary .*nowhere.txt", found, re.MULTILINE)
     assert not (workspace / "out").exists()

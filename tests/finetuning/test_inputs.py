@@ -1,0 +1,76 @@
+"""The vocabulary of the flags against the one beside the checkpoint of a start."""
+
+import argparse
+import json
+
+import pytest
+
+from common.errors import UserError
+from finetuning import inputs
+from tokenization import MARKERS, FullTokenizer
+
+
+def write_vocab(path, pieces, end="\n"):
+    path.write_bytes(end.join([*MARKERS, *pieces]).encode("utf-8"))
+    return str(path)
+
+
+def check(folder, vocab_file):
+    args = argparse.Namespace(vocab_file=vocab_file, spm_model_file=None)
+    tokenizer = FullTokenizer(vocab_file)
+    inputs.check_vocabulary_of_start(args, tokenizer, str(folder / "best" / "model.ckpt-1"))
+
+
+def test_without_a_vocabulary_beside_the_checkpoint_nothing_is_checked(tmp_path):
+    check(tmp_path, write_vocab(tmp_path / "given.txt", "天地"))
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_pieces_are_compared(described, tmp_path):
+    (tmp_path / "best").mkdir()
+    copy = write_vocab(tmp_path / "vocab.txt", "天地")
+    if described:
+        fields = {"vocabulary_sha256": inputs.files.sha256(copy)}
+        (tmp_path / "classifier.json").write_text(json.dumps(fields))
+    check(tmp_path, copy)
+    check(tmp_path, write_vocab(tmp_path / "given.txt", "天地", "\r\n"))
+    with pytest.raises(UserError, match="given.txt is not .*: give --vocab_file=" + copy):
+        check(tmp_path, write_vocab(tmp_path / "given.txt", "地天"))
+
+
+def test_a_copy_that_was_exchanged_is_no_remedy(tmp_path):
+    (tmp_path / "best").mkdir()
+    copy = write_vocab(tmp_path / "vocab.txt", "天地")
+    description = tmp_path / "classifier.json"
+    description.write_text(json.dumps({"vocabulary_sha256": "0" * 64}))
+    with pytest.raises(UserError, match="according to .*json: give the one with which it was"):
+        check(tmp_path, copy)
+    description.write_text("{")  # damaged: the copy counts
+    check(tmp_path, copy)
+
+
+@pytest.mark.parametrize("header, test_header", [("auto", "yes"), ("no", "yes"), ("yes", None)])
+def test_the_test_file_alone_may_have_a_header(header, test_header, tmp_path):
+    """Texts without labels below names of columns that are not known."""
+    (tmp_path / "train.tsv").write_text("天\t地\t1\n地\t天\t0\n", encoding="utf-8")
+    (tmp_path / "test.tsv").write_text("原文\t译文\n天\t地\n", encoding="utf-8")
+    args = argparse.Namespace(
+        task_name="lcqmc",
+        labels=None,
+        do_train=True,
+        data_dir=str(tmp_path),
+        skip_bad_rows=False,
+        header=header,
+        test_header=test_header,
+        max_train_examples=None,
+        random_seed=1,
+    )
+    if header == "yes":
+        with pytest.raises(UserError, match="row 1: .* give --test_header=yes instead"):
+            inputs.read_task_data(args, ["train", "test"], [])
+    else:
+        data, _ = inputs.read_task_data(args, ["train", "test"], [])
+        assert {split: len(rows) for split, rows in data.examples.items()} == {
+            "train": 2,
+            "test": 1,
+        }
