@@ -39,6 +39,8 @@ from tokenization import FullTokenizer
 RUN_FLAGS = (
     "num_workers", "overwrite", "work_dir", "show", "runner", "runner_options", "skip_bad_lines"
 )  # fmt: skip
+MANY_UNKNOWN = 0.05  # share of [UNK] that gets a warning
+FEW_SENTENCES = 1.5  # sentences of a document, on average, below which there is a warning
 
 
 def define_flags(flag_values):
@@ -304,6 +306,19 @@ def _log_summary(manifest, seconds):
             logging.info("%s: %d", name, number)
     for name, value in manifest["statistics"].items():
         logging.info("%s: %s", name, value)
+    if manifest["statistics"]["unknown"] > MANY_UNKNOWN:
+        logging.warning(
+            "UNKNOWN PIECES: %.1f%% of the pieces are [UNK]: check the encoding of the text, "
+            "--do_lower_case and --vocab_file",
+            100 * manifest["statistics"]["unknown"],
+        )
+    if counts["sentences"] < FEW_SENTENCES * counts["documents"]:
+        logging.warning(
+            "SHORT DOCUMENTS: %d documents have %d sentences: a blank line ends a document, so "
+            "remove blank lines between the sentences of one",
+            counts["documents"],
+            counts["sentences"],
+        )
     _warn_of_whole_files(manifest)
 
 

@@ -170,7 +170,7 @@ def check_same(prefixes, given=None):
             for field in sorted(compared.intersection(fields)):
                 value, source = known.setdefault(field, (fields[field], path))
                 if value != fields[field]:
-                    is_file = source == GIVEN and os.path.basename(path) == CONFIG
+                    is_file = source == GIVEN and os.path.basename(path) != DESCRIPTION
                     remedy = "use"
                     if is_file:
                         remedy = "give --bert_config_file={}, which is".format(path)
@@ -183,14 +183,21 @@ def check_same(prefixes, given=None):
 
 def _fields_beside(prefix):
     """Yield (path, fields) of the readable files of a checkpoint: its config and labels."""
-    for name in (CONFIG, DESCRIPTION):
-        path = find(prefix, name)
-        with contextlib.suppress(UserError):
-            if path and name == CONFIG:
-                yield path, _complete(files.read_json(path))
-            elif path:
-                fields = _load_description(path)
-                yield path, dict(_complete(fields["config"]), labels=fields["labels"])
+    config, description = _find_config(prefix), find(prefix, DESCRIPTION)
+    with contextlib.suppress(UserError):
+        if config:
+            yield config, _complete(files.read_json(config))
+    with contextlib.suppress(UserError):
+        if description:
+            fields = _load_description(description)
+            yield description, dict(_complete(fields["config"]), labels=fields["labels"])
+
+
+def _find_config(prefix):
+    """Return the config of a checkpoint; an archive may call it albert_config_tiny.json."""
+    path = find(prefix, CONFIG)
+    beside = files.glob(os.path.join(os.path.dirname(prefix), "albert_config*.json"))
+    return path or (beside[0] if len(beside) == 1 else None)
 
 
 def _complete(fields):

@@ -153,8 +153,17 @@ def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
 )
 def test_files_with_other_names_and_damaged_ones_are_not_compared(tmp_path, name, damaged):
     theirs = json.dumps(dict(config().to_dict(), hidden_act="gelu_new", num_attention_heads=4))
-    for other in ("config.json", "albert_config_tiny.json"):
+    for other in ("config.json", "my_config.json"):
         (tmp_path / other).write_text(theirs, encoding="utf-8")
     (tmp_path / name).write_text(damaged, encoding="utf-8")
     model_files.check_config(config(), str(tmp_path / "model.ckpt"))
     model_files.check_labels(LABELS, str(tmp_path / "model.ckpt"))
+
+
+def test_the_only_config_of_an_archive_belongs_to_its_checkpoint(tmp_path):
+    theirs = json.dumps(dict(config().to_dict(), ln_type="preln"))
+    (tmp_path / "albert_config_tiny.json").write_text(theirs, encoding="utf-8")
+    with pytest.raises(UserError, match="albert_config_tiny.json says ln_type='preln'"):
+        model_files.check_config(config(), str(tmp_path / "model.ckpt"))
+    (tmp_path / "albert_config_base.json").write_text(theirs, encoding="utf-8")
+    model_files.check_config(config(), str(tmp_path / "model.ckpt"))

@@ -546,3 +546,20 @@ def test_the_script_runs_from_anywhere(root, folder):
     assert manifest["flags"]["max_seq_length"] == 512
     assert manifest["flags"]["do_whole_word_mask"] is True
     assert manifest["counts"]["instances"] >= 30
+
+
+@pytest.mark.parametrize(
+    "text, warning",
+    [
+        ("我们今天去看电影。\n电影很好看，大家都喜欢。\n", None),
+        ("我们今天去看电影。\n".encode("utf-8").decode("latin1") * 3, "UNKNOWN PIECES"),
+        ("我们今天去看电影。\n\n电影很好看，大家都喜欢。\n\n", "SHORT DOCUMENTS"),
+    ],
+)
+def test_text_in_another_encoding_and_lone_sentences_get_a_warning(
+    root, folder, caplog, text, warning
+):
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    run(root, folder)
+    for words in ("UNKNOWN PIECES", "SHORT DOCUMENTS"):
+        assert (words in caplog.text) == (words == warning)
