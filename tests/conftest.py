@@ -8,8 +8,6 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-# The models of the tests are so small that optimizing their programs takes longer than it saves.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # Every run draws the same examples; HYPOTHESIS_PROFILE=default draws new ones.
 hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
