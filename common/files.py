@@ -84,6 +84,13 @@ def remove(path):
         (os if is_local(path) else _gfile()).remove(path)
 
 
+def is_device(path):
+    """Return whether a path is a device or a pipe, which a rename would replace by a file."""
+    if os.path.dirname(path) == "/dev":  # /dev/stdout may stand for a file
+        return True
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
 def rename(old, new):
     """Rename a file; this replaces a file that already has the new name."""
     if is_local(new):
@@ -236,15 +243,16 @@ def check_writable(path):
     """Raise a `UserError` where `path` could not be written; leaves an older file as it is."""
     with writing(path):
         make_parent(path)
-        open_file(path + TEMPORARY_SUFFIX, "wb").close()
-        remove(path + TEMPORARY_SUFFIX)
+        if not is_device(path):
+            open_file(path + TEMPORARY_SUFFIX, "wb").close()
+            remove(path + TEMPORARY_SUFFIX)
 
 
 class WholeFile:
     """A context manager that writes a file, which appears by rename when it is complete.
 
     Until then the bytes are in `path + tag + ".tmp"`. An error inside the context removes that file
-    and leaves an older `path` as it was.
+    and leaves an older `path` as it was. Devices and pipes, such as /dev/null, get the bytes at once.
 
     Args:
         path: str, local or any other that tf.io.gfile knows.
@@ -257,7 +265,7 @@ class WholeFile:
 
     def __init__(self, path, compress=False, tag=""):
         self._path = path
-        self._temporary = path + tag + TEMPORARY_SUFFIX
+        self._temporary = path if is_device(path) else path + tag + TEMPORARY_SUFFIX
         self._compress = compress
 
     def __enter__(self):
@@ -280,9 +288,9 @@ class WholeFile:
             with writing(self._path):
                 self._target.close()
                 self._stream.close()
-                if error_type is None:
+                if error_type is None and self._temporary != self._path:
                     rename(self._temporary, self._path)
-                    complete = True
+                complete = error_type is None
         finally:
             if not complete:
                 self._abandon()
@@ -290,8 +298,9 @@ class WholeFile:
     def _abandon(self):
         with contextlib.suppress(*_errors()):
             self._stream.close()
-        with contextlib.suppress(*_errors()):
-            remove(self._temporary)
+        if self._temporary != self._path:
+            with contextlib.suppress(*_errors()):
+                remove(self._temporary)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,17 @@ def test_the_file_appears_only_when_complete(tmp_path):
     assert path.exists()
 
 
+def test_a_device_or_a_pipe_is_written_to_and_stays_what_it_is(tmp_path):
+    assert files.is_device("/dev/null") and files.is_device("/dev/stdout")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(str(pipe))
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        files.check_writable(str(pipe))
+        files.write_text(str(pipe), "text")
+        assert reader.stdout.read() == b"text"
+    assert pipe.is_fifo() and os.listdir(str(tmp_path)) == ["pipe"]
+
+
 def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
