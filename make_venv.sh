@@ -4,6 +4,10 @@
 # A second run finds nothing to do. PYTHON=/path/to/python3.11 chooses the interpreter.
 #
 #     bash make_venv.sh [EXTRA...]     for example: bash make_venv.sh beam export
+#     bash make_venv.sh --tpu          on a TPU VM: keeps the TensorFlow of its image, which is the
+#                                      only one with kernels for the TPU, and adds the rest
+#     bash make_venv.sh --tpu-compile  JAX and the TPU compiler in .venv-tpu-compile, for
+#                                      benchmarks/tpu_compile.py
 #     bash make_venv.sh --legacy       TensorFlow 1.15 in .venv-legacy, with Python 3.7 or PYTHON37;
 #                                      status 3 if there is no Python 3.7
 set -euo pipefail
@@ -13,6 +17,9 @@ packages=(-r pyproject.toml "${@/#/--extra=}" -c constraints.txt)
 if [ "${1:-}" = --legacy ]; then
   venv=.venv-legacy versions=3.7 python=${PYTHON37:-3.7} packages=(--group legacy)
   [ -n "${PYTHON37:-}" ] || missing=3
+elif [ "${1:-}" = --tpu-compile ]; then
+  venv=.venv-tpu-compile versions="3.11, 3.12 or 3.13" packages=(--group tpu-compile)
+  python=">=3.11,<3.14"
 fi
 say() { echo "[venv] $1" >&2; }
 is_suitable() {
@@ -21,6 +28,12 @@ is_suitable() {
 
 wanted="$(cat pyproject.toml constraints.txt | cksum) $*"
 is_suitable && grep -qsxF "$wanted" "$venv/installed" && exit
+if [ "${1:-}" = --tpu ]; then
+  "${PYTHON:-python3}" -m venv --system-site-packages "$venv"
+  "$venv/bin/python" -m pip install --quiet --editable ".[tpu]"
+  echo "$wanted" >>"$venv/installed"
+  exit
+fi
 uv=$(command -v uv) || {
   folder=$(mktemp -d) uv=$folder/bin/uv
   trap 'rm -rf "$folder"' EXIT

@@ -35,12 +35,13 @@ class Execution(NamedTuple):
     dtype: str = "float32"  # of activations; weights, LayerNorm, softmax, losses stay float32
     recompute: bool = False  # keep only each layer's input; recompute the rest for the gradient
     fused: bool = False  # XLA compiles everything between matrix products; faster on a CPU
+    compiled: bool = False  # XLA compiles the whole step, as for a TPU
     one_hot_embeddings: bool = False  # look words up by a matrix product; faster on a TPU
 
     @property
     def layers(self):
         """The `ops.layers.Layers` of this execution."""
-        return Layers(self.fused)
+        return Layers(self.fused, self.compiled)
 
 
 PLAIN = Execution()
@@ -92,7 +93,7 @@ class AlbertModel(object):
 
         self.execution = execution
         self.output_positions = output_positions
-        self.dropout_seeds = dropout_seeds(config, dropout_seed)
+        self.dropout_seeds = dropout_seeds(config, execution.layers, dropout_seed)
 
         with tf.variable_scope(scope, default_name="bert"):
             with tf.variable_scope("embeddings"):
@@ -232,7 +233,8 @@ def embedding_postprocessor(words, token_type_ids, config, execution=PLAIN, seed
     words += _matmul_last(one_hot_types, types)
     words += tf.cast(positions[:sequence_length], words.dtype)  # broadcast over B
     words = layer_norm(tf.reshape(words, [-1, width]), "LayerNorm", execution.layers)
-    return tf.reshape(dropout(words, config.hidden_dropout_prob, seed), shape)
+    words = execution.layers.dropout(words, config.hidden_dropout_prob, seed)
+    return tf.reshape(words, shape)
 
 
 # ---------------------------------------------------------------------------------- encoder
@@ -416,7 +418,7 @@ def transformer_layer(hidden, attention_weights, feed_forward_weights, context):
         return feed_forward_sublayer(hidden, FeedForwardWeights(*weights[split:]), context)
 
     if context.execution.recompute:
-        layer = recomputed(layer)
+        layer = recomputed(layer, context.execution.compiled)
     return layer(hidden, *attention_weights + feed_forward_weights)
 
 
@@ -435,28 +437,21 @@ def attention_sublayer(hidden, weights, context):
     layers = context.execution.layers
     source = _norm_before(hidden, weights, context)
     kernel, bias = weights.qkv_kernel, weights.qkv_bias
+    heads = config.num_attention_heads, width // config.num_attention_heads
+    batch = context.batch_size
     if context.places is None:
-        query, key, value = _split_heads(layers.linear(source, kernel, bias), 3, context)
+        query, key, value = layers.to_heads(source, kernel, bias, batch, (3,) + heads)
     else:
-        key_value = layers.linear(source, kernel[:, width:], bias[width:])
-        key, value = _split_heads(key_value, 2, context)
+        others = kernel[:, width:], bias[width:]
+        key, value = layers.to_heads(source, *others, batch, (2,) + heads)
         hidden, source = [tf.gather(rows, context.places) for rows in (hidden, source)]
-        query = layers.linear(source, kernel[:, :width], bias[:width])
-        (query,) = _split_heads(query, 1, context)
+        first = kernel[:, :width], bias[:width]
+        (query,) = layers.to_heads(source, *first, batch, (1,) + heads)
     rate = config.attention_probs_dropout_prob
     dropping = layers.make_dropping(rate, context.seeds[0])
     output = layers.attention(query, key, value, context.mask, dropping)
-    output = tf.reshape(tf.transpose(output, [0, 2, 1, 3]), [-1, width])
-    output = layers.linear(output, weights.output_kernel, weights.output_bias)
+    output = layers.from_heads(output, weights.output_kernel, weights.output_bias)
     return _add_residual(hidden, output, context.seeds[1], weights, context)
-
-
-def _split_heads(rows, parts, context):
-    """Split [B*S, parts*H] into `parts` tensors [B, N, S, D]."""
-    heads = context.config.num_attention_heads
-    size = context.config.hidden_size // heads
-    split = tf.reshape(rows, [context.batch_size, -1, parts, heads, size])
-    return tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]), num=parts)
 
 
 def feed_forward_sublayer(hidden, weights, context):
@@ -596,7 +591,7 @@ def classification_head(
     if model.config.pooled_norm:  # as albert_zh does for ln_type preln
         with tf.variable_scope("loss"):
             pooled = layer_norm(pooled, "LayerNorm", model.execution.layers)
-    pooled = dropout(pooled, rate, model.dropout_seeds.classifier)
+    pooled = model.execution.layers.dropout(pooled, rate, model.dropout_seeds.classifier)
     return _linear_head(pooled, num_labels, labels, model.config, total_weight)
 
 
@@ -685,26 +680,21 @@ class DropoutSeeds(NamedTuple):
 NO_SEEDS = [None] * 3
 
 
-def dropout_seeds(config, seed=None):
+def dropout_seeds(config, layers, seed=None):
     """Derive the seeds of all dropouts from one seed.
 
     Args:
         config: `AlbertConfig`.
+        layers: `ops.layers.Layers`.
         seed: int32 [2], or None for a random one.
     """
     depth = config.num_hidden_layers * config.inner_group_num
-    bounds = {"minval": tf.int32.min, "maxval": tf.int32.max, "dtype": tf.int32}
     with tf.name_scope("dropout_seeds"):
         if seed is None:
-            seed = tf.random.uniform([2], **bounds)
-        seeds = tf.unstack(tf.random.stateless_uniform([3 * depth + 2, 2], seed, **bounds))
+            seed = tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
+        seeds = tf.unstack(layers.draws([3 * depth + 2, 2], seed))
     layer_seeds = [seeds[2 + 3 * index : 5 + 3 * index] for index in range(depth)]
     return DropoutSeeds(embedding=seeds[0], layers=layer_seeds, classifier=seeds[1])
-
-
-def dropout(tensor, rate, seed, layers=PLAIN.layers):
-    """Drop elements with probability `rate`; equal seeds drop equal ones; rate 0 adds no op."""
-    return layers.drop(tensor, layers.make_dropping(rate, seed))
 
 
 def _normal(deviation):

@@ -214,7 +214,7 @@ def _accumulated_gradients(forward, num_micro_batches, variables, loss_scale, us
 
     def differentiate(sums, variables):
         loss = loss_scale.value * sums["loss"] if loss_scale else sums["loss"]
-        return _dense_gradients(loss, variables)
+        return dense_gradients(loss, variables)
 
     def compute(index):
         sums = forward(index)
@@ -336,7 +336,7 @@ def accumulate(first, compute, count):
     )[1]
 
 
-def _dense_gradients(loss, variables):
+def dense_gradients(loss, variables):
     """Return the gradients as tensors, and the variables that have one.
 
     Sparse gradients are made dense first. Otherwise the norm would count equal rows one by one

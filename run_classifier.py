@@ -213,11 +213,12 @@ def check_run(args, check):
     tokenizer = check("vocabulary", inputs.check_vocabulary, args, model)
     check("pieces", inputs.check_pieces, args, data, tokenizer)
     schedule = check("optimizer", check_optimizer, args, model, data)
-    computation = check("devices", check_devices, args, work, model, schedule)
-    check("memory", check_memory, work, computation)
     check("output_dir", check_disk, args, work, model, schedule)
     starts = check("start", check_starts, args, work)
     model = check("weights", check_weights, args, work, model, data, tokenizer, schedule, starts)
+    work = check("tpu", check_tpu, work)
+    computation = check("devices", check_devices, args, work, model, schedule)
+    check("memory", check_memory, work, computation)
     return FinetuningRun(args, work, model, data, tokenizer, schedule, computation, starts)
 
 
@@ -307,6 +308,13 @@ def rate_factors(config, decay):
         return ()
     distances = modeling.distances_from_head(config)
     return tuple((prefix, decay ** distances[prefix]) for prefix in sorted(distances))
+
+
+def check_tpu(work):
+    """Find the TPU's cores; returns (`Work` with the batches that suit them, line)."""
+    predicts = bool({"dev", "test"} & set(work.splits))
+    settings, line = preflight.check_tpu(work.settings, predicts)
+    return work._replace(settings=settings), line
 
 
 def check_devices(args, work, model, schedule):

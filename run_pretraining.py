@@ -137,11 +137,12 @@ def check_run(args, check):
     schedule = check("optimizer", check_optimizer, args, model)
     records = check("records", check_records, args, settings, model)
     vocabulary = check("vocabulary", check_vocabulary, args, records)
-    computation = check("devices", check_devices, args, settings, model)
-    check("memory", preflight.check_memory, settings, computation)
     check("output_dir", check_disk, args, settings, model, schedule)
     start = check("start", preflight.check_start, args, args.output_dir)
     check("weights", check_weights, args, settings, start, model, schedule)
+    settings = check("tpu", preflight.check_tpu, settings)
+    computation = check("devices", check_devices, args, settings, model)
+    check("memory", preflight.check_memory, settings, computation)
     return PretrainingRun(args, settings, model, schedule, records, vocabulary, computation, start)
 
 
@@ -253,14 +254,20 @@ def check_vocabulary(args, records):
 def check_devices(args, settings, model):
     """Decide how a batch is computed; returns (`placement.Computation`, line)."""
     execution = modeling.Execution(**devices.execution_fields(settings))
-    step_memory = memory.StepMemory(
+    batch_size = args.train_batch_size if args.do_train else None
+    return preflight.check_placement(
+        settings, execution, step_memory(args, model, execution), batch_size
+    )
+
+
+def step_memory(args, model, execution):
+    """Return the `memory.StepMemory` of a training step."""
+    return memory.StepMemory(
         num_weights=model.num_weights,
         bytes_per_example=memory.activation_bytes(
             model.config, execution, args.max_seq_length, args.max_predictions_per_seq
         ),
     )
-    batch_size = args.train_batch_size if args.do_train else None
-    return preflight.check_placement(settings, execution, step_memory, batch_size)
 
 
 def check_disk(args, settings, model, schedule):

@@ -252,7 +252,7 @@ class WholeFile:
     """A context manager that writes a file, which appears by rename when it is complete.
 
     Until then the bytes are in `path + tag + ".tmp"`. An error inside the context removes that file
-    and leaves an older `path` as it was. Devices and pipes, such as /dev/null, get the bytes at once.
+    and leaves an older `path` as it was. A device or a pipe gets the bytes at once.
 
     Args:
         path: str, local or any other that tf.io.gfile knows.

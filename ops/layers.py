@@ -13,23 +13,15 @@ M rows, W width of an output, V vocabulary size, S' number of queries.
 import math
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
-from ops.xla import compile_function
+from ops import dropout
+from ops.dropout import drop
+from ops.xla import barrier, compile_function
 
 LAYER_NORM_EPSILON = 1e-12
 GELU_SLOPE = math.sqrt(2.0 / math.pi)
 GELU_CUBIC = 0.044715
-
-
-class Dropping(NamedTuple):
-    """Which elements dropout drops. The mask is not kept: the gradient draws it again."""
-
-    seed: tf.Tensor  # int32 [2]
-    threshold: tf.Tensor  # int32 []; elements whose draw is below it are dropped
-    scale: tf.Tensor  # float32 []; the other elements are multiplied by it
-    is_hashed: bool  # draw by `_hashed`, which XLA merges into the pass that uses the draws
 
 
 class Layers(NamedTuple):
@@ -37,9 +29,11 @@ class Layers(NamedTuple):
 
     Attributes:
         fused: bool; XLA compiles each function into one pass, which is faster on a CPU.
+        compiled: bool; XLA compiles the whole step that calls them, as for a TPU.
     """
 
     fused: bool = False
+    compiled: bool = False
 
     def _run(self, function):
         return compile_function(function) if self.fused else function
@@ -158,6 +152,44 @@ class Layers(NamedTuple):
 
         return function(rows, kernel, bias)
 
+    def to_heads(self, rows, kernel, bias, batch_size, heads):
+        """Project rows to the vectors of attention heads.
+
+        Args:
+            rows: float [B*S, K].
+            kernel: float32 [K, parts * N * D].
+            bias: float32 [parts * N * D].
+            batch_size: B, int or int32 [].
+            heads: (parts, N, D), ints.
+
+        Returns:
+            List of `parts` tensors [B, N, S, D] of the dtype of `rows`.
+        """
+        if not self.compiled:
+            split = tf.reshape(self.linear(rows, kernel, bias), (batch_size, -1) + heads)
+            return tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]), num=heads[0])
+        width = rows.shape.as_list()[-1]
+        sequences = tf.reshape(rows, [batch_size, -1, width])  # [B, S, K]
+        kernels = tf.unstack(tf.reshape(kernel, (width,) + heads), axis=1)  # [K, N, D] each
+        biases = tf.unstack(tf.reshape(bias, heads))
+        return [_to_heads(sequences, *weights) for weights in zip(kernels, biases)]
+
+    def from_heads(self, vectors, kernel, bias):
+        """Project the vectors of all heads, float [B, N, S, D], to rows [B*S, W].
+
+        Args:
+            vectors: float [B, N, S, D].
+            kernel: float32 [N * D, W].
+            bias: float32 [W].
+        """
+        heads, size = vectors.shape.as_list()[1], vectors.shape.as_list()[3]
+        if not self.compiled:
+            rows = tf.reshape(tf.transpose(vectors, [0, 2, 1, 3]), [-1, heads * size])
+            return self.linear(rows, kernel, bias)
+        width = kernel.shape.as_list()[1]
+        kernel = tf.reshape(kernel, [heads, size, width])
+        return tf.reshape(_from_heads(vectors, kernel, bias), [-1, width])
+
     def cross_entropy(self, logits, labels):
         """Cross entropy of the softmax.
 
@@ -175,7 +207,7 @@ class Layers(NamedTuple):
             largest = tf.reduce_max(logits, axis=-1, keepdims=True)  # [M, 1]
             powers = self._run(_powers)(logits, largest)  # [M, V]
             sums = tf.reduce_sum(powers, axis=-1, keepdims=True)  # [M, 1]
-            chosen = tf.gather(logits, labels[:, tf.newaxis], axis=1, batch_dims=1)  # [M, 1]
+            chosen = self._chosen(logits, labels)  # [M, 1]
             losses = (largest + tf.log(sums) - chosen)[:, 0]
             return losses, lambda upstream: self._run(_cross_entropy_gradient)(
                 upstream[:, tf.newaxis], powers, sums, labels
@@ -183,19 +215,46 @@ class Layers(NamedTuple):
 
         return function(logits)
 
-    def make_dropping(self, rate, seed):
-        """Return the `Dropping` of a rate in [0, 1) and a seed, int32 [2]; None for rate 0.
+    def _chosen(self, logits, labels):
+        """Return the logit of each row's label: [M, 1]."""
+        if self.compiled:  # a gather from rows takes a TPU longer than a pass over them
+            return tf.reduce_sum(
+                tf.where(_is_label(logits, labels), logits, tf.zeros_like(logits)), -1, True
+            )
+        return tf.gather(logits, labels[:, tf.newaxis], axis=1, batch_dims=1)
 
-        Equal seeds drop equal elements in every process; `fused` draws other numbers.
+    def draws(self, shape, seed):
+        """Draw int32 numbers of a shape; equal seeds, int32 [2], give equal numbers."""
+        return dropout.draw(shape, seed, self._hashes)
+
+    def make_dropping(self, rate, seed):
+        """Return the `Dropping` of a rate in [0, 1) and a seed, int32 [2]; None for rate 0."""
+        return dropout.make_dropping(rate, seed, self._hashes)
+
+    def dropout(self, tensor, rate, seed):
+        """Drop elements with probability `rate`; equal seeds drop equal ones; rate 0 adds no op."""
+        return self.drop(tensor, self.make_dropping(rate, seed))
+
+    @property
+    def _hashes(self):
+        """Whether XLA merges a hash into the pass that uses its numbers."""
+        return self.fused or self.compiled
+
+    def _softmax(self, scores, dtype):
+        """Return (powers, inverse): their product is the softmax; an inverse of None means 1.
+
+        A TPU stores the powers once and divides the products that are made of them, because these
+        are smaller.
+
+        Args:
+            scores: float32 [B, N, S', S].
+            dtype: of the powers.
         """
-        if not rate:
-            return None
-        return Dropping(
-            seed,
-            tf.constant(int(rate * 2**32) - 2**31, tf.int32),
-            tf.constant(1.0 / (1.0 - rate), tf.float32),
-            self.fused,
-        )
+        if not self.compiled:
+            return tf.cast(tf.nn.softmax(scores), dtype), None
+        largest = tf.stop_gradient(tf.reduce_max(scores, axis=-1, keepdims=True))
+        powers = tf.exp(scores - largest)
+        return tf.cast(powers, dtype), 1.0 / tf.reduce_sum(powers, axis=-1, keepdims=True)
 
     def drop(self, tensor, dropping):
         """Return a tensor after dropout by a `Dropping`; None means no dropout."""
@@ -204,7 +263,7 @@ class Layers(NamedTuple):
 
         @tf.custom_gradient
         def function(tensor):
-            run = self._run(_drop)
+            run = self._run(drop)
             return run(tensor, dropping), lambda upstream: run(upstream, dropping)
 
         return function(tensor)
@@ -229,17 +288,16 @@ class Layers(NamedTuple):
         @tf.custom_gradient
         def function(query, key, value):
             scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S', S]
-            probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + mask)
-            probabilities = tf.cast(probabilities, query.dtype)
-            dropped = self.drop(probabilities, dropping)
-            output = tf.matmul(dropped, value)  # [B, N, S', D]
+            scores = tf.cast(scores, tf.float32) + mask
+            powers, inverse = self._softmax(scores, query.dtype)
+            dropped = self.drop(powers, dropping)
+            output = _scaled(tf.matmul(dropped, value), inverse)  # [B, N, S', D]
 
             def gradient(upstream):
-                value_gradient = tf.matmul(dropped, upstream, transpose_a=True)
-                change = tf.matmul(upstream, value, transpose_b=True)  # [B, N, S', S]
-                change = self._run(_softmax_gradient)(
-                    change, probabilities, upstream, output, dropping
-                )
+                scaled = _scaled(upstream, inverse)
+                value_gradient = tf.matmul(dropped, scaled, transpose_a=True)
+                change = tf.matmul(scaled, value, transpose_b=True)  # [B, N, S', S]
+                change = self._run(_softmax_gradient)(change, powers, scaled, output, dropping)
                 query_gradient = tf.matmul(change, key)
                 key_gradient = tf.matmul(change, query, transpose_a=True)
                 return query_gradient, key_gradient, value_gradient
@@ -247,6 +305,41 @@ class Layers(NamedTuple):
             return output, gradient
 
         return function(query, key, value)
+
+
+@tf.custom_gradient
+def _to_heads(sequences, kernel, bias):
+    """[B, S, K] times [K, N, D] plus [N, D]: [B, N, S, D]."""
+    weights = tf.cast(kernel, sequences.dtype)
+    # An einsum leaves the order of the product's axes to XLA. A product of rows would split its
+    # last axis into N and D, and a TPU would copy the result from tile to tile.
+    output = tf.einsum("bsk,knd->bnsd", sequences, weights)
+    output += tf.cast(bias, sequences.dtype)[:, tf.newaxis]
+
+    def gradient(upstream):
+        return (
+            tf.einsum("bnsd,knd->bsk", upstream, weights),
+            tf.cast(tf.einsum("bsk,bnsd->knd", sequences, upstream), tf.float32),
+            tf.reduce_sum(tf.cast(upstream, tf.float32), [0, 2]),
+        )
+
+    return output, gradient
+
+
+@tf.custom_gradient
+def _from_heads(vectors, kernel, bias):
+    """[B, N, S, D] times [N, D, W] plus [W]: [B, S, W]."""
+    weights = tf.cast(kernel, vectors.dtype)
+    output = tf.einsum("bnsd,ndw->bsw", vectors, weights) + tf.cast(bias, vectors.dtype)
+
+    def gradient(upstream):
+        return (
+            tf.einsum("bsw,ndw->bnsd", upstream, weights),
+            tf.cast(tf.einsum("bnsd,bsw->ndw", vectors, upstream), tf.float32),
+            tf.reduce_sum(tf.cast(upstream, tf.float32), [0, 1]),
+        )
+
+    return output, gradient
 
 
 def _gelu(x):
@@ -284,13 +377,13 @@ def _normalize_gradient(upstream, normal, inverse, gamma):
 
 
 def _add_and_normalize(residual, x, dropping, gamma, beta):
-    dropped = x if dropping is None else _drop(x, dropping)
+    dropped = x if dropping is None else drop(x, dropping)
     return _normalize(residual + dropped, gamma, beta)
 
 
 def _add_and_normalize_gradient(upstream, normal, inverse, dropping, gamma):
     gradient, scaled = _normalize_gradient(upstream, normal, inverse, gamma)
-    return gradient, None if dropping is None else _drop(gradient, dropping), scaled
+    return gradient, None if dropping is None else drop(gradient, dropping), scaled
 
 
 def _powers(logits, largest):
@@ -298,18 +391,29 @@ def _powers(logits, largest):
 
 
 def _cross_entropy_gradient(upstream, powers, sums, labels):
-    classes = tf.range(tf.shape(powers)[1])
-    is_label = tf.equal(classes[tf.newaxis, :], labels[:, tf.newaxis])  # [M, V]
     probabilities = powers * (upstream / sums)
-    return tf.where(is_label, probabilities - upstream, probabilities)
+    return tf.where(_is_label(powers, labels), probabilities - upstream, probabilities)
+
+
+def _is_label(scores, labels):
+    """Return a bool [M, V]: whether the class is the row's label."""
+    classes = tf.range(tf.shape(scores)[1])
+    return tf.equal(classes[tf.newaxis, :], labels[:, tf.newaxis])
 
 
 def _softmax_gradient(change, probabilities, upstream, output, dropping):
     along = tf.cast(upstream, tf.float32) * tf.cast(output, tf.float32)
     along = tf.reduce_sum(along, axis=-1, keepdims=True)  # [B, N, S', 1]
-    dropped = change if dropping is None else _drop(change, dropping)
+    dropped = change if dropping is None else drop(change, dropping)
     result = tf.cast(probabilities, tf.float32) * (tf.cast(dropped, tf.float32) - along)
     return tf.cast(result, change.dtype)
+
+
+def _scaled(tensor, factor):
+    """Multiply by a float32 factor; None means 1."""
+    if factor is None:
+        return tensor
+    return tf.cast(tf.cast(tensor, tf.float32) * factor, tensor.dtype)
 
 
 def _transposed(matrix):
@@ -319,50 +423,26 @@ def _transposed(matrix):
     return tf.reshape(transposed, [columns, rows])
 
 
-def _drop(tensor, dropping):
-    shape = tf.shape(tensor)
-    if dropping.is_hashed:
-        draws = _hashed(shape, dropping.seed)
-    else:
-        bounds = {"minval": tf.int32.min, "maxval": tf.int32.max, "dtype": tf.int32}
-        draws = tf.random.stateless_uniform(shape, dropping.seed, **bounds)
-    kept = tensor * tf.cast(dropping.scale, tensor.dtype)
-    return tf.where(draws >= dropping.threshold, kept, tf.zeros_like(tensor))
-
-
-def _hashed(shape, seed):
-    """Hash the index of every element and a seed, int32 [2], to an int32.
-
-    The hash is two rounds of MurmurHash3's finalizer. On a CPU they cost a fraction of the ten
-    rounds of Philox. Dropout needs numbers that are uniform and independent, not more.
-    """
-    first, second = tf.unstack(tf.bitcast(seed, tf.uint32), num=2)
-    places = tf.bitcast(tf.range(tf.reduce_prod(shape)), tf.uint32)
-    mixed = _finalized(_finalized(places ^ first) + second)
-    return tf.reshape(tf.bitcast(mixed, tf.int32), shape)
-
-
-def _finalized(bits):
-    bits = (bits ^ tf.bitwise.right_shift(bits, np.uint32(16))) * np.uint32(0x85EBCA6B)
-    bits = (bits ^ tf.bitwise.right_shift(bits, np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return bits ^ tf.bitwise.right_shift(bits, np.uint32(16))
-
-
-def recomputed(function):
+def recomputed(function, compiled=False):
     """Return a function that keeps only its inputs for the gradient (arXiv 1604.06174).
 
-    The gradient runs the function again. A control dependency delays this until the gradient of
-    the function's output exists, so that only one layer's tensors exist at a time.
+    The gradient runs the function again, when the gradient of the function's output exists, so that
+    only one layer's tensors exist at a time. A control dependency delays it. XLA ignores control
+    dependencies and merges equal computations, so it gets an optimization barrier.
 
     Args:
         function: pure function of float tensors that returns one tensor.
+        compiled: bool, whether XLA compiles the whole step.
     """
 
     @tf.custom_gradient
     def recomputing(*inputs):
         def gradient(upstream):
-            with tf.control_dependencies([upstream]):
-                again = [tf.identity(tensor) for tensor in inputs]
+            if compiled:
+                upstream, *again = barrier((upstream,) + inputs)
+            else:
+                with tf.control_dependencies([upstream]):
+                    again = [tf.identity(tensor) for tensor in inputs]
             return tf.gradients(function(*again), again, upstream)
 
         return function(*inputs), gradient

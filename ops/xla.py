@@ -17,6 +17,20 @@ def compile_function(function):
     return tf.function(function, jit_compile=True, autograph=False)
 
 
+def barrier(tensors):
+    """Return the tensors as values that XLA neither merges with others nor computes earlier.
+
+    The compilers for TPU and GPU keep it; the one for CPU of TensorFlow 2.15 refuses it, and
+    TensorFlow 1 has none.
+
+    Args:
+        tensors: tuple of tensors.
+    """
+    from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
+
+    return optimization_barrier(*tensors)
+
+
 def compile_whole(computation):
     """Compile `computation()` by XLA; return its result, a nested structure of tensors."""
     structures = []

@@ -1,6 +1,7 @@
 """The devices of a machine, strategies to use several of them, and sums over replicas."""
 
 import tensorflow.compat.v1 as tf
+from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.client import device_lib
 
 from common.errors import UserError
@@ -46,12 +47,30 @@ def check_device_flags(settings):
         )
     if settings.use_tpu and settings.precision == "float16":
         raise UserError("--precision=float16 does not exist on a TPU: use bfloat16")
+    if settings.recompute_activations:
+        _check_recomputation(settings)
     if settings.strategy == "multi_worker":
         cluster.read_member()
     if settings.require_accelerator and not accelerator(settings):
         raise UserError(
             "--require_accelerator=True, but TensorFlow {} finds no GPU: run nvidia-smi to check "
             "it, and install CUDA: pip install 'tensorflow[and-cuda]'".format(tf.version.VERSION)
+        )
+
+
+def _check_recomputation(settings):
+    """Raise `UserError` where XLA would undo the recomputation, see `ops.xla.barrier`."""
+    if not (settings.use_tpu or settings.use_xla):
+        return
+    if tf.version.VERSION.startswith("1."):
+        raise UserError(
+            "--recompute_activations=True does nothing if XLA of TensorFlow 1 compiles the step: "
+            "use TensorFlow 2, or a smaller --micro_batch_size"
+        )
+    if accelerator(settings) is None:
+        raise UserError(
+            "--recompute_activations=True does nothing if XLA compiles the step for a CPU: leave "
+            "--use_xla out"
         )
 
 
@@ -70,6 +89,7 @@ def execution_fields(settings):
         "recompute": settings.recompute_activations,
         # TensorFlow 1 cannot compile single functions; with use_xla the whole step is compiled.
         "fused": on_cpu and not settings.use_xla and not tf.version.VERSION.startswith("1."),
+        "compiled": settings.use_tpu or settings.use_xla,
         "one_hot_embeddings": settings.use_tpu,
     }
 
@@ -129,21 +149,8 @@ def sum_over_replicas(values, use_tpu=False):
     return dict(zip(names, tf.unstack(stacked, num=len(names))))
 
 
-def replica_index(num_tpu_cores=0):
-    """Return the index of the replica that is being built or run: int or int32 [].
-
-    Args:
-        num_tpu_cores: int, cores of the TPU; 0 without a TPU.
-    """
-    if not num_tpu_cores:
-        return tf.distribute.get_replica_context().replica_id_in_sync_group
-    # Every core sends the number i to core i.
-    numbers = tf.range(num_tpu_cores)
-    received = tf.raw_ops.AllToAll(
-        input=numbers,
-        group_assignment=numbers[tf.newaxis, :],
-        concat_dimension=0,
-        split_dimension=0,
-        split_count=num_tpu_cores,
-    )
-    return received[0]
+def replica_index(use_tpu=False):
+    """Return the index of the replica that is being built or run: int or int32 []."""
+    if use_tpu:
+        return xla.replica_id()
+    return tf.distribute.get_replica_context().replica_id_in_sync_group

@@ -4,11 +4,9 @@ from typing import NamedTuple, Optional
 
 from common import cli, files
 from common.errors import UserError
-from training import devices
+from training import devices, tpu
 
 REMOTE_PREFIXES = ("gs://", "/bigstore/", "/cns/")
-# The --tpu_name on a TPU VM, which is the machine of the TPU itself.
-LOCAL_TPU = "local"
 
 
 class RunSettings(NamedTuple):
@@ -35,7 +33,8 @@ class RunSettings(NamedTuple):
     tpu_zone: Optional[str]
     gcp_project: Optional[str]
     master: Optional[str]
-    num_tpu_cores: int
+    num_tpu_cores: Optional[int]  # None until `preflight.check_tpu` has found it
+    tpu_generation: Optional[str]  # the same
     predict_batch_size: Optional[int] = None  # None for a script that does not predict
 
 
@@ -155,7 +154,7 @@ def refuse_local_paths(settings, flag, paths):
         flag: str, the flag that names the paths.
         paths: str, separated by commas, or None.
     """
-    if not settings.use_tpu or settings.tpu_name == LOCAL_TPU:
+    if not settings.use_tpu or settings.tpu_name == tpu.LOCAL:
         return
     for path in filter(None, (paths or "").split(",")):
         if not path.strip().startswith(REMOTE_PREFIXES):
@@ -205,4 +204,13 @@ def _define_device_flags(define):
     define.string("tpu_zone", None, "TPU: its zone; left out: TensorFlow looks it up.")
     define.string("gcp_project", None, "TPU: the Google Cloud project.")
     define.string("master", None, "Address of a TensorFlow master, if any.")
-    define.integer("num_tpu_cores", 8, "TPU: number of cores.", lower_bound=1)
+    define.integer(
+        "num_tpu_cores", None, "TPU: number of cores; left out: the TPU is asked.", lower_bound=1
+    )
+    define.enum(
+        "tpu_generation",
+        None,
+        tpu.GENERATIONS,
+        "TPU: its generation, which decides how many examples fit; left out: v4 if a host has 4 "
+        "cores, else v3.",
+    )

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from training import devices
+from training import devices, tpu
 
 # Share of a device's free memory that weights and activations may take. The rest is for gaps of the
 # allocator, the input pipeline and temporary copies of weights and gradients.
 USABLE_SHARE = 0.6
 # Bytes of a weight: itself, its gradient, the sum of gradients, and two moments, all float32.
 BYTES_PER_WEIGHT = 20
-# Memory of a TPU v2 core; a v3 core has twice as much.
-TPU_CORE_BYTES = 8 << 30
+# Bytes of a TPU core that its runtime takes.
+TPU_RESERVED_BYTES = 530 << 20
 # More activations than this do not make training on a CPU faster.
 CPU_ACTIVATION_BYTES = 2 << 30
 
@@ -100,10 +100,10 @@ def gigabytes(count):
     return "{:.3g} GB".format(count / 1e9)
 
 
-def free_memory(use_tpu=False):
-    """Return the `FreeMemory` that training can use here."""
-    if use_tpu:
-        return FreeMemory("TPU", TPU_CORE_BYTES)
+def free_memory(settings):
+    """Return the `FreeMemory` that training can use by these `flags.RunSettings`."""
+    if settings.use_tpu:
+        return FreeMemory("TPU", tpu.CORE_BYTES[settings.tpu_generation] - TPU_RESERVED_BYTES)
     limits = [device.memory_limit for device in devices.local_gpus()]
     if limits:
         return FreeMemory("GPU", min(limits))

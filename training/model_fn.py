@@ -7,6 +7,7 @@ import tensorflow.compat.v1 as tf
 
 from checkpointing import arrays
 from checkpointing.restore import shapes_of, warm_start
+from ops import dropout
 from training import devices, hooks
 from training.placement import Placement
 from training.trainer import SUMMARY_STEPS
@@ -60,7 +61,7 @@ def make_model_fn(forward, settings, step=None, new_variables=None):
         del labels, params
         spec = tf.estimator.tpu.TPUEstimatorSpec
         if mode == tf.estimator.ModeKeys.TRAIN:
-            train_op, sums = _train_op(features, forward, settings, step)
+            train_op, sums = make_train_op(features, forward, settings, step)
             return spec(
                 mode,
                 # Estimator itself sums the losses of a strategy's replicas.
@@ -84,8 +85,14 @@ def make_model_fn(forward, settings, step=None, new_variables=None):
     return model_fn
 
 
-def _train_op(features, forward, settings, step):
+def make_train_op(features, forward, settings, step):
     """Build one training step of a replica.
+
+    Args:
+        features: dict of name to tensor [B, ...], the replica's part of a batch.
+        forward: as in `make_model_fn`.
+        settings: `flags.RunSettings`.
+        step: `TrainingStep`.
 
     Returns:
         (`optimization.TrainOp`; dict of name to float32 []: loss, tokens and the scalars of the
@@ -134,15 +141,13 @@ def micro_batch(features, index, count):
 
 def _dropout_seed(micro_batch_index, settings, placement):
     """Return int32 [2], a pure function of seed, step, replica and micro-batch."""
-    num_cores = settings.num_tpu_cores if settings.use_tpu else 0
-    part = devices.replica_index(num_cores) * placement.num_micro_batches + micro_batch_index
+    part = devices.replica_index(settings.use_tpu) * placement.num_micro_batches + micro_batch_index
     parts = placement.num_replicas * placement.num_micro_batches
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
     # Counted seeds could coincide with those of another part, since the layers derive their seeds
     # by small steps. So the seed is random.
-    return tf.random.stateless_uniform(
-        [2], [settings.random_seed, step * parts + part], 0, tf.int32.max, tf.int32
-    )
+    counted = tf.stack([settings.random_seed, step * parts + part])
+    return dropout.draw([2], counted, is_hashed=devices.execution_fields(settings)["compiled"])
 
 
 def _restore(settings, new_variables):

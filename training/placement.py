@@ -60,7 +60,7 @@ def place(settings, train_batch_size, step_memory):
         )
     micro_batch = settings.micro_batch_size
     if not micro_batch:
-        free = memory.free_memory(settings.use_tpu)
+        free = memory.free_memory(settings)
         micro_batch = memory.largest_micro_batch(replica_batch, step_memory, free)
     elif replica_batch % micro_batch:
         raise UserError(

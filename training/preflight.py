@@ -24,7 +24,7 @@ from checkpointing import model_files, restore, run_folder
 from common import cli, files
 from common.errors import UserError
 from tfrecords import manifest
-from training import devices, memory, placement, run_report
+from training import devices, memory, placement, run_report, tpu
 
 RUN_CHECKPOINT = re.compile(re.escape(run_folder.BASENAME) + r"-\d+\.index$")
 
@@ -259,6 +259,51 @@ def warn_of_learning_rate(optimizer, learning_rate, batch_size, hidden_size):
         )
 
 
+def check_tpu(settings, predicts=False):
+    """Find the cores of the TPU and fit the batches of evaluation and prediction to them.
+
+    Args:
+        settings: `flags.RunSettings`.
+        predicts: bool, whether the run predicts.
+
+    Returns:
+        (`flags.RunSettings`, line).
+
+    Raises:
+        UserError: if no TPU answers, or if one of several hosts shall predict.
+    """
+    if not settings.use_tpu:
+        return settings, "none"
+    found = tpu.find(settings)
+    if predicts and found.num_hosts > 1:
+        raise UserError(
+            "this TPU has {} hosts, and TPUEstimator scores and predicts on one host only: train "
+            "here with --do_eval=False --do_predict=False, then repeat the command on one host or "
+            "a CPU with --do_train=False --do_eval=True".format(found.num_hosts)
+        )
+    sizes = {}
+    for name in ("eval_batch_size", "predict_batch_size"):
+        size = getattr(settings, name)
+        if size and size % found.num_cores:
+            sizes[name] = found.num_cores * math.ceil(size / found.num_cores)
+            tf.logging.info(
+                "--%s=%d becomes %d, a multiple of %d cores",
+                name,
+                size,
+                sizes[name],
+                found.num_cores,
+            )
+    line = "{} cores on {} hosts, generation {}{}".format(
+        found.num_cores,
+        found.num_hosts,
+        found.generation,
+        "" if settings.tpu_generation else " (assumed; --tpu_generation changes it)",
+    )
+    return settings._replace(
+        num_tpu_cores=found.num_cores, tpu_generation=found.generation, **sizes
+    ), line
+
+
 def check_placement(settings, execution, step_memory, train_batch_size):
     """Decide how a batch is divided among devices and micro-batches.
 
@@ -302,7 +347,7 @@ def check_memory(settings, computation):
     """
     if not computation.placement:
         return None, "no training"
-    free = memory.free_memory(settings.use_tpu)
+    free = memory.free_memory(settings)
     step_memory, micro_batch = computation.step_memory, computation.placement.micro_batch
     weights = memory.BYTES_PER_WEIGHT * step_memory.num_weights
     activations = micro_batch * step_memory.bytes_per_example

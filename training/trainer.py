@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 from checkpointing import run_folder
 from common.errors import UserError
-from training import cluster, devices
+from training import cluster, devices, tpu
 
 # Steps between two points of TensorBoard's curves.
 SUMMARY_STEPS = 10
@@ -35,14 +35,9 @@ def make_trainer(model_fn, settings, placement=None):
 
 def _make_estimator(model_fn, settings, strategy=None):
     """Return the TPUEstimator that runs `model_fn` on TPU, GPU or CPU."""
-    resolver = None
-    if settings.use_tpu and settings.tpu_name:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-            settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project
-        )
-    tpu = tf.estimator.tpu
-    config = tpu.RunConfig(
-        cluster=resolver,
+    estimators = tf.estimator.tpu
+    config = estimators.RunConfig(
+        cluster=tpu.make_resolver(settings) if settings.use_tpu else None,
         master=settings.master,
         model_dir=settings.output_dir,
         save_checkpoints_steps=None,  # hooks.CheckpointHook saves
@@ -53,13 +48,13 @@ def _make_estimator(model_fn, settings, strategy=None):
         log_step_count_steps=None,  # hooks.ProgressHook logs more
         session_config=None if settings.use_tpu else devices.session_config(settings),
         train_distribute=strategy,
-        tpu_config=tpu.TPUConfig(
+        tpu_config=estimators.TPUConfig(
             iterations_per_loop=settings.iterations_per_loop,
             num_shards=settings.num_tpu_cores,
-            per_host_input_for_training=tpu.InputPipelineConfig.PER_HOST_V2,
+            per_host_input_for_training=estimators.InputPipelineConfig.PER_HOST_V2,
         ),
     )
-    return tpu.TPUEstimator(
+    return estimators.TPUEstimator(
         use_tpu=settings.use_tpu,
         model_fn=model_fn,
         config=config,

@@ -1,5 +1,6 @@
 """modeling.py against recorded outputs of the published code, and its promises about graphs."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from common.errors import UserError
+from ops import dropout
 from ops.layers import Layers
 
 LAYOUTS = ["albert_zh_postln", "albert_zh_preln", "google_one_group", "google_groups"]
@@ -60,6 +62,7 @@ EXECUTIONS = {
     "one_hot": modeling.Execution(one_hot_embeddings=True),
     "fused": modeling.Execution(fused=True),
     "recompute": modeling.Execution(recompute=True),
+    "compiled": modeling.Execution(compiled=True),
 }
 
 
@@ -315,7 +318,7 @@ def test_dropout_is_a_function_of_its_seed():
 
 def test_every_place_drops_out_on_its_own():
     with tf.Graph().as_default(), tf.Session() as session:
-        seeds = modeling.dropout_seeds(small_config(), tf.constant([5, 6]))
+        seeds = modeling.dropout_seeds(small_config(), Layers(), tf.constant([5, 6]))
         flat = [seeds.embedding, seeds.classifier] + sum(seeds.layers, [])
         assert len({tuple(seed) for seed in session.run(flat)}) == 2 + 3 * 3
 
@@ -328,7 +331,7 @@ def dropped_places(rate, seeds, shape, fused):
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int32, [2])
         ones = tf.ones(shape)
-        dropped = modeling.dropout(ones, rate, seed, Layers(fused))
+        dropped = Layers(fused).dropout(ones, rate, seed)
         (gradient,) = tf.gradients(dropped, ones)
         found = []
         for value in seeds:
@@ -363,14 +366,47 @@ def test_dropout_of_neighbours_and_of_other_seeds_is_independent(fused):
     assert np.sqrt(np.mean(np.square(correlations))) == pytest.approx(deviation, rel=0.3)
 
 
+def test_hashed_draws_of_rows_and_columns_are_independent():
+    """Of two and of four places that share rows and columns, whose hashes are combined."""
+    seeds = [[number, 7 * number] for number in range(8)]
+    for rate in (0.1, 0.5):
+        scores = []
+        for dropped in dropped_places(rate, seeds, [512, 256], fused=True):
+            x = (dropped - rate) / np.sqrt(rate * (1 - rate))
+            for down, right in itertools.product([1, 2, 8, 64], repeat=2):
+                two = x[:-down, right:] * x[down:, :-right]
+                four = two * x[:-down, :-right] * x[down:, right:]
+                scores += [product.mean() * np.sqrt(product.size) for product in (two, four)]
+        assert np.max(np.abs(scores)) < 5 and np.std(scores) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.skipif(tf.version.VERSION.startswith("1."), reason="no product of uint32 on a CPU")
+def test_hashed_draws_are_the_same_in_every_process_and_on_every_device():
+    with tf.Graph().as_default(), tf.Session() as session:
+        found = session.run(dropout.draw([2, 3], tf.constant([1, -2]), is_hashed=True))
+    mask = 2**32 - 1
+
+    def times(bits, shift, factor):
+        return ((bits ^ bits >> shift) * factor) & mask
+
+    def finalized(bits):
+        bits = times(times(bits, 16, 0x85EBCA6B), 13, 0xC2B2AE35)
+        return bits ^ bits >> 16
+
+    first, second = 1, -2 & mask
+    rows = [finalized((finalized(row ^ first) + second) & mask) for row in range(2)]
+    columns = [finalized((finalized(column ^ second) + first) & mask) for column in range(3)]
+    expected = [[(a ^ b) * 0x85EBCA6B & mask for b in columns] for a in rows]
+    np.testing.assert_array_equal(found.view(np.uint32), expected)
+
+
 @pytest.mark.parametrize("layout", ["albert_zh", "google"])
-@pytest.mark.parametrize("name", ["fused", "recompute"])
+@pytest.mark.parametrize("name", ["fused", "recompute", "fused-compiled"])
 def test_execution_does_not_change_a_step_with_dropout(layout, name, monkeypatch):
-    if name == "fused":  # it draws other numbers: here both draw these
-        make = Layers.make_dropping
-        monkeypatch.setattr(Layers, "make_dropping", lambda _, *given: make(Layers(True), *given))
+    if name != "recompute":  # these draw other numbers: here plain draws them, too
+        monkeypatch.setattr(Layers, "_hashes", True)
     (plain,) = trained_outputs(layout=layout)
-    (other,) = trained_outputs(EXECUTIONS[name], layout=layout)
+    (other,) = trained_outputs(EXECUTIONS[name.split("-")[-1]], layout=layout)
     largest = max(np.abs(a).max() for a in plain[1:])
     for a, b in zip(plain, other):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * largest)

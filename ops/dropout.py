@@ -1,0 +1,83 @@
+"""Dropout whose mask is not kept: a seed draws it, and the gradient draws it again."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+
+class Dropping(NamedTuple):
+    """The elements that dropout drops."""
+
+    seed: tf.Tensor  # int32 [2]
+    threshold: tf.Tensor  # int32 []; elements whose draw is below it are dropped
+    scale: tf.Tensor  # float32 []; the other elements are multiplied by it
+    is_hashed: bool  # see `draw`
+
+
+def make_dropping(rate, seed, is_hashed):
+    """Return the `Dropping` of a rate in [0, 1); None for rate 0.
+
+    Args:
+        rate: float, the share of elements to drop.
+        seed: int32 [2].
+        is_hashed: bool, see `draw`.
+    """
+    if not rate:
+        return None
+    return Dropping(
+        seed,
+        tf.constant(int(rate * 2**32) - 2**31, tf.int32),
+        tf.constant(1.0 / (1.0 - rate), tf.float32),
+        is_hashed,
+    )
+
+
+def drop(tensor, dropping):
+    """Return a float tensor with some elements dropped and the others scaled."""
+    draws = draw(tf.shape(tensor), dropping.seed, dropping.is_hashed)
+    kept = tensor * tf.cast(dropping.scale, tensor.dtype)
+    return tf.where(draws >= dropping.threshold, kept, tf.zeros_like(tensor))
+
+
+def draw(shape, seed, is_hashed):
+    """Draw int32 numbers, uniform over all values; equal seeds give equal numbers.
+
+    Args:
+        shape: int32 tensor or list, of 1 axis or more.
+        seed: int32 tensor [2].
+        is_hashed: bool; draw by `_hashed`, which gives the same numbers on all devices and which
+            XLA merges into the pass that uses them. Without XLA one kernel draws faster.
+    """
+    if is_hashed:
+        return _hashed(shape, seed)
+    bounds = {"minval": tf.int32.min, "maxval": tf.int32.max, "dtype": tf.int32}
+    return tf.random.stateless_uniform(shape, seed, **bounds)
+
+
+def _hashed(shape, seed):
+    """Hash the place of every element and a seed, int32 [2], to an int32.
+
+    The row and the column of an element are hashed well, and a multiplication mixes both hashes.
+    This costs two operations an element; Philox has ten rounds of multiplications. Dropout needs
+    numbers that are uniform and independent, not more.
+    """
+    shape = tf.convert_to_tensor(shape, tf.int32)
+    first, second = tf.unstack(tf.bitcast(seed, tf.uint32), num=2)
+    rows = tf.bitcast(tf.range(tf.reduce_prod(shape[:-1])), tf.uint32)
+    columns = tf.bitcast(tf.range(shape[-1]), tf.uint32)
+    rows = _finalized(_finalized(rows ^ first) + second)
+    columns = _finalized(_finalized(columns ^ second) + first)
+    mixed = (rows[:, tf.newaxis] ^ columns) * np.uint32(0x85EBCA6B)
+    return tf.reshape(tf.bitcast(mixed, tf.int32), shape)
+
+
+def _finalized(bits):
+    """Mix the bits of uint32 numbers: the finalizer of MurmurHash3."""
+    bits = _multiplied(bits, 16, 0x85EBCA6B)
+    bits = _multiplied(bits, 13, 0xC2B2AE35)
+    return bits ^ tf.bitwise.right_shift(bits, np.uint32(16))
+
+
+def _multiplied(bits, shift, factor):
+    return (bits ^ tf.bitwise.right_shift(bits, np.uint32(shift))) * np.uint32(factor)
