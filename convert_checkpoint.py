@@ -14,6 +14,7 @@ folder of its run has both, and the labels. Where torch and transformers are ins
 computes both models and ends with status 2 if an output differs by more than 1e-4.
 """
 
+import contextlib
 import json
 import os
 
@@ -90,11 +91,13 @@ def inspect(args, path):
         variables=len(shapes),
         dtypes=sorted({checkpoint.dtypes[name].name for name in checkpoint.weight_names()}),
         bytes=sum(map(files.size, parts)),
-        configs=fitting_configs(shapes),
+        configs=fitting_configs(shapes, os.path.dirname(checkpoint.prefix)),
     )
     if args.json:
         print(json.dumps(summary, indent=2, sort_keys=True))
         return
+    if not summary["configs"]:
+        summary["configs"] = "none here: a config of the fields below, and of the unknown ones"
     rows = [(name, summary[name]) for name in sorted(summary) if name != "fields"]
     rows += [("  " + name, value) for name, value in sorted(summary["fields"].items())]
     for name, value in rows:
@@ -102,14 +105,22 @@ def inspect(args, path):
         print("{:<26}{}".format(name, "-" if shown in (None, "") else shown))
 
 
-def fitting_configs(shapes):
-    """Return the files of albert_config/ whose models have the shapes of a checkpoint."""
-    paths = []
-    for path in sorted(files.glob(os.path.join(CONFIGS, "*.json"))):
-        config = modeling.AlbertConfig.from_json_file(path)
-        if _body(modeling.parameter_shapes(config)) == _body(shapes):
-            paths.append(os.path.relpath(path, os.path.dirname(CONFIGS)))
-    return paths
+def fitting_configs(shapes, folder):
+    """Return the configs in albert_config/ and in a folder that have the shapes of a checkpoint."""
+    ours, root = files.glob(os.path.join(CONFIGS, "*.json")), os.path.dirname(CONFIGS)
+    ours, others = (
+        files.glob(os.path.join(CONFIGS, "*.json")),
+        os.path.join(folder, "*config*.json"),
+    )
+    names = {path: os.path.relpath(path, root) for path in sorted(ours)}
+    names.update((path, path) for path in sorted(files.glob(others)))
+    fitting = []
+    for path in names:
+        with contextlib.suppress(UserError):  # it is no config of a model
+            config = modeling.AlbertConfig.from_json_file(path)
+            if _body(modeling.parameter_shapes(config)) == _body(shapes):
+                fitting.append(names[path])
+    return fitting
 
 
 def _body(shapes):
@@ -170,7 +181,7 @@ def read_or_make_description(args, prefix, arrays):
     num_labels = len(arrays.get("output_weights", ()))
     description = num_labels and model_files.find(prefix, model_files.DESCRIPTION)
     if description:
-        for name in ("bert_config_file", "vocab_file"):
+        for name in ("bert_config_file", "vocab_file", "do_lower_case"):
             if args[name].present:
                 raise UserError("{} has it: leave --{} out".format(description, name))
         model = model_files.read(os.path.dirname(description))

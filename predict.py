@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from common import cli, files, progress
+from common import cli, file_types, files, progress
 from common.errors import UserError
 from finetuning import data_report, predictions, task_files, tasks
 from finetuning.flags import define_text_flags
@@ -163,14 +163,21 @@ def json_error(message):
 
 
 def read_lines(args, model, stream, name):
-    """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is no example."""
+    """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is no example.
+
+    Raises:
+        UserError: for a stream of UTF-16 or gzip, which has no lines that can be read.
+    """
     for number, line in enumerate(stream, 1):
+        conversion = file_types.conversion(name, line, name == STANDARD_INPUT_NAME)
+        if number == 1 and conversion:
+            raise UserError(conversion)
         where = "{}, row {}: ".format(name, number)
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             yield check_texts(args, model, text.split("\t"), where), None
         except UnicodeDecodeError:
-            yield None, UserError(where + "not UTF-8 text; convert it (iconv -f GB18030)")
+            yield None, UserError(where + "not UTF-8 text; convert it (iconv -f GB18030 -t UTF-8)")
         except UserError as error:
             yield None, error
 

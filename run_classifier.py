@@ -228,6 +228,8 @@ def check_flags(args):
     splits = [split for split, is_wanted in wanted if is_wanted]
     if not splits:
         raise UserError("nothing to do: give --do_train=True, --do_eval=True or --do_predict=True")
+    if args.do_train and args.num_train_epochs == 0:
+        raise UserError("--num_train_epochs=0 trains nothing: leave --do_train out, or give more")
     if args.patience and not (args.do_train and args.do_eval and args.evals_per_epoch):
         raise UserError(
             "--patience={} needs --do_train=True, --do_eval=True and --evals_per_epoch above "
@@ -401,6 +403,7 @@ def check_classifier_of_start(args, labels, tokenizer, start):
     checks = {
         "labels": lambda: model_files.check_labels(labels, start.checkpoint),
         "pieces": lambda: inputs.check_vocabulary_of_start(args, tokenizer, start.checkpoint),
+        "case": lambda: inputs.check_case_of_start(args, start.checkpoint),
     }
     for name, check in checks.items():
         try:

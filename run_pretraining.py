@@ -176,6 +176,16 @@ def check_optimizer(args, model):
     Returns:
         (`preflight.Schedule`, line).
     """
+    if args.num_warmup_steps > args.num_train_steps and not args["num_warmup_steps"].present:
+        raise UserError(
+            "--num_train_steps={} is less than the default of --num_warmup_steps, {}: give "
+            "--num_warmup_steps={} or another number up to {}".format(
+                args.num_train_steps,
+                args.num_warmup_steps,
+                args.num_train_steps // 10,
+                args.num_train_steps,
+            )
+        )
     optimizer = optimization.checked_config(
         num_train_steps=args.num_train_steps,
         num_warmup_steps=args.num_warmup_steps,
@@ -215,14 +225,16 @@ def check_records(args, settings, model):
         schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
         for paths in filter(None, records):
             reader.check_records(paths, schema)
-    return records, (
-        "sequences of {} pieces, {} predictions; {} files to train on, {} to evaluate on".format(
-            args.max_seq_length,
-            args.max_predictions_per_seq,
-            len(records.train) if args.do_train else 0,
-            len(records.evaluation) if args.do_eval else 0,
-        )
+        num_read = reader.check_damage(records.all, args.skip_damaged)
+    line = "sequences of {} pieces, {} predictions; {} files to train on, {} to evaluate on".format(
+        args.max_seq_length,
+        args.max_predictions_per_seq,
+        len(records.train) if args.do_train else 0,
+        len(records.evaluation) if args.do_eval else 0,
     )
+    if args.check_only:
+        line += "; {:,} records read".format(num_read) if num_read else "; only their first read"
+    return records, line
 
 
 def find_records(args):

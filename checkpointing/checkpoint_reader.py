@@ -79,7 +79,7 @@ class Checkpoint:
         """Read every variable; raises UserError for one that is damaged or not finite."""
         for name, dtype in self.dtypes.items():
             array = self.read(name)
-            if dtype.is_floating and not np.isfinite(array.astype(np.float32)).all():
+            if dtype.is_floating and not np.isfinite(array.astype(np.float32, copy=False)).all():
                 raise UserError(
                     "{}: {} has values that are not finite numbers: training diverged before it "
                     "was saved; give an earlier checkpoint".format(self.prefix, name)

@@ -12,6 +12,8 @@ NOT_IN_SHAPES = (
     "attention_probs_dropout_prob",
     "initializer_range",
 )
+# Fields of a config without which it is that of a BERT.
+NOT_IN_BERT = ("layout", "parameter_sharing", "embedding_size")
 # Head -> a variable that every model with this head has.
 HEADS = {
     "masked_lm": "cls/predictions/output_bias",
@@ -45,8 +47,11 @@ def summarize(shapes):
     """
     layout = detect_layout(shapes)
     fields = dict(_sizes(shapes, layout), **_sharing(shapes, layout))
+    if layout == "bert" and fields["parameter_sharing"] == "none":
+        for field in NOT_IN_BERT:
+            del fields[field]
     unknown = set(NOT_IN_SHAPES + ("num_hidden_layers",)).difference(fields)
-    if layout != "google":
+    if layout == "albert_zh":
         unknown.add("ln_type")
     slots = {name.rpartition("/")[2] for name in shapes if name.rpartition("/")[0] in shapes}
     return {

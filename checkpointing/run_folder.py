@@ -1,5 +1,6 @@
 """The checkpoints in a run's folder: which one the run starts from, also after a kill."""
 
+import contextlib
 import os
 import re
 from typing import NamedTuple, Optional
@@ -12,6 +13,8 @@ from common import files
 from common.errors import UserError
 
 BASENAME = "model.ckpt"
+# What runs have written into their folders, beside checkpoints: report, labels, index of records.
+RUN_FILES = ("results.json", model_files.DESCRIPTION, "record_index.json")
 
 
 class Start(NamedTuple):
@@ -67,6 +70,16 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
         line += ignored.format(init_checkpoint)
     tf.logging.info(line)
     return start
+
+
+def holds_run_files(folder):
+    """Return whether a run of this code has written into a folder: one of `RUN_FILES` is there."""
+    if any(files.exists(os.path.join(folder, name)) for name in RUN_FILES):
+        return True
+    config = os.path.join(folder, model_files.CONFIG)  # an archive's config lacks our own field
+    with contextlib.suppress(UserError):
+        return files.exists(config) and "layout" in files.read_json(config)
+    return False
 
 
 def find_best(path):

@@ -91,8 +91,9 @@ class AlbertConfig:
         """Raise UserError for a sequence longer than the position table."""
         if sequence_length > self.max_position_embeddings:
             raise UserError(
-                "max_seq_length={} is more than max_position_embeddings={} of the model".format(
-                    sequence_length, self.max_position_embeddings
+                "max_seq_length={} is more than max_position_embeddings={} of the model: lower "
+                "--max_seq_length to {} or less".format(
+                    sequence_length, self.max_position_embeddings, self.max_position_embeddings
                 )
             )
 

@@ -113,6 +113,28 @@ def check_vocabulary_of_start(args, tokenizer, prefix):
     )
 
 
+def check_case_of_start(args, prefix):
+    """Compare --do_lower_case with the value that a fine-tuned start was trained with.
+
+    Args:
+        args: the parsed flags.
+        prefix: str, of the checkpoint. Without a description beside it nothing is checked.
+
+    Raises:
+        UserError: where they differ.
+    """
+    description = model_files.find(prefix, model_files.DESCRIPTION)
+    trained = None
+    if description:
+        with contextlib.suppress(UserError):  # it is damaged
+            trained = files.read_json(description).get("do_lower_case")
+    if trained not in (None, args.do_lower_case):
+        raise UserError(
+            "--do_lower_case={}, but {} was trained with {}, according to {}: give "
+            "--do_lower_case={}".format(args.do_lower_case, prefix, trained, description, trained)
+        )
+
+
 def _holds_pieces(path, pieces):
     """Return whether a file is a WordPiece vocabulary of these pieces, with any line ends."""
     with contextlib.suppress(UserError):

@@ -12,6 +12,7 @@ here it has one name.
 import functools
 import json
 import os
+import shlex
 from typing import Callable, FrozenSet, List, NamedTuple, Tuple
 
 from absl import logging
@@ -21,6 +22,13 @@ from common.errors import UserError
 
 # Characters of a value that a message quotes.
 SHOWN_CHARACTERS = 60
+# File names that a message lists.
+SHOWN_FILES = 10
+# Command that makes the second file from the first, without blanks that a table cannot hold.
+CSV_TO_TSV = (
+    """python -c "import csv, sys; [print(*(' '.join(cell.split()) for cell in row), sep='\\t') """
+    """for row in csv.reader(open(sys.argv[1], encoding='utf-8-sig', newline=''))]" {} > {}"""
+)
 
 # Column -> its names in published data sets and in tables of users, in lower case.
 NAMES = {
@@ -41,6 +49,10 @@ HEADER_MODES = ("auto", "yes", "no")
 
 class BadRow(Exception):
     """A mistake in a row and its remedy; the caller adds file and row to the message."""
+
+
+class WrongOrder(BadRow):
+    """The label is in another column than the label's."""
 
 
 class RowFormat(NamedTuple):
@@ -114,6 +126,29 @@ def missing(column, columns):
     return "no {}: a column must be named {}; found {}".format(
         column, " or ".join(names), shown(", ".join(columns))
     )
+
+
+def order_remedy(fields, label_field):
+    """Return what to do where the labels are in the column that is taken as `label_field`."""
+    first_row = [field for field in fields if field != "label"]
+    first_row.insert(fields.index(label_field), "label")
+    return (
+        "the columns of this task are {}, in this order: reorder them, or name them in the first "
+        "row of the file, {}".format(", ".join(fields), "<TAB>".join(first_row))
+    )
+
+
+def found_instead(data_dir, split):
+    """Return what a folder without the file of a split holds, and what to do with a CSV file."""
+    paths = sorted(files.glob(os.path.join(data_dir, "*")))
+    for path in paths:
+        if os.path.basename(path) == split + ".csv":
+            return "{} has commas between its columns; this makes it a file with tabs: {}".format(
+                path, CSV_TO_TSV.format(*map(shlex.quote, (path, path[: -len("csv")] + "tsv")))
+            )
+    more = len(paths) - SHOWN_FILES
+    names = ", ".join(map(os.path.basename, paths[:SHOWN_FILES])) or "nothing"
+    return "{} holds {}".format(data_dir, names) + (" and {} more".format(more) * (more > 0))
 
 
 def _open_json_lines(_, lines, row_format):

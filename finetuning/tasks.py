@@ -14,7 +14,7 @@ from absl import logging
 from common import files
 from common.errors import UserError
 from finetuning import task_files
-from finetuning.task_files import BadRow
+from finetuning.task_files import BadRow, WrongOrder
 
 SPLITS = ("train", "dev", "test")
 # Values that mean "no label" in test files, unless a label has this name.
@@ -288,11 +288,12 @@ def with_labels_of(task, train):
         train: list of `Example`.
 
     Raises:
-        UserError: if all examples have one label.
+        UserError: if all examples have one label, or texts stand in the place of labels.
     """
     if task.labels:
         return task
     labels = tuple(sorted({example.label for example in train}))
+    _refuse_texts_as_labels(task, train, labels)
     if len(labels) < 2:
         raise UserError("all {} train examples have the label {!r}".format(len(train), labels[0]))
     logging.info("%d labels found in the train file: %s", len(labels), _listed(labels))
@@ -303,6 +304,26 @@ def with_labels_of(task, train):
             len(train),
         )
     return task._replace(labels=labels)
+
+
+def _refuse_texts_as_labels(task, train, labels):
+    """Raise `UserError` if most labels differ and a column of texts has fewer different values."""
+    if 2 * len(labels) <= len(train):
+        return
+    for field in task.fields:
+        values = {getattr(example, field) for example in train}
+        if field != "label" and 2 * len(values) <= len(train):
+            raise UserError(
+                "{} train examples have {} different labels, such as {}, but {} different values "
+                "of {}: {}".format(
+                    len(train),
+                    len(labels),
+                    task_files.shown(labels[0]),
+                    len(values),
+                    field,
+                    task_files.order_remedy(task.fields, field),
+                )
+            )
 
 
 def load_examples(task, data_dir, split, skip_bad_rows=False, header="auto"):
@@ -349,7 +370,8 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
             else:
                 examples.append(_example(task, row, label, number - rows.header_row - 1))
         except BadRow as problem:
-            if rows.may_begin_with_header and number == rows.lines[0][0]:
+            is_first = rows.may_begin_with_header and number == rows.lines[0][0]
+            if is_first and not isinstance(problem, WrongOrder):
                 problem = "{}; if this row is a header, give --header=yes".format(problem)
             bad.append(task_files.row_error(path, number, problem))
             if not skip_bad_rows:
@@ -382,7 +404,9 @@ def find_file(task, data_dir, split):
         if files.exists(path):
             return path
     raise UserError(
-        "no {} file of task {}: looked for {}".format(split, task.name, ", ".join(candidates))
+        "no {} file of task {}: looked for {}; {}".format(
+            split, task.name, ", ".join(candidates), task_files.found_instead(data_dir, split)
+        )
     )
 
 
@@ -419,6 +443,12 @@ def _label(task, split, row):
         return label
     if not label:
         raise BadRow("there is no label; only a test file may lack it")
+    for field in task.fields:
+        if isinstance(row.get(field), str) and row[field].strip() in task.labels:
+            text = "{} {} is a label, label {} is none: {}"
+            values = map(task_files.shown, (row[field], stored))
+            remedy = task_files.order_remedy(task.fields, field)
+            raise WrongOrder(text.format(field, *values, remedy))
     raise BadRow(
         "label {} is not one of the labels of task {}: {}".format(
             task_files.shown(stored), task.name, _listed(task.labels)

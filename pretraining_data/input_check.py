@@ -4,6 +4,7 @@ The first lines of every file decide. A text may hold a line of JSON or a tag: n
 unless all of these lines look so, or, for HTML, half of them.
 """
 
+import csv
 import json
 import re
 import shlex
@@ -25,6 +26,10 @@ _TO_LINES = (
     "python3 -c 'import json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
     'json.load(open(sys.argv[1], encoding="utf-8"))]\' {path} > NEW_FILE'
 )
+_CSV_TO_LINES = (
+    "python3 -c 'import csv, json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
+    'csv.DictReader(open(sys.argv[1], encoding="utf-8-sig", newline=""))]\' {path} > NEW_FILE'
+)
 # What a file holds, and what to do about it.
 _REMEDIES = {
     "text": "holds no {wanted}: give --input_format=text",
@@ -33,12 +38,20 @@ _REMEDIES = {
     "json array": "holds a JSON array; JSON lines are one object a line, as from " + _TO_LINES,
     "json object": "holds objects of several lines; JSON lines are one object a line, as from "
     "jq -c . {path} > NEW_FILE",
+    "csv": "holds a table with commas; with --input_format=jsonl and one of the --text_fields "
+    "{fields} JSON lines are read, as from " + _CSV_TO_LINES,
 }
 _WANTED = {"jsonl": "JSON lines", "wikiextractor": "<doc> elements of WikiExtractor"}
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
 _ARRAY = re.compile(r"\[\s*(\{.*)?$")
 _MEMBER = re.compile(r'"[^"]*"\s*:')
+# Names of columns of texts, one of which stands in the first line of a CSV file.
+_COLUMNS = (
+    "text texts content contents body title sentence sentence1 paragraph article review comment "
+    "question answer abstract 文本 内容 正文 标题 句子 评论 摘要 文章 问题"
+)
+_CSV_SHARE = 0.8  # of the rows have as many cells as the first one
 
 
 def check_inputs(paths, format_):
@@ -80,7 +93,24 @@ def recognize(lines):
         return "json array" if following or lines[0] != "[" else "text"
     if lines[0] == "{" and _MEMBER.match(following):
         return "json object"
-    return "text"
+    return "csv" if _is_csv(lines) else "text"
+
+
+def _is_csv(lines):
+    """Return whether lines are names of columns and rows of as many cells.
+
+    >>> _is_csv(["id,text", '1,"一，二,三"', "2,四", "3,五"])
+    True
+    >>> _is_csv(["床前明月光,疑是地上霜", "举头望明月,低头思故乡", "春眠不觉晓,处处闻啼鸟"])
+    False
+    """
+    names, *rows = csv.reader(line.replace("\0", "") for line in lines)
+    if len(names) < 2 or not set(_COLUMNS.split()).intersection(
+        name.strip().lower() for name in names
+    ):
+        return False
+    fitting = [row for row in rows[:-1] if len(row) == len(names)]  # the last one may be cut
+    return len(fitting) >= max(2, _CSV_SHARE * len(rows[:-1]))
 
 
 def _check_format(path, lines, format_):
@@ -91,7 +121,7 @@ def _check_format(path, lines, format_):
         text = _REMEDIES[kind].format(
             path=shlex.quote(path),
             wanted=_WANTED.get(format_.name),
-            fields=", ".join(_fields(lines[0])),
+            fields=", ".join(_fields(lines[0]) or next(csv.reader(lines[:1]))),
         )
         raise UserError("{} {}".format(path, text))
 

@@ -26,6 +26,7 @@ import modeling
 import tokenization
 from checkpointing import model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
+from common import files
 from common.errors import UserError
 from finetuning import tasks
 from finetuning.encoding import encode_examples
@@ -34,6 +35,11 @@ POOLINGS = ("mean", "cls", "pooled")
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 BATCH_SIZE = 64
 MAX_SEQ_LENGTH = 128  # default for a model that was pre-trained only
+NO_CLASSIFIER = (
+    "{0} is a model without classifier, which predicts no labels: give the --output_dir of "
+    "run_classifier.py as --model_dir; or, for vectors, leave --model_dir out and give "
+    "predict.py --embeddings=True --checkpoint={0} with its --bert_config_file and --vocab_file"
+)
 
 
 class Predictor:
@@ -60,11 +66,12 @@ class Predictor:
     """
 
     def __init__(self, model_dir, checkpoint_path=None, max_seq_length=None, batch_size=BATCH_SIZE):
+        _check_model_dir(model_dir)
         model = model_files.read(model_dir)
         source = os.path.join(model_dir, model_files.DESCRIPTION)
         checkpoint = Checkpoint(run_folder.find_best(checkpoint_path or model_dir))
         if not checkpoint.holds("output_weights"):
-            raise UserError("{} holds no classifier".format(checkpoint.prefix))
+            raise UserError(NO_CLASSIFIER.format(checkpoint.prefix))
         model_files.check_labels(model.labels, checkpoint.prefix)
         self.task = tasks.get_task(model.task)._replace(labels=model.labels)
         self._load(
@@ -201,6 +208,26 @@ class Predictor:
             self._has_warned_of_cuts = True
             line = "%d of %d texts are longer than %d pieces and lose their end; not logged again"
             logging.warning(line, count, total, self.max_seq_length)
+
+
+def _check_model_dir(path):
+    """Raise `UserError` for a path that is no folder, and for a folder without classifier."""
+    if files.exists(path + ".index"):
+        raise UserError(
+            "--model_dir={} is a checkpoint: give --model_dir={} --checkpoint={}".format(
+                path, os.path.dirname(path) or ".", path
+            )
+        )
+    if not files.is_folder(path):
+        raise UserError(
+            "--model_dir={} {}: give the --output_dir of a run_classifier.py".format(
+                path, "is a file" if files.exists(path) else "does not exist"
+            )
+        )
+    if not files.exists(os.path.join(path, model_files.DESCRIPTION)):
+        prefix = run_folder.find_best(path)
+        if not Checkpoint(prefix).holds("output_weights"):
+            raise UserError(NO_CLASSIFIER.format(prefix))
 
 
 def input_placeholders():

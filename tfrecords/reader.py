@@ -11,9 +11,13 @@ from google.protobuf.message import DecodeError
 
 from common import cli
 from common.errors import UserError
+from common.files import is_local, size
 from tfrecords import wire
 from tfrecords.index import load_index, open_records, remember_order, training_order
 from tfrecords.order import in_order, shuffled
+
+# `check_damage` reads this many bytes in some seconds.
+CHECKED_BYTES = 8 << 30
 
 
 class InputSettings(NamedTuple):
@@ -80,6 +84,24 @@ def check_records(files, schema):
                 )
     _warn_of_padding(files[0], stored, schema)
     return stored
+
+
+def check_damage(files, skip_damaged=False):
+    """Read all records and check them for damage, unless that takes long.
+
+    Args:
+        files: list of paths.
+        skip_damaged: bool, whether to warn of damaged records instead of raising an error.
+
+    Returns:
+        int, the number of records; 0 where they are remote or larger than CHECKED_BYTES.
+
+    Raises:
+        UserError: as `index.load_index`.
+    """
+    if not all(map(is_local, files)) or sum(map(size, files)) > CHECKED_BYTES:
+        return 0
+    return load_index(files, skip_damaged=skip_damaged).num_records
 
 
 def _stored_schema(path, schema):

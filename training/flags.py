@@ -80,6 +80,12 @@ def _define_start_flags(define):
         "Not used if output_dir already holds a checkpoint.",
     )
     define.bool(
+        "resume_foreign",
+        False,
+        "Resume from a checkpoint in output_dir that no run of this code saved, with its step and "
+        "its optimizer's slots.",
+    )
+    define.bool(
         "allow_missing",
         False,
         "If init_checkpoint lacks variables, start them at random instead of stopping.",

@@ -417,21 +417,32 @@ def check_disk(settings, folders, num_kept, model, schedule):
     )
 
 
-def refuse_archive(folder):
-    """Raise `UserError` if a folder holds checkpoints and no run saved any of them.
+def refuse_archive(folder, resume_foreign=False):
+    """Raise `UserError` if a folder holds checkpoints and no run of this code saved any of them.
 
-    Every run names its checkpoints `model.ckpt-STEP`; published archives have other names. A run
-    would write its results, its best checkpoint and its config beside those of the archive.
+    Every run writes one of `run_folder.RUN_FILES` and then checkpoints that are called
+    `model.ckpt-STEP`. A run would write its results, its best checkpoint and its config beside
+    those of an archive.
+
+    Args:
+        folder: str.
+        resume_foreign: bool, whether the user asks for it all the same.
     """
     names = [os.path.basename(path) for path in files.glob(os.path.join(folder, "*.index"))]
-    if names and not any(RUN_CHECKPOINT.match(name) for name in names):
-        prefix = os.path.join(folder, names[0][: -len(".index")])
-        raise UserError(
-            "--output_dir={} holds {}, which no run saved, so it is not continued: give "
-            "--init_checkpoint={}, and another --output_dir".format(
-                folder, os.path.basename(prefix), prefix
-            )
-        )
+    has_steps = any(map(RUN_CHECKPOINT.match, names))
+    if not names or (has_steps and run_folder.holds_run_files(folder)):
+        return
+    can_resume = has_steps or restore.latest(folder)
+    if resume_foreign and can_resume:
+        return
+    prefix = os.path.join(folder, names[0][: -len(".index")])
+    message = (
+        "--output_dir={} holds {}, which no run saved, so it is not continued: give "
+        "--init_checkpoint={}, and another --output_dir"
+    ).format(folder, os.path.basename(prefix), prefix)
+    if can_resume:
+        message += "; or, to go on at its step with its optimizer's slots, --resume_foreign=True"
+    raise UserError(message)
 
 
 def warn_of_finished_run(start, num_train_steps, flag):
@@ -457,8 +468,8 @@ def check_start(args, folder):
     """Find the checkpoint that the run in a folder starts from.
 
     Args:
-        args: has `output_dir`, `do_train`, `init_checkpoint` and `check_only`; with the latter a
-            damaged folder is not repaired.
+        args: has `output_dir`, `do_train`, `init_checkpoint`, `resume_foreign` and `check_only`;
+            with the latter a damaged folder is not repaired.
         folder: str, of the run.
 
     Returns:
@@ -468,7 +479,7 @@ def check_start(args, folder):
         UserError: as `refuse_archive` and `run_folder.find_start`.
     """
     for place in sorted({args.output_dir, folder}):  # runs of several seeds have subfolders
-        refuse_archive(place)
+        refuse_archive(place, args.resume_foreign)
     start = run_folder.find_start(
         folder, args.init_checkpoint, args.do_train, mend=not args.check_only
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import helpers
 import numpy as np
@@ -353,6 +354,36 @@ def test_inspect_names_layout_config_and_what_it_cannot_know(
     assert "layout                    {}\n".format(layout) in capsys.readouterr().out
     assert "num_attention_heads" in found["unknown"]
     assert ("num_hidden_layers" in found["unknown"]) == (layout != "bert")
+
+
+@pytest.mark.parametrize(
+    "fields, layout",
+    [
+        ({"embedding_size": None, "parameter_sharing": "none"}, "bert"),
+        ({"layout": "google", "num_hidden_groups": 1}, "google"),
+        ({}, "albert_zh"),
+    ],
+)
+def test_inspect_of_an_unusual_size_tells_one_layout_and_fields_that_work(
+    fields, layout, tmp_path, capsys
+):
+    helpers.write_config(tmp_path, 33, 20, **fields)
+    made = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))
+    shapes = modeling.parameter_shapes(made)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    weights.write(str(tmp_path / "model" / "bert_model.ckpt"), arrays)
+    call("inspect", str(tmp_path / "model"), json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["fields"].get("layout", layout) == found["layout"] == layout
+    assert found["configs"] == []
+    call("inspect", str(tmp_path / "model"))
+    assert re.search("configs +none here: a config of the fields below", capsys.readouterr().out)
+    known = {field: getattr(made, field) for field in found["unknown"]}
+    config = tmp_path / "model" / "my_config.json"
+    config.write_text(json.dumps(dict(found["fields"], **known)))
+    assert modeling.parameter_shapes(modeling.AlbertConfig.from_json_file(str(config))) == shapes
+    call("inspect", str(tmp_path / "model"), json=True)
+    assert json.loads(capsys.readouterr().out)["configs"] == [str(config)]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """predict.py: texts of the command line, of lines and of files get the predictor's answers."""
 
+import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -13,6 +15,7 @@ import pytest
 from classifiers import LABELS, LENGTH, PAIRS, TEXTS, table, write_model
 
 import predict
+from checkpointing import arrays as weights
 from common import cli
 from common.errors import UserError
 from serving import predictor
@@ -89,8 +92,7 @@ BAD_LINES = (b"\n", b"\xce\xde\t\xce\xde\n", b"\t \n", "天\t地\t玄\n".encode(
 def test_a_stream_answers_every_line(out, changes, line, capsys, monkeypatch):
     """As many answers as lines, in their order; the bad one has an error in its place."""
     good = "天\t地\n".encode("utf-8")
-    stdin = types.SimpleNamespace(buffer=io.BytesIO(good + line + good))
-    monkeypatch.setattr(sys, "stdin", stdin)
+    feed(monkeypatch, good + line + good)
     with pytest.raises(UserError, match="1 of 3 lines are no examples .*, row 2: "):
         run(dict(changes, model_dir=out))
     lines = capsys.readouterr().out.split("\n")[:-1]
@@ -101,6 +103,29 @@ def test_a_stream_answers_every_line(out, changes, line, capsys, monkeypatch):
     else:
         assert json.loads(lines[1])["error"].startswith("standard input, row 2: ")
     assert len(lines) == 3 and lines[0] == lines[2] != lines[1]
+
+
+def feed(monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content)))
+
+
+@pytest.mark.parametrize(
+    "encode, kind",
+    [
+        (lambda text: text.encode("utf-16"), "UTF-16"),
+        (lambda text: gzip.compress(text.encode("utf-8")), "compressed with gzip"),
+    ],
+)
+def test_the_command_that_converts_a_stream_works(out, encode, kind, capsys, monkeypatch):
+    content = encode("天\t地\n玄\t黄\n")
+    feed(monkeypatch, content)
+    with pytest.raises(UserError, match="^standard input is " + kind) as error:
+        run({"model_dir": out})
+    command = re.search("it with (.*) in the pipe$", str(error.value)).group(1)
+    feed(monkeypatch, subprocess.check_output(command.split(), input=content))
+    capsys.readouterr()
+    run({"model_dir": out})
+    assert len(rows_of(capsys.readouterr().out)) == 3
 
 
 def test_a_blank_row_of_a_file_keeps_its_number(tmp_path, out):
@@ -231,7 +256,12 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
         ({"model_dir": None}, ["a"], "--model_dir is needed"),
         ({"vocab_file": "vocab.txt"}, ["a"], "leave --vocab_file out"),
-        ({"model_dir": "nowhere"}, ["a"], "nowhere.classifier.json does not exist"),
+        (
+            {"model_dir": "nowhere"},
+            ["a"],
+            "=nowhere does not exist: give the --output_dir of a run",
+        ),
+        ({"model_dir": "predict.py"}, ["a"], "=predict.py is a file: give the --output_dir"),
         ({}, ["天"], "takes a pair of texts and gets 1"),
         ({}, ["天", " "], "a text is empty"),
     ],
@@ -239,6 +269,30 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
 def test_mistakes_on_the_command_line(out, changes, words, message):
     with pytest.raises(UserError, match=message):
         run(dict({"model_dir": out}, **changes), *words)
+
+
+def test_a_checkpoint_in_place_of_a_folder(out, capsys):
+    with pytest.raises(UserError, match="model.ckpt-1 is a checkpoint: give ") as error:
+        run({"model_dir": out / "model.ckpt-1"}, "天", "地")
+    named = dict(re.findall(r"--(\w+)=(\S+)", str(error.value).split(": give ")[1]))
+    run(named, "天", "地")
+    assert capsys.readouterr().out.startswith("prediction")
+
+
+def test_a_model_without_classifier(out, tmp_path, capsys):
+    prefix = str(tmp_path / "albert_model.ckpt")
+    arrays = weights.read(str(out / "model.ckpt-1"))
+    weights.write(prefix, {n: a for n, a in arrays.items() if not n.startswith("output_")})
+    with pytest.raises(UserError, match=prefix + " is a model without classifier") as error:
+        run({"model_dir": tmp_path}, "天", "地")
+    named = dict(re.findall(r"--(\w+)=(\S+)", str(error.value)))
+    assert named == {"embeddings": "True", "checkpoint": prefix}
+    with pytest.raises(UserError, match="is a model without classifier"):
+        run({"model_dir": out, "checkpoint": prefix}, "天", "地")
+    files = {"bert_config_file": "config.json", "vocab_file": "vocab.txt"}
+    named.update({flag: out.parent / name for flag, name in files.items()})
+    run(dict(named, max_seq_length=LENGTH), "天", "地")
+    assert len(json.loads(capsys.readouterr().out)) == 16
 
 
 def test_the_input_file_is_not_replaced(out, tmp_path):

@@ -275,6 +275,8 @@ def test_another_vocabulary_is_not_that_of_the_classifier(trained, workspace, ca
     run(workspace, do_train=True, init_checkpoint=trained / "out")
     [warning] = [r.getMessage() for r in caplog.records if "learns the new" in r.getMessage()]
     assert re.match(message.rstrip("$"), warning) and warning.endswith("learns the new pieces")
+    with pytest.raises(UserError, match="classifier.json: give --do_lower_case=True$"):
+        run(workspace, do_eval=True, init_checkpoint=trained / "out", do_lower_case=False)
 
 
 def test_evaluates_the_checkpoint_of_output_dir_first(trained, alone, tmp_path):
@@ -317,8 +319,9 @@ def test_a_test_file_without_labels_is_predicted(trained, workspace):
 
 
 def test_features_of_other_settings_are_not_used(trained, workspace):
+    run_folder.copy(scored_checkpoint(trained), str(workspace / "weights"))  # without description
     for changes in ({}, {}, {"max_seq_length": 12}, {"do_lower_case": False}):
-        run(workspace, do_predict=True, init_checkpoint=trained / "out", **changes)
+        run(workspace, do_predict=True, init_checkpoint=workspace / "weights", **changes)
     assert len(list((workspace / "out" / "features").iterdir())) == 3
 
 
@@ -602,6 +605,12 @@ def test_clue_gets_its_file(workspace, trained):
 
 
 # ------------------------------------------------------------------------------- checks
+
+
+def test_no_epochs_are_no_training(workspace):
+    with pytest.raises(UserError, match="^--num_train_epochs=0 trains nothing: leave --do_train"):
+        run(workspace, do_train=True, num_train_epochs=0)
+    assert not (workspace / "out").exists()
 
 
 def test_check_only_tells_all_and_writes_nothing(workspace, capsys):

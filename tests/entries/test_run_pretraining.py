@@ -325,6 +325,38 @@ def test_check_only_looks_at_everything_and_writes_nothing(workspace, capsys):
     assert "checks passed" in last and not (workspace / "out").exists()
 
 
+def test_check_only_finds_a_file_that_lacks_its_end(workspace, monkeypatch, capsys):
+    path = workspace / "train.tfrecord"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, check_only=True)
+    told = capsys.readouterr().out
+    assert ended.value.code == 2 and "--skip_damaged=True" in told
+    assert re.search(r"FAIL  records .*train.tfrecord: record \d+ at byte \d+ is damaged", told)
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, check_only=True, skip_damaged=True)
+    told = capsys.readouterr().out
+    assert ended.value.code == 0 and re.search(r"warn  records .*is damaged", told)
+    assert re.search(r"ok    records .*; \d+ records read", told)
+    monkeypatch.setattr(reader, "CHECKED_BYTES", 1)
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, check_only=True)
+    assert ended.value.code == 0 and "; only their first read" in capsys.readouterr().out
+
+
+def test_the_default_of_the_warm_up_is_named_with_what_to_give(workspace, capsys):
+    values = {"num_warmup_steps": None, "check_only": True}
+    with pytest.raises(SystemExit):
+        run(workspace, **values)
+    told = capsys.readouterr().out
+    given = re.search(
+        r"FAIL  optimizer .*less than the default .*, 3125: give --num_warmup_steps=(\d+) ", told
+    ).group(1)
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, **dict(values, num_warmup_steps=given))
+    assert ended.value.code == 0
+
+
 def test_check_only_tells_all_mistakes_at_once(workspace, capsys):
     with pytest.raises(SystemExit) as ended:
         run(

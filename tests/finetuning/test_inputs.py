@@ -49,6 +49,21 @@ def test_a_copy_that_was_exchanged_is_no_remedy(tmp_path):
     check(tmp_path, copy)
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_case_is_compared(trained, tmp_path):
+    description = tmp_path / "classifier.json"
+    args = argparse.Namespace(do_lower_case=not trained)
+    for content in (None, "{", "{}"):  # nothing to compare with
+        if content:
+            description.write_text(content)
+        inputs.check_case_of_start(args, str(tmp_path / "best" / "model.ckpt-1"))
+    description.write_text(json.dumps({"do_lower_case": trained}))
+    with pytest.raises(UserError, match="json: give --do_lower_case={}$".format(trained)):
+        inputs.check_case_of_start(args, str(tmp_path / "model.ckpt-1"))
+    args.do_lower_case = trained
+    inputs.check_case_of_start(args, str(tmp_path / "model.ckpt-1"))
+
+
 @pytest.mark.parametrize("header, test_header", [("auto", "yes"), ("no", "yes"), ("yes", None)])
 def test_the_test_file_alone_may_have_a_header(header, test_header, tmp_path):
     """Texts without labels below names of columns that are not known."""

@@ -1,6 +1,9 @@
 """Tasks: real file formats, labels, bad rows."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -539,3 +542,58 @@ def test_columns_of_qbqtc(tmp_path):
     write(tmp_path / "train.json", row, dict(row, label="0"))
     found = tasks.load_examples(tasks.TASKS["sentence_pair"], tmp_path, "train")
     assert fields(found) == [("天", "地", "2"), ("天", "地", "0")] and found[0].guid == "3"
+
+
+@pytest.mark.parametrize(
+    "name, rows, message",
+    [
+        (
+            "sentence",
+            ["好\t天{}", "坏\t地{}"],
+            "4 different labels, such as '地0', but 2 different",
+        ),
+        ("sentence_pair", ["好\t天{}\t人", "坏\t地{}\t人"], "2 different values of text_a: "),
+        (
+            "lcqmc",
+            ["1\t天{}\t人", "0\t地{}\t人"],
+            "row 1: text_a '1' is a label, label '人' is none",
+        ),
+        (
+            "chnsenticorp",
+            ["天{}\t1", "地{}\t0"],
+            "row 1: text_a '1' is a label, label '天0' is none",
+        ),
+    ],
+)
+def test_labels_in_another_column_are_told_with_a_first_row_that_helps(
+    name, rows, message, tmp_path
+):
+    rows = [row.format(i) for i in range(2) for row in rows]
+    if name == "sentence_pair":
+        rows = [row.replace("人", "人" + str(i)) for i, row in enumerate(rows)]
+    write(tmp_path / "train.tsv", *rows)
+    task = tasks.TASKS[name]
+    with pytest.raises(UserError, match=message) as error:
+        tasks.with_labels_of(task, tasks.load_examples(task, tmp_path, "train"))
+    assert "--header" not in str(error.value)
+    header = re.search(r"first row of the file, (\S+)$", str(error.value)).group(1)
+    write(tmp_path / "train.tsv", header.replace("<TAB>", "\t"), *rows)
+    examples = tasks.load_examples(task, tmp_path, "train")
+    assert len(examples) == 4 and len({example.label for example in examples}) == 2
+
+
+def test_the_command_that_makes_a_table_of_a_csv_file_works(tmp_path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    content = '\ufefftext,label\r\n"天,\n地",好\r\n"人\t""马""",坏\r\n'
+    (folder / "train.csv").write_bytes(content.encode("utf-8"))
+    with pytest.raises(UserError, match="train.csv.* has commas between its columns") as error:
+        tasks.load_examples(OWN, folder, "train")
+    command = str(error.value).split("with tabs: ")[1]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+    found = tasks.load_examples(OWN, folder, "train")
+    assert fields(found) == [("天, 地", None, "好"), ('人 "马"', None, "坏")]
+    (folder / "train.tsv").unlink()
+    (folder / "train.csv").rename(folder / "learn.csv")
+    with pytest.raises(UserError, match="a b holds learn.csv$"):
+        tasks.load_examples(OWN, folder, "train")

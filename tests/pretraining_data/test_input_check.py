@@ -17,6 +17,9 @@ OBJECTS = [{"id": str(i), "title": "标题{}".format(i), "content": "正文。"}
 TEXT = "一。\n二。\n\n三。\n"
 LINES = "\n".join(json.dumps(each, ensure_ascii=False) for each in OBJECTS)
 PAGE = '<doc id="1" url="x" title="数学">\n数学\n\n正文。\n</doc>\n'
+CSV = "\ufeffid,title,content\r\n" + "".join(
+    '{id},{title},"一，,二\n三""四"""\r\n'.format(**each) for each in OBJECTS
+)
 HTML = "<p>一。</p>\n二。&nbsp;\n<div class='a'>三<br>\n四\n"
 
 
@@ -65,6 +68,8 @@ def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
         (json.dumps(OBJECTS, indent=2), "text", "python3"),
         (json.dumps(OBJECTS, ensure_ascii=False), "jsonl", "python3"),
         ("\n".join(json.dumps(each, indent=1) for each in OBJECTS), "jsonl", "jq"),
+        (CSV, "text", "python3"),
+        (CSV, "jsonl", "python3"),
         (TEXT.encode("utf-16"), "text", "iconv"),
         (b"\xfe\xff" + TEXT.encode("utf-16-be"), "text", "iconv"),
         (bz2.compress(TEXT.encode("utf-8")), "text", "bunzip2"),
@@ -78,6 +83,7 @@ def test_the_command_that_is_named_works(tmp_path, data, name, tool):
         check(path, data, name)
     message = str(raised.value)
     assert "\n" not in message
+    assert data != CSV or "--text_fields id, title, content JSON" in message
     if not shutil.which(tool):
         pytest.skip("{} is not installed".format(tool))
     command = message[message.index(tool) :].replace("NEW_FILE", shlex.quote(str(tmp_path / "a")))
@@ -98,6 +104,10 @@ def test_the_command_that_is_named_works(tmp_path, data, name, tool):
         "正文里有 <br> 和 &nbsp;。\n二。\n三。\n",
         "a < b 且 c > d\n<名>\nAT&T; R&D\n",
         "例：\n" + LINES,
+        "标题,内容\n",
+        "text,content\n一。\n二。\n三，四。\n",
+        "床前明月光,疑是地上霜\n举头望明月,低头思故乡\n春眠不觉晓,处处闻啼鸟\n",
+        "正文,第一章\n他说,好。\n她说，不好。\n我说。\n",
         "GBK".encode("utf-8") + "一二三\n".encode("gb18030"),
         "",
     ],

@@ -192,5 +192,5 @@ def test_a_checkpoint_without_classifier_is_told(tmp_path):
         modeling.AlbertModel(config, False, tf.zeros([1, 2], tf.int32))
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, str(out / "pretrained.ckpt"))
-    with pytest.raises(UserError, match="holds no classifier"):
+    with pytest.raises(UserError, match="is a model without classifier"):
         predictor.Predictor(str(out), str(out / "pretrained.ckpt"))

@@ -17,7 +17,7 @@ from checkpointing import arrays as weights
 from checkpointing import run_folder
 from common import cli, files
 from common.errors import UserError
-from tfrecords import manifest
+from tfrecords import index, manifest
 from training import memory, preflight, run_report
 from training.memory import FreeMemory, StepMemory
 from training.placement import Computation, Placement
@@ -185,6 +185,7 @@ def test_vocabulary_beside_the_model_is_compared(tmp_path, caplog):
 
 def start_args(folder, **values):
     defaults = {"output_dir": str(folder), "init_checkpoint": None, "do_train": True}
+    defaults["resume_foreign"] = False
     return args(**dict(defaults, **values))
 
 
@@ -208,7 +209,7 @@ def test_no_script_writes_into_an_archive(script, work, root, tmp_path, capsys):
 
 @pytest.mark.parametrize("do_train", [False, True])
 @pytest.mark.parametrize("has_state", [False, True])
-@pytest.mark.parametrize("name", ["albert_model.ckpt", "bert_model.ckpt", "model.ckpt-best"])
+@pytest.mark.parametrize("name", ["albert_model.ckpt", "model.ckpt-best", "model.ckpt-489000"])
 def test_an_archive_is_not_continued(name, has_state, do_train, tmp_path):
     """Neither trained on nor evaluated in its folder; what the message names works."""
     (tmp_path / "archive").mkdir()
@@ -225,6 +226,41 @@ def test_an_archive_is_not_continued(name, has_state, do_train, tmp_path):
     start = check_start(tmp_path / "out", do_train=do_train, init_checkpoint=prefix)
     assert (start.mode, start.step) == ("warm start" if do_train else "evaluation", 0)
     assert start.checkpoint == prefix and not start.is_own
+    can_resume = name == "model.ckpt-489000" or has_state
+    assert ("--resume_foreign=True" in str(error.value)) == can_resume
+    if not can_resume:
+        with pytest.raises(UserError, match="which no run saved"):
+            check_start(tmp_path / "archive", resume_foreign=True)
+    else:
+        start = check_start(tmp_path / "archive", resume_foreign=True)
+        assert (start.mode, start.step, start.checkpoint) == ("resume", 489000, prefix)
+
+
+def test_names_of_the_files_of_runs():
+    assert {run_report.REPORT, index.CACHE_NAME} < set(run_folder.RUN_FILES)
+
+
+@pytest.mark.parametrize(
+    "name, content, is_ours",
+    [
+        (run_report.REPORT, "{}", True),
+        ("classifier.json", "{}", True),
+        ("record_index.json", "{}", True),
+        ("albert_config.json", modeling.AlbertConfig(60).to_json_string(), True),
+        ("albert_config.json", '{"vocab_size": 60}', False),
+        ("albert_config.json", "{", False),
+        ("eval_results.txt", "", False),
+    ],
+)
+def test_a_folder_is_a_run_s_if_one_of_its_files_is_there(name, content, is_ours, tmp_path):
+    weights.write(str(tmp_path / "model.ckpt-3"), {"global_step": np.int64(3)})
+    (tmp_path / name).write_text(content)
+    assert run_folder.holds_run_files(str(tmp_path)) == is_ours
+    if is_ours:
+        assert check_start(tmp_path).step == 3
+    else:
+        with pytest.raises(UserError, match="model.ckpt-3, which no run saved"):
+            check_start(tmp_path)
 
 
 def test_a_run_that_has_other_files_beside_its_checkpoints_goes_on(tmp_path):
@@ -232,6 +268,7 @@ def test_a_run_that_has_other_files_beside_its_checkpoints_goes_on(tmp_path):
         arrays = {"a": np.ones(3, np.float32), "global_step": np.int64(3)}
         weights.write(str(tmp_path / name), arrays)
     run_folder.write_state(str(tmp_path), [str(tmp_path / "model.ckpt-3")])
+    (tmp_path / run_report.REPORT).write_text("{}")
     start = check_start(tmp_path)
     assert (start.mode, start.step) == ("resume", 3)
 
