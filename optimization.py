@@ -160,7 +160,7 @@ def create_train_op(
     Args:
       forward: function of the index of a micro-batch, int or int32 scalar, that returns a dict of
         float32 scalars: `loss`, and others to be summed over the micro-batches. It is called twice
-        at most. The second call is in the body of a loop and must reuse the variables.
+        if there are several; the second call is in the body of a loop and must reuse the variables.
       config: OptimizerConfig.
       num_micro_batches: int, parts that this replica computes one after the other.
       use_tpu: bool, whether the graph is built for TPU shards.
@@ -314,7 +314,8 @@ def accumulate(first, compute, count):
     """Add up nested structures of tensors, in a graph whose size does not depend on their number.
 
     Args:
-      first: the structure of index 0, computed before the loop; this created the variables.
+      first: the structure of index 0, whose graph created the variables. If there are others, it
+        only tells the shapes: the loop computes it again, and what nobody uses is never run.
       compute: function of an int32 scalar, the index, that returns such a structure. It is
         called once, in the body of a loop, with the variable scopes set to reuse.
       count: int, the number of structures; for 1 there is no loop.
@@ -325,6 +326,7 @@ def accumulate(first, compute, count):
     if count == 1:
         return first
     scope = tf.get_variable_scope()
+    zeros = tf.nest.map_structure(lambda tensor: tf.zeros(tensor.shape, tensor.dtype), first)
 
     def add(index, sums):
         with tf.variable_scope(scope, reuse=True):
@@ -332,7 +334,7 @@ def accumulate(first, compute, count):
 
     # Micro-batches save memory only if they run one after the other.
     return tf.while_loop(
-        lambda index, sums: index < count, add, (tf.constant(1), first), parallel_iterations=1
+        lambda index, sums: index < count, add, (tf.constant(0), zeros), parallel_iterations=1
     )[1]
 
 

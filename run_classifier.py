@@ -15,7 +15,7 @@ import modeling
 import optimization
 from checkpointing import model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
-from common import cli, signals
+from common import checks, cli, signals
 from common.errors import UserError
 from finetuning import inputs, predictions, scores, seeds
 from finetuning.defaults import choose
@@ -39,12 +39,12 @@ def define_flags(flag_values):
     define_data_flags(flag_values)
     define_training_flags(flag_values, optimization.OPTIMIZERS)
     define_run_flags(flag_values, train_batch_size=None, eval_batch_size=64, predict_batch_size=64)
-    preflight.define_flags(flag_values)
+    checks.define_flags(flag_values)
 
 
 def main(args):
     """Train, evaluate and predict, as the flags ask for, once for every seed."""
-    run = preflight.run_checks(check_run, args)
+    run = checks.run_checks(check_run, args)
     run = run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})
     if args.do_train:
         for seed_run in run.work.seed_runs:
@@ -205,7 +205,7 @@ def check_run(args, check):
 
     Args:
         args: the parsed flags.
-        check: `preflight.Checks`.
+        check: `checks.Checks`.
     """
     work = check("flags", check_flags, args)
     model = check("config", check_config, args)
@@ -400,12 +400,12 @@ def check_classifier_of_start(args, labels, tokenizer, start):
     """
     if not start.checkpoint:
         return
-    checks = {
+    comparisons = {
         "labels": lambda: model_files.check_labels(labels, start.checkpoint),
         "pieces": lambda: inputs.check_vocabulary_of_start(args, tokenizer, start.checkpoint),
         "case": lambda: inputs.check_case_of_start(args, start.checkpoint),
     }
-    for name, check in checks.items():
+    for name, check in comparisons.items():
         try:
             check()
         except UserError as error:

@@ -13,7 +13,7 @@ from absl import flags
 import modeling
 import optimization
 from checkpointing import model_files, run_folder
-from common import cli, signals
+from common import checks, cli, signals
 from common.errors import UserError
 from common.files import find_files
 from tfrecords import manifest, reader
@@ -64,7 +64,7 @@ def define_flags(flag_values):
     )
     reader.define_input_flags(flag_values)
     define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
-    preflight.define_flags(flag_values)
+    checks.define_flags(flag_values)
 
 
 class RecordFiles(NamedTuple):
@@ -93,7 +93,7 @@ class PretrainingRun(NamedTuple):
 
 def main(args):
     """Train, evaluate, or both."""
-    run = preflight.run_checks(check_run, args)
+    run = checks.run_checks(check_run, args)
     trainer = make_trainer(make_model_fn(run), run.settings, run.computation.placement)
     # Both are made before training, so that bad evaluation files are reported at once.
     train_input = args.do_train and make_input_fn(args, run.records.train, training=True)
@@ -130,7 +130,7 @@ def check_run(args, check):
 
     Args:
         args: the parsed flags.
-        check: `preflight.Checks`.
+        check: `checks.Checks`.
     """
     settings = check("flags", check_flags, args)
     model = check("config", check_config, args)

@@ -29,9 +29,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import run_classifier
-from common import cli
+from common import checks, cli
 from finetuning import batching, inputs
-from training import devices, preflight
+from training import devices
 
 VOCABULARY = os.path.join(sys.path[0], "albert_config", "vocab.txt")
 # Steps in a turn of a padded contestant.
@@ -86,7 +86,7 @@ def make_run(args, folder, dynamic_padding):
         "do_train": True,
     }
     words = ["--{}={}".format(*item) for item in values.items()]
-    run = preflight.run_checks(
+    run = checks.run_checks(
         run_classifier.check_run, cli.parse(run_classifier.define_flags, ["finetune.py"] + words)
     )
     return run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})

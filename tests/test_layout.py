@@ -25,6 +25,7 @@ WITHOUT_TENSORFLOW = (
     "tokenization",
     "common.workers",
     "common.signals",
+    "common.checks",
     "tfrecords.wire",
     "tfrecords.index",
     "pretraining_data.build",
@@ -36,7 +37,7 @@ WITHOUT_TENSORFLOW = (
 )
 LONGEST_FUNCTION, LONGEST_MAIN, LONGEST_MODULE = 60, 40, 500  # lines
 LONGEST = {"modeling": 900}
-MOST_MODULES, MOST_ENTRIES = 12, 14
+MOST_MODULES, MOST_ENTRIES = 13, 14
 
 
 def modules(root):

@@ -15,7 +15,7 @@ import run_classifier
 import run_pretraining
 from checkpointing import arrays as weights
 from checkpointing import run_folder
-from common import cli, files
+from common import checks, cli, files
 from common.errors import UserError
 from tfrecords import index, manifest
 from training import memory, preflight, run_report
@@ -58,7 +58,7 @@ def two_good_ones(_, check):
 
 def test_every_check_has_its_line(capsys):
     with pytest.raises(SystemExit) as ended:
-        preflight.run_checks(check_all, args())
+        checks.run_checks(check_all, args())
     assert ended.value.code == 2
     *lines, last = capsys.readouterr().out.splitlines()
     assert lines == [
@@ -74,23 +74,23 @@ def test_every_check_has_its_line(capsys):
 
 def test_all_well_is_status_0(capsys):
     with pytest.raises(SystemExit) as ended:
-        preflight.run_checks(two_good_ones, args())
+        checks.run_checks(two_good_ones, args())
     assert ended.value.code == 0
     assert "All 2 checks passed" in capsys.readouterr().out
 
 
 def test_a_run_gets_the_values_or_the_first_mistake(caplog):
     with caplog.at_level("WARNING", logger="tensorflow"):
-        made = preflight.run_checks(
+        made = checks.run_checks(
             lambda _, check: check("two", odd, check("one", good)), args(False)
         )
     assert made == 3
     assert "size 3" in caplog.text
     with pytest.raises(UserError, match="--flag=4"):
-        preflight.run_checks(check_all, args(False))
+        checks.run_checks(check_all, args(False))
 
 
-class FailAt(preflight.Checks):
+class FailAt(checks.Checks):
     """Checks of which one fails, whatever it checks."""
 
     def __init__(self, name):
