@@ -36,7 +36,7 @@ class Execution(NamedTuple):
     recompute: bool = False  # keep only each layer's input; recompute the rest for the gradient
     fused: bool = False  # XLA compiles everything between matrix products; faster on a CPU
     compiled: bool = False  # XLA compiles the whole step, as for a TPU
-    one_hot_embeddings: bool = False  # look words up by a matrix product; faster on a TPU
+    for_tpu: bool = False  # look words up by a matrix product, which a TPU does faster
 
     @property
     def layers(self):
@@ -188,7 +188,7 @@ def embed_words(input_ids, config, execution=PLAIN):
     vocab_size, width = config.vocab_size, config.embedding_width
     initializer = _normal(config.initializer_range)
     table = tf.get_variable("word_embeddings", [vocab_size, width], initializer=initializer)
-    if execution.one_hot_embeddings:
+    if execution.for_tpu:
         one_hot = tf.one_hot(tf.reshape(input_ids, [-1]), depth=vocab_size)
         words = tf.reshape(tf.matmul(one_hot, table), _shape(input_ids) + [width])
     else:

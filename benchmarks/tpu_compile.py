@@ -65,7 +65,7 @@ def main():
         command += [args.text] if args.text else []
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     figures = json.loads(output.decode().splitlines()[-1])
-    print(json.dumps(dict(figures, estimate={})))
+    print(json.dumps(dict(figures, estimate=estimate(args))))
 
 
 def parse_arguments(words=None):
@@ -165,9 +165,11 @@ def estimate(args):
     execution = modeling.Execution(**devices.execution_fields(settings))
     step_memory = run_pretraining.step_memory(flags, model, execution)
     free = memory.free_memory(settings)
+    total = args.micro_batch_size * step_memory.bytes_per_example
+    total += step_memory.weight_bytes(args.micro_batch_size < args.batch_size)
     return {
-        "total_gb": memory.step_bytes(step_memory, args.micro_batch_size) / 1e9,
-        "free_gb": free.num_bytes / 1e9,
+        "total_gb": round(total / 1e9, 3),
+        "usable_gb": round(free.usable / 1e9, 3),
         "micro_batch": memory.largest_micro_batch(args.batch_size, step_memory, free),
     }
 

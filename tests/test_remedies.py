@@ -113,6 +113,7 @@ TESTED = {
     "--quantization is for": "test_quantization_is_for_tflite",
     "name the --output_dir of a run": "test_writes_a_picture_of",
     "--help lists": "test_help_lists_the_flags",
+    "XLA compiles the step for a CPU": "test_recomputation_under_xla",
     "needs the environment variable TF_CONFIG": "test_a_missing_description_is",
 }
 # Why no test types these remedies -> parts of the messages.
@@ -150,6 +151,11 @@ UNTESTED = {
         "does not exist on a TPU",
         "--use_tpu=True needs",
         "is a local path, which a TPU",
+        "cannot be looked up",
+        "no TPU core answers at",
+        "has no kernels for TPUs",
+        "scores and predicts on one host",
+        "of TensorFlow 1 compiles the step",
     ],
     "needs a GPU": ["--require_accelerator=True, but"],
 }

@@ -90,7 +90,7 @@ def execution_fields(settings):
         # TensorFlow 1 cannot compile single functions; with use_xla the whole step is compiled.
         "fused": on_cpu and not settings.use_xla and not tf.version.VERSION.startswith("1."),
         "compiled": settings.use_tpu or settings.use_xla,
-        "one_hot_embeddings": settings.use_tpu,
+        "for_tpu": settings.use_tpu,
     }
 
 

@@ -9,12 +9,16 @@ import tensorflow.compat.v1 as tf
 from training import devices, tpu
 
 # Share of a device's free memory that weights and activations may take. The rest is for gaps of the
-# allocator, the input pipeline and temporary copies of weights and gradients.
+# allocator, the input pipeline and temporary copies of weights and gradients. On a TPU the compiler
+# places every tensor, and the estimate holds them all.
 USABLE_SHARE = 0.6
-# Bytes of a weight: itself, its gradient, the sum of gradients, and two moments, all float32.
-BYTES_PER_WEIGHT = 20
+# Bytes of a weight: itself, its gradient and two moments, all float32; and the sum of the gradients
+# of micro-batches.
+BYTES_PER_WEIGHT, BYTES_PER_SUM = 16, 4
 # Bytes of a TPU core that its runtime takes.
 TPU_RESERVED_BYTES = 530 << 20
+# A tile of a TPU has 8 rows of 32 bits, or 16 of 16 bits.
+TPU_TILE_ROWS = 16
 # More activations than this do not make training on a CPU faster.
 CPU_ACTIVATION_BYTES = 2 << 30
 
@@ -25,12 +29,21 @@ class StepMemory(NamedTuple):
     num_weights: int  # of the model
     bytes_per_example: int  # of activations
 
+    def weight_bytes(self, in_parts):
+        """Return the bytes of weights, gradients and slots; in_parts: with micro-batches."""
+        return (BYTES_PER_WEIGHT + BYTES_PER_SUM * in_parts) * self.num_weights
+
 
 class FreeMemory(NamedTuple):
     """The free memory of the devices that train."""
 
     device: str  # CPU, GPU or TPU
     num_bytes: int  # of the device that has the least
+
+    @property
+    def usable(self):
+        """The bytes that weights and activations may take."""
+        return self.num_bytes if self.device == "TPU" else int(USABLE_SHARE * self.num_bytes)
 
 
 def activation_bytes(config, execution, sequence_length, num_predictions=0):
@@ -45,6 +58,8 @@ def activation_bytes(config, execution, sequence_length, num_predictions=0):
         sequence_length: int, S.
         num_predictions: int, P; 0 for a model without the head for masked pieces.
     """
+    if execution.for_tpu:
+        return tpu_activation_bytes(config, execution, sequence_length, num_predictions)
     width, inner = config.hidden_size, config.intermediate_size
     scores = config.num_attention_heads * sequence_length
     # A layer keeps for each piece: input, QKV as product and as heads, context, two residual sums
@@ -58,6 +73,36 @@ def activation_bytes(config, execution, sequence_length, num_predictions=0):
     return (kept + temporary) * tf.as_dtype(execution.dtype).size + logits
 
 
+def tpu_activation_bytes(config, execution, sequence_length, num_predictions=0):
+    """Estimate the same as `activation_bytes` for the program that a TPU's compiler makes.
+
+    These are the tensors that it keeps, by its own lists. benchmarks/README.md holds the sums
+    against its figures: they are 1 to 15% larger.
+    """
+    size = tf.as_dtype(execution.dtype).size
+    width, inner, length = config.hidden_size, config.intermediate_size, sequence_length
+    heads = config.num_attention_heads
+    outputs = 1 + num_predictions  # positions of the last layer
+    projected = heads * _tiled(width // heads)  # Q, K or V of a position
+    # A layer keeps scores, Q, K, V, the inner activation before gelu, and, in float32, the
+    # normalized values of both LayerNorms.
+    scores = heads * length * length
+    layer = size * (scores + length * (inner + 3 * projected)) + 4 * 2 * length * width
+    last = size * (heads * outputs * length + outputs * (inner + width) + 2 * length * projected)
+    last += 4 * 2 * outputs * width
+    logits = size * num_predictions * config.vocab_size
+    temporary = size * (scores + length * (inner + 2 * width))
+    depth = config.num_hidden_layers * config.inner_group_num - 1
+    if execution.recompute:
+        return size * depth * length * width + layer + temporary + logits
+    return depth * layer + last + temporary + logits
+
+
+def _tiled(size):
+    """Round the size of a head up to the rows of a TPU's tile."""
+    return -(-size // TPU_TILE_ROWS) * TPU_TILE_ROWS
+
+
 def largest_micro_batch(replica_batch, step_memory, free):
     """Return the largest part of a batch that fits: all of it, or a power of two that divides it.
 
@@ -66,33 +111,33 @@ def largest_micro_batch(replica_batch, step_memory, free):
         step_memory: `StepMemory`.
         free: `FreeMemory`.
     """
-    weights = BYTES_PER_WEIGHT * step_memory.num_weights
-    fits = max(0, int(USABLE_SHARE * free.num_bytes) - weights)
-    usable = min(fits, CPU_ACTIVATION_BYTES) if free.device == "CPU" else fits
     powers = [2**n for n in range(replica_batch.bit_length()) if replica_batch % 2**n == 0]
-    fitting = [
-        size
-        for size in sorted(set(powers + [replica_batch]))
-        if size * step_memory.bytes_per_example <= usable
-    ]
+    sizes = sorted(set(powers + [replica_batch]))
+    fitting = [n for n in sizes if _fits(n, replica_batch, step_memory, free)]
     size = fitting[-1] if fitting else 1
     tf.logging.info(
-        "Micro-batch of %d: an example has about %s of activations; %s are free on the %s, of "
-        "which weights and slots take %s and activations may take %s%s",
+        "Micro-batch of %d: an example has about %s of activations; the %s has %s free, of which "
+        "%s may be used, and weights, gradients and slots take %s",
         size,
         gigabytes(step_memory.bytes_per_example),
-        gigabytes(free.num_bytes),
         free.device,
-        gigabytes(weights),
-        gigabytes(fits),
-        " (more than {} make a CPU no faster)".format(gigabytes(usable)) if usable < fits else "",
+        gigabytes(free.num_bytes),
+        gigabytes(free.usable),
+        gigabytes(step_memory.weight_bytes(size < replica_batch)),
     )
-    if step_memory.bytes_per_example > fits:
+    if not fitting:
         tf.logging.warning(
             "By this estimate not even one example fits: try --recompute_activations=True, "
             "or a smaller --max_seq_length"
         )
     return size
+
+
+def _fits(size, replica_batch, step_memory, free):
+    activations = size * step_memory.bytes_per_example
+    if free.device == "CPU" and size > 1 and activations > CPU_ACTIVATION_BYTES:
+        return False  # it would be no faster
+    return activations + step_memory.weight_bytes(size < replica_batch) <= free.usable
 
 
 def gigabytes(count):

@@ -224,7 +224,7 @@ def check_memory(settings, computation):
         return None, "no training"
     free = memory.free_memory(settings)
     step_memory, micro_batch = computation.step_memory, computation.placement.micro_batch
-    weights = memory.BYTES_PER_WEIGHT * step_memory.num_weights
+    weights = step_memory.weight_bytes(computation.placement.num_micro_batches > 1)
     activations = micro_batch * step_memory.bytes_per_example
     if weights + activations > free.num_bytes:
         tf.logging.warning(

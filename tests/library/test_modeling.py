@@ -59,7 +59,7 @@ def all_outputs(model, masked_lm, order):
 
 EXECUTIONS = {
     "plain": modeling.PLAIN,
-    "one_hot": modeling.Execution(one_hot_embeddings=True),
+    "one_hot": modeling.Execution(for_tpu=True),
     "fused": modeling.Execution(fused=True),
     "recompute": modeling.Execution(recompute=True),
     "compiled": modeling.Execution(compiled=True),

@@ -81,9 +81,16 @@ def test_micro_batches_equal_one_batch(workspace, caplog):
 
 
 def test_a_compiled_step_on_micro_batches_equals_one_batch(workspace):
-    values = flags(workspace, "xla", micro_batch_size=4, use_xla=True, recompute_activations=True)
-    helpers.run(run_pretraining, values)
+    helpers.run(run_pretraining, flags(workspace, "xla", micro_batch_size=4, use_xla=True))
     assert_same_weights(workspace / "xla", workspace / "whole")
+
+
+def test_recomputation_under_xla_is_refused_where_xla_would_undo_it(workspace):
+    values = flags(workspace, "recomputed", micro_batch_size=4, recompute_activations=True)
+    with pytest.raises(UserError, match="does nothing if XLA"):
+        helpers.run(run_pretraining, dict(values, use_xla=True))
+    helpers.run(run_pretraining, values)
+    assert_same_weights(workspace / "recomputed", workspace / "whole")
 
 
 def test_float16_goes_on_with_its_loss_scale(workspace):

@@ -71,8 +71,8 @@ def start_from(weights, session):
         variable.load(weights.setdefault(variable.name, session.run(variable)), session)
 
 
-@pytest.mark.parametrize("layout, recompute", [("albert_zh", False), ("google", True)])
-def test_xla_compiles_the_whole_step_with_static_shapes(layout, recompute):
+@pytest.mark.parametrize("layout", ["albert_zh", "google"])
+def test_xla_compiles_the_whole_step_with_static_shapes(layout):
     """Forward pass, accumulation, clipping, LAMB and the step's count as one program, as on a TPU.
 
     XLA refuses what has no static shape or no kernel of its own.
@@ -80,14 +80,14 @@ def test_xla_compiles_the_whole_step_with_static_shapes(layout, recompute):
     # Built, but dropping nothing: XLA draws other numbers.
     rates = {"hidden_dropout_prob": 1e-9, "attention_probs_dropout_prob": 1e-9}
     config = make_config(layout, num_hidden_layers=1, **rates)
-    execution = modeling.Execution(recompute=recompute, one_hot_embeddings=True)
     optimizer = optimization.OptimizerConfig("lamb", 0.02, num_train_steps=10)
     batch = make_batch(0)
     names = sorted(batch)
     losses, weights = {}, {}
     for is_compiled in (False, True):
 
-        def step(*values, execution=execution):
+        def step(*values, is_compiled=is_compiled):
+            execution = modeling.Execution(compiled=is_compiled, for_tpu=True)
             features = dict(zip(names, values))
             made = training_step(features, config, optimizer, execution, num_micro_batches=2)
             with tf.control_dependencies([made.op]):
