@@ -322,7 +322,7 @@ def transformer_model(
         output_positions the last one is [B, 1 + P, H].
     """
     batch_size, length, width = _shape(input_tensor)
-    attention_weights, feed_forward_weights = {}, {}  # by scope: shared weights are read once
+    attentions, ffns = {}, {}  # weights by scope: shared ones are read once
     hidden = tf.reshape(input_tensor, [-1, width])  # [B*S, H]
     places = None
     outputs = []
@@ -330,24 +330,21 @@ def transformer_model(
     for index in range(depth):
         layer, inner = divmod(index, config.inner_group_num)
         attention_scope = layer_scope(config, layer, inner, "attention")
-        if attention_scope not in attention_weights:
+        if attention_scope not in attentions:
             with tf.variable_scope(attention_scope, reuse=tf.AUTO_REUSE):
-                attention_weights[attention_scope] = get_attention_weights(config)
-        feed_forward_scope = layer_scope(config, layer, inner, "ffn")
-        if feed_forward_scope not in feed_forward_weights:
-            with tf.variable_scope(feed_forward_scope, reuse=tf.AUTO_REUSE):
-                feed_forward_weights[feed_forward_scope] = get_feed_forward_weights(config)
+                attentions[attention_scope] = get_attention_weights(config)
+        ffn_scope = layer_scope(config, layer, inner, "ffn")
+        if ffn_scope not in ffns:
+            with tf.variable_scope(ffn_scope, reuse=tf.AUTO_REUSE):
+                ffns[ffn_scope] = get_feed_forward_weights(config)
         if index == depth - 1 and output_positions is not None:
             with_first = tf.pad(output_positions, [[0, 0], [1, 0]])  # [B, 1 + P]
             places, length = flat_places(with_first, length), _shape(with_first)[1]
         layer_seeds = seeds[index] if seeds else NO_SEEDS
         context = LayerContext(config, execution, batch_size, mask, layer_seeds, places)
         with tf.name_scope("layer_{}_{}".format(layer, inner)):
-            hidden = transformer_layer(
-                hidden,
-                attention_weights[attention_scope],
-                feed_forward_weights[feed_forward_scope],
-                context,
+            hidden, attentions[attention_scope], ffns[ffn_scope] = transformer_layer(
+                hidden, attentions[attention_scope], ffns[ffn_scope], context
             )
         outputs.append(tf.reshape(hidden, [batch_size, length, width]))
     return outputs
@@ -410,16 +407,24 @@ def transformer_layer(hidden, attention_weights, feed_forward_weights, context):
         attention_weights: `AttentionWeights`.
         feed_forward_weights: `FeedForwardWeights`.
         context: `LayerContext`.
+
+    Returns:
+        (output, attention weights, feed-forward weights), the weights for the next layer that
+        shares them, see `ops.layers.recomputed`.
     """
+    split = len(attention_weights)
 
     def layer(hidden, *weights):
-        split = len(attention_weights)
         hidden = attention_sublayer(hidden, AttentionWeights(*weights[:split]), context)
         return feed_forward_sublayer(hidden, FeedForwardWeights(*weights[split:]), context)
 
+    weights = attention_weights + feed_forward_weights
     if context.execution.recompute:
         layer = recomputed(layer, context.execution.compiled)
-    return layer(hidden, *attention_weights + feed_forward_weights)
+        hidden, *weights = layer(hidden, *weights)
+    else:
+        hidden = layer(hidden, *weights)
+    return hidden, AttentionWeights(*weights[:split]), FeedForwardWeights(*weights[split:])
 
 
 def attention_sublayer(hidden, weights, context):

@@ -426,25 +426,33 @@ def _transposed(matrix):
 def recomputed(function, compiled=False):
     """Return a function that keeps only its inputs for the gradient (arXiv 1604.06174).
 
-    The gradient runs the function again, when the gradient of the function's output exists, so that
-    only one layer's tensors exist at a time. A control dependency delays it. XLA ignores control
-    dependencies and merges equal computations, so it gets an optimization barrier.
+    The gradient runs `function` again when the gradient of its output exists, and ends before that
+    of an earlier layer begins, so that only one layer's tensors exist at a time. A control
+    dependency delays the first. XLA ignores these and merges equal computations, so for XLA
+    barriers order both.
 
     Args:
-        function: pure function of float tensors that returns one tensor.
+        function: pure function of a float tensor and of weights that returns a tensor.
         compiled: bool, whether XLA compiles the whole step.
+
+    Returns:
+        Function of the same arguments that returns the output, then the weights. If the next layer
+        takes its weights from there, each gradient adds itself to the sum of the later ones:
+        otherwise XLA would keep the gradients of all layers and add them up at the end.
     """
 
     @tf.custom_gradient
     def recomputing(*inputs):
-        def gradient(upstream):
+        def gradient(upstream, *sums):
             if compiled:
                 upstream, *again = barrier((upstream,) + inputs)
             else:
                 with tf.control_dependencies([upstream]):
                     again = [tf.identity(tensor) for tensor in inputs]
-            return tf.gradients(function(*again), again, upstream)
+            first, *others = tf.gradients(function(*again), again, upstream)
+            gradients = [first] + [a + b for a, b in zip(others, sums)]
+            return barrier(gradients) if compiled else gradients
 
-        return function(*inputs), gradient
+        return (function(*inputs),) + inputs[1:], gradient
 
     return recomputing

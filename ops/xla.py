@@ -24,11 +24,11 @@ def barrier(tensors):
     TensorFlow 1 has none.
 
     Args:
-        tensors: tuple of tensors.
+        tensors: tuple or list of tensors.
     """
     from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
 
-    return optimization_barrier(*tensors)
+    return list(optimization_barrier(*tensors))
 
 
 def compile_whole(computation):
