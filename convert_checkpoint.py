@@ -90,7 +90,7 @@ def inspect(args, path):
         variables=len(shapes),
         dtypes=sorted({checkpoint.dtypes[name].name for name in checkpoint.weight_names()}),
         bytes=sum(map(files.size, parts)),
-        configs=fitting_configs(shapes),
+        configs=fitting_configs(shapes, summary["fields"]),
     )
     if args.json:
         print(json.dumps(summary, indent=2, sort_keys=True))
@@ -102,11 +102,19 @@ def inspect(args, path):
         print("{:<26}{}".format(name, "-" if shown in (None, "") else shown))
 
 
-def fitting_configs(shapes):
-    """Return the files of albert_config/ whose models have the shapes of a checkpoint."""
+def fitting_configs(shapes, fields):
+    """Return the files of albert_config/ whose models have the shapes of a checkpoint.
+
+    Args:
+        shapes: dict of variable name to list of int.
+        fields: dict, what `inspection.summarize` knows of the checkpoint's config.
+    """
     paths = []
     for path in sorted(files.glob(os.path.join(CONFIGS, "*.json"))):
         config = modeling.AlbertConfig.from_json_file(path)
+        # The graph of a model takes up to a second; most configs differ in their sizes.
+        if any(getattr(config, name) != fields.get(name) for name in ("layout", "hidden_size")):
+            continue
         if _body(modeling.parameter_shapes(config)) == _body(shapes):
             paths.append(os.path.relpath(path, os.path.dirname(CONFIGS)))
     return paths
