@@ -235,12 +235,16 @@ def test_an_existing_version_is_refused(version, out):
     assert os.stat(str(version / "saved_model.pb")).st_mtime_ns == before
 
 
-@pytest.mark.parametrize("export_format", ["saved_model", "tflite"])
-def test_nothing_is_left_of_an_export_that_differs(tmp_path, out, export_format, monkeypatch):
+@pytest.mark.parametrize(
+    "export_format, flags", [("saved_model", {"raw_text": False}), ("tflite", {})]
+)
+def test_nothing_is_left_of_an_export_that_differs(
+    tmp_path, out, export_format, flags, monkeypatch
+):
     strict = export.FORMATS[export_format]._replace(tolerances={"float32": -1.0})
     monkeypatch.setitem(export.FORMATS, export_format, strict)
     with pytest.raises(UserError, match="differs from the model's by .*nothing was written"):
-        run(model_dir=out, output_dir=tmp_path, format=export_format)
+        run(model_dir=out, output_dir=tmp_path, format=export_format, **flags)
     assert os.listdir(str(tmp_path)) == []
 
 
