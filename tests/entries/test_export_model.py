@@ -45,7 +45,8 @@ def served(path):
 
 def write_pretrained(folder, **fields):
     """Write a model of random weights with the head for masked pieces; returns its flags."""
-    helpers.write_config(folder, len(PIECES), LENGTH, initializer_range=0.3, **fields)
+    fields = dict(fields, num_hidden_layers=1, initializer_range=0.3)
+    helpers.write_config(folder, len(PIECES), LENGTH, **fields)
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
     with tf.Graph().as_default(), tf.Session() as session:
