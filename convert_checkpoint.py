@@ -35,6 +35,8 @@ BASENAME = "albert_model.ckpt"
 TOLERANCE = 1e-4
 WORDS = "COMMAND PATH..."
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "albert_config")
+# Fields that tell most configs apart.
+SIZES = ("layout", "hidden_size")
 
 
 def define_flags(flag_values):
@@ -91,7 +93,7 @@ def inspect(args, path):
         variables=len(shapes),
         dtypes=sorted({checkpoint.dtypes[name].name for name in checkpoint.weight_names()}),
         bytes=sum(map(files.size, parts)),
-        configs=fitting_configs(shapes, os.path.dirname(checkpoint.prefix)),
+        configs=fitting_configs(shapes, summary["fields"], os.path.dirname(checkpoint.prefix)),
     )
     if args.json:
         print(json.dumps(summary, indent=2, sort_keys=True))
@@ -105,20 +107,25 @@ def inspect(args, path):
         print("{:<26}{}".format(name, "-" if shown in (None, "") else shown))
 
 
-def fitting_configs(shapes, folder):
-    """Return the configs in albert_config/ and in a folder that have the shapes of a checkpoint."""
+def fitting_configs(shapes, fields, folder):
+    """Return the configs in albert_config/ and in a folder that have the shapes of a checkpoint.
+
+    Args:
+        shapes: dict of variable name to list of int.
+        fields: dict, what `inspection.summarize` knows of the checkpoint's config.
+        folder: str.
+    """
     ours, root = files.glob(os.path.join(CONFIGS, "*.json")), os.path.dirname(CONFIGS)
-    ours, others = (
-        files.glob(os.path.join(CONFIGS, "*.json")),
-        os.path.join(folder, "*config*.json"),
-    )
     names = {path: os.path.relpath(path, root) for path in sorted(ours)}
-    names.update((path, path) for path in sorted(files.glob(others)))
+    others = files.glob(os.path.join(folder, "*config*.json"))
+    names.update((path, path) for path in sorted(others))
     fitting = []
     for path in names:
         with contextlib.suppress(UserError):  # it is no config of a model
             config = modeling.AlbertConfig.from_json_file(path)
-            if _body(modeling.parameter_shapes(config)) == _body(shapes):
+            # The graph of a model takes up to a second; most configs differ in their sizes.
+            sizes = [getattr(config, name) == fields.get(name) for name in SIZES]
+            if all(sizes) and _body(modeling.parameter_shapes(config)) == _body(shapes):
                 fitting.append(names[path])
     return fitting
 

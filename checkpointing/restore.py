@@ -447,9 +447,10 @@ def load_weights(session, checkpoint):
     with session.graph.as_default():
         variables = {variable.op.name: variable for variable in tf.trainable_variables()}
     plan = match_weights(shapes_of(variables.values()), checkpoint)
-    for stored, name in plan.assignment.items():
-        initializer = variables[name].initializer
-        session.run(initializer, {initializer.inputs[1]: checkpoint.read(stored)})
+    # One run of the session for all: each other set of fetches is a pass over the whole graph.
+    initializers = {stored: variables[name].initializer for stored, name in plan.assignment.items()}
+    values = {op.inputs[1]: checkpoint.read(stored) for stored, op in initializers.items()}
+    session.run(list(initializers.values()), values)
     return plan
 
 

@@ -74,11 +74,15 @@ def our_logits(config, arrays, inputs):
             number = len(arrays["output_weights"])
             outputs["classifier"] = modeling.classification_head(model, number).logits
         with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
-            for variable in tf.trainable_variables():
-                if variable.op.name not in arrays and "/pooler/" in variable.op.name:
-                    continue  # a model with the masked_lm head alone has no pooler
-                place = variable.initializer.inputs[1]
-                session.run(variable.initializer, {place: arrays[variable.op.name]})
+            variables = [
+                variable
+                for variable in tf.trainable_variables()
+                # A model with the masked_lm head alone has no pooler.
+                if variable.op.name in arrays or "/pooler/" not in variable.op.name
+            ]
+            initializers = [variable.initializer for variable in variables]
+            values = [arrays[variable.op.name] for variable in variables]
+            session.run(initializers, {op.inputs[1]: x for op, x in zip(initializers, values)})
             return session.run(outputs)
 
 

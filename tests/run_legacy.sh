@@ -23,8 +23,8 @@ if [ "$status" -eq 3 ]; then
 fi
 # Tests of `fused` need TensorFlow 2; those of the curves of half precision take long.
 if [ "$status" -eq 0 ]; then
-  .venv-legacy/bin/python -m pytest -qq -p no:cacheprovider -k "not fused and not curves" \
-    "${TESTS[@]}" || status=$?
+  .venv-legacy/bin/python -m pytest -qq -p no:cacheprovider -n 2 --dist loadfile \
+    -k "not fused and not curves" "${TESTS[@]}" || status=$?
 fi
 if [ "$status" -ne 0 ]; then
   echo "TensorFlow 1.15: FAILED"

@@ -34,7 +34,7 @@ SMALL = {
     "intermediate_size": 32,
     "max_position_embeddings": LENGTH,
     "num_attention_heads": 2,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
 }
 # That archive has no config. Its names are those of google's code, E is H.
 BOJONE = {

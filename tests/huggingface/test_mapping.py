@@ -1,5 +1,7 @@
 """huggingface/: equal outputs there, and every bit back, for all ways of sharing layers."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -34,16 +36,29 @@ CONFIGS = {
 }
 
 
+@functools.lru_cache(maxsize=None)
+def config_and_shapes(name, num_labels, **fields):
+    """Return a config and the shapes of its model, whose graph is built once for all tests."""
+    config = modeling.AlbertConfig(**dict(SMALL, **CONFIGS[name], **fields))
+    return config, modeling.parameter_shapes(config, num_labels)
+
+
 def make(name, num_labels=None, **fields):
     """Return config and random weights, with biases and norms that do something."""
-    config = modeling.AlbertConfig(**dict(SMALL, **CONFIGS[name], **fields))
+    config, shapes = config_and_shapes(name, num_labels, **fields)
     rng = np.random.RandomState(1)
-    shapes = modeling.parameter_shapes(config, num_labels)
     arrays = {
         name: (rng.normal(0, 0.3, shape) + name.endswith("gamma")).astype(np.float32)
         for name, shape in shapes.items()
     }
     return config, arrays
+
+
+@functools.lru_cache(maxsize=None)
+def our_logits(name, num_labels=None):
+    """Return the outputs of the model that `make` returns, computed once for all tests."""
+    config, arrays = make(name, num_labels)
+    return check.our_logits(config, arrays, check.fixed_inputs(config))
 
 
 LAYOUTS = ("google", "albert_zh", "bert")  # whose classifiers are converted, too
@@ -74,7 +89,7 @@ def test_same_outputs_there_and_every_bit_back(name, family, num_labels):
     assert theirs["model_type"] == family
     inputs = check.fixed_inputs(config)
     expected = Model(theirs, parameters)(*inputs)
-    found = check.our_logits(config, arrays, inputs)
+    found = our_logits(name, num_labels)
     assert sorted(found) == sorted(expected)
     for head, logits in found.items():
         np.testing.assert_allclose(logits, expected[head], atol=2e-5)
@@ -91,7 +106,7 @@ def test_without_our_config_the_model_is_still_the_same(name, family):
     foreign = configs.from_config(theirs, "config.json")
     back = mapping.from_parameters(foreign, family, parameters)
     inputs = check.fixed_inputs(config)
-    expected = check.our_logits(config, arrays, inputs)
+    expected = our_logits(name)
     for head, logits in check.our_logits(foreign, back, inputs).items():
         np.testing.assert_allclose(logits, expected[head], atol=1e-5)
 

@@ -190,7 +190,7 @@ def test_inherited_apply_gradients_sums_over_mirrored_replicas():
                 session.run(tf.global_variables_initializer())
                 for _ in range(3):
                     session.run(op)
-                return {v.op.name: session.run(v) for v in tf.global_variables()}
+                return session.run({v.op.name: v for v in tf.global_variables()})
 
     mirrored, single = train(True), train(False)
     assert set(mirrored) == set(single)
@@ -209,7 +209,7 @@ def test_cross_shard_optimizer_wraps_it(monkeypatch):
             session.run(tf.global_variables_initializer())
             for _ in range(2):
                 session.run(op)
-            return {v.op.name: session.run(v) for v in tf.global_variables()}
+            return session.run({v.op.name: v for v in tf.global_variables()})
 
     sharded, single = train(tf.tpu.CrossShardOptimizer), train(lambda optimizer: optimizer)
     assert set(sharded) == set(single)

@@ -63,7 +63,7 @@ def train(config, steps, features=BATCH[0], directory=None, **options):
         scalars = [session.run(train_op).scalars for _ in range(steps)]
         if directory:
             saver.save(session, directory + "/model.ckpt", tf.train.get_global_step())
-        return {v.op.name: session.run(v) for v in tf.global_variables()}, scalars
+        return session.run({v.op.name: v for v in tf.global_variables()}), scalars
 
 
 def gradients_and_norm(features):
@@ -249,7 +249,7 @@ def test_mirrored_replicas_equal_one_device_on_the_sum_of_gradients(config, scal
         )
         session.run(tf.global_variables_initializer())
         single_norms = [session.run(train_op).scalars["grad_norm"] for _ in range(3)]
-        single = {v.op.name: session.run(v) for v in tf.global_variables()}
+        single = session.run({v.op.name: v for v in tf.global_variables()})
 
     assert min(single_norms) > config.clip_norm
     np.testing.assert_allclose(mirrored_norms, single_norms, rtol=1e-5)

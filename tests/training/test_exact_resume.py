@@ -24,9 +24,8 @@ SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
 def workspace(tmp_path_factory):
     """A folder with a model config, and with 300 records in two files."""
     folder = tmp_path_factory.mktemp("resume")
-    helpers.write_config(
-        folder, 60, SEQUENCE, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1
-    )
+    rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    helpers.write_config(folder, 60, SEQUENCE, num_hidden_layers=1, **rates)
     draws = np.random.RandomState(0)
     schema = wire.pretraining_schema(SEQUENCE, PREDICTIONS)
     for name in ("a", "b"):

@@ -63,12 +63,17 @@ def training_step(features, config, optimizer, execution, num_micro_batches=1, *
 
 
 def start_from(weights, session):
-    """Set the trainable variables to `weights`, or `weights` to them where it has none.
+    """Set the trainable variables to `weights`, or `weights` to them if it is empty.
 
     In another graph the same seed gives other initial weights.
     """
-    for variable in tf.trainable_variables():
-        variable.load(weights.setdefault(variable.name, session.run(variable)), session)
+    variables = tf.trainable_variables()
+    if not weights:
+        weights.update(zip((v.name for v in variables), session.run(variables)))
+    # One run of the session: TensorFlow optimizes the graph anew for every set of fetches.
+    initializers = [v.initializer for v in variables]
+    values = {i.inputs[1]: weights[v.name] for i, v in zip(initializers, variables)}
+    session.run(initializers, values)
 
 
 @pytest.mark.parametrize("layout", ["albert_zh", "google"])
