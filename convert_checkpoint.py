@@ -124,8 +124,8 @@ def fitting_configs(shapes, fields, folder):
         with contextlib.suppress(UserError):  # it is no config of a model
             config = modeling.AlbertConfig.from_json_file(path)
             # The graph of a model takes up to a second; most configs differ in their sizes.
-            sizes = [getattr(config, name) == fields.get(name) for name in SIZES]
-            if all(sizes) and _body(modeling.parameter_shapes(config)) == _body(shapes):
+            equal = [fields.get(name) in (None, getattr(config, name)) for name in SIZES]
+            if all(equal) and _body(modeling.parameter_shapes(config)) == _body(shapes):
                 fitting.append(names[path])
     return fitting
 
