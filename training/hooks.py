@@ -69,13 +69,60 @@ class ProgressHook(tf.train.SessionRunHook):
         tf.logging.info("step %d of %d: %s%s", step, self._last_step, _listing(scalars), speed)
 
 
-WATCHED = "watched_scalars"
+WATCHED, PLOTTED = "watched", "plotted"
+# Steps between two points of TensorBoard's curves.
+SUMMARY_STEPS = 10
 
 
 def watch(scalars):
     """Add scalars, a dict of name to tensor, to those that `DivergenceGuard` watches."""
+    _collect(WATCHED, scalars)
+
+
+def plot(scalars):
+    """Add scalars, a dict of name to tensor, to those that `CurveHook` writes."""
+    _collect(PLOTTED, scalars)
+
+
+def _collect(collection, scalars):
     for name, scalar in scalars.items():
-        tf.add_to_collection(WATCHED, tf.identity(scalar, name="watched/" + name))
+        tf.add_to_collection(collection, tf.identity(scalar, name=collection + "/" + name))
+
+
+def _collected(collection):
+    """Return a dict of name to tensor; a strategy's replicas give equal names equal values."""
+    return {scalar.op.name.split("/")[-1]: scalar for scalar in tf.get_collection(collection)}
+
+
+class CurveHook(tf.train.SessionRunHook):
+    """Writes scalars for TensorBoard: of the first and of every SUMMARY_STEPS-th step after it.
+
+    It fetches them at every step. TensorFlow's own hook fetches a summary at some steps only, and
+    TensorFlow would optimize the whole graph a second time for that other set of fetches.
+
+    Args:
+        folder: str, where the file of events is.
+    """
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def begin(self):
+        self._global_step = tf.identity(tf.train.get_or_create_global_step())
+        self._scalars = _collected(PLOTTED)
+        self._runs = 0
+
+    def before_run(self, run_context):
+        return tf.train.SessionRunArgs(self._scalars)
+
+    def after_run(self, run_context, run_values):
+        if self._scalars and self._runs % SUMMARY_STEPS == 0:
+            step = int(run_context.session.run(self._global_step))
+            values = sorted(run_values.results.items())
+            points = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]
+            writer = tf.summary.FileWriterCache.get(self._folder)
+            writer.add_summary(tf.Summary(value=points), step)
+        self._runs += 1
 
 
 class DivergenceGuard(tf.train.SessionRunHook):
@@ -97,9 +144,7 @@ class DivergenceGuard(tf.train.SessionRunHook):
 
     def begin(self):
         self._global_step = tf.identity(tf.train.get_or_create_global_step())
-        self._scalars = {
-            scalar.op.name.split("/")[-1]: scalar for scalar in tf.get_collection(WATCHED)
-        }
+        self._scalars = _collected(WATCHED)
         saved = [v for v in tf.global_variables() if v.dtype.base_dtype.is_floating]
         self._is_finite = {v.op.name: tf.reduce_all(tf.is_finite(v)) for v in saved}
 

@@ -48,6 +48,7 @@ def train(trainer, input_fn, max_steps, save_steps, signals):
     guard = hooks.DivergenceGuard(trainer.model_dir)
     session_hooks = [guard, hooks.SignalHook(signals)]
     if trainer.is_chief:
+        session_hooks.append(hooks.CurveHook(trainer.model_dir))
         session_hooks.append(
             hooks.CheckpointHook(trainer.model_dir, save_steps, guard.check_weights)
         )

@@ -10,7 +10,6 @@ from checkpointing.restore import shapes_of, warm_start
 from ops import dropout
 from training import devices, hooks
 from training.placement import Placement
-from training.trainer import SUMMARY_STEPS
 
 
 class ModelOutputs(NamedTuple):
@@ -178,8 +177,7 @@ def _training_hooks(sums, train_op, settings, num_train_steps):
     if not settings.use_tpu:
         hooks.watch(dict(train_op.watched, loss=sums["loss"]))
         shown, tokens = _shown_scalars(sums, train_op), sums["tokens"]
-        for name, scalar in shown.items():
-            tf.summary.scalar(name, scalar)
+        hooks.plot(shown)
     return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, tokens)]
 
 
@@ -200,7 +198,7 @@ def _host_call(sums, train_op, settings):
 
 
 def write_scalars(folder, step, **scalars):
-    """Write the scalars of every SUMMARY_STEPS-th step for TensorBoard.
+    """Write the scalars of every `hooks.SUMMARY_STEPS`-th step for TensorBoard.
 
     Args:
         folder: str.
@@ -213,7 +211,7 @@ def write_scalars(folder, step, **scalars):
     step = tf.cast(step[0], tf.int64)
     summary = tf.compat.v2.summary
     writer = summary.create_file_writer(folder)
-    with writer.as_default(), summary.record_if(tf.equal(step % SUMMARY_STEPS, 0)):
+    with writer.as_default(), summary.record_if(tf.equal(step % hooks.SUMMARY_STEPS, 0)):
         for name in sorted(scalars):
             summary.scalar(name, scalars[name][0], step)
         return tf.group(tf.summary.all_v2_summary_ops())

@@ -9,8 +9,6 @@ from checkpointing import run_folder
 from common.errors import UserError
 from training import cluster, devices, tpu
 
-# Steps between two points of TensorBoard's curves.
-SUMMARY_STEPS = 10
 # Seconds that a worker waits until the chief has saved the last step.
 CHECKPOINT_SECONDS = 1800
 
@@ -42,7 +40,7 @@ def _make_estimator(model_fn, settings, strategy=None):
         model_dir=settings.output_dir,
         save_checkpoints_steps=None,  # hooks.CheckpointHook saves
         save_checkpoints_secs=None,
-        save_summary_steps=SUMMARY_STEPS,
+        save_summary_steps=None,  # hooks.CurveHook writes them
         keep_checkpoint_max=settings.keep_checkpoint_max,
         tf_random_seed=settings.random_seed,
         log_step_count_steps=None,  # hooks.ProgressHook logs more

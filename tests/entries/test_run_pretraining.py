@@ -117,6 +117,21 @@ def test_tells_what_the_run_was(trained):
     assert [len(found["inputs"][name]) for name in ("config", "records")] == [1, 2]
 
 
+def test_curves_have_a_point_for_the_first_step_of_each_part(trained):
+    points = {
+        event.step: {value.tag: value.simple_value for value in event.summary.value}
+        for path in (trained / "out").glob("events*")
+        for event in tf.train.summary_iterator(str(path))
+        if event.summary.value
+    }
+    assert sorted(points) == [1, 3]
+    names = {"loss", "masked_lm_loss", "sentence_order_loss", "learning_rate", "grad_norm"}
+    for values in points.values():
+        assert names < set(values) and np.isfinite(list(values.values())).all()
+        losses = values["masked_lm_loss"] + values["sentence_order_loss"]
+        assert values["loss"] == pytest.approx(losses, rel=1e-5)
+
+
 def test_goes_on(continued, caplog):
     with caplog.at_level("INFO", logger="tensorflow"):
         run(continued, num_train_steps=6, init_checkpoint=continued / "out" / "best")
