@@ -31,8 +31,8 @@ from tfrecords.wire import pretraining_schema
 
 # What a user can type: a flag, a command, or a command of this code.
 TYPED = re.compile(
-    r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|jq|sed|pip install|nvidia-smi|python3?)\b"
-    r"|\w+_\w+\.py\b"
+    r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|pip install)\b"
+    r"|\b(nvidia-smi|python3?)\b|\w+_\w+\.py\b"
 )
 
 
@@ -72,10 +72,12 @@ TESTED = {
     "json.load(open(sys.argv[1]": "test_the_command_that_is",
     "jq -c .": "test_the_command_that_is",
     "csv.DictReader": "test_the_command_that_is",
-    "holds a table with commas": "test_the_command_that_is",
+    "holds a table with %s": "test_the_command_that_is",
     "with bunzip2": "test_the_command_that_is",
     "with unxz": "test_the_command_that_is",
     "is UTF-16: convert it": "test_the_command_that_converts_a_file",
+    "has line ends of old Macs": "test_the_command_that_is",
+    "with tar xf": "test_the_command_that_is",
     "unpack it with gunzip": "test_the_command_that_converts_a_file",
     "(iconv -f GB18030 -t UTF-8)": "test_gb18030_is_converted",
     "csv.reader(open(sys.argv[1]": "test_the_command_that_makes",
@@ -129,6 +131,7 @@ UNTESTED = {
         "matplotlib is missing",
     ],
     "needs Apache Beam": ["--runner_options={}"],
+    "git-lfs is not installed everywhere": ["git lfs pull"],
     "unzstd is not installed everywhere": ["use unzstd"],
     "unzip is not installed everywhere": ["with unzip"],
     "a matter of training": ["CHANCE LEVEL", "training diverged"],
