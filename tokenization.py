@@ -23,7 +23,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_pb2
 
-from common import file_types
+from common import file_types, files
 from common.errors import UserError
 
 PAD, UNK, CLS, SEP, MASK = MARKERS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -485,8 +485,10 @@ _SPACE_MARK = "\u2581"
 
 def _load_sentencepiece(path):
     model = sentencepiece.SentencePieceProcessor()
+    content = _read(path, "SentencePiece model")
+    files.refuse_pointer(path)
     try:
-        model.LoadFromSerializedProto(_read(path, "SentencePiece model"))
+        model.LoadFromSerializedProto(content)
     except RuntimeError as error:
         raise UserError(
             "SentencePiece model {}: expected a binary model file; give a vocabulary with one "

@@ -19,6 +19,7 @@ import shutil
 import sys
 import time
 
+from common import file_types
 from common.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -239,6 +240,14 @@ def refuse_pattern(path):
         )
 
 
+def refuse_pointer(path):
+    """Raise a `UserError` for a file that git-lfs has not fetched yet."""
+    with _user_errors("read", path), open_file(path) as stream:
+        problem = file_types.pointer(path, stream.read(file_types.POINTER_BYTES))
+    if problem:
+        raise UserError(problem)
+
+
 def check_writable(path):
     """Raise a `UserError` where `path` could not be written; leaves an older file as it is."""
     with writing(path):
@@ -348,7 +357,11 @@ def read_json(path):
     """
     try:
         with open_file(path) as stream:
-            value = json.loads(stream.read().decode("utf-8-sig"))
+            content = stream.read()
+        problem = file_types.pointer(path, content)
+        if problem:
+            raise UserError(problem)
+        value = json.loads(content.decode("utf-8-sig"))
     except _errors() + (ValueError,) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise UserError("{}: not a readable JSON file ({})".format(path, reason)) from error

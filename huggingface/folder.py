@@ -114,7 +114,10 @@ def _read_parameters(folder):
         if os.path.exists(os.path.join(folder, name)):
             names = {name}
         if names:
-            parts = [load(os.path.join(folder, part)) for part in sorted(names)]
+            paths = [os.path.join(folder, part) for part in sorted(names)]
+            for path in filter(os.path.exists, paths):
+                files.refuse_pointer(path)
+            parts = list(map(load, paths))
             arrays = {key: value for part in parts for key, value in part.items()}
             return {key: np.asarray(array, np.float32) for key, array in arrays.items()}
     raise UserError("{} has neither {} nor {}".format(folder, WEIGHTS, PICKLE))

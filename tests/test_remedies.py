@@ -150,6 +150,7 @@ UNTESTED = {
     "depends on the disk of the machine": ["or lower --keep_checkpoint_max"],
     "needs torch to train that model": ["train what --architecture=bert makes"],
     "needs a TPU": [
+        "--tpu_generation changes it",
         "and --use_tpu=True contradict",
         "does not exist on a TPU",
         "--use_tpu=True needs",

@@ -7,8 +7,13 @@ import sys
 
 import pytest
 
+from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
+from finetuning import task_files
+from huggingface import folder as huggingface_folder
+from tfrecords import index
+from tokenization import FullTokenizer
 
 
 def test_a_writer_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path):
@@ -102,3 +107,27 @@ def test_find_files_refuses_a_folder(tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(UserError, match="b is a folder"):
         files.find_files("{}/*".format(tmp_path))
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    "name, read",
+    [
+        ("model.ckpt.index", lambda folder: Checkpoint(folder + "/model.ckpt")),
+        ("model.ckpt.data-00000-of-00001", lambda folder: Checkpoint(folder + "/model.ckpt")),
+        ("model.safetensors", lambda folder: huggingface_folder.read_model(folder)),
+        ("pytorch_model.bin", lambda folder: huggingface_folder.read_model(folder)),
+        ("config.json", lambda folder: huggingface_folder.read_model(folder)),
+        ("vocab.txt", lambda folder: FullTokenizer(folder + "/vocab.txt")),
+        ("spiece.model", lambda folder: FullTokenizer(None, True, folder + "/spiece.model")),
+        ("a.tfrecord", lambda folder: index.open_records(folder + "/a.tfrecord")),
+        ("train.tsv", lambda folder: task_files.open_rows(folder + "/train.tsv", None)),
+    ],
+)
+def test_a_file_that_git_lfs_has_not_fetched_is_named(tmp_path, name, read):
+    (tmp_path / "config.json").write_text('{"model_type": "albert"}')
+    (tmp_path / name).write_bytes(POINTER)
+    with pytest.raises(UserError, match=name + " is not the file itself.*git lfs pull"):
+        read(str(tmp_path))
