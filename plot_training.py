@@ -103,7 +103,7 @@ def read_scalars(folder):
     of older files from that step on are left out.
     """
     scalars = {}
-    for path in sorted(tf.io.gfile.glob(os.path.join(folder, EVENT_FILES))):
+    for path in sorted(files.glob(os.path.join(folder, EVENT_FILES))):
         first_step = None
         for step, name, value in _events(path):
             if first_step is None:

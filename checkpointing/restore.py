@@ -77,9 +77,9 @@ def find_checkpoint(path):
         UserError: for any other path; says what is there and what to give.
     """
     files.refuse_pattern(path)
-    if tf.io.gfile.exists(path + ".index"):
+    if files.exists(path + ".index"):
         return path
-    if tf.io.gfile.isdir(path):
+    if files.is_folder(path):
         return _only_checkpoint(path)
     if PART_SUFFIX.search(path):
         prefix = PART_SUFFIX.sub("", path)

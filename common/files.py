@@ -67,13 +67,14 @@ def size(path):
 
 def modified(path):
     """Return when a file was last written: nanoseconds since 1970."""
-    return os.stat(path).st_mtime_ns if is_local(path) else _gfile().stat(path).mtime_nsec
+    with _user_errors("look for", path):
+        return os.stat(path).st_mtime_ns if is_local(path) else _gfile().stat(path).mtime_nsec
 
 
 def sha256(path):
     """Return the sha256 of a file, hexadecimal."""
     digest = hashlib.sha256()
-    with open_file(path) as stream:
+    with _user_errors("read", path), open_file(path) as stream:
         for chunk in iter(lambda: stream.read(1 << 20), b""):
             digest.update(chunk)
     return digest.hexdigest()
@@ -147,18 +148,21 @@ def list_files(folder):
 
 
 def glob(pattern):
-    """Return the paths that match a pattern; none where a local folder does not exist."""
+    """Return the paths that match a pattern; none where the folder does not exist."""
     # tf.io.gfile of TensorFlow 1 raises an error for a local folder that does not exist.
-    return local_glob.glob(pattern) if is_local(pattern) else _gfile().glob(pattern)
+    if is_local(pattern):
+        return local_glob.glob(pattern)
+    find, not_found = _gfile().glob, importlib.import_module("tensorflow").errors.NotFoundError
+    with _user_errors("look for", pattern):
+        try:
+            return find(pattern)
+        except not_found:
+            return []
 
 
 def _visible(pattern):
-    try:
-        paths = glob(pattern)
-    except _errors():  # the folder does not exist
-        return []
     hidden = (MANIFEST_SUFFIX, TEMPORARY_SUFFIX, WORK_SUFFIX)
-    return [path for path in paths if not path.endswith(hidden)]
+    return [path for path in glob(pattern) if not path.endswith(hidden)]
 
 
 def _errors():
@@ -178,6 +182,7 @@ def _user_errors(action, path):
         yield
     except _errors() as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        reason = " ".join(str(reason).split())
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = "{}: make room, then start again".format(reason)
         raise UserError("cannot {} {}: {}".format(action, path, reason)) from error

@@ -4,9 +4,12 @@ import os
 import resource
 import subprocess
 import sys
+import types
 
 import pytest
+import tensorflow.compat.v1 as tf
 
+from checkpointing import restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
@@ -14,6 +17,7 @@ from finetuning import task_files
 from huggingface import folder as huggingface_folder
 from tfrecords import index
 from tokenization import FullTokenizer
+from training import preflight
 
 
 def test_a_writer_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path):
@@ -131,3 +135,28 @@ def test_a_file_that_git_lfs_has_not_fetched_is_named(tmp_path, name, read):
     (tmp_path / name).write_bytes(POINTER)
     with pytest.raises(UserError, match=name + " is not the file itself.*git lfs pull"):
         read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        files.glob,
+        files.find_files,
+        files.sha256,
+        files.modified,
+        restore.find_checkpoint,
+        run_folder.recover,
+        preflight.refuse_archive,
+        lambda path: task_files.found_instead(path, "train"),
+    ],
+)
+def test_a_remote_folder_that_cannot_be_reached_is_one_line(look, monkeypatch):
+    def fail(*_, **__):
+        raise tf.errors.FailedPreconditionError(None, None, "no\nhost")
+
+    functions = ("exists", "isdir", "glob", "stat", "GFile")
+    gfile = types.SimpleNamespace(**dict.fromkeys(functions, fail))
+    monkeypatch.setattr(files, "_gfile", lambda: gfile)
+    monkeypatch.setattr(tf.train, "get_checkpoint_state", lambda folder: None)
+    with pytest.raises(UserError, match="cannot (look for|read) gs://a.*: no host"):
+        look("gs://a/b")
