@@ -398,6 +398,12 @@ def test_a_checkpoint_without_a_classifier_is_not_evaluated(workspace):
     assert not (workspace / "out").exists()
 
 
+def test_a_model_of_one_segment_takes_no_pairs(workspace):
+    helpers.write_config(workspace, 23, LENGTH, type_vocab_size=1)
+    with pytest.raises(UserError, match="type_vocab_size=1 in the config"):
+        run(workspace, do_train=True)
+
+
 def test_a_vocabulary_larger_than_the_model_is_refused(workspace):
     with (workspace / "vocab.txt").open("a", encoding="utf-8") as stream:
         stream.write("龙\n")
