@@ -166,18 +166,21 @@ def read_lines(args, model, stream, name):
     """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is no example.
 
     Raises:
-        UserError: for a stream of UTF-16 or gzip, which has no lines that can be read.
+        UserError: for a stream that is no text, such as UTF-16 or gzip.
     """
+    is_utf8 = False
     for number, line in enumerate(stream, 1):
-        conversion = file_types.conversion(name, line, name == STANDARD_INPUT_NAME)
-        if number == 1 and conversion:
-            raise UserError(conversion)
+        refusal = number == 1 and file_types.refusal(name, line, name == STANDARD_INPUT_NAME)
+        if refusal:
+            raise UserError(refusal)
         where = "{}, row {}: ".format(name, number)
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            is_utf8 = is_utf8 or file_types.holds_wide(text)
             yield check_texts(args, model, text.split("\t"), where), None
         except UnicodeDecodeError:
-            yield None, UserError(where + "not UTF-8 text; convert it (iconv -f GB18030 -t UTF-8)")
+            mend = file_types.mend_utf8(line, is_utf8)
+            yield None, UserError("{}not UTF-8 text; {}".format(where, mend))
         except UserError as error:
             yield None, error
 

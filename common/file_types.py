@@ -17,8 +17,15 @@ _CONVERSIONS = (
 )
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = len(_POINTER)
+_NUM_WIDE = 3  # characters of 3 bytes; text in another encoding hardly ever begins like so many
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _CONTROL_SHARE = 0.01  # of the bytes; random bytes have 10%, and texts of any encoding next to none
+
+
+def refusal(path, head, is_pipe=False):
+    """Return why a file is no UTF-8 text, or None; arguments as `conversion`."""
+    binary = "{} is no text but a binary file: give the text in UTF-8".format(path)
+    return conversion(path, head, is_pipe) or (binary if is_binary(head) else None)
 
 
 def conversion(path, head, is_pipe=False):
@@ -50,3 +57,30 @@ def pointer(path, head):
 def is_binary(head):
     """Return whether the first bytes of a file are those of no text in any 8-bit encoding."""
     return len(_CONTROL.findall(head)) > max(3, _CONTROL_SHARE * len(head))
+
+
+def mend_utf8(data, is_utf8=False):
+    """Return what to do about bytes that are not UTF-8.
+
+    Args:
+        data: bytes, of a whole file or a part.
+        is_utf8: bool, whether the text before it is known to be UTF-8.
+
+    Returns:
+        str, or None where the bytes are UTF-8.
+    """
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if not is_utf8 and not holds_wide(data[: error.start].decode("utf-8")):
+            return "convert the file (iconv -f GB18030 -t UTF-8)"
+        if error.reason == "unexpected end of data":
+            return "the file ends inside a character, so it is cut: fetch or make it again"
+        odd = " ".join(map("{:02x}".format, data[error.start : error.start + 4]))
+        return "the text before is UTF-8, but not the bytes {}: mend this place".format(odd)
+    return None
+
+
+def holds_wide(text):
+    """Return whether a decoded text shows that its file is UTF-8: by characters of 3 bytes."""
+    return sum(character >= "\u0800" for character in text) >= _NUM_WIDE

@@ -61,15 +61,9 @@ def check_inputs(paths, format_):
     """
     for path in paths:
         head = corpus.read_head(path, HEAD_BYTES)
-        conversion = file_types.conversion(path, head)
-        if conversion:
-            raise UserError(conversion)
-        if file_types.is_binary(head):
-            raise UserError(
-                "{} is no text but a binary file, such as TFRecords: give the text in UTF-8".format(
-                    path
-                )
-            )
+        refusal = file_types.refusal(path, head)
+        if refusal:
+            raise UserError(refusal)
         lines = _first_lines(head)
         if lines:
             _check_format(path, lines, format_)

@@ -231,6 +231,7 @@ def test_vectors_of_a_file(tmp_path, out, model, name):
     "row, message",
     [
         (b"\xce\xde\t\xce\xde", "row 2: not UTF-8"),
+        ("天地玄\t".encode("utf-8") + b"\xce", "row 2: not UTF-8 text; the text before is UTF-8"),
         ("天\t ".encode("utf-8"), "row 2: .*empty"),
         ("天\t地\t玄\t黄".encode("utf-8"), "row 2: "),
     ],
