@@ -66,6 +66,24 @@ def write_model(folder, family, config, arrays, model):
     return class_name
 
 
+def check_folder(path):
+    """Raise UserError for a path that is a file, or a checkpoint of TensorFlow."""
+    if os.path.isfile(path):
+        raise UserError(
+            "{} is a file: give its folder, {}".format(path, os.path.dirname(path) or ".")
+        )
+    has_weights = files.glob(os.path.join(path, "*.safetensors*")) + files.glob(
+        os.path.join(path, PICKLE + "*")
+    )
+    if files.glob(path + ".index") or (
+        files.glob(os.path.join(path, "*.index")) and not has_weights
+    ):
+        raise UserError(
+            "{} is a checkpoint of TensorFlow already; `convert_checkpoint.py to-huggingface` makes "
+            "a folder of Hugging Face of it".format(path)
+        )
+
+
 def read_model(folder):
     """Return (config, arrays, class name): our config and weights of a folder's model.
 

@@ -95,6 +95,7 @@ TESTED = {
     "--resume_foreign=True": "test_an_archive_is_not",
     "is ignored, for --output_dir": "test_three_modes_are_told",
     "is no TensorFlow checkpoint": "test_conversions_there_and_back",
+    "is a checkpoint of TensorFlow already": "test_there_and_back_is",
     "the names are those of": "test_conversions_there_and_back",
     "; to train, --allow_missing": "test_the_cause_of_a",
     "belongs to it, or, to train, --allow_missing": "test_the_cause_of_a",
