@@ -132,6 +132,12 @@ def _only_checkpoint(folder):
         return prefixes[0]
     if not prefixes and any(files.exists(os.path.join(folder, x)) for x in HUGGINGFACE_FILES):
         raise UserError(FOREIGN.format(folder))
+    data = [] if prefixes else files.glob(os.path.join(folder, "*.data-?????-of-?????"))
+    if data:
+        raise UserError(
+            "{}.index is missing: a checkpoint is an .index and its .data files, so put it beside "
+            "{}".format(PART_SUFFIX.sub("", data[0]), data[0])
+        )
     below = [] if prefixes else _prefixes_in(os.path.join(folder, "*"))
     if below:
         raise UserError(
