@@ -198,12 +198,8 @@ def check_texts(args, model, texts, where=""):
 
 def show(line):
     """Print a line and flush it."""
-    try:
-        sys.stdout.buffer.write(line.encode("utf-8") + b"\n")
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:  # the reader has ended, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    sys.stdout.buffer.write(line.encode("utf-8") + b"\n")
+    sys.stdout.buffer.flush()
 
 
 # ------------------------------------------------------------------------------ a whole file

@@ -17,7 +17,9 @@ SCRIPTS = (
     "recipes/pretrain_tiny.sh",
     "recipes/finetune_tiny.sh",
 )
-CALL = re.compile(r"(?:\$folder/)?([\w/]+)\.py\"?((?:[^\n]*\\\n)*[^\n]*)")  # to the end of its continued lines
+CALL = re.compile(
+    r"(?:\$folder/)?([\w/]+)\.py\"?((?:[^\n]*\\\n)*[^\n]*)"
+)  # to the end of its continued lines
 
 
 def flag_names(root, path):
