@@ -142,6 +142,9 @@ def order_remedy(fields, label_field):
 
 def found_instead(data_dir, split):
     """Return what a folder without the file of a split holds, and what to do with a CSV file."""
+    if not files.is_folder(data_dir):
+        what = "is a file: give its folder" if files.exists(data_dir) else "does not exist"
+        return "{} {}".format(data_dir, what)
     paths = sorted(files.glob(os.path.join(data_dir, "*")))
     for path in paths:
         if os.path.basename(path) == split + ".csv":
