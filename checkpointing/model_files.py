@@ -174,10 +174,15 @@ def check_same(prefixes, given=None):
                     remedy = "use"
                     if is_file:
                         remedy = "give --bert_config_file={}, which is".format(path)
+                    reason = "they are not of one model, though the variables of the checkpoint "
+                    reason += "fit both"
+                    if field == "labels" and len(value) != len(fields[field]):
+                        reason = "{} and {} labels".format(len(fields[field]), len(value))
                     raise UserError(
-                        "{} says {}={!r}, {} {!r}: they are not of one model, though the variables "
-                        "of the checkpoint fit both; {} what it was trained with, or another "
-                        "checkpoint".format(path, field, fields[field], source, value, remedy)
+                        "{} says {}={!r}, {} {!r}: {}; {} what it was trained with, or another "
+                        "checkpoint".format(
+                            path, field, fields[field], source, value, reason, remedy
+                        )
                     )
 
 
