@@ -323,8 +323,8 @@ def _log_summary(manifest, seconds):
     share = manifest["statistics"]["words_per_piece"]
     if share > MANY_SINGLE and not manifest["segmenter"].startswith("none"):
         logging.warning(
-            "SINGLE CHARACTERS: %.0f%% of the pieces are words by themselves, so no whole words are "
-            "masked: if the text has blanks between its characters, remove them",
+            "SINGLE CHARACTERS: %.0f%% of the pieces are words by themselves, so no whole words "
+            "are masked: if the text has blanks between its characters, remove them",
             100 * share,
         )
     _warn_of_whole_files(manifest)

@@ -79,8 +79,8 @@ def check_folder(path):
         files.glob(os.path.join(path, "*.index")) and not has_weights
     ):
         raise UserError(
-            "{} is a checkpoint of TensorFlow already; `convert_checkpoint.py to-huggingface` makes "
-            "a folder of Hugging Face of it".format(path)
+            "{} is a checkpoint of TensorFlow already; `convert_checkpoint.py to-huggingface` "
+            "makes a folder of Hugging Face of it".format(path)
         )
 
 

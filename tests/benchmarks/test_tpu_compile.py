@@ -1,4 +1,4 @@
-"""The step of a TPU: what XLA is handed and, where it is installed, what the compiler makes of it."""
+"""The step of a TPU: what XLA gets and, where it is installed, what the compiler makes of it."""
 
 import json
 import os
