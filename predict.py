@@ -91,6 +91,8 @@ def check_flags(args, words):
     """Raise a `UserError` for flags that contradict each other, before a model is loaded."""
     if not args.model_dir and not args.embeddings:
         raise UserError("--model_dir is needed; without a fine-tuned model there are --embeddings")
+    if args["pooling"].present and not args.embeddings:
+        raise UserError("--pooling={} is for --embeddings=True".format(args.pooling))
     if len(words) > 2:
         raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
     if words and args.input_file:
@@ -107,6 +109,9 @@ def check_flags(args, words):
             raise UserError("{} does not exist".format(args.input_file))
         if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
             raise UserError("--output_file would replace --input_file: give another name")
+        if args.output_file.endswith(".npy") and not args.embeddings:
+            wanted = "--output_file={}: an array has vectors, for --embeddings=True, not answers"
+            raise UserError(wanted.format(args.output_file))
         files.check_writable(args.output_file)
 
 

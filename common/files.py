@@ -255,6 +255,8 @@ def refuse_pointer(path):
 
 def check_writable(path):
     """Raise a `UserError` where `path` could not be written; leaves an older file as it is."""
+    if path.endswith("/") or is_folder(path):
+        raise UserError("{} is a folder: name a file in it".format(path))
     with writing(path):
         make_parent(path)
         if not is_device(path):
@@ -366,13 +368,23 @@ def read_json(path):
         problem = file_types.pointer(path, content)
         if problem:
             raise UserError(problem)
-        value = json.loads(content.decode("utf-8-sig"))
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
     except _errors() + (ValueError,) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise UserError("{}: not a readable JSON file ({})".format(path, reason)) from error
     if not isinstance(value, dict):
         raise UserError("{}: expected a JSON object".format(path))
     return value
+
+
+def _without_duplicates(pairs):
+    """Return the dict of an object in JSON, of which json would keep the last of equal names."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError("{!r} is there twice".format(twice))
+    return found
 
 
 def write_json(path, value):

@@ -114,6 +114,7 @@ TESTED = {
     ", or give --raw_text=False": "test_raw_text_needs_wordpiece",
     "this model has SentencePiece": "test_raw_text_needs_wordpiece",
     "--quantization is for": "test_quantization_is_for_tflite",
+    "give a name that ends in .png": "test_only_a_name_of_a_png",
     "name the --output_dir of a run": "test_writes_a_picture_of",
     "--help lists": "test_help_lists_the_flags",
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
@@ -374,6 +375,18 @@ CASES = (
     ),
     ("--model_dir is needed; without", predict, "天", "天 --model_dir=run"),
     ("texts and --input_file", predict, "天 --model_dir=run --input_file=-", "天 --model_dir=run"),
+    (
+        "--pooling={} is for",
+        predict,
+        "天 --model_dir=run --pooling=cls",
+        "天 --model_dir=run --pooling=cls --embeddings=True",
+    ),
+    (
+        "an array has vectors",
+        predict,
+        "--model_dir=run --input_file=questions.tsv --output_file=a.npy",
+        "--model_dir=run --input_file=questions.tsv --output_file=a.npy --embeddings=True",
+    ),
     (
         "belong together",
         predict,

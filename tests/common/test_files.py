@@ -160,3 +160,11 @@ def test_a_remote_folder_that_cannot_be_reached_is_one_line(look, monkeypatch):
     monkeypatch.setattr(tf.train, "get_checkpoint_state", lambda folder: None)
     with pytest.raises(UserError, match="cannot (look for|read) gs://a.*: no host"):
         look("gs://a/b")
+
+
+def test_a_name_that_is_twice_in_a_json_object_is_told(tmp_path):
+    (tmp_path / "config.json").write_text('{"a": {"b": 1, "c": 2, "b": 3}}')
+    with pytest.raises(
+        UserError, match="config.json: not a readable JSON file .'b' is there twice"
+    ):
+        files.read_json(str(tmp_path / "config.json"))
