@@ -96,6 +96,8 @@ def read(folder):
     fields = _load_description(path)
     vocabulary = os.path.join(folder, fields.pop("vocabulary"))
     sha256 = fields.pop("vocabulary_sha256")
+    if files.exists(vocabulary):
+        files.refuse_pointer(vocabulary)
     if not files.exists(vocabulary) or files.sha256(vocabulary) != sha256:
         message = "{} is missing or not the vocabulary of the training (sha256 {}...): put it there"
         raise UserError(message.format(vocabulary, sha256[:12]))

@@ -73,6 +73,10 @@ def mend_utf8(data, is_utf8=False):
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         if not is_utf8 and not holds_wide(data[: error.start].decode("utf-8")):
+            try:
+                data.decode("gb18030")
+            except UnicodeDecodeError:
+                return "convert the file from its encoding, which is not GB18030 either"
             return "convert the file (iconv -f GB18030 -t UTF-8)"
         if error.reason == "unexpected end of data":
             return "the file ends inside a character, so it is cut: fetch or make it again"

@@ -209,6 +209,7 @@ def copy_vocabulary(source, folder):
     """
     for name in VOCABULARIES:
         if os.path.exists(os.path.join(source, name)):
+            files.refuse_pointer(os.path.join(source, name))
             return shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
     model = _read_optional(source, FAST_TOKENIZER).get("model") or {}
     if model.get("type") != "WordPiece":

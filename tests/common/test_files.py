@@ -125,6 +125,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
         ("pytorch_model.bin", lambda folder: huggingface_folder.read_model(folder)),
         ("config.json", lambda folder: huggingface_folder.read_model(folder)),
         ("vocab.txt", lambda folder: FullTokenizer(folder + "/vocab.txt")),
+        ("vocab.txt", lambda folder: huggingface_folder.copy_vocabulary(folder, folder + "/new")),
         ("spiece.model", lambda folder: FullTokenizer(None, True, folder + "/spiece.model")),
         ("a.tfrecord", lambda folder: index.open_records(folder + "/a.tfrecord")),
         ("train.tsv", lambda folder: task_files.open_rows(folder + "/train.tsv", None)),

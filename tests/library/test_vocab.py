@@ -27,3 +27,10 @@ def test_a_vocabulary_in_gb18030_is_converted(root, tmp_path):
     command = re.search(r"\((iconv .*)\)", str(error.value)).group(1)
     path.write_bytes(subprocess.check_output(command.split(), input=path.read_bytes()))
     assert "是" in load_vocab(str(path))
+
+
+def test_a_vocabulary_in_another_encoding_is_not_taken_for_gb18030(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("[PAD]\né\nà\n".encode("latin-1"))
+    with pytest.raises(UserError, match="from its encoding, which is not GB18030 either"):
+        load_vocab(str(path))
