@@ -216,6 +216,7 @@ def read_or_make_description(args, prefix, arrays):
 
 def from_huggingface(args, folder, source):
     """Write a folder of Hugging Face as a checkpoint; returns the largest differences."""
+    huggingface_folder.check_folder(source)
     config, arrays, class_name = huggingface_folder.read_model(source)
     _write_checkpoint(folder, BASENAME, arrays)
     model_files.write_config(folder, config)

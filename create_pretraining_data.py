@@ -40,6 +40,7 @@ RUN_FLAGS = (
     "num_workers", "overwrite", "work_dir", "show", "runner", "runner_options", "skip_bad_lines"
 )  # fmt: skip
 MANY_UNKNOWN = 0.05  # share of [UNK] that gets a warning
+MANY_SINGLE = 0.97  # words per piece above which there is a warning; Chinese text has 0.6 to 0.8
 FEW_SENTENCES = 1.5  # sentences of a document, on average, below which there is a warning
 
 
@@ -318,6 +319,13 @@ def _log_summary(manifest, seconds):
             "remove blank lines between the sentences of one",
             counts["documents"],
             counts["sentences"],
+        )
+    share = manifest["statistics"]["words_per_piece"]
+    if share > MANY_SINGLE and not manifest["segmenter"].startswith("none"):
+        logging.warning(
+            "SINGLE CHARACTERS: %.0f%% of the pieces are words by themselves, so no whole words "
+            "are masked: if the text has blanks between its characters, remove them",
+            100 * share,
         )
     _warn_of_whole_files(manifest)
 

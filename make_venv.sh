@@ -12,6 +12,18 @@
 #                                      status 3 if there is no Python 3.7
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+say() { echo "[venv] $*" >&2; }
+extras=$(sed -n '/^\[project.optional-dependencies\]/,/^\[/s/^\([a-z]*\) = \[.*/\1/p' pyproject.toml)
+for word; do
+  case $word in
+    --help | -h) sed -n '2,/^set/s/^# \{0,1\}//p' make_venv.sh && exit ;;
+    --legacy | --tpu | --tpu-compile) [ $# = 1 ] || { say "error: $word stands alone"; exit 2; } ;;
+    *)
+      grep -qxF -- "$word" <<<"$extras" ||
+        { say "error: '$word' is none of --legacy --tpu --tpu-compile" $extras; exit 2; }
+      ;;
+  esac
+done
 venv=.venv versions="3.9, 3.10 or 3.11" python=${PYTHON:-">=3.9,<3.12"} missing=2
 packages=(-r pyproject.toml "${@/#/--extra=}" -c constraints.txt)
 if [ "${1:-}" = --legacy ]; then
@@ -21,7 +33,6 @@ elif [ "${1:-}" = --tpu-compile ]; then
   venv=.venv-tpu-compile versions="3.11, 3.12 or 3.13" packages=(--group tpu-compile)
   python=">=3.11,<3.14"
 fi
-say() { echo "[venv] $1" >&2; }
 is_suitable() {
   "$venv/bin/python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] not in '$versions')"
 } 2>/dev/null

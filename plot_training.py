@@ -73,6 +73,8 @@ def main(args, folders):
     """Read the runs, draw them and print the path of the picture."""
     if not folders:
         raise UserError("name the --output_dir of a run: python plot_training.py OUT_DIR...")
+    if args.output and not (args.output.endswith(".png") or files.is_device(args.output)):
+        raise UserError("--output={}: give a name that ends in .png".format(args.output))
     runs = [read_run(folder.rstrip("/")) for folder in folders]
     output = args.output or os.path.join(folders[0], PICTURE)
     figure = draw(runs, args.window)
@@ -103,7 +105,7 @@ def read_scalars(folder):
     of older files from that step on are left out.
     """
     scalars = {}
-    for path in sorted(tf.io.gfile.glob(os.path.join(folder, EVENT_FILES))):
+    for path in sorted(files.glob(os.path.join(folder, EVENT_FILES))):
         first_step = None
         for step, name, value in _events(path):
             if first_step is None:

@@ -91,6 +91,8 @@ def check_flags(args, words):
     """Raise a `UserError` for flags that contradict each other, before a model is loaded."""
     if not args.model_dir and not args.embeddings:
         raise UserError("--model_dir is needed; without a fine-tuned model there are --embeddings")
+    if args["pooling"].present and not args.embeddings:
+        raise UserError("--pooling={} is for --embeddings=True".format(args.pooling))
     if len(words) > 2:
         raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
     if words and args.input_file:
@@ -107,6 +109,9 @@ def check_flags(args, words):
             raise UserError("{} does not exist".format(args.input_file))
         if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
             raise UserError("--output_file would replace --input_file: give another name")
+        if args.output_file.endswith(".npy") and not args.embeddings:
+            wanted = "--output_file={}: an array has vectors, for --embeddings=True, not answers"
+            raise UserError(wanted.format(args.output_file))
         files.check_writable(args.output_file)
 
 
@@ -166,18 +171,21 @@ def read_lines(args, model, stream, name):
     """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is no example.
 
     Raises:
-        UserError: for a stream of UTF-16 or gzip, which has no lines that can be read.
+        UserError: for a stream that is no text, such as UTF-16 or gzip.
     """
+    is_utf8 = False
     for number, line in enumerate(stream, 1):
-        conversion = file_types.conversion(name, line, name == STANDARD_INPUT_NAME)
-        if number == 1 and conversion:
-            raise UserError(conversion)
+        refusal = number == 1 and file_types.refusal(name, line, name == STANDARD_INPUT_NAME)
+        if refusal:
+            raise UserError(refusal)
         where = "{}, row {}: ".format(name, number)
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            is_utf8 = is_utf8 or file_types.holds_wide(text)
             yield check_texts(args, model, text.split("\t"), where), None
         except UnicodeDecodeError:
-            yield None, UserError(where + "not UTF-8 text; convert it (iconv -f GB18030 -t UTF-8)")
+            mend = file_types.mend_utf8(line, is_utf8)
+            yield None, UserError("{}not UTF-8 text; {}".format(where, mend))
         except UserError as error:
             yield None, error
 
@@ -195,12 +203,8 @@ def check_texts(args, model, texts, where=""):
 
 def show(line):
     """Print a line and flush it."""
-    try:
-        sys.stdout.buffer.write(line.encode("utf-8") + b"\n")
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:  # the reader has ended, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    sys.stdout.buffer.write(line.encode("utf-8") + b"\n")
+    sys.stdout.buffer.flush()
 
 
 # ------------------------------------------------------------------------------ a whole file

@@ -17,7 +17,7 @@ from checkpointing import model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import checks, cli, signals
 from common.errors import UserError
-from finetuning import inputs, predictions, scores, seeds
+from finetuning import inputs, predictions, scores, seeds, tasks
 from finetuning.defaults import choose
 from finetuning.flags import define_data_flags, define_training_flags
 from finetuning.run import FinetuningRun, Work
@@ -250,6 +250,8 @@ def check_config(args):
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = dataclasses.replace(config, **given)
     config.check_sequence_length(args.max_seq_length)
+    if args.task_name in tasks.TASKS and "text_b" in tasks.TASKS[args.task_name].fields:
+        config.check_pairs()
     # The labels, and with them the classifier's shapes, are not known yet.
     model = preflight.Model(config, modeling.parameter_shapes(config, num_labels=0))
     return model, preflight.model_line(args.bert_config_file, model)

@@ -164,6 +164,7 @@ def check_config(args):
     """Read the model's config; returns (`preflight.Model`, line)."""
     config = modeling.AlbertConfig.from_json_file(args.bert_config_file)
     config.check_sequence_length(args.max_seq_length)
+    config.check_pairs()
     model = preflight.Model(config, modeling.parameter_shapes(config))
     return model, preflight.model_line(args.bert_config_file, model)
 

@@ -223,6 +223,9 @@ def is_part(piece_ids, pieces):
 
 def main():
     """Run the three checks; returns the exit status."""
+    if sys.argv[1:]:
+        sys.stderr.write("test_changes.py: error: it takes no arguments: {}\n".format(sys.argv[1]))
+        return 2
     started, failures = time.time(), []
     for test in (test_factorized_embedding, test_parameter_sharing, test_sentence_order):
         try:

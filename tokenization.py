@@ -23,7 +23,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_pb2
 
-from common import file_types
+from common import file_types, files
 from common.errors import UserError
 
 PAD, UNK, CLS, SEP, MASK = MARKERS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -136,12 +136,15 @@ def load_vocab(path):
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
+        text = ""
+    if "\0" in text or file_types.is_binary(content):
         raise UserError(
-            "vocabulary {}: expected a text file with one piece a line, but this one is binary; "
-            "give a SentencePiece model as spm_model_file".format(path)
+            "vocabulary {}: expected a text file with one piece a line, but this one is binary; a "
+            "SentencePiece model is for commands that have spm_model_file".format(path)
         )
+    if content and not text:
+        mend = file_types.mend_utf8(content)
+        raise UserError("vocabulary {}: not UTF-8 text; {}".format(path, mend))
     if not text:
         raise UserError("vocabulary {} is empty".format(path))
     vocab = collections.OrderedDict()
@@ -485,8 +488,10 @@ _SPACE_MARK = "\u2581"
 
 def _load_sentencepiece(path):
     model = sentencepiece.SentencePieceProcessor()
+    content = _read(path, "SentencePiece model")
+    files.refuse_pointer(path)
     try:
-        model.LoadFromSerializedProto(_read(path, "SentencePiece model"))
+        model.LoadFromSerializedProto(content)
     except RuntimeError as error:
         raise UserError(
             "SentencePiece model {}: expected a binary model file; give a vocabulary with one "

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from common import files
 from common.errors import UserError
 
 # (layout, beginning of variable names that only this layout has). The first match counts.
@@ -59,11 +60,14 @@ class Checkpoint:
         names: dict of variable name to the model's name of that variable, see `model_names`.
 
     Raises:
-        UserError: if its index is damaged.
+        UserError: if its index is damaged, or git-lfs has not fetched a file of it.
     """
 
     def __init__(self, prefix):
         self.prefix = prefix
+        for part in (".index", ".data-*"):
+            for path in files.glob(prefix + part):
+                files.refuse_pointer(path)
         with _refused_if_damaged(prefix):
             self._reader = tf.train.load_checkpoint(prefix)
             self.shapes = self._reader.get_variable_to_shape_map()
@@ -137,7 +141,7 @@ def find_damage(prefix):
     try:
         Checkpoint(prefix).check_whole()
     except UserError as error:
-        return _first_line(error.__cause__)
+        return _first_line(error.__cause__ or error)
     return None
 
 

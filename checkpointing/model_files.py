@@ -96,6 +96,8 @@ def read(folder):
     fields = _load_description(path)
     vocabulary = os.path.join(folder, fields.pop("vocabulary"))
     sha256 = fields.pop("vocabulary_sha256")
+    if files.exists(vocabulary):
+        files.refuse_pointer(vocabulary)
     if not files.exists(vocabulary) or files.sha256(vocabulary) != sha256:
         message = "{} is missing or not the vocabulary of the training (sha256 {}...): put it there"
         raise UserError(message.format(vocabulary, sha256[:12]))
@@ -174,10 +176,15 @@ def check_same(prefixes, given=None):
                     remedy = "use"
                     if is_file:
                         remedy = "give --bert_config_file={}, which is".format(path)
+                    reason = "they are not of one model, though the variables of the checkpoint "
+                    reason += "fit both"
+                    if field == "labels" and len(value) != len(fields[field]):
+                        reason = "{} and {} labels".format(len(fields[field]), len(value))
                     raise UserError(
-                        "{} says {}={!r}, {} {!r}: they are not of one model, though the variables "
-                        "of the checkpoint fit both; {} what it was trained with, or another "
-                        "checkpoint".format(path, field, fields[field], source, value, remedy)
+                        "{} says {}={!r}, {} {!r}: {}; {} what it was trained with, or another "
+                        "checkpoint".format(
+                            path, field, fields[field], source, value, reason, remedy
+                        )
                     )
 
 

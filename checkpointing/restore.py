@@ -77,9 +77,9 @@ def find_checkpoint(path):
         UserError: for any other path; says what is there and what to give.
     """
     files.refuse_pattern(path)
-    if tf.io.gfile.exists(path + ".index"):
+    if files.exists(path + ".index"):
         return path
-    if tf.io.gfile.isdir(path):
+    if files.is_folder(path):
         return _only_checkpoint(path)
     if PART_SUFFIX.search(path):
         prefix = PART_SUFFIX.sub("", path)
@@ -132,6 +132,12 @@ def _only_checkpoint(folder):
         return prefixes[0]
     if not prefixes and any(files.exists(os.path.join(folder, x)) for x in HUGGINGFACE_FILES):
         raise UserError(FOREIGN.format(folder))
+    data = [] if prefixes else files.glob(os.path.join(folder, "*.data-?????-of-?????"))
+    if data:
+        raise UserError(
+            "{}.index is missing: a checkpoint is an .index and its .data files, so put it beside "
+            "{}".format(PART_SUFFIX.sub("", data[0]), data[0])
+        )
     below = [] if prefixes else _prefixes_in(os.path.join(folder, "*"))
     if below:
         raise UserError(

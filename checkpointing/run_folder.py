@@ -136,7 +136,7 @@ def recover(output_dir, mend=True):
             break
         damages.append("; {} is damaged ({})".format(prefix, damage))
     else:
-        if not tf.io.gfile.exists(state):  # TensorFlow writes it after the first checkpoint
+        if not files.exists(state):  # TensorFlow writes it after the first checkpoint
             return None
         raise UserError(
             "{} holds no whole checkpoint{}: restore one from a copy, or remove {} to start "

@@ -97,6 +97,14 @@ class AlbertConfig:
                 )
             )
 
+    def check_pairs(self):
+        """Raise UserError where the model has no row for the second text of a pair."""
+        if self.type_vocab_size < 2:
+            raise UserError(
+                "type_vocab_size={} in the config: pairs of texts, as in pre-training, have the "
+                "segments 0 and 1, which need a model of 2".format(self.type_vocab_size)
+            )
+
     def _check_values(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

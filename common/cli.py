@@ -1,9 +1,12 @@
 """The start of every entry script: flags, a quiet log, and one line for a user's mistake."""
 
+import contextlib
+import errno
 import functools
 import logging
 import os
 import re
+import select
 import sys
 import types
 
@@ -57,7 +60,38 @@ def run(main, define_flags, words=None):
     def main_or_end(argv):
         _exit_on_mistake(main, flags.FLAGS, *([argv[1:]] if words else []))
 
-    app.run(main_or_end, flags_parser=parse_or_end)
+    with _standard_output():
+        app.run(main_or_end, flags_parser=parse_or_end)
+
+
+@contextlib.contextmanager
+def _standard_output():
+    """A context that ends in one line if the output cannot be written.
+
+    It ends quietly if the reader of the output has ended, as `head` does.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        is_full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        is_ended = isinstance(error, BrokenPipeError) and _reader_has_ended()
+        if not (is_full or is_ended):
+            raise
+        # Python would write the rest at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if is_ended:
+            sys.exit(getattr(error.__context__, "code", 0))
+        _tell("error: cannot write the output: {}".format(error.strerror))
+        sys.exit(USER_ERROR_STATUS)
+
+
+def _reader_has_ended():
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def flag_definer(flag_values):
@@ -105,9 +139,13 @@ def _exit_on_mistake(function, *arguments):
         message, status = "error: " + " ".join(str(error).split("\n")), USER_ERROR_STATUS
     except KeyboardInterrupt:
         message, status = "interrupted", INTERRUPTED_STATUS
+    _tell(message)
+    sys.exit(status)
+
+
+def _tell(message):
     sys.stderr.write("{}: {}\n".format(os.path.basename(sys.argv[0]), message))
     sys.stderr.flush()
-    sys.exit(status)
 
 
 def _help(define_flags, words):

@@ -1,14 +1,31 @@
-"""Recognizes, by their first bytes, files that have to be converted to UTF-8 text."""
+"""Recognizes, by their first bytes, files that are no UTF-8 text."""
 
+import re
 import shlex
 
-_UTF_16 = "is UTF-16: convert it with iconv -f UTF-16 -t UTF-8"
-# First bytes -> what the file is, and the command that converts it.
-_CONVERSIONS = {
-    b"\xff\xfe": _UTF_16,
-    b"\xfe\xff": _UTF_16,
-    b"\x1f\x8b": "is compressed with gzip: unpack it with gunzip",
-}
+_NEW, _PATH = "< {} > NEW_FILE", "{}"
+# (pattern of the first bytes, what the file is and what to do, the arguments of that command)
+_CONVERSIONS = (
+    (rb"\xff\xfe|\xfe\xff", "is UTF-16: convert it with iconv -f UTF-16 -t UTF-8", _NEW),
+    (rb".{257}ustar", "is a tar archive: unpack it with tar xf", _PATH),
+    (rb"\x1f\x8b", "is compressed with gzip: unpack it with gunzip", _NEW),
+    (rb"BZh[1-9]1AY", "is compressed with bzip2: unpack it with bunzip2", _PATH),
+    (rb"\xfd7zXZ", "is compressed with xz: unpack it with unxz", _PATH),
+    (rb"\x28\xb5\x2f\xfd", "is compressed with zstd: use unzstd", _PATH),
+    (rb"PK\x03\x04", "is a ZIP archive: unpack it with unzip", _PATH),
+    (rb"(?!.*\n).*\r.*\r", "has line ends of old Macs: convert it with tr '\\r' '\\n'", _NEW),
+)
+_POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER_BYTES = len(_POINTER)
+_NUM_WIDE = 3  # characters of 3 bytes; text in another encoding hardly ever begins like so many
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+_CONTROL_SHARE = 0.01  # of the bytes; random bytes have 10%, and texts of any encoding next to none
+
+
+def refusal(path, head, is_pipe=False):
+    """Return why a file is no UTF-8 text, or None; arguments as `conversion`."""
+    binary = "{} is no text but a binary file: give the text in UTF-8".format(path)
+    return conversion(path, head, is_pipe) or (binary if is_binary(head) else None)
 
 
 def conversion(path, head, is_pipe=False):
@@ -22,8 +39,52 @@ def conversion(path, head, is_pipe=False):
     Returns:
         str that begins with the path, or None for any other first bytes.
     """
-    for magic, text in _CONVERSIONS.items():
-        if head.startswith(magic):
-            where = "in the pipe" if is_pipe else "< {} > NEW_FILE".format(shlex.quote(str(path)))
+    for pattern, text, arguments in _CONVERSIONS:
+        if re.match(pattern, head, re.DOTALL):
+            where = "in the pipe" if is_pipe else arguments.format(shlex.quote(str(path)))
             return "{} {} {}".format(path, text, where)
+    return pointer(path, head)
+
+
+def pointer(path, head):
+    """Return what to do with a file that git-lfs has not fetched yet, None for any other."""
+    if head.startswith(_POINTER):
+        text = "{} is not the file itself but a pointer of git-lfs: fetch it with git lfs pull"
+        return text.format(path)
     return None
+
+
+def is_binary(head):
+    """Return whether the first bytes of a file are those of no text in any 8-bit encoding."""
+    return len(_CONTROL.findall(head)) > max(3, _CONTROL_SHARE * len(head))
+
+
+def mend_utf8(data, is_utf8=False):
+    """Return what to do about bytes that are not UTF-8.
+
+    Args:
+        data: bytes, of a whole file or a part.
+        is_utf8: bool, whether the text before it is known to be UTF-8.
+
+    Returns:
+        str, or None where the bytes are UTF-8.
+    """
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if not is_utf8 and not holds_wide(data[: error.start].decode("utf-8")):
+            try:
+                data.decode("gb18030")
+            except UnicodeDecodeError:
+                return "convert the file from its encoding, which is not GB18030 either"
+            return "convert the file (iconv -f GB18030 -t UTF-8)"
+        if error.reason == "unexpected end of data":
+            return "the file ends inside a character, so it is cut: fetch or make it again"
+        odd = " ".join(map("{:02x}".format, data[error.start : error.start + 4]))
+        return "the text before is UTF-8, but not the bytes {}: mend this place".format(odd)
+    return None
+
+
+def holds_wide(text):
+    """Return whether a decoded text shows that its file is UTF-8: by characters of 3 bytes."""
+    return sum(character >= "\u0800" for character in text) >= _NUM_WIDE

@@ -19,6 +19,7 @@ import shutil
 import sys
 import time
 
+from common import file_types
 from common.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -66,13 +67,14 @@ def size(path):
 
 def modified(path):
     """Return when a file was last written: nanoseconds since 1970."""
-    return os.stat(path).st_mtime_ns if is_local(path) else _gfile().stat(path).mtime_nsec
+    with _user_errors("look for", path):
+        return os.stat(path).st_mtime_ns if is_local(path) else _gfile().stat(path).mtime_nsec
 
 
 def sha256(path):
     """Return the sha256 of a file, hexadecimal."""
     digest = hashlib.sha256()
-    with open_file(path) as stream:
+    with _user_errors("read", path), open_file(path) as stream:
         for chunk in iter(lambda: stream.read(1 << 20), b""):
             digest.update(chunk)
     return digest.hexdigest()
@@ -146,18 +148,21 @@ def list_files(folder):
 
 
 def glob(pattern):
-    """Return the paths that match a pattern; none where a local folder does not exist."""
+    """Return the paths that match a pattern; none where the folder does not exist."""
     # tf.io.gfile of TensorFlow 1 raises an error for a local folder that does not exist.
-    return local_glob.glob(pattern) if is_local(pattern) else _gfile().glob(pattern)
+    if is_local(pattern):
+        return local_glob.glob(pattern)
+    find, not_found = _gfile().glob, importlib.import_module("tensorflow").errors.NotFoundError
+    with _user_errors("look for", pattern):
+        try:
+            return find(pattern)
+        except not_found:
+            return []
 
 
 def _visible(pattern):
-    try:
-        paths = glob(pattern)
-    except _errors():  # the folder does not exist
-        return []
     hidden = (MANIFEST_SUFFIX, TEMPORARY_SUFFIX, WORK_SUFFIX)
-    return [path for path in paths if not path.endswith(hidden)]
+    return [path for path in glob(pattern) if not path.endswith(hidden)]
 
 
 def _errors():
@@ -177,6 +182,7 @@ def _user_errors(action, path):
         yield
     except _errors() as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        reason = " ".join(str(reason).split())
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = "{}: make room, then start again".format(reason)
         raise UserError("cannot {} {}: {}".format(action, path, reason)) from error
@@ -239,8 +245,18 @@ def refuse_pattern(path):
         )
 
 
+def refuse_pointer(path):
+    """Raise a `UserError` for a file that git-lfs has not fetched yet."""
+    with _user_errors("read", path), open_file(path) as stream:
+        problem = file_types.pointer(path, stream.read(file_types.POINTER_BYTES))
+    if problem:
+        raise UserError(problem)
+
+
 def check_writable(path):
     """Raise a `UserError` where `path` could not be written; leaves an older file as it is."""
+    if path.endswith("/") or is_folder(path):
+        raise UserError("{} is a folder: name a file in it".format(path))
     with writing(path):
         make_parent(path)
         if not is_device(path):
@@ -348,13 +364,27 @@ def read_json(path):
     """
     try:
         with open_file(path) as stream:
-            value = json.loads(stream.read().decode("utf-8-sig"))
+            content = stream.read()
+        problem = file_types.pointer(path, content)
+        if problem:
+            raise UserError(problem)
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
     except _errors() + (ValueError,) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise UserError("{}: not a readable JSON file ({})".format(path, reason)) from error
     if not isinstance(value, dict):
         raise UserError("{}: expected a JSON object".format(path))
     return value
+
+
+def _without_duplicates(pairs):
+    """Return the dict of an object in JSON, of which json would keep the last of equal names."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError("{!r} is there twice".format(twice))
+    return found
 
 
 def write_json(path, value):

@@ -13,7 +13,7 @@ import functools
 import json
 import os
 import shlex
-from typing import Callable, FrozenSet, List, NamedTuple, Tuple
+from typing import Callable, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from absl import logging
 
@@ -70,6 +70,7 @@ class RowFormat(NamedTuple):
     labels: FrozenSet[str]
     needs_label: bool
     header: str = "auto"
+    mend_utf8: Optional[str] = None  # what to do about rows that are not UTF-8; `open_rows` knows
 
 
 class Rows(NamedTuple):
@@ -98,13 +99,14 @@ def open_rows(path, row_format):
     """
     with files.open_file(path) as stream:
         content = stream.read()
-    conversion = file_types.conversion(path, content)
-    if conversion:
-        raise UserError(conversion)
+    refusal = file_types.refusal(path, content)
+    if refusal:
+        raise UserError(refusal)
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
     # str.splitlines would also split at U+2028, which texts have.
     lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
+    row_format = row_format._replace(mend_utf8=file_types.mend_utf8(content))
     return _OPENERS[os.path.splitext(path)[1]](path, lines, row_format)
 
 
@@ -140,6 +142,9 @@ def order_remedy(fields, label_field):
 
 def found_instead(data_dir, split):
     """Return what a folder without the file of a split holds, and what to do with a CSV file."""
+    if not files.is_folder(data_dir):
+        what = "is a file: give its folder" if files.exists(data_dir) else "does not exist"
+        return "{} {}".format(data_dir, what)
     paths = sorted(files.glob(os.path.join(data_dir, "*")))
     for path in paths:
         if os.path.basename(path) == split + ".csv":
@@ -156,7 +161,7 @@ def _open_json_lines(_, lines, row_format):
 
 
 def _json_row(row_format, line):
-    text = _decoded(line)
+    text = _decoded(line, row_format)
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
@@ -190,7 +195,7 @@ def _open_table(path, lines, row_format):
     number, first = lines[0]
     hint = ""
     try:
-        first = _cells(first)
+        first = _cells(first, row_format)
         if row_format.header == "auto":
             hint = "; if this row is an example, give --header=no"
         header = _header(first, row_format)
@@ -202,7 +207,7 @@ def _open_table(path, lines, row_format):
     columns_of_width = {len(columns): columns for columns in choices}
 
     def table_row(line):
-        cells = _cells(line)
+        cells = _cells(line, row_format)
         if len(cells) not in columns_of_width:
             expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in choices)
             raise BadRow(
@@ -282,12 +287,12 @@ def _texts(row_format):
     return tuple(field for field in row_format.fields if field != "label")
 
 
-def _cells(line):
-    return _decoded(line).split("\t")
+def _cells(line, row_format):
+    return _decoded(line, row_format).split("\t")
 
 
-def _decoded(line):
+def _decoded(line, row_format):
     try:
         return line.decode("utf-8").rstrip("\r")
     except UnicodeDecodeError:
-        raise BadRow("not UTF-8 text; convert the file (iconv -f GB18030 -t UTF-8)") from None
+        raise BadRow("not UTF-8 text; {}".format(row_format.mend_utf8)) from None

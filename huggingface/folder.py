@@ -66,6 +66,24 @@ def write_model(folder, family, config, arrays, model):
     return class_name
 
 
+def check_folder(path):
+    """Raise UserError for a path that is a file, or a checkpoint of TensorFlow."""
+    if os.path.isfile(path):
+        raise UserError(
+            "{} is a file: give its folder, {}".format(path, os.path.dirname(path) or ".")
+        )
+    has_weights = files.glob(os.path.join(path, "*.safetensors*")) + files.glob(
+        os.path.join(path, PICKLE + "*")
+    )
+    if files.glob(path + ".index") or (
+        files.glob(os.path.join(path, "*.index")) and not has_weights
+    ):
+        raise UserError(
+            "{} is a checkpoint of TensorFlow already; `convert_checkpoint.py to-huggingface` "
+            "makes a folder of Hugging Face of it".format(path)
+        )
+
+
 def read_model(folder):
     """Return (config, arrays, class name): our config and weights of a folder's model.
 
@@ -114,7 +132,10 @@ def _read_parameters(folder):
         if os.path.exists(os.path.join(folder, name)):
             names = {name}
         if names:
-            parts = [load(os.path.join(folder, part)) for part in sorted(names)]
+            paths = [os.path.join(folder, part) for part in sorted(names)]
+            for path in filter(os.path.exists, paths):
+                files.refuse_pointer(path)
+            parts = list(map(load, paths))
             arrays = {key: value for part in parts for key, value in part.items()}
             return {key: np.asarray(array, np.float32) for key, array in arrays.items()}
     raise UserError("{} has neither {} nor {}".format(folder, WEIGHTS, PICKLE))
@@ -188,6 +209,7 @@ def copy_vocabulary(source, folder):
     """
     for name in VOCABULARIES:
         if os.path.exists(os.path.join(source, name)):
+            files.refuse_pointer(os.path.join(source, name))
             return shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
     model = _read_optional(source, FAST_TOKENIZER).get("model") or {}
     if model.get("type") != "WordPiece":

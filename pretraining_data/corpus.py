@@ -18,7 +18,7 @@ import re
 import zlib
 from typing import NamedTuple
 
-from common import files
+from common import file_types, files
 from common.errors import UserError
 
 # A corpus has about BLOCKS blocks, unless their size would leave these limits.
@@ -221,8 +221,8 @@ def _decode(block, format_, counts):
         if not format_.skip_bad_lines:
             line = block.first_line + block.data.count(b"\n", 0, error.start)
             raise UserError(
-                "{}, line {}: not UTF-8 ({}): convert the file, for example with iconv, or leave "
-                "such lines out with --skip_bad_lines".format(block.path, line, error.reason)
+                "{}, line {}: not UTF-8 text; {}, or leave such lines out with "
+                "--skip_bad_lines".format(block.path, line, file_types.mend_utf8(block.data))
             ) from error
     # Bytes that are not UTF-8 become surrogates, which UTF-8 cannot hold otherwise.
     lines = block.data.decode(encoding, "surrogateescape").split("\n")

@@ -16,19 +16,17 @@ from pretraining_data import corpus
 NUM_LINES = 20
 HEAD_BYTES = 1 << 16
 
-_UNREADABLE = {
-    b"BZh": "is compressed with bzip2, but only gzip is read: unpack it with bunzip2 {path}",
-    b"\xfd7zXZ": "is compressed with xz, but only gzip is read: unpack it with unxz {path}",
-    b"\x28\xb5\x2f\xfd": "is compressed with zstd, but only gzip is read: use unzstd {path}",
-    b"PK\x03\x04": "is a ZIP archive, but only gzip is read: unpack it with unzip {path}",
-}
 _TO_LINES = (
     "python3 -c 'import json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
     'json.load(open(sys.argv[1], encoding="utf-8"))]\' {path} > NEW_FILE'
 )
 _CSV_TO_LINES = (
     "python3 -c 'import csv, json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
-    'csv.DictReader(open(sys.argv[1], encoding="utf-8-sig", newline=""))]\' {path} > NEW_FILE'
+    'csv.DictReader(open(sys.argv[1], encoding="utf-8-sig", newline="")%s)]\' {path} > NEW_FILE'
+)
+_TABLE = (
+    "holds a table with %s; with --input_format=jsonl and one of the --text_fields "
+    "{fields} JSON lines are read, as from "
 )
 # What a file holds, and what to do about it.
 _REMEDIES = {
@@ -38,20 +36,20 @@ _REMEDIES = {
     "json array": "holds a JSON array; JSON lines are one object a line, as from " + _TO_LINES,
     "json object": "holds objects of several lines; JSON lines are one object a line, as from "
     "jq -c . {path} > NEW_FILE",
-    "csv": "holds a table with commas; with --input_format=jsonl and one of the --text_fields "
-    "{fields} JSON lines are read, as from " + _CSV_TO_LINES,
+    "csv": _TABLE % "commas" + _CSV_TO_LINES % "",
+    "tsv": _TABLE % "tabs" + _CSV_TO_LINES % ', delimiter="\\t", quoting=csv.QUOTE_NONE',
 }
 _WANTED = {"jsonl": "JSON lines", "wikiextractor": "<doc> elements of WikiExtractor"}
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
 _ARRAY = re.compile(r"\[\s*(\{.*)?$")
 _MEMBER = re.compile(r'"[^"]*"\s*:')
-# Names of columns of texts, one of which stands in the first line of a CSV file.
+# Names of columns of texts, one of which stands in the first line of a table.
 _COLUMNS = (
     "text texts content contents body title sentence sentence1 paragraph article review comment "
     "question answer abstract 文本 内容 正文 标题 句子 评论 摘要 文章 问题"
 )
-_CSV_SHARE = 0.8  # of the rows have as many cells as the first one
+_TABLE_SHARE = 0.8  # of the rows have as many cells as the first one
 
 
 def check_inputs(paths, format_):
@@ -63,12 +61,9 @@ def check_inputs(paths, format_):
     """
     for path in paths:
         head = corpus.read_head(path, HEAD_BYTES)
-        conversion = file_types.conversion(path, head)
-        if conversion:
-            raise UserError(conversion)
-        for magic, text in _UNREADABLE.items():
-            if head.startswith(magic):
-                raise UserError("{} {}".format(path, text.format(path=shlex.quote(path))))
+        refusal = file_types.refusal(path, head)
+        if refusal:
+            raise UserError(refusal)
         lines = _first_lines(head)
         if lines:
             _check_format(path, lines, format_)
@@ -79,11 +74,16 @@ def _first_lines(head):
     lines = head.decode("utf-8-sig", "replace").split("\n")
     if len(head) >= HEAD_BYTES and len(lines) > 1:
         lines.pop()  # it may be cut
-    return [line.strip() for line in lines if line.strip()][:NUM_LINES]
+    # The first or last cell of a table may be empty, so tabs stay.
+    return [line.strip(" \r\u3000") for line in lines if line.strip()][:NUM_LINES]
 
 
 def recognize(lines):
     """Return what the first lines of a file look like, a key of `_REMEDIES`."""
+    for kind in ("csv", "tsv"):
+        if _is_table(_rows(lines, kind)):
+            return kind
+    lines = [line.strip() for line in lines]
     following = lines[1] if len(lines) > 1 else ""
     if _PAGE.match(lines[0]):
         return "wikiextractor"
@@ -93,24 +93,32 @@ def recognize(lines):
         return "json array" if following or lines[0] != "[" else "text"
     if lines[0] == "{" and _MEMBER.match(following):
         return "json object"
-    return "csv" if _is_csv(lines) else "text"
+    return "text"
 
 
-def _is_csv(lines):
-    """Return whether lines are names of columns and rows of as many cells.
+def _rows(lines, kind):
+    """Return the cells of the rows of a table, a list of lists of str."""
+    if kind == "tsv":
+        return [line.split("\t") for line in lines]
+    # The reader refuses both characters inside a line.
+    return list(csv.reader(re.sub("[\0\r]", " ", line) for line in lines))
 
-    >>> _is_csv(["id,text", '1,"一，二,三"', "2,四", "3,五"])
+
+def _is_table(rows):
+    """Return whether rows are names of columns and cells of as many columns.
+
+    >>> _is_table([["id", "text"], ["1", "一，二,三"], ["2", "四"], ["3", "五"]])
     True
-    >>> _is_csv(["床前明月光,疑是地上霜", "举头望明月,低头思故乡", "春眠不觉晓,处处闻啼鸟"])
+    >>> _is_table([["床前明月光", "疑是地上霜"], ["举头望明月", "低头思故乡"]])
     False
     """
-    names, *rows = csv.reader(line.replace("\0", "") for line in lines)
+    names, rows = rows[0], rows[1:-1]  # the last one may be cut
     if len(names) < 2 or not set(_COLUMNS.split()).intersection(
         name.strip().lower() for name in names
     ):
         return False
-    fitting = [row for row in rows[:-1] if len(row) == len(names)]  # the last one may be cut
-    return len(fitting) >= max(2, _CSV_SHARE * len(rows[:-1]))
+    fitting = [row for row in rows if len(row) == len(names)]
+    return len(fitting) >= max(2, _TABLE_SHARE * len(rows))
 
 
 def _check_format(path, lines, format_):
@@ -118,10 +126,11 @@ def _check_format(path, lines, format_):
     # Bad lines among good ones are the parser's.
     has_objects = format_.name == "jsonl" and any(line.startswith("{") for line in lines)
     if kind != format_.name and not (kind == "text" and has_objects):
+        names = _rows(lines[:1], kind)[0] if kind in ("csv", "tsv") else _fields(lines[0])
         text = _REMEDIES[kind].format(
             path=shlex.quote(path),
             wanted=_WANTED.get(format_.name),
-            fields=", ".join(_fields(lines[0]) or next(csv.reader(lines[:1]))),
+            fields=", ".join(filter(None, names)),
         )
         raise UserError("{} {}".format(path, text))
 

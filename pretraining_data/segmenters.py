@@ -10,11 +10,15 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
+from common import file_types, files
 from common.errors import UserError
 
 # A text is segmented in stretches, since the time of rjieba grows faster than the length. A stretch
 # ends with a mark that no word holds, if there is one.
 _STRETCH = re.compile(r"[\s\S]{1,1000}[\n，。！？；：、]|[\s\S]{1,1000}")
+
+# A line of a user dictionary, and the tags of a page that somebody saved in its place.
+_ENTRY, _TAG = re.compile(r"\S+( [0-9]+)?( [a-z]+)?$"), re.compile(r"<[a-zA-Z/!][^<>]*>?")
 
 
 class Segmenter(NamedTuple):
@@ -78,11 +82,33 @@ def _load_jieba(user_dict):
     if user_dict:
         if not os.path.isfile(user_dict):
             raise UserError("user dictionary {} does not exist".format(user_dict))
+        _check_dictionary(user_dict)
         try:
             tokenizer.load_userdict(user_dict)
         except ValueError as error:
             raise UserError("user dictionary {}: {}".format(user_dict, error)) from error
     return Segmenter("jieba", _version("jieba"), tokenizer.lcut, user_dict)
+
+
+def _check_dictionary(path):
+    """Raise a `UserError` for the first line of a dictionary that is no word."""
+    with files.open_file(path) as stream:
+        content = stream.read()
+    refusal, where = file_types.refusal(path, content), "user dictionary {}".format(path)
+    if refusal:
+        raise UserError("user dictionary {}".format(refusal))
+    mend = file_types.mend_utf8(content)
+    if mend:
+        raise UserError("{}: not UTF-8 text; {}".format(where, mend))
+    for row, line in enumerate(content.decode("utf-8-sig").split("\n"), 1):
+        line = line.strip()
+        if line and (_TAG.search(line) or not _ENTRY.match(line)):
+            raise UserError(
+                "{}, row {}: {!r:.60} is no word: a row is a word without blanks and, each after "
+                "one blank and optional, its frequency and its part of speech".format(
+                    where, row, line
+                )
+            )
 
 
 def _load_none(_):

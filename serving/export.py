@@ -136,7 +136,7 @@ def write(model, path, options):
 
 
 def _remove(path):
-    if tf.io.gfile.isdir(path):
+    if files.is_folder(path):
         tf.io.gfile.rmtree(path)
     else:
         files.remove(path)

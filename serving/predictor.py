@@ -187,6 +187,8 @@ class Predictor:
         return self._compute(pooling, _as_tuples(texts), progress)
 
     def _compute(self, name, texts, progress):
+        if any(len(text) == 2 for text in texts):
+            self.config.check_pairs()
         examples = [tasks.Example("", *text) for text in texts]
         features = encode_examples(examples, (), self.tokenizer, self.max_seq_length)
         lengths = np.diff(features.begins)

@@ -31,8 +31,8 @@ from tfrecords.wire import pretraining_schema
 
 # What a user can type: a flag, a command, or a command of this code.
 TYPED = re.compile(
-    r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|jq|sed|pip install|nvidia-smi|python3?)\b"
-    r"|\w+_\w+\.py\b"
+    r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|pip install)\b"
+    r"|\b(nvidia-smi|python3?)\b|\w+_\w+\.py\b"
 )
 
 
@@ -72,10 +72,12 @@ TESTED = {
     "json.load(open(sys.argv[1]": "test_the_command_that_is",
     "jq -c .": "test_the_command_that_is",
     "csv.DictReader": "test_the_command_that_is",
-    "holds a table with commas": "test_the_command_that_is",
+    "holds a table with %s": "test_the_command_that_is",
     "with bunzip2": "test_the_command_that_is",
     "with unxz": "test_the_command_that_is",
     "is UTF-16: convert it": "test_the_command_that_converts_a_file",
+    "has line ends of old Macs": "test_the_command_that_is",
+    "with tar xf": "test_the_command_that_is",
     "unpack it with gunzip": "test_the_command_that_converts_a_file",
     "(iconv -f GB18030 -t UTF-8)": "test_gb18030_is_converted",
     "csv.reader(open(sys.argv[1]": "test_the_command_that_makes",
@@ -93,6 +95,7 @@ TESTED = {
     "--resume_foreign=True": "test_an_archive_is_not",
     "is ignored, for --output_dir": "test_three_modes_are_told",
     "is no TensorFlow checkpoint": "test_conversions_there_and_back",
+    "is a checkpoint of TensorFlow already": "test_there_and_back_is",
     "the names are those of": "test_conversions_there_and_back",
     "; to train, --allow_missing": "test_the_cause_of_a",
     "belongs to it, or, to train, --allow_missing": "test_the_cause_of_a",
@@ -111,6 +114,7 @@ TESTED = {
     ", or give --raw_text=False": "test_raw_text_needs_wordpiece",
     "this model has SentencePiece": "test_raw_text_needs_wordpiece",
     "--quantization is for": "test_quantization_is_for_tflite",
+    "give a name that ends in .png": "test_only_a_name_of_a_png",
     "name the --output_dir of a run": "test_writes_a_picture_of",
     "--help lists": "test_help_lists_the_flags",
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
@@ -129,6 +133,7 @@ UNTESTED = {
         "matplotlib is missing",
     ],
     "needs Apache Beam": ["--runner_options={}"],
+    "git-lfs is not installed everywhere": ["git lfs pull"],
     "unzstd is not installed everywhere": ["use unzstd"],
     "unzip is not installed everywhere": ["with unzip"],
     "a matter of training": ["CHANCE LEVEL", "training diverged"],
@@ -147,6 +152,7 @@ UNTESTED = {
     "depends on the disk of the machine": ["or lower --keep_checkpoint_max"],
     "needs torch to train that model": ["train what --architecture=bert makes"],
     "needs a TPU": [
+        "--tpu_generation changes it",
         "and --use_tpu=True contradict",
         "does not exist on a TPU",
         "--use_tpu=True needs",
@@ -369,6 +375,18 @@ CASES = (
     ),
     ("--model_dir is needed; without", predict, "天", "天 --model_dir=run"),
     ("texts and --input_file", predict, "天 --model_dir=run --input_file=-", "天 --model_dir=run"),
+    (
+        "--pooling={} is for",
+        predict,
+        "天 --model_dir=run --pooling=cls",
+        "天 --model_dir=run --pooling=cls --embeddings=True",
+    ),
+    (
+        "an array has vectors",
+        predict,
+        "--model_dir=run --input_file=questions.tsv --output_file=a.npy",
+        "--model_dir=run --input_file=questions.tsv --output_file=a.npy --embeddings=True",
+    ),
     (
         "belong together",
         predict,

@@ -120,6 +120,7 @@ def merge_blocks(index, factor):
 def open_records(path):
     """Open a file of records, gzipped or not, in binary mode."""
     stream = files.open_file(path)
+    files.refuse_pointer(path)
     return gzip.GzipFile(fileobj=stream) if _is_gzipped(path) else stream
 
 

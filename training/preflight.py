@@ -91,7 +91,7 @@ def check_records_vocabulary(args, records):
 
 
 def _folder(checkpoint_path):
-    if checkpoint_path and not tf.io.gfile.isdir(checkpoint_path):
+    if checkpoint_path and not files.is_folder(checkpoint_path):
         return os.path.dirname(checkpoint_path)
     return checkpoint_path
 

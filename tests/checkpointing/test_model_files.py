@@ -136,6 +136,9 @@ def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
             model_files.check_config(config(hidden_act="relu"), str(prefix))
         with pytest.raises(UserError, match=r"says labels=.'否', '是'., the task .'是', '否'."):
             model_files.check_labels(LABELS[::-1], str(prefix))
+        with pytest.raises(UserError, match=r"the task .'是'.: 2 and 1 labels; use what") as error:
+            model_files.check_labels(LABELS[1:], str(prefix))
+        assert "fit both" not in str(error.value)
     model_files.check_labels(LABELS[::-1], str(out / "other" / "model.ckpt-3"))
     out.rename(given / "best")  # a folder that has its own, whatever it is called
     with pytest.raises(UserError, match="says labels="):

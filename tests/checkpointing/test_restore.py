@@ -186,13 +186,15 @@ def test_finds_a_checkpoint_by_prefix_and_by_folder(fixtures):
         ("model.ckpt.data-00000-of-00001", "give the prefix .*model.ckpt$"),
         ("pytorch_model.bin", "no TensorFlow checkpoint.*from-huggingface"),
         ("albert_tiny.tar.gz", "is an archive: unpack it, and give its folder"),
-        ("", "no checkpoints in this folder"),
+        ("", "half.index is missing: a checkpoint is an .index and"),
+        ("none", "no checkpoints in this folder"),
         ("half", "half.index does not exist"),
         ("theirs", "theirs is no TensorFlow checkpoint: .*from-huggingface"),
         ("run/checkpoint", "give the prefix of a checkpoint or its folder"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(tmp_path, name, words):
+    (tmp_path / "none").mkdir()
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "model.safetensors").write_bytes(b"")
     (tmp_path / "run").mkdir()

@@ -1,5 +1,7 @@
 """Every entry script ends a user's mistake in one line and exit status 2."""
 
+import os
+import shlex
 import subprocess
 import sys
 
@@ -51,6 +53,36 @@ def test_mistakes_end_in_one_line_and_status_2(root, argument):
 def test_ctrl_c_ends_in_one_line(root):
     ended = run(root, "--count=10")
     assert (ended.returncode, ended.stderr) == (130, "-c: interrupted\n")
+
+
+def test_unknown_arguments_of_test_changes_are_refused(root):
+    command = [sys.executable, "test_changes.py", "--fast"]
+    ended = subprocess.run(command, cwd=str(root), stderr=subprocess.PIPE, check=False)
+    assert ended.returncode == 2 and b"it takes no arguments: --fast" in ended.stderr
+
+
+@pytest.mark.parametrize("argument", ["--count=3", "--count=8", "--help", "--count=-1"])
+@pytest.mark.parametrize("shell", ["{} > /dev/full", "{} | true"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_no_traceback(root, argument, shell, unbuffered):
+    script = SCRIPT.replace('print("count"', 'print("count" * 99999 if args.count > 7 else ""')
+    command = " ".join(map(shlex.quote, [sys.executable, "-c", script, argument]))
+    shell = "set -o pipefail; " + shell.format("(sleep 0.2; {})".format(command))
+    ended = subprocess.run(
+        ["bash", "-c", shell],
+        cwd=str(root),
+        env=dict(os.environ, PYTHONUNBUFFERED=unbuffered),
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        check=False,
+    )
+    if argument == "--count=-1":
+        assert ended.returncode == 2 and ended.stderr.startswith("-c: error: --count=-1")
+    elif "full" in shell:
+        assert ended.returncode == 2
+        assert ended.stderr == ("-c: error: cannot write the output: No space left on device\n")
+    else:
+        assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_help_lists_the_flags(root):

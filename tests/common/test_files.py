@@ -4,11 +4,20 @@ import os
 import resource
 import subprocess
 import sys
+import types
 
 import pytest
+import tensorflow.compat.v1 as tf
 
+from checkpointing import restore, run_folder
+from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
+from finetuning import task_files
+from huggingface import folder as huggingface_folder
+from tfrecords import index
+from tokenization import FullTokenizer
+from training import preflight
 
 
 def test_a_writer_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path):
@@ -102,3 +111,61 @@ def test_find_files_refuses_a_folder(tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(UserError, match="b is a folder"):
         files.find_files("{}/*".format(tmp_path))
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    "name, read",
+    [
+        ("model.ckpt.index", lambda folder: Checkpoint(folder + "/model.ckpt")),
+        ("model.ckpt.data-00000-of-00001", lambda folder: Checkpoint(folder + "/model.ckpt")),
+        ("model.safetensors", lambda folder: huggingface_folder.read_model(folder)),
+        ("pytorch_model.bin", lambda folder: huggingface_folder.read_model(folder)),
+        ("config.json", lambda folder: huggingface_folder.read_model(folder)),
+        ("vocab.txt", lambda folder: FullTokenizer(folder + "/vocab.txt")),
+        ("vocab.txt", lambda folder: huggingface_folder.copy_vocabulary(folder, folder + "/new")),
+        ("spiece.model", lambda folder: FullTokenizer(None, True, folder + "/spiece.model")),
+        ("a.tfrecord", lambda folder: index.open_records(folder + "/a.tfrecord")),
+        ("train.tsv", lambda folder: task_files.open_rows(folder + "/train.tsv", None)),
+    ],
+)
+def test_a_file_that_git_lfs_has_not_fetched_is_named(tmp_path, name, read):
+    (tmp_path / "config.json").write_text('{"model_type": "albert"}')
+    (tmp_path / name).write_bytes(POINTER)
+    with pytest.raises(UserError, match=name + " is not the file itself.*git lfs pull"):
+        read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        files.glob,
+        files.find_files,
+        files.sha256,
+        files.modified,
+        restore.find_checkpoint,
+        run_folder.recover,
+        preflight.refuse_archive,
+        lambda path: task_files.found_instead(path, "train"),
+    ],
+)
+def test_a_remote_folder_that_cannot_be_reached_is_one_line(look, monkeypatch):
+    def fail(*_, **__):
+        raise tf.errors.FailedPreconditionError(None, None, "no\nhost")
+
+    functions = ("exists", "isdir", "glob", "stat", "GFile")
+    gfile = types.SimpleNamespace(**dict.fromkeys(functions, fail))
+    monkeypatch.setattr(files, "_gfile", lambda: gfile)
+    monkeypatch.setattr(tf.train, "get_checkpoint_state", lambda folder: None)
+    with pytest.raises(UserError, match="cannot (look for|read) gs://a.*: no host"):
+        look("gs://a/b")
+
+
+def test_a_name_that_is_twice_in_a_json_object_is_told(tmp_path):
+    (tmp_path / "config.json").write_text('{"a": {"b": 1, "c": 2, "b": 3}}')
+    with pytest.raises(
+        UserError, match="config.json: not a readable JSON file .'b' is there twice"
+    ):
+        files.read_json(str(tmp_path / "config.json"))

@@ -410,6 +410,19 @@ def test_mistakes_are_one_clear_line(words, values, message, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_no_folder_of_hugging_face_is_named(fixtures, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    own = str(fixtures / "google_groups")
+    for path, words in (
+        (str(tmp_path / "model.safetensors"), "is a file: give its folder, " + str(tmp_path)),
+        (own, "is a checkpoint of TensorFlow already; .*to-huggingface"),
+        (own + "/model.ckpt", "is a checkpoint of TensorFlow already"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call("from-huggingface", path, output_dir=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
 def test_what_is_beside_a_new_folder_is_left_alone(tmp_path):
     weights.write(str(tmp_path / "model.ckpt"), {"a": np.ones(3, np.float32)})
     (tmp_path / "slim.tmp").mkdir()

@@ -554,6 +554,7 @@ def test_the_script_runs_from_anywhere(root, folder):
         ("我们今天去看电影。\n电影很好看，大家都喜欢。\n", None),
         ("我们今天去看电影。\n".encode("utf-8").decode("latin1") * 3, "UNKNOWN PIECES"),
         ("我们今天去看电影。\n\n电影很好看，大家都喜欢。\n\n", "SHORT DOCUMENTS"),
+        ("我 们 今 天 去 看 电 影 。\n电 影 很 好 看。\n", "SINGLE CHARACTERS"),
     ],
 )
 def test_text_in_another_encoding_and_lone_sentences_get_a_warning(
@@ -561,5 +562,5 @@ def test_text_in_another_encoding_and_lone_sentences_get_a_warning(
 ):
     (folder / "text.txt").write_text(text, encoding="utf-8")
     run(root, folder)
-    for words in ("UNKNOWN PIECES", "SHORT DOCUMENTS"):
+    for words in ("UNKNOWN PIECES", "SHORT DOCUMENTS", "SINGLE CHARACTERS"):
         assert (words in caplog.text) == (words == warning)

@@ -94,6 +94,14 @@ def test_writes_a_picture_of_several_runs(folder, tmp_path, capsys):
     assert (tmp_path / "new" / "a.png").exists()
 
 
+def test_only_a_name_of_a_png_is_taken(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(UserError, match="a.jpg: give a name that ends in .png"):
+        run(folder, output=tmp_path / "a.jpg")
+    run(folder, output=tmp_path / "a.png")
+    assert not (tmp_path / "a.jpg").exists() and (tmp_path / "a.png").exists()
+
+
 def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="OUT_DIR"):
         run()

@@ -148,7 +148,8 @@ def test_a_header_of_unknown_words_is_no_example(tmp_path, out):
 def test_unknown_pieces_of_a_file(tmp_path, out, embeddings, caplog):
     """A few cause a warning, many the end, and the flag that the message names helps."""
     questions = tmp_path / "questions.tsv"
-    values = {"model_dir": out, "input_file": questions, "output_file": tmp_path / "answers.npy"}
+    answers = tmp_path / ("answers.npy" if embeddings else "answers.tsv")
+    values = {"model_dir": out, "input_file": questions, "output_file": answers}
     values["embeddings"] = embeddings
     questions.write_text("天地\t玄黄" + "魑魅\n" + "天\t地\n" * 5, encoding="utf-8")
     with caplog.at_level("WARNING", logger="absl"):
@@ -156,12 +157,12 @@ def test_unknown_pieces_of_a_file(tmp_path, out, embeddings, caplog):
     assert "UNKNOWN PIECES: 12.5% of the pieces of {} are [UNK]".format(questions) in caplog.text
     assert "'魑' 1, '魅' 1" in caplog.text
     questions.write_text("魑魅\t魑\n", encoding="utf-8")
-    (tmp_path / "answers.npy").unlink()
+    answers.unlink()
     with pytest.raises(UserError, match="100.0% .* '魑' 2, .*--max_unknown_share=1"):
         run(values)
-    assert not (tmp_path / "answers.npy").exists()
+    assert not answers.exists()
     run(dict(values, max_unknown_share=1))
-    assert (tmp_path / "answers.npy").exists()
+    assert answers.exists()
 
 
 def test_unknown_pieces_of_a_stream_are_told_at_its_end(out, capsys, monkeypatch, caplog):
@@ -231,6 +232,7 @@ def test_vectors_of_a_file(tmp_path, out, model, name):
     "row, message",
     [
         (b"\xce\xde\t\xce\xde", "row 2: not UTF-8"),
+        ("天地玄\t".encode("utf-8") + b"\xce", "row 2: not UTF-8 text; the text before is UTF-8"),
         ("天\t ".encode("utf-8"), "row 2: .*empty"),
         ("天\t地\t玄\t黄".encode("utf-8"), "row 2: "),
     ],
@@ -293,6 +295,15 @@ def test_a_model_without_classifier(out, tmp_path, capsys):
     named.update({flag: out.parent / name for flag, name in files.items()})
     run(dict(named, max_seq_length=LENGTH), "天", "地")
     assert len(json.loads(capsys.readouterr().out)) == 16
+
+
+def test_answers_into_a_folder_are_refused_before_the_model_is_loaded(tmp_path):
+    (tmp_path / "questions.tsv").write_text("天\t地\n", encoding="utf-8")
+    for folder in (str(tmp_path), str(tmp_path / "new") + "/"):
+        values = {"model_dir": "nowhere", "input_file": tmp_path / "questions.tsv"}
+        with pytest.raises(UserError, match=folder + " is a folder: name a file in it"):
+            run(dict(values, output_file=folder))
+    assert os.listdir(str(tmp_path)) == ["questions.tsv"]
 
 
 def test_the_input_file_is_not_replaced(out, tmp_path):

@@ -363,7 +363,8 @@ def test_what_is_left_out_suits_the_size_of_the_model(caplog):
         ({"do_train": False}, "nothing to do"),
         ({"task_name": "mrpc"}, "'mrpc' is unknown"),
         ({"task_name": None}, "task_name"),
-        ({"data_dir": "nowhere"}, "nowhere/train.tsv"),
+        ({"data_dir": "nowhere"}, "nowhere/train.tsv.*; nowhere does not exist"),
+        ({"data_dir": __file__}, "test_run_classifier.py is a file: give its folder"),
         ({"data_dir": None}, "data_dir"),
         ({"task_name": "xnli"}, "train.txt, row 1: label '0' is not one of .* contradiction"),
         ({"output_dir": None}, "--output_dir"),
@@ -396,6 +397,12 @@ def test_a_checkpoint_without_a_classifier_is_not_evaluated(workspace):
     with pytest.raises(UserError, match="bert_model.ckpt holds no classifier"):
         run(workspace, do_eval=True, init_checkpoint=prefix)
     assert not (workspace / "out").exists()
+
+
+def test_a_model_of_one_segment_takes_no_pairs(workspace):
+    helpers.write_config(workspace, 23, LENGTH, type_vocab_size=1)
+    with pytest.raises(UserError, match="type_vocab_size=1 in the config"):
+        run(workspace, do_train=True)
 
 
 def test_a_vocabulary_larger_than_the_model_is_refused(workspace):

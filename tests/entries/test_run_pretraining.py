@@ -329,6 +329,12 @@ def test_mistakes_are_named_before_anything_is_written(workspace, changes, words
     assert not (workspace / "out").exists()
 
 
+def test_a_model_of_one_segment_is_refused(workspace):
+    helpers.write_config(workspace, 60, SEQUENCE, type_vocab_size=1)
+    with pytest.raises(UserError, match="type_vocab_size=1 in the config"):
+        run(workspace)
+
+
 def test_check_only_looks_at_everything_and_writes_nothing(workspace, capsys):
     with pytest.raises(SystemExit) as ended:
         run(workspace, check_only=True)

@@ -189,6 +189,12 @@ def test_the_command_that_converts_a_file_works(convert, tool, name, tmp_path):
         ("a.tsv", "text_a\ttext_b\tlabel\tid\n天\t地\t1", "found 3 columns"),
         ("a.tsv", "text_a\ttext_b\tlabel\ntext_a\ttext_b\tlabel", "repeats the header: delete it"),
         ("a.tsv", "天\t地\t1\n".encode() + "地\t天\t1".encode("gb18030"), "not UTF-8 text"),
+        (
+            "a.tsv",
+            "天地玄\t地\t1\n天\t地".encode()[:-1],
+            "the file ends inside a character, so it is",
+        ),
+        ("a.tsv", "天地玄\t地\t1\n天\t".encode() + b"\xff\t1", "not the bytes ff 09 31: mend"),
         ("a.json", '{"label": "1"', "not JSON (Expecting ',' delimiter at character 14): '{\"lab"),
         ("a.json", "天\t地\t1", "not JSON (Expecting value at character 1)"),
         ("a.json", '["天", "地"]', '["天", "地"] is no JSON object: write one object per line'),

@@ -455,7 +455,7 @@ def test_sentencepiece_without_markers(tmp_path):
 
 
 def test_each_kind_of_file_in_the_place_of_the_other(spm_model, tmp_path):
-    with pytest.raises(UserError, match="binary; give a SentencePiece model as spm_model_file"):
+    with pytest.raises(UserError, match="binary; a SentencePiece model is for commands"):
         FullTokenizer(spm_model)
     with pytest.raises(UserError, match="with one piece a line as vocab_file"):
         FullTokenizer(None, spm_model_file=VOCAB)

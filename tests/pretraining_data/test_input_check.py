@@ -2,11 +2,13 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import shlex
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 
@@ -20,7 +22,19 @@ PAGE = '<doc id="1" url="x" title="数学">\n数学\n\n正文。\n</doc>\n'
 CSV = "\ufeffid,title,content\r\n" + "".join(
     '{id},{title},"一，,二\n三""四"""\r\n'.format(**each) for each in OBJECTS
 )
+TSV = "\ttitle\tcontent\n" + "".join('\t{title}\t他说"一\n'.format(**each) for each in OBJECTS)
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 9\n".format("0" * 64)
 HTML = "<p>一。</p>\n二。&nbsp;\n<div class='a'>三<br>\n四\n"
+
+
+def archive(mode):
+    """Return the bytes of a tar archive that holds a file `a`."""
+    stream, data = io.BytesIO(), TEXT.encode("utf-8")
+    with tarfile.open(fileobj=stream, mode=mode) as tar:
+        member = tarfile.TarInfo("a")
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+    return stream.getvalue()
 
 
 def check(path, data, name="text", **changes):
@@ -70,33 +84,55 @@ def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
         ("\n".join(json.dumps(each, indent=1) for each in OBJECTS), "jsonl", "jq"),
         (CSV, "text", "python3"),
         (CSV, "jsonl", "python3"),
+        (TSV, "text", "python3"),
+        (TSV, "jsonl", "python3"),
+        (TEXT.replace("\n", "\r"), "text", "tr '"),
+        (archive("w"), "text", "tar xf"),
+        (archive("w:gz"), "text", "tar xf"),
         (TEXT.encode("utf-16"), "text", "iconv"),
         (b"\xfe\xff" + TEXT.encode("utf-16-be"), "text", "iconv"),
         (bz2.compress(TEXT.encode("utf-8")), "text", "bunzip2"),
         (lzma.compress(TEXT.encode("utf-8")), "text", "unxz"),
     ],
 )
-def test_the_command_that_is_named_works(tmp_path, data, name, tool):
+def test_the_command_that_is_named_works(tmp_path, data, name, tool, monkeypatch):
     """The command, as typed by a user, makes a file that is read."""
+    monkeypatch.chdir(tmp_path)  # where tar unpacks
     path = tmp_path / {"bunzip2": "a.bz2", "unxz": "a.xz"}.get(tool, "a b.json")
     with pytest.raises(UserError) as raised:
         check(path, data, name)
     message = str(raised.value)
     assert "\n" not in message
     assert data != CSV or "--text_fields id, title, content JSON" in message
-    if not shutil.which(tool):
+    if not shutil.which(tool.split()[0]):
         pytest.skip("{} is not installed".format(tool))
     command = message[message.index(tool) :].replace("NEW_FILE", shlex.quote(str(tmp_path / "a")))
     subprocess.run(command, shell=True, check=True)
-    is_json = path.suffix == ".json" and tool != "iconv"
+    is_json = path.suffix == ".json" and tool in ("python3", "jq")
     documents = check(tmp_path / "a", (tmp_path / "a").read_bytes(), "jsonl" if is_json else "text")
     assert len(documents) == (len(OBJECTS) if is_json else 2)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (POINTER, "git lfs pull"),
+        (bytes(range(256)) * 9, "binary"),
+        (b"\x20\0\0\0\0\0\0\0abcd\n\x0a\x12\n\x01\x02\x03" * 9, "binary"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path, data, message):
+    with pytest.raises(UserError, match=message):
+        check(tmp_path / "a", data)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         TEXT,
+        "标题,内容\r一\n二\r三,四\n五,六\n",
+        "一\0。\n二\x1b。\n",
+        "text\tcontent\n一。\n二。\n三。\n",
         '{"a": 1} 是一个例子。\n二。\n',
         "[\n三\n",
         "[1] 参考文献\n[2] 同上\n",

@@ -81,6 +81,13 @@ def test_a_user_dictionary_is_for_jieba(tmp_path, name):
 def test_bad_dictionaries_are_named(tmp_path):
     with pytest.raises(UserError, match="missing.txt does not exist"):
         segmenters.load_segmenter("jieba", str(tmp_path / "missing.txt"))
+    for text, words in (
+        ("天\n<!DOCTYPE html>\n<br>", "row 2: '<!DOCTYPE html>' is no word"),
+        ("天 3 n\n地 3\n玄 n\n\n一 二 三", "row 5: '一 二 三' is no word"),
+    ):
+        (tmp_path / "bad.txt").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=words):
+            segmenters.load_segmenter("jieba", str(tmp_path / "bad.txt"))
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xff\n")
     with pytest.raises(UserError, match="bad.txt"):
         segmenters.load_segmenter("jieba", str(tmp_path / "bad.txt"))

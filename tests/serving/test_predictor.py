@@ -1,6 +1,7 @@
 """Predictor gives what the plain model computes, from text to label."""
 
 import concurrent.futures
+import dataclasses
 import logging
 
 import numpy as np
@@ -183,6 +184,13 @@ def test_texts_of_another_kind_are_mistakes(model):
 def test_what_does_not_fit_is_told(out, arguments, message):
     with pytest.raises(UserError, match=message):
         predictor.Predictor(str(out), **arguments)
+
+
+def test_a_model_of_one_segment_takes_no_pairs(model, monkeypatch):
+    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, type_vocab_size=1))
+    assert len(model.embed(["天"])) == 1
+    with pytest.raises(UserError, match="type_vocab_size=1"):
+        model.embed(["天", ("天", "地")])
 
 
 def test_a_checkpoint_without_classifier_is_told(tmp_path):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 # Programs that the scripts call. The PATH of the tests has only these and the two below.
-TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "mktemp", "rm")
+TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed")
 # Takes the place of uv: writes its arguments to calls.txt, fails if they begin with $FAILS, and
 # `uv venv` makes a Python of any version that fails if its arguments have $FAILS.
 UV = r"""#!/bin/sh
@@ -66,6 +66,23 @@ def calls(folder):
     lines = (folder / "calls.txt").read_text().splitlines()
     (folder / "calls.txt").write_text("")
     return lines
+
+
+@pytest.mark.parametrize("words", [["--legcy"], ["plots"], ["--legacy", "plot"], ["beam", "--tpu"]])
+def test_unknown_arguments_end_before_anything_is_made(folder, words):
+    ended = run(folder, *words)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
+    assert "stands alone" in ended.stderr or ended.stderr.endswith(
+        "is none of --legacy --tpu --tpu-compile beam export interop plot tpu test\n"
+    )
+    assert calls(folder) == [] and not list(folder.glob(".venv*"))
+
+
+def test_help_is_the_comment(folder):
+    ended = run(folder, "--help")
+    assert ended.returncode == 0 and ended.stdout.startswith("Makes .venv beside this file")
+    assert "bash make_venv.sh --legacy " in ended.stdout and "set -eu" not in ended.stdout
+    assert calls(folder) == []
 
 
 def test_makes_once_and_installs_what_changed(folder):

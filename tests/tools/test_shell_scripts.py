@@ -2,8 +2,10 @@
 
 import collections
 import importlib.util
+import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -15,7 +17,9 @@ SCRIPTS = (
     "recipes/pretrain_tiny.sh",
     "recipes/finetune_tiny.sh",
 )
-CALL = re.compile(r"([\w/]+)\.py((?:[^\n]*\\\n)*[^\n]*)")  # to the end of its continued lines
+CALL = re.compile(
+    r"(?:\$folder/)?([\w/]+)\.py\"?((?:[^\n]*\\\n)*[^\n]*)"
+)  # to the end of its continued lines
 
 
 def flag_names(root, path):
@@ -39,6 +43,15 @@ def test_flags_exist(root, name):
     assert used
     for path, names in used.items():
         assert names <= flag_names(root, path), path
+
+
+def test_paths_of_the_user_begin_in_his_folder(root, tmp_path):
+    (tmp_path / "my.txt").write_text("天地玄黄。\n宇宙洪荒。\n\n日月盈昃。\n", encoding="utf-8")
+    command = ["bash", str(root / "create_pretrain_data.sh"), "--input_file=my.txt"]
+    command += ["--output_file=my.tfrecord", "--max_seq_length=16", "--num_workers=1"]
+    environment = dict(os.environ, PATH=os.path.dirname(sys.executable) + ":" + os.environ["PATH"])
+    subprocess.run(command, cwd=str(tmp_path), env=environment, check=True)
+    assert (tmp_path / "my.tfrecord").exists()
 
 
 def test_bash_reads_them(root):
