@@ -103,7 +103,7 @@ def figures(executable, text, clock_mhz):
         "temp_gb": round(memory.temp_size_in_bytes / 1e9, 4),
         "argument_gb": round(memory.argument_size_in_bytes / 1e9, 4),
         "bytes_gb": round(costs["bytes accessed"] / 1e9, 3),
-        "tflop": round(costs["flops"] / 1e12, 4),
+        "tflop": float("{:.4g}".format(costs["flops"] / 1e12)),
         "roofline_ms": round(1e3 * (costs["optimal_seconds"] + len(opaque)), 2),
         "mcycles": round(total / 1e6, 3),
         "cycles_ms": round(total / clock_mhz / 1e3, 2),
