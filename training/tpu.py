@@ -103,8 +103,8 @@ def check_kernels():
     """Raise `UserError` if this TensorFlow has no kernels for the TPU of this machine."""
     if not kernels.get_registered_kernels_for_op("ConfigureDistributedTPU").kernel:
         raise UserError(
-            "TensorFlow {} in {} has no kernels for TPUs, as all wheels of PyPI: on a TPU VM use "
+            "TensorFlow {} in {} has no kernels for TPUs, like all wheels of PyPI: on a TPU VM use "
             "the TensorFlow of its image: bash make_venv.sh --tpu (see docs/tpu.md)".format(
-                tf.version.VERSION, tf.__path__[0].partition("/tensorflow/")[0]
+                tf.version.VERSION, tf.sysconfig.get_lib()
             )
         )
