@@ -21,6 +21,9 @@ TPU_RESERVED_BYTES = 530 << 20
 TPU_TILE_ROWS = 16
 # More activations than this do not make training on a CPU faster.
 CPU_ACTIVATION_BYTES = 2 << 30
+CPU_LIMIT = "; more than {:.2g} GB of activations make it no faster".format(
+    CPU_ACTIVATION_BYTES / 1e9
+)
 
 
 class StepMemory(NamedTuple):
@@ -93,8 +96,8 @@ def tpu_activation_bytes(config, execution, sequence_length, num_predictions=0):
     logits = size * num_predictions * config.vocab_size
     temporary = size * (scores + length * (inner + 2 * width))
     depth = config.num_hidden_layers * config.inner_group_num - 1
-    if execution.recompute:
-        return size * depth * length * width + layer + temporary + logits
+    if execution.recompute:  # the logits, their powers and their gradient are gone by then
+        return size * depth * length * width + max(layer + temporary, 3 * logits)
     return depth * layer + last + temporary + logits
 
 
@@ -117,13 +120,14 @@ def largest_micro_batch(replica_batch, step_memory, free):
     size = fitting[-1] if fitting else 1
     tf.logging.info(
         "Micro-batch of %d: an example has about %s of activations; the %s has %s free, of which "
-        "%s may be used, and weights, gradients and slots take %s",
+        "%s may be used, and weights, gradients and slots take %s%s",
         size,
         gigabytes(step_memory.bytes_per_example),
         free.device,
         gigabytes(free.num_bytes),
         gigabytes(free.usable),
         gigabytes(step_memory.weight_bytes(size < replica_batch)),
+        CPU_LIMIT if free.device == "CPU" else "",
     )
     if not fitting:
         tf.logging.warning(

@@ -104,3 +104,33 @@ def test_recomputation_needs_less_memory_and_predictions_more():
     assert recomputed < needed / 4
     assert memory.activation_bytes(config, plain, 20, 5) == needed + 3 * 5 * 50 * 4
     assert memory.activation_bytes(config, half, 20) == needed / 2
+
+
+# Config, sequence length, predictions, dtype, recomputation, batch, micro-batch -> GB that the
+# compiler of libtpu 0.0.52 needs for the whole step on v3: benchmarks/tpu_compile.py.
+COMPILED = {
+    ("tiny", 128, 20, "bfloat16", False, 32, 32): 0.253,
+    ("tiny", 128, 20, "float32", False, 32, 32): 0.389,
+    ("base", 512, 76, "bfloat16", False, 16, 16): 3.016,
+    ("base", 512, 76, "float32", False, 16, 16): 5.402,
+    ("base", 512, 76, "bfloat16", True, 16, 16): 0.660,
+    ("large", 512, 76, "bfloat16", False, 16, 16): 7.960,
+    ("xxlarge", 512, 76, "bfloat16", False, 16, 8): 12.303,
+    ("xxlarge", 512, 76, "bfloat16", True, 16, 16): 6.650,
+}
+
+
+@pytest.mark.parametrize("step", COMPILED, ids=lambda step: "-".join(map(str, step)))
+def test_the_estimate_for_a_tpu_is_the_compiler_s_or_up_to_15_percent_more(step, root):
+    name, length, predictions, dtype, recompute, batch, micro_batch = step
+    path = root / "albert_config" / "albert_config_{}.json".format(name)
+    config = modeling.AlbertConfig.from_json_file(str(path))
+    execution = modeling.Execution(dtype, recompute, compiled=True, for_tpu=True)
+    needed = StepMemory(
+        sum(modeling.count_parameters(config).values()),
+        memory.activation_bytes(config, execution, length, predictions),
+    )
+    estimate = micro_batch * needed.bytes_per_example + needed.weight_bytes(micro_batch < batch)
+    assert 1.0 <= estimate / 1e9 / COMPILED[step] <= 1.15
+    free = FreeMemory("TPU", (16 << 30) - memory.TPU_RESERVED_BYTES)
+    assert memory.largest_micro_batch(batch, needed, free) == micro_batch
