@@ -13,7 +13,8 @@ line is a JSON object:
     argument_gb       memory for weights, slots and the batch
     bytes_gb          memory traffic of a step
     tflop             arithmetic of a step
-    roofline_ms       time of a step by the compiler's model of a chip, without opaque operations
+    roofline_ms       time of a step if memory or arithmetic alone limits it; null if the compiler
+                      does not know the time of some operation
     mcycles           sum of the estimated cycles of all instructions, in millions
     cycles_ms         the same as time, at the clock of the TPU
     top               the instructions that take most, added up by kind: millions of cycles

@@ -99,12 +99,13 @@ def figures(executable, text, clock_mhz):
             cycles[kind] += int(found.group(1))
     total = sum(cycles.values())
     opaque = [match.group(1) or "custom-call" for match in OPAQUE.finditer(text)]
+    seconds = costs["optimal_seconds"] + len(opaque)  # still negative if there are others
     return {
         "temp_gb": round(memory.temp_size_in_bytes / 1e9, 4),
         "argument_gb": round(memory.argument_size_in_bytes / 1e9, 4),
         "bytes_gb": round(costs["bytes accessed"] / 1e9, 3),
         "tflop": float("{:.4g}".format(costs["flops"] / 1e12)),
-        "roofline_ms": round(1e3 * (costs["optimal_seconds"] + len(opaque)), 2),
+        "roofline_ms": round(1e3 * seconds, 2) if seconds > 0 else None,
         "mcycles": round(total / 1e6, 3),
         "cycles_ms": round(total / clock_mhz / 1e3, 2),
         "top": {kind: round(count / 1e6, 2) for kind, count in cycles.most_common(10)},
