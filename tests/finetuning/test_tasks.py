@@ -478,7 +478,7 @@ def test_bad_rows_are_skipped_counted_and_listed(tmp_path, caplog):
 
 def test_missing_files_name_what_was_looked_for(tmp_path):
     with pytest.raises(UserError, match=r"no dev file.*dev\.tsv, .*dev\.jsonl, .*xnli\.dev\.tsv"):
-        tasks.load_examples(XNLI, tmp_path, "dev")
+        tasks.load_examples(XNLI, str(tmp_path), "dev")
 
 
 def test_file_digest_follows_the_content(tmp_path):
@@ -588,12 +588,12 @@ def test_the_command_that_makes_a_table_of_a_csv_file_works(tmp_path):
     content = '\ufefftext,label\r\n"天,\n地",好\r\n"人\t""马""",坏\r\n'
     (folder / "train.csv").write_bytes(content.encode("utf-8"))
     with pytest.raises(UserError, match="train.csv.* has commas between its columns") as error:
-        tasks.load_examples(OWN, folder, "train")
+        tasks.load_examples(OWN, str(folder), "train")
     command = str(error.value).split("with tabs: ")[1]
     subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
-    found = tasks.load_examples(OWN, folder, "train")
+    found = tasks.load_examples(OWN, str(folder), "train")
     assert fields(found) == [("天, 地", None, "好"), ('人 "马"', None, "坏")]
     (folder / "train.tsv").unlink()
     (folder / "train.csv").rename(folder / "learn.csv")
     with pytest.raises(UserError, match="a b holds learn.csv$"):
-        tasks.load_examples(OWN, folder, "train")
+        tasks.load_examples(OWN, str(folder), "train")

@@ -325,7 +325,7 @@ def test_output_dir_must_be_a_folder(check_disk, tmp_path, monkeypatch):
 @pytest.mark.parametrize("micro_batch, fits", [(8, True), (9, False)])
 def test_memory_is_compared_with_the_device(micro_batch, fits, monkeypatch, caplog):
     weights, example = 10**6, 10**8
-    free_bytes = memory.BYTES_PER_WEIGHT * weights + 8 * example
+    free_bytes = StepMemory(weights, example).weight_bytes(True) + 8 * example
     monkeypatch.setattr(memory, "free_memory", lambda *_: FreeMemory("GPU", free_bytes))
     computation = Computation(
         modeling.PLAIN, StepMemory(weights, example), Placement(1, 72, micro_batch)
