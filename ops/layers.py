@@ -243,14 +243,14 @@ class Layers(NamedTuple):
     def _softmax(self, scores, dtype):
         """Return (powers, inverse): their product is the softmax; an inverse of None means 1.
 
-        A TPU stores the powers once and divides the products that are made of them, because these
-        are smaller.
+        For a TPU the products that are made of the powers are divided, because these are smaller.
+        In float16 they could overflow.
 
         Args:
             scores: float32 [B, N, S', S].
             dtype: of the powers.
         """
-        if not self.compiled:
+        if not self.compiled or dtype == tf.float16:
             return tf.cast(tf.nn.softmax(scores), dtype), None
         largest = tf.stop_gradient(tf.reduce_max(scores, axis=-1, keepdims=True))
         powers = tf.exp(scores - largest)
