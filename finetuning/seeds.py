@@ -84,6 +84,14 @@ def check_settings(folder, made_with, is_resumed, must_agree):
     if must_agree:
         raise UserError(line + ": give another --output_dir, or the same settings as before")
     logging.warning("%s; the run still continues from its checkpoint", line)
+    before = run_report.read(folder)["made_with"]
+    dev, dev_before = [made.get("data", {}).get("dev") for made in (made_with, before)]
+    if dev and dev_before and dev != dev_before:
+        logging.warning(
+            "OTHER DEV DATA: %s/best was chosen by the scores of the earlier ones, which do not "
+            "compare with the new scores: give another --output_dir",
+            folder,
+        )
 
 
 def finished_metrics(folder, made_with, scored):

@@ -296,3 +296,14 @@ def _decoded(line, row_format):
         return line.decode("utf-8").rstrip("\r")
     except UnicodeDecodeError:
         raise BadRow("not UTF-8 text; {}".format(row_format.mend_utf8)) from None
+
+
+def scalar(column, value):
+    """Return a value as text: a stripped str, or a number or bool in JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, (int, float)):  # bool is an int
+        return json.dumps(value)
+    if isinstance(value, str):
+        return value.strip()
+    raise BadRow("{} is {}, not a text or number".format(column, shown(value)))

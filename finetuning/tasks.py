@@ -4,7 +4,6 @@ A task is an entry of `TASKS`: the names of its files, how their columns become 
 labels in their order. `task_files` reads the files.
 """
 
-import json
 import os
 import re
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
@@ -356,8 +355,7 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
     """
     labels = frozenset(task.labels) | frozenset(task.label_spellings)
     row_format = task_files.RowFormat(task.fields, labels, split != "test", header)
-    examples, bad = [], []
-    undecided = 0
+    examples, bad, undecided = [], [], 0
     rows = task_files.open_rows(path, row_format)
     for number, line in rows.lines:
         try:
@@ -371,7 +369,8 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
                 examples.append(_example(task, row, label, number - rows.header_row - 1))
         except BadRow as problem:
             is_first = rows.may_begin_with_header and number == rows.lines[0][0]
-            if is_first and not isinstance(problem, WrongOrder):
+            is_first = is_first and not isinstance(problem, WrongOrder)
+            if is_first and _second_row_has_label(task, split, rows):
                 problem = "{}; if this row is a header, give --header=yes".format(problem)
             bad.append(task_files.row_error(path, number, problem))
             if not skip_bad_rows:
@@ -383,6 +382,15 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
         _refuse_label_of_header(path, rows.lines[0][0], examples)
     _log_examples(split, path, examples, undecided, bad)
     return examples
+
+
+def _second_row_has_label(task, split, rows):
+    try:
+        for _, line in rows.lines[1:2]:
+            _label(task, split, rows.parse(line))
+        return True
+    except BadRow:
+        return False
 
 
 def _refuse_label_of_header(path, number, examples):
@@ -425,7 +433,7 @@ def _example(task, row, label, position):
 def _guid(row, position):
     for column in ID_COLUMNS:
         if column in row:
-            guid = _scalar(column, row[column])
+            guid = task_files.scalar(column, row[column])
             if guid:
                 return guid
     return str(position)
@@ -433,7 +441,7 @@ def _guid(row, position):
 
 def _label(task, split, row):
     """Return the label of a row, which may be one of `Task.undecided`; None in a test file."""
-    stored = _scalar("label", row.get("label"))
+    stored = task_files.scalar("label", row.get("label"))
     label = task.label_spellings.get(stored, stored)
     if label in task.labels:
         return label
@@ -454,17 +462,6 @@ def _label(task, split, row):
             task_files.shown(stored), task.name, _listed(task.labels)
         )
     )
-
-
-def _scalar(column, value):
-    """Return a value as text: a stripped str, or a number or bool in JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, (int, float)):  # bool is an int
-        return json.dumps(value)
-    if isinstance(value, str):
-        return value.strip()
-    raise BadRow("{} is {}, not a text or number".format(column, task_files.shown(value)))
 
 
 def _listed(labels):

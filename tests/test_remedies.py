@@ -136,6 +136,7 @@ UNTESTED = {
     "git-lfs is not installed everywhere": ["git lfs pull"],
     "unzstd is not installed everywhere": ["use unzstd"],
     "unzip is not installed everywhere": ["with unzip"],
+    "another folder is a run of its own": ["OTHER DEV DATA"],
     "a matter of training": ["CHANCE LEVEL", "training diverged"],
     "test_run_classifier.py has the run of several seeds": ["or the same settings as before"],
     "needs several machines": [

@@ -597,3 +597,15 @@ def test_the_command_that_makes_a_table_of_a_csv_file_works(tmp_path):
     (folder / "train.csv").rename(folder / "learn.csv")
     with pytest.raises(UserError, match="a b holds learn.csv$"):
         tasks.load_examples(OWN, str(folder), "train")
+
+
+def test_a_header_is_not_advised_where_the_second_row_has_no_label_either(tmp_path):
+    path = tmp_path / "train.tsv"
+    for rows, is_advised in (
+        (["甲\t乙\t1.0", "丙\t丁\t0.0"], False),
+        (["a\tb\tc", "丙\t丁\t0"], True),
+    ):
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        with pytest.raises(UserError, match="row 1: label") as error:
+            tasks.load_examples(tasks.get_task("lcqmc"), str(tmp_path), "train")
+        assert ("--header=yes" in str(error.value)) == is_advised

@@ -1,0 +1,15 @@
+"""A run that continues with other settings."""
+
+from common import files
+from finetuning import seeds
+
+
+def test_other_dev_data_are_told_because_the_best_checkpoint_was_chosen_by_them(tmp_path, caplog):
+    made_with = {"learning_rate": 0.1, "data": {"train": "a", "dev": "b"}}
+    files.write_json(str(tmp_path / "results.json"), {"made_with": made_with})
+    with caplog.at_level("WARNING"):
+        seeds.check_settings(str(tmp_path), dict(made_with, learning_rate=0.2), True, False)
+        assert "learning_rate 0.1, now 0.2" in caplog.text and "OTHER DEV DATA" not in caplog.text
+        changed = dict(made_with, data={"train": "a", "dev": "c"})
+        seeds.check_settings(str(tmp_path), changed, True, False)
+    assert "OTHER DEV DATA: {}/best".format(tmp_path) in caplog.text
