@@ -63,21 +63,27 @@ def _hashed(shape, seed):
     numbers that are uniform and independent, not more.
     """
     shape = tf.convert_to_tensor(shape, tf.int32)
-    first, second = tf.unstack(tf.bitcast(seed, tf.uint32), num=2)
-    rows = tf.bitcast(tf.range(tf.reduce_prod(shape[:-1])), tf.uint32)
-    columns = tf.bitcast(tf.range(shape[-1]), tf.uint32)
-    rows = _finalized(_finalized(rows ^ first) + second)
-    columns = _finalized(_finalized(columns ^ second) + first)
-    mixed = (rows[:, tf.newaxis] ^ columns) * np.uint32(0x85EBCA6B)
-    return tf.reshape(tf.bitcast(mixed, tf.int32), shape)
+    first, second = tf.unstack(seed, num=2)
+    xor = tf.bitwise.bitwise_xor
+    rows, columns = tf.range(tf.reduce_prod(shape[:-1])), tf.range(shape[-1])
+    rows = _finalized(_finalized(xor(rows, first)) + second)
+    columns = _finalized(_finalized(xor(columns, second)) + first)
+    return tf.reshape(xor(rows[:, tf.newaxis], columns) * _signed(0x85EBCA6B), shape)
 
 
 def _finalized(bits):
-    """Mix the bits of uint32 numbers: the finalizer of MurmurHash3."""
-    bits = _multiplied(bits, 16, 0x85EBCA6B)
-    bits = _multiplied(bits, 13, 0xC2B2AE35)
-    return bits ^ tf.bitwise.right_shift(bits, np.uint32(16))
+    """Mix the bits of int32 numbers: the finalizer of MurmurHash3."""
+    bits = _folded(bits, 16) * _signed(0x85EBCA6B)
+    bits = _folded(bits, 13) * _signed(0xC2B2AE35)
+    return _folded(bits, 16)
 
 
-def _multiplied(bits, shift, factor):
-    return (bits ^ tf.bitwise.right_shift(bits, np.uint32(shift))) * np.uint32(factor)
+def _folded(bits, shift):
+    # Products wrap in int32 as in uint32, which TensorFlow 1 cannot multiply; shifts do not.
+    shifted = tf.bitwise.right_shift(tf.bitcast(bits, tf.uint32), np.uint32(shift))
+    return tf.bitwise.bitwise_xor(bits, tf.bitcast(shifted, tf.int32))
+
+
+def _signed(number):
+    """Return the int32 of the same bits as a uint32."""
+    return np.uint32(number).astype(np.int32)

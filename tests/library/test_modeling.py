@@ -366,7 +366,7 @@ def test_dropout_of_neighbours_and_of_other_seeds_is_independent(fused):
     assert np.sqrt(np.mean(np.square(correlations))) == pytest.approx(deviation, rel=0.3)
 
 
-def test_hashed_draws_of_rows_and_columns_are_independent():
+def test_fused_draws_of_rows_and_columns_are_independent():
     """Of two and of four places that share rows and columns, whose hashes are combined."""
     seeds = [[number, 7 * number] for number in range(8)]
     for rate in (0.1, 0.5):
@@ -380,7 +380,6 @@ def test_hashed_draws_of_rows_and_columns_are_independent():
         assert np.max(np.abs(scores)) < 5 and np.std(scores) == pytest.approx(1, abs=0.15)
 
 
-@pytest.mark.skipif(tf.version.VERSION.startswith("1."), reason="no product of uint32 on a CPU")
 def test_hashed_draws_are_the_same_in_every_process_and_on_every_device():
     with tf.Graph().as_default(), tf.Session() as session:
         found = session.run(dropout.draw([2, 3], tf.constant([1, -2]), is_hashed=True))
