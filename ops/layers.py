@@ -252,7 +252,7 @@ class Layers(NamedTuple):
         """
         if not self.compiled or dtype == tf.float16:
             return tf.cast(tf.nn.softmax(scores), dtype), None
-        largest = tf.stop_gradient(tf.reduce_max(scores, axis=-1, keepdims=True))
+        largest = tf.reduce_max(scores, axis=-1, keepdims=True)
         powers = tf.exp(scores - largest)
         return tf.cast(powers, dtype), 1.0 / tf.reduce_sum(powers, axis=-1, keepdims=True)
 
