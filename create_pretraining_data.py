@@ -29,16 +29,25 @@ from pretraining_data import (
     input_check,
     instances,
     masking_reference,
+    masking_settings,
+    rows,
     segmenters,
     sentence_order,
     show,
 )
+from tfrecords import compact
 from tokenization import FullTokenizer
 
 # Flags that the records do not depend on. Without --skip_bad_lines, a bad line ends the run.
 RUN_FLAGS = (
     "num_workers", "overwrite", "work_dir", "show", "runner", "runner_options", "skip_bad_lines"
 )  # fmt: skip
+# The maker of records, and the function that shows some as text.
+RECORD_FORMATS = {
+    "published": (instances.InstanceMaker, show.format_instances),
+    "compact": (rows.RowMaker, show.format_rows),
+}
+MOST_CHUNKS = 64
 MANY_UNKNOWN = 0.05  # share of [UNK] that gets a warning
 MANY_SINGLE = 0.97  # words per piece above which there is a warning; Chinese text has 0.6 to 0.8
 FEW_SENTENCES = 1.5  # sentences of a document, on average, below which there is a warning
@@ -57,7 +66,9 @@ def define_flags(flag_values):
     define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
     define.bool("do_whole_word_mask", True, "Mask whole words; otherwise every piece is a word.")
     _define_instance_flags(define)
-    _define_masking_flags(define)
+    masking_settings.define_flags(flag_values, of_records=False)
+    _define_word_flags(define)
+    _define_record_flags(define)
     _define_format_flags(define)
     _define_run_flags(define)
 
@@ -76,18 +87,12 @@ def _define_instance_flags(define):
     integer("max_predictions_per_seq", 51, "Most masked pieces in a sequence.", 1, longest)
     integer("random_seed", 12345, "Equal seeds give equal bytes.", -(2**63), 2**63 - 1)
     integer("dupe_factor", 10, "Number of differently masked duplicates.", 1, None)
-    probability("masked_lm_prob", 0.1, "Share of the pieces to mask, but at least one word.")
     text = "Probability of a sequence that aims at a random, shorter length."
     probability("short_seq_prob", 0.1, text)
     define.bool("non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.")
-    integer("ngram", 3, "Most words in a masked gram; 1 masks single words.", 1, longest)
 
 
-def _define_masking_flags(define):
-    weights = sorted(masking_reference.GRAM_WEIGHTS)
-    text = "Probability of n words in a gram: as 1/n (shorter), equal, or longer ones first."
-    define.enum("favor_ngram", "shorter", weights, text)
-    define.bool("replace_spans", False, "Draw 80/10/10 once for each gram, not for each piece.")
+def _define_word_flags(define):
     names = ["auto"] + sorted(segmenters.SEGMENTERS)
     text = "Segmenter that finds the words; auto: rjieba where installed, else jieba."
     define.enum("segmenter", "auto", names, text)
@@ -97,6 +102,16 @@ def _define_masking_flags(define):
         "Chinese word; only to continue a checkpoint that was trained with them."
     )
     define.bool("published_labels", False, text)
+
+
+def _define_record_flags(define):
+    text = (
+        "published: instances of tf.train.Example, masked now, in duplicates; compact: rows of text, "
+        "25 times smaller, that run_pretraining.py masks anew in every epoch."
+    )
+    define.enum("record_format", "published", list(RECORD_FORMATS), text)
+    text = "Most chunks of text in a row of compact records; 1 puts every chunk into its own row."
+    define.integer("max_chunks_per_row", 8, text, lower_bound=1, upper_bound=MOST_CHUNKS)
 
 
 def _define_format_flags(define):
@@ -124,7 +139,7 @@ def _define_run_flags(define):
     define.string("runner_options", "", "Flags of that runner, in one string: '--a=b --c=d'.")
     define.bool("overwrite", False, "Replace records, or an unfinished run, of other flags.")
     define.string("work_dir", None, "Local folder for the unfinished parts of a run.")
-    define.integer("show", 0, "Print so many instances as text.", lower_bound=0)
+    define.integer("show", 0, "Print so many records as text.", lower_bound=0)
 
 
 def main(args):
@@ -135,20 +150,22 @@ def main(args):
     outputs = _output_files(args, inputs)
     _warn_of_lengths(args)
     tokenizer = FullTokenizer(args.vocab_file, args.do_lower_case)
+    _check_record_format(args, tokenizer)
     segmenter = _load_segmenter(args)
+    maker = _instance_maker(args, tokenizer, segmenter)
     job = build.Job(
-        maker=_instance_maker(args, tokenizer, segmenter),
+        maker=maker,
         inputs=inputs,
         outputs=outputs,
         stale_outputs=_stale_shards(args, outputs),
         folder=_work_folder(args.work_dir, outputs[0]),
-        settings=_settings(args, tokenizer, segmenter),
+        settings=_settings(args, tokenizer, segmenter, maker),
         num_workers=args.num_workers or _num_cores(),
         compress=args.compress,
     )
     input_check.check_inputs(inputs, job.maker.format)
     if args.show:
-        _show(job, tokenizer, args.show)
+        _show(args, job, tokenizer)
     with build.work_folder(job.folder):
         if build.check_outputs(job, args.overwrite):
             logging.info("made already, of this input with these flags: %s", ", ".join(outputs))
@@ -234,17 +251,18 @@ def _instance_maker(args, tokenizer, segmenter):
     vocabulary = masking_reference.make_vocabulary(tokenizer.vocab, args.published_labels)
     if not len(vocabulary.replacements):
         raise UserError("vocabulary {}: all pieces are special ones".format(args.vocab_file))
-    return instances.InstanceMaker(
+    is_compact = args.record_format == "compact"
+    make, _ = RECORD_FORMATS[args.record_format]
+    return make(
         tokenizer=tokenizer,
         segmenter=segmenter if args.do_whole_word_mask else None,
         vocabulary=vocabulary,
-        config=masking_reference.MaskingConfig(
+        config=masking_settings.masking_config(
+            {name: args[name].value for name in masking_settings.FLAGS},
             max_seq_length=args.max_seq_length,
-            max_predictions_per_seq=args.max_predictions_per_seq,
-            masked_lm_prob=args.masked_lm_prob,
             short_seq_prob=args.short_seq_prob,
-            gram_probabilities=masking_reference.gram_probabilities(args.ngram, args.favor_ngram),
-            replace_spans=args.replace_spans,
+            max_chunks_per_row=args.max_chunks_per_row if is_compact else 1,
+            most_unused=rows.MOST_UNUSED if is_compact else None,
         ),
         format=corpus.Format(
             args.input_format,
@@ -254,14 +272,37 @@ def _instance_maker(args, tokenizer, segmenter):
             args.strip_html,
         ),
         random_seed=args.random_seed,
-        dupe_factor=args.dupe_factor,
+        dupe_factor=1 if is_compact else args.dupe_factor,
     )
 
 
-def _show(job, tokenizer, number):
+def _check_record_format(args, tokenizer):
+    """Refuse the flags that only records of another format can follow."""
+    if args.record_format != "compact":
+        if args["max_chunks_per_row"].present:
+            raise UserError("--max_chunks_per_row needs --record_format=compact")
+        return
+    if args["dupe_factor"].present and args.dupe_factor != 1:
+        raise UserError(
+            "--dupe_factor={} with --record_format=compact: a run masks these records anew in every "
+            "epoch, so leave it out".format(args.dupe_factor)
+        )
+    if args.published_labels:
+        raise UserError("--published_labels needs --record_format=published")
+    if len(tokenizer.vocab) > compact.MAX_VOCABULARY:
+        raise UserError(
+            "vocabulary {}: compact records have room for {} pieces, and it has {}: give "
+            "--record_format=published".format(
+                args.vocab_file, compact.MAX_VOCABULARY, len(tokenizer.vocab)
+            )
+        )
+
+
+def _show(args, job, tokenizer):
     block = next(corpus.read_blocks(0, job.inputs[0], job.block_bytes(), job.maker.format))
     tokenized = job.maker.tokenize(block)
-    print(show.format_instances(job.maker, tokenized, tokenizer.inv_vocab, number), flush=True)
+    _, format_records = RECORD_FORMATS[args.record_format]
+    print(format_records(job.maker, tokenized, tokenizer.inv_vocab, args.show), flush=True)
 
 
 def _work_folder(work_dir, output):
@@ -275,13 +316,15 @@ def _work_folder(work_dir, output):
     return os.path.join(tempfile.gettempdir(), name + files.WORK_SUFFIX)
 
 
-def _settings(args, tokenizer, segmenter):
+def _settings(args, tokenizer, segmenter, maker):
     """Return everything but the inputs that the records depend on, a dict for JSON."""
     own = flags.FlagValues()
     define_flags(own)
     names = sorted(set(own) - set(RUN_FLAGS))
+    is_compact = args.record_format == "compact"
     return {
         "flags": {name: args[name].value for name in names},
+        "compact": masking_settings.vocabulary_entry(maker.vocabulary) if is_compact else None,
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "segmenter": "{} {}".format(segmenter.name, segmenter.version).strip(),
         "user_dict_sha256": files.sha256(args.user_dict) if args.user_dict else None,
@@ -298,8 +341,11 @@ def _num_cores():
 
 def _log_summary(manifest, seconds):
     counts, outputs = manifest["counts"], ", ".join(manifest["outputs"])
-    numbers = counts["instances"], counts["documents"]
-    logging.info("wrote %d instances of %d documents to %s in %.1f s", *numbers, outputs, seconds)
+    made = "{} instances".format(counts["instances"])
+    if "rows" in counts:
+        made = "{} rows of {} chunks".format(counts["rows"], counts["instances"])
+    text = "wrote %s of %d documents to %s in %.1f s"
+    logging.info(text, made, counts["documents"], outputs, seconds)
     for name, number in counts.items():
         if re.search("_dropped_|_cut_|_without_|^neighbours", name):
             (logging.warning if number else logging.info)("%s: %d", name, number)

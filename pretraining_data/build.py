@@ -339,8 +339,9 @@ def check_instances(job, statistics, shard_sizes):
         inputs, reasons = ", ".join(job.inputs), ", ".join(reasons)
         raise UserError("{}: no instance came out of {}".format(inputs, reasons))
     if not all(shard_sizes):
-        text = "{} instances are too few for {} output files: name fewer"
-        raise UserError(text.format(statistics["instances"], len(job.outputs)))
+        text = "{} records are too few for {} output files: name fewer"
+        number = statistics["rows"] or statistics["instances"]
+        raise UserError(text.format(number, len(job.outputs)))
 
 
 def _check_fields(job, statistics):

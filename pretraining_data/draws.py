@@ -62,9 +62,13 @@ class Draws:
         return (self.uniform(stream) * size).astype(np.int64)
 
     def order_keys(self, counter, rows=slice(None)):
-        """Return uint64 that sort the counters at random; their low 16 bits are the counter."""
+        """Return uint64 below 2**56 that sort the counters at random.
+
+        The low 16 bits are the counter. The other 40 bits leave room for the number of an instance
+        above them, so that one sort of int64 can sort many instances (`graph_masking`).
+        """
         counter = np.asarray(counter, np.uint64)
-        return self.bits(Stream.ORDER, counter, rows) >> np.uint64(16) << np.uint64(16) | counter
+        return self.bits(Stream.ORDER, counter, rows) >> np.uint64(24) << np.uint64(16) | counter
 
 
 _GOLDEN = np.array([0x9E3779B97F4A7C15], np.uint64)

@@ -184,21 +184,27 @@ def summarize(statistics, unknown, max_seq_length):
     def share(part, whole):
         return round(statistics[part] / max(statistics[whole], 1), 5)
 
-    names = sorted(name for name in statistics if name.startswith("grams_of_"))
-    grams = max(sum(statistics[name] for name in names), 1)
-    slots = max(statistics["instances"] * max_seq_length, 1)
-    return {
-        "fill": round(statistics["positions"] / slots, 5),
-        "mask_rate": share("masked", "positions"),
-        "masked_by_mask": share("masked_by_mask", "masked"),
-        "masked_kept": share("masked_kept", "masked"),
-        "masked_by_random": share("masked_by_random", "masked"),
-        "swapped": share("instances_swapped", "instances"),
-        "unknown": share("pieces_unknown", "pieces"),
-        "words_per_piece": share("words", "pieces"),
-        "grams": {name: round(statistics[name] / grams, 5) for name in names},
-        "commonest_unknown": dict(commonest(unknown, 20)),
-    }
+    rows = statistics["rows"] or statistics["instances"]
+    summary = {"fill": round(statistics["positions"] / max(rows * max_seq_length, 1), 5)}
+    if statistics["rows"]:  # compact records: nothing is masked
+        summary["chunks_per_row"] = share("instances", "rows")
+    else:
+        names = sorted(name for name in statistics if name.startswith("grams_of_"))
+        grams = max(sum(statistics[name] for name in names), 1)
+        summary.update(
+            mask_rate=share("masked", "positions"),
+            masked_by_mask=share("masked_by_mask", "masked"),
+            masked_kept=share("masked_kept", "masked"),
+            masked_by_random=share("masked_by_random", "masked"),
+            swapped=share("instances_swapped", "instances"),
+            grams={name: round(statistics[name] / grams, 5) for name in names},
+        )
+    return dict(
+        summary,
+        unknown=share("pieces_unknown", "pieces"),
+        words_per_piece=share("words", "pieces"),
+        commonest_unknown=dict(commonest(unknown, 20)),
+    )
 
 
 def commonest(counter, number):

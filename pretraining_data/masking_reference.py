@@ -17,12 +17,19 @@ S is the sequence length, P the number of predictions per sequence, V the size o
 """
 
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from pretraining_data.draws import Stream
-from pretraining_data.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD, pairs_of_document
+from pretraining_data.sentence_order import (
+    CLAUSE,
+    INSIDE,
+    SENTENCE,
+    WORD,
+    Pair,
+    pairs_of_document,
+)
 
 # A clause ends with one of these marks and the closing marks after it.
 CLAUSE_MARKS = [ord(mark) for mark in "，。！？；：、…—,.!?;:"]
@@ -54,6 +61,10 @@ class MaskingConfig(NamedTuple):
     short_seq_prob: float
     gram_probabilities: tuple
     replace_spans: bool = False  # 80/10/10 for whole grams instead of single pieces
+    # For compact records, most chunks in a row, and how many pieces a chunk of full length may leave
+    # unused so that it ends with a sentence, not with a clause; None: any number.
+    max_chunks_per_row: int = 1
+    most_unused: Optional[int] = None
 
 
 class Document(NamedTuple):
@@ -90,6 +101,15 @@ class Instance(NamedTuple):
     swapped: bool
     original_ids: list  # input_ids before masking
     grams: list  # of `Gram`, sorted by position
+    budget: int  # how many pieces could be masked
+
+
+class MaskedRow(NamedTuple):
+    """The instances of the chunks of a compact record, one after the other in a sequence."""
+
+    sequences: list  # of `Sequence`
+    instances: list  # of `Instance`, whose positions count from the begin of the chunk
+    starts: list  # the position of each [CLS] in the sequence
 
 
 def make_vocabulary(vocab, published_labels=False):
@@ -215,7 +235,39 @@ def assemble(document, pair, vocabulary):
     return Sequence(ids, segment_ids, *words)
 
 
-def mask(sequence, swapped, config, vocabulary, draws):
+def mask_row(row, config, vocabulary, draws):
+    """Return the `MaskedRow` of a compact record: each chunk is split, swapped and masked.
+
+    The chunks of a row share `max_predictions_per_seq`: the later ones get what the budgets of the
+    earlier ones leave.
+
+    Args:
+        row: `compact.Row`.
+        config: `MaskingConfig`.
+        vocabulary: `Vocabulary`.
+        draws: `Draws` of the seed, the epoch and the number of the record.
+    """
+    sequences, instances, starts, begin, start = [], [], [], 0, 0
+    left = config.max_predictions_per_seq
+    for number, (length, splits) in enumerate(zip(row.lengths, row.splits)):
+        chunk_draws = draws.child(number)
+        pieces, is_word = (values[begin : begin + length] for values in (row.pieces, row.is_word))
+        document = Document(pieces, np.append(np.where(is_word, WORD, INSIDE), SENTENCE))
+        middles = splits or (1 + np.flatnonzero(is_word[1:])).tolist() or list(range(1, length))
+        middle = middles[chunk_draws.below(Stream.MIDDLE, len(middles))[0]]
+        pair = Pair(0, middle, length, bool(chunk_draws.below(Stream.SWAP, 2)[0]))
+        sequence = assemble(document, pair, vocabulary)
+        instance = mask(sequence, pair.swapped, config, vocabulary, chunk_draws, left)
+        sequences.append(sequence)
+        instances.append(instance)
+        starts.append(start)
+        left -= instance.budget
+        begin += length
+        start += len(sequence.ids)
+    return MaskedRow(sequences, instances, starts)
+
+
+def mask(sequence, swapped, config, vocabulary, draws, most=None):
     """Choose grams and replace their pieces.
 
     Args:
@@ -224,6 +276,7 @@ def mask(sequence, swapped, config, vocabulary, draws):
         config: `MaskingConfig`.
         vocabulary: `Vocabulary`.
         draws: `Draws` of this chunk.
+        most: int, a further limit of the masked pieces, or None.
 
     Returns:
         `Instance`; its masked positions are sorted and unique, and no separator is masked.
@@ -235,6 +288,7 @@ def mask(sequence, swapped, config, vocabulary, draws):
     word_ends = dict(words)
     least = min(word_ends[gram.begin] - gram.begin for gram in grams)
     budget = int(mask_budget(len(sequence.ids), least, config))
+    budget = budget if most is None else min(budget, most)
     grams = choose_grams(grams, words, budget, draws)
     actions = draws.uniform(Stream.ACTION, np.arange(len(sequence.ids)))
     choices = draws.uniform(Stream.REPLACEMENT, np.arange(len(sequence.ids)))
@@ -248,7 +302,7 @@ def mask(sequence, swapped, config, vocabulary, draws):
             action = actions[gram.begin if config.replace_spans else position]
             input_ids[position] = _replace(piece, action, choices[position], vocabulary)
     return Instance(
-        input_ids, sequence.segment_ids, positions, labels, swapped, sequence.ids, grams
+        input_ids, sequence.segment_ids, positions, labels, swapped, sequence.ids, grams, budget
     )
 
 

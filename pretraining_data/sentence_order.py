@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pretraining_data.draws import Draws, Stream
+from tfrecords.compact import NUM_SEPARATORS
 
 # The kinds of breaks: what begins at a piece. A stronger break has a higher number.
 INSIDE, WORD, CLAUSE, SENTENCE = range(4)
@@ -20,9 +21,6 @@ INSIDE, WORD, CLAUSE, SENTENCE = range(4)
 # The shortest sequence: [CLS], three pieces, two [SEP]. With room for two pieces only, a document
 # of three could not be cut into segments without losing one.
 MIN_SEQ_LENGTH = 6
-
-
-NUM_SEPARATORS = 3
 
 
 class Pair(NamedTuple):
@@ -60,7 +58,7 @@ def pairs_of_document(breaks, config, draws):
         target = max_pieces
         if chunk.uniform(Stream.SHORT)[0] < config.short_seq_prob:
             target = 2 + int(chunk.below(Stream.TARGET, max_pieces - 1)[0])
-        end = _chunk_end(levels, begin, size, target, max_pieces)
+        end = _chunk_end(levels, begin, size, target, max_pieces, config.most_unused)
         middles = next(filter(None, (_within(level, begin + 1, end - 1) for level in levels)))
         middle = middles[chunk.below(Stream.MIDDLE, len(middles))[0]]
         pairs.append((Pair(begin, middle, end, bool(chunk.below(Stream.SWAP, 2)[0])), chunk))
@@ -68,19 +66,24 @@ def pairs_of_document(breaks, config, draws):
     return pairs
 
 
-def _chunk_end(levels, begin, size, target, max_pieces):
+def _chunk_end(levels, begin, size, target, max_pieces, most_unused):
     """Return the end of the chunk that starts at `begin`: the end of a sentence, if possible.
 
     It is the first end of a sentence at or after the target, if that fits into `max_pieces`, else
     the last one that fits. A single sentence that is too long is cut at the last clause that ends
     in the second half of `max_pieces`, else at the last word that fits, else anywhere. The rest of
-    the document is never a single piece.
+    the document is never a single piece. Where `most_unused` is a number, a chunk that would end
+    earlier than its target and leave more pieces unused than that ends at the last clause that fits.
     """
     limit = begin + max_pieces
     last = size if limit >= size else min(limit, size - 2)
     ends = [end for end in _within(levels[0], begin + 2, last) if end == size or end <= size - 2]
     if ends:
-        return ends[min(bisect.bisect_left(ends, begin + target), len(ends) - 1)]
+        end = ends[min(bisect.bisect_left(ends, begin + target), len(ends) - 1)]
+        is_early = most_unused is not None and end < min(begin + target, size)
+        if is_early and last - end > most_unused:
+            return _within(levels[1], end, last)[-1]
+        return end
     lows = (begin + max_pieces // 2 + 1, begin + 2, begin + 2)
     ends = [_within(level, low, last)[-1:] for level, low in zip(levels[1:], lows)]
     return next(filter(None, ends))[0]
@@ -116,6 +119,19 @@ class Pairs(NamedTuple):
         return Pairs(*(field[rows] for field in self[:5]), self.draws.take(rows))
 
 
+class Chunks(NamedTuple):
+    """Arrays [c]: the pieces [begin, end) of chunks, and the numbers of the documents."""
+
+    begin: np.ndarray
+    end: np.ndarray
+    document: np.ndarray
+    draws: Draws
+
+    def take(self, rows):
+        """Return some of the chunks."""
+        return Chunks(*(field[rows] for field in self[:3]), self.draws.take(rows))
+
+
 class Level:
     """The positions of all breaks of at least one strength.
 
@@ -136,19 +152,24 @@ class Level:
         return self.positions[self.count[high + 1] - 1]
 
 
-def pairs_of_block(text, dupe_factor, config, draws):
-    """Cut every duplicate of every document into pairs; each round makes a chunk of all of them.
+def levels_of(text):
+    """Return the `Level`s of sentences, clauses and words of a `Text`."""
+    return [Level(text.breaks, strength) for strength in (SENTENCE, CLAUSE, WORD)]
+
+
+def chunks_of_block(text, levels, dupe_factor, config, draws):
+    """Cut every duplicate of every document into chunks; each round cuts one of all of them.
 
     Args:
         text: `Text`.
+        levels: list of `Level`, from `levels_of`.
         dupe_factor: int, number of duplicates.
         config: `masking_reference.MaskingConfig`.
         draws: `Draws` of the seed and the block.
 
     Returns:
-        `Pairs`, sorted by duplicate.
+        `Chunks`, sorted by duplicate.
     """
-    levels = [Level(text.breaks, strength) for strength in (SENTENCE, CLAUSE, WORD)]
     number = np.repeat(text.numbers, dupe_factor)
     draws = draws.child(number, np.tile(np.arange(dupe_factor), len(text.numbers)))
     begin = np.repeat(text.begins, dupe_factor)
@@ -158,15 +179,28 @@ def pairs_of_block(text, dupe_factor, config, draws):
     while len(rows):
         chunk = draws.take(rows).child(len(rounds))
         end = _chunk_ends(levels, begin, size, config, chunk)
-        middle = _middles(levels, begin, end, chunk)
-        swapped = chunk.below(Stream.SWAP, 2) == 1
-        rounds.append((rows, Pairs(begin, middle, end, swapped, number[rows], chunk)))
+        rounds.append((rows, Chunks(begin, end, number[rows], chunk)))
         has_more = end < size
         rows, begin, size = rows[has_more], end[has_more], size[has_more]
     order = np.argsort(np.concatenate([rows for rows, _ in rounds]), kind="stable")
-    fields = zip(*(pairs for _, pairs in rounds))
-    *arrays, chunks = fields
-    return Pairs(*map(np.concatenate, arrays), Draws.concatenate(chunks)).take(order)
+    *arrays, draws = zip(*(chunks for _, chunks in rounds))
+    return Chunks(*map(np.concatenate, arrays), Draws.concatenate(draws)).take(order)
+
+
+def pairs_of_block(text, dupe_factor, config, draws):
+    """Cut every duplicate of every document into pairs of segments, and swap half of them.
+
+    Args:
+        text, dupe_factor, config, draws: as for `chunks_of_block`.
+
+    Returns:
+        `Pairs`, sorted by duplicate.
+    """
+    levels = levels_of(text)
+    begin, end, document, draws = chunks_of_block(text, levels, dupe_factor, config, draws)
+    middle = _middles(levels, begin, end, draws)
+    swapped = draws.below(Stream.SWAP, 2) == 1
+    return Pairs(begin, middle, end, swapped, document, draws)
 
 
 def _chunk_ends(levels, begin, size, config, draws):
@@ -178,6 +212,10 @@ def _chunk_ends(levels, begin, size, config, draws):
     end = sentences.first_from(np.minimum(begin + target, size))
     end = np.where(end == size - 1, size, end)
     end = np.where(end > last, sentences.last_until(last), end)
+    if config.most_unused is not None:
+        is_early = (end >= begin + 2) & (end < np.minimum(begin + target, size))
+        is_early &= last - end > config.most_unused
+        end = np.where(is_early, clauses.last_until(last), end)
     lows = (begin + max_pieces // 2 + 1, begin + 2)
     candidates = [level.last_until(last) for level in (clauses, words)]
     is_within = [candidate >= low for candidate, low in zip(candidates, lows)]

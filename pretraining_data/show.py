@@ -1,8 +1,14 @@
-"""Instances as text, for a person to read."""
+"""Records as text, for a person to read."""
 
 from pretraining_data import masking_reference
 from pretraining_data.draws import Draws
 from pretraining_data.sentence_order import pairs_of_document
+from tfrecords import compact
+
+LEGEND = (
+    "Words are separated by spaces; {label>given} is a masked piece: its label, and the piece in its "
+    "place."
+)
 
 
 def format_instances(maker, tokenized, inv_vocab, number):
@@ -16,13 +22,8 @@ def format_instances(maker, tokenized, inv_vocab, number):
     """
     text = tokenized.text
     draws = Draws(maker.random_seed, tokenized.index)
-    total = len(text.numbers)
-    parts = [
-        "Words are separated by spaces; {label>given} is a masked piece: its label,"
-        " and the piece in its place."
-    ]
-    for i in range(min(number, total)):
-        which = i * total // min(number, total)
+    parts = [LEGEND]
+    for which in _spread_out(number, len(text.numbers)):
         begin, end = text.begins[which], text.ends[which]
         breaks = text.breaks[begin : end + 1]
         document = masking_reference.Document(text.pieces[begin:end], breaks)
@@ -35,6 +36,29 @@ def format_instances(maker, tokenized, inv_vocab, number):
         )
         parts.append(_format_instance(number_in_block, sequence, instance, inv_vocab))
     return "\n\n".join(parts)
+
+
+def format_rows(maker, tokenized, inv_vocab, number):
+    """Return some rows of a block with one possible masking; takes a `rows.RowMaker`."""
+    rows = maker.make_rows(tokenized)
+    records = [record for batch in maker.make_records(tokenized) for record in batch.records]
+    parts = [LEGEND + " This is one of many possible maskings of a row."]
+    for which in _spread_out(number, len(rows)):
+        row = compact.parse(records[which], maker.limits)
+        draws = Draws(maker.random_seed, 0, which)
+        masked = masking_reference.mask_row(row, maker.config, maker.vocabulary, draws)
+        text = "row of {} chunks; {} of {} positions are used"
+        used, length = row.num_positions, maker.config.max_seq_length
+        parts.append(text.format(len(rows[which]), used, length))
+        for chunk, sequence, instance in zip(rows[which], masked.sequences, masked.instances):
+            parts.append(_format_instance(chunk.document, sequence, instance, inv_vocab))
+    return "\n\n".join(parts)
+
+
+def _spread_out(number, total):
+    """Return up to `number` of the numbers below `total`, evenly spread."""
+    number = min(number, total)
+    return [i * total // number for i in range(number)]
 
 
 def _format_instance(document, sequence, instance, inv_vocab):

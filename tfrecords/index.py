@@ -66,13 +66,14 @@ class RecordIndex(NamedTuple):
         return int(self.count.sum())
 
 
-def load_index(paths, folder=None, skip_damaged=False):
+def load_index(paths, folder=None, skip_damaged=False, find_fault=None):
     """Return the `RecordIndex` of files; scan those that the kept index lacks.
 
     Args:
         paths: list of str.
         folder: str, the folder that keeps the index, or None.
         skip_damaged: bool; log and leave out damaged records instead of raising an error.
+        find_fault: function that returns what is wrong with a record, bytes, or None; or None.
 
     Raises:
         UserError: names the first damaged record, or a file without any.
@@ -80,7 +81,7 @@ def load_index(paths, folder=None, skip_damaged=False):
     cache = _read_cache(folder)
     stamps = {path: [files.size(path), files.modified(path)] for path in paths}
     new = [path for path in paths if cache["files"].get(path, {}).get("stamp") != stamps[path]]
-    for path, index in _scan_all(new):
+    for path, index in _scan_all(new, find_fault):
         cache["files"][path] = {"stamp": stamps[path], "index": index}
     if new:
         _write_cache(folder, cache)
@@ -129,17 +130,18 @@ def _is_gzipped(path):
         return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
-def scan_file(path):
-    """Read a whole file and return its `FileIndex`."""
+def scan_file(path, find_fault=None):
+    """Read a whole file and return its `FileIndex`; takes the arguments of `load_index`."""
     index = FileIndex(_is_gzipped(path), files.size(path), [], [], [], [])
     number = 0  # how many records were read, damaged ones included
     is_open = False  # whether the last block may take the next record
     try:
         with open_records(path) as stream:
             for number, (begin, end, record) in enumerate(wire.read_frames(stream), 1):
-                if record is None:
+                fault = _fault(record, find_fault)
+                if fault:
                     is_open = False
-                    damage = Damage(number - 1, begin, index.is_gzipped, "wrong checksum")
+                    damage = Damage(number - 1, begin, index.is_gzipped, fault)
                     index.damage.append(damage)
                     if damage.is_rest:
                         break
@@ -156,7 +158,13 @@ def scan_file(path):
     return index
 
 
-def _scan_all(paths):
+def _fault(record, find_fault):
+    if record is None:
+        return "wrong checksum"
+    return find_fault and find_fault(record)
+
+
+def _scan_all(paths, find_fault):
     """Yield (path, `FileIndex`) of files in any order; worker processes share large files."""
     total = sum(map(files.size, paths))
     # TensorFlow's clients of remote file systems do not work in a forked process.
@@ -164,8 +172,12 @@ def _scan_all(paths):
     num_workers = min(len(paths), os.cpu_count() or 1) if has_workers else 1
     if total > MIN_BYTES_FOR_WORKERS:
         logging.info("Checking %.1f GB of records", total / 1e9)
+
+    def scan(path):
+        return path, scan_file(path, find_fault)
+
     done, show = 0, progress.Lines("MB of records checked")
-    for path, index in run_tasks(lambda path: (path, scan_file(path)), paths, num_workers):
+    for path, index in run_tasks(scan, paths, num_workers):
         yield path, index
         done += index.size
         show(done / 1e6, total / 1e6)

@@ -27,17 +27,22 @@ READ_CALLS = tf.data.experimental.AUTOTUNE if HAS_OFFSETS else None
 
 
 def in_order(index):
-    """Return the tf.data.Dataset of all records, each a string, in the order of the files.
+    """Return the tf.data.Dataset of all records in the order of the files, as from `shuffled`.
 
     Args:
         index: `index.RecordIndex`.
     """
     index = merge_blocks(index, SEQUENTIAL_BLOCKS)
-    return tf.data.Dataset.range(len(index.file)).flat_map(_block_reader(index))
+    records = tf.data.Dataset.range(len(index.file)).flat_map(_block_reader(index))
+    epoch = tf.constant(0, tf.int64)
+    return records.enumerate().map(lambda number, record: (record, epoch, number))
 
 
 def shuffled(index, seed, pool_size, first=0):
-    """Return the tf.data.Dataset of records, each a string, in the endless order of training.
+    """Return the tf.data.Dataset of records in the endless order of training.
+
+    An element is (record, epoch, number): a string, and two int64; `number` counts the records of
+    all files in their order.
 
     Args:
         index: `index.RecordIndex`.
@@ -51,6 +56,12 @@ def shuffled(index, seed, pool_size, first=0):
     first_epoch, first_of_epoch = first // index.num_records, first % index.num_records
     read_block = _block_reader(index)
     count_of_block = tf.constant(index.count)  # [N]
+    first_of_block = tf.constant(np.cumsum(index.count) - index.count)  # [N], number of a record
+
+    def read_numbered(block):
+        count = tf.gather(count_of_block, block)
+        numbers = tf.gather(first_of_block, block) + tf.range(count)
+        return read_block(block).batch(count).map(lambda records: (records, numbers))
 
     def read_epoch(epoch):
         blocks = permutation(len(index.file), seed, epoch)  # [N]
@@ -66,12 +77,17 @@ def shuffled(index, seed, pool_size, first=0):
             order = permutation(size, seed, -1 - (epoch * len(index.file) + head))
             first_of_pool = tf.maximum(skipped - (ends[head] - counts[head]), 0)
             records = tf.data.Dataset.from_tensor_slices(blocks[head:tail]).interleave(
-                lambda block: read_block(block).batch(tf.gather(count_of_block, block)),
-                cycle_length=PARALLEL_READS,
-                num_parallel_calls=READ_CALLS,
+                read_numbered, cycle_length=PARALLEL_READS, num_parallel_calls=READ_CALLS
             )
-            records = records.unbatch().batch(size)  # one element: string [size]
-            return records.map(lambda pool: tf.gather(pool, order[first_of_pool:]))
+            pool = records.unbatch().batch(size)  # one element: string [size], int64 [size]
+            order = order[first_of_pool:]
+            return pool.map(
+                lambda records, numbers: (
+                    tf.gather(records, order),
+                    tf.fill(tf.shape(order), epoch),
+                    tf.gather(numbers, order),
+                )
+            )
 
         is_left = tf.gather(ends, tails - 1) > skipped
         left = tuple(tf.boolean_mask(bounds, is_left) for bounds in (heads, tails))

@@ -4,7 +4,7 @@ B is the batch size.
 """
 
 import collections
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
@@ -15,9 +15,11 @@ from common.files import is_local, size
 from tfrecords import wire
 from tfrecords.index import load_index, open_records, remember_order, training_order
 from tfrecords.order import in_order, shuffled
+from tfrecords.wire import FeatureSpec
 
 # `check_damage` reads this many bytes in some seconds.
 CHECKED_BYTES = 8 << 30
+NO_EXAMPLES = "{} is not a TFRecord file of examples, or is damaged: make it again"
 
 
 class InputSettings(NamedTuple):
@@ -86,12 +88,13 @@ def check_records(files, schema):
     return stored
 
 
-def check_damage(files, skip_damaged=False):
+def check_damage(files, skip_damaged=False, find_fault=None):
     """Read all records and check them for damage, unless that takes long.
 
     Args:
         files: list of paths.
         skip_damaged: bool, whether to warn of damaged records instead of raising an error.
+        find_fault: as for `index.load_index`.
 
     Returns:
         int, the number of records; 0 where they are remote or larger than CHECKED_BYTES.
@@ -101,7 +104,7 @@ def check_damage(files, skip_damaged=False):
     """
     if not all(map(is_local, files)) or sum(map(size, files)) > CHECKED_BYTES:
         return 0
-    return load_index(files, skip_damaged=skip_damaged).num_records
+    return load_index(files, None, skip_damaged, find_fault).num_records
 
 
 def _stored_schema(path, schema):
@@ -136,25 +139,80 @@ def _warn_of_padding(path, stored, schema):
         tf.logging.warning(text, path, ", ".join(names), *lengths)
 
 
-def _first_example(path):
-    """Return the first undamaged example of a file."""
+def first_record(path):
+    """Return the first undamaged record of a file, bytes.
+
+    Raises:
+        UserError: where there is none.
+    """
     try:
         with open_records(path) as stream:
             for frame in wire.read_frames(stream):
                 if frame.record:
-                    return tf.train.Example.FromString(frame.record)
+                    return frame.record
     except (FileNotFoundError, tf.errors.NotFoundError) as error:
         raise UserError("{} does not exist".format(path)) from error
-    except (wire.LostRecords, DecodeError) as error:
-        raise UserError(
-            "{} is not a TFRecord file of examples, or is damaged: make it again".format(path)
-        ) from error
+    except wire.LostRecords as error:
+        raise UserError(NO_EXAMPLES.format(path)) from error
     raise UserError("{} holds no record: make it again".format(path))
+
+
+def _first_example(path):
+    try:
+        return tf.train.Example.FromString(first_record(path))
+    except DecodeError as error:
+        raise UserError(NO_EXAMPLES.format(path)) from error
+
+
+class Examples(NamedTuple):
+    """The published record format, as `make_input_fn` reads it: tf.train.Example."""
+
+    stored: Tuple[FeatureSpec, ...]  # of the records
+    wanted: Tuple[FeatureSpec, ...]  # of the features; shorter stored lists are padded with zeros
+
+    rows_at_once = None  # `parse` takes any number of records
+    find_fault = None
+
+    def parse(self, records, epochs, numbers, batch_size):
+        """Parse serialized examples into features with static shapes.
+
+        Args:
+            records: string [n], n at most `batch_size`.
+            epochs, numbers: not used.
+            batch_size: int, B.
+
+        Returns:
+            Dict of every wanted feature, int32 or float32 [B, length], and
+            `next_sentence_weights`, float32 [B, 1], 0 for the examples of zeros after the last.
+        """
+        del epochs, numbers
+        columns = {
+            feature.name: tf.io.FixedLenFeature([feature.length], tf.as_dtype(feature.dtype))
+            for feature in self.stored
+        }
+        parsed = tf.io.parse_example(records, columns)
+        number = tf.shape(records)[0]
+        is_real = tf.cast(tf.range(batch_size) < number, tf.float32)
+        features = {"next_sentence_weights": is_real[:, tf.newaxis]}
+        for has, wanted in zip(self.stored, self.wanted):
+            values = parsed[has.name]  # [n, stored length]
+            if values.dtype == tf.int64:
+                values = tf.cast(values, tf.int32)  # TPUs have no int64
+            padding = [[0, batch_size - number], [0, wanted.length - has.length]]
+            values = tf.pad(values, padding)
+            values.set_shape([batch_size, wanted.length])
+            features[has.name] = values  # [B, length]
+        return features
+
+
+def examples(files, schema):
+    """Check files of the published format and return their `Examples`; see `check_records`."""
+    return Examples(check_records(files, schema), schema)
 
 
 def make_input_fn(
     files,
-    schema,
+    record_format,
     training,
     seed=0,
     batch_size=None,
@@ -171,7 +229,7 @@ def make_input_fn(
 
     Args:
         files: list of paths of TFRecords, gzipped or not.
-        schema: tuple of `FeatureSpec`; shorter stored lists are padded with zeros to its lengths.
+        record_format: `Examples` or `graph_masking.Masking`, which turns records into features.
         training: bool.
         seed: int, of the order.
         batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
@@ -182,15 +240,13 @@ def make_input_fn(
 
     Returns:
         Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
-        None) that returns a tf.data.Dataset of dicts. Each has every feature, int32 or float32
-        [b, length], and `is_real_example`, float32 [b], which is 0 for the examples of zeros. b is
+        None) that returns a tf.data.Dataset of the dicts of `record_format.parse`, of b rows. b is
         the batch size of a replica; the replicas of a host take the elements in turns.
 
     Raises:
-        UserError: as `check_records` and `index.load_index`, before anything is built.
+        UserError: as `index.load_index`, before anything is built.
     """
-    stored = check_records(files, schema)
-    index = load_index(files, folder, settings.skip_damaged)
+    index = load_index(files, folder, settings.skip_damaged, record_format.find_fault)
     if training:
         _warn_of_large_files(index, settings.shuffle_buffer)
         order = training_order(index, seed, settings.shuffle_buffer, batch_size)
@@ -199,18 +255,40 @@ def make_input_fn(
     def input_fn(params=None, input_context=None):
         part = part_of_step(params or {}, batch_size, input_context)
         if training:
-            pool_size = settings.shuffle_buffer
-            records = shuffled(index, seed, pool_size, first_example())
-            batches = records.batch(part.batch_size, drop_remainder=True)
+            records = shuffled(index, seed, settings.shuffle_buffer, first_example())
+            batches = _parsed(records, record_format, part)
         else:
-            batches = _filled_up(in_order(index), index.num_records, part)
-        batches = of_host(batches, part).map(
-            lambda batch: _parse(batch, stored, schema, part.batch_size),
-            num_parallel_calls=tf.data.experimental.AUTOTUNE,
-        )
+            batches = of_host(_filled_up(in_order(index), index.num_records, part), part)
+            batches = _parse_all(batches, record_format, part.batch_size)
         return batches.prefetch(settings.prefetch_batches or tf.data.experimental.AUTOTUNE)
 
     return input_fn
+
+
+def _parsed(records, record_format, part):
+    """Return the batches of this host; a large batch is parsed in parts of equal size."""
+    most = record_format.rows_at_once or part.batch_size
+    size = max(n for n in range(1, min(most, part.batch_size) + 1) if part.batch_size % n == 0)
+    num_parts = part.batch_size // size
+    parts = of_host(records.batch(size, drop_remainder=True), part, num_parts)
+    parts = _parse_all(parts, record_format, size)
+    if num_parts == 1:
+        return parts
+
+    def join(features):
+        return {
+            name: tf.reshape(value, [part.batch_size] + value.shape.as_list()[2:])
+            for name, value in features.items()
+        }
+
+    return parts.batch(num_parts, drop_remainder=True).map(join)
+
+
+def _parse_all(batches, record_format, batch_size):
+    return batches.map(
+        lambda *batch: record_format.parse(*batch, batch_size),
+        num_parallel_calls=tf.data.experimental.AUTOTUNE,
+    )
 
 
 def _warn_of_large_files(index, shuffle_buffer):
@@ -255,38 +333,26 @@ def part_of_step(params, batch_size, input_context):
 
 
 def _filled_up(records, num_records, part):
-    """Return batches, string [at most b], equally many for every replica of every host."""
+    """Return batches of at most b records, equally many for every replica of every host."""
     batches = records.batch(part.batch_size)
     missing = (-num_records // part.batch_size) % (part.num_hosts * part.num_replicas)
-    nothing = tf.data.Dataset.from_tensors(tf.constant([], tf.string))
+    kinds = (tf.string, tf.int64, tf.int64)
+    nothing = tf.data.Dataset.from_tensors(tuple(tf.constant([], kind) for kind in kinds))
     return batches.concatenate(nothing.repeat(missing))
 
 
-def of_host(batches, part):
-    """Return the batches of this host's replicas from the batches of all replicas."""
+def of_host(batches, part, num_parts=1):
+    """Return the batches of this host's replicas from the batches of all replicas.
+
+    Args:
+        batches: tf.data.Dataset.
+        part: `Part`.
+        num_parts: int, how many consecutive elements are the batch of one replica.
+    """
     if part.num_hosts == 1:
         return batches
+    of_one_host = part.num_replicas * num_parts
     mine = batches.enumerate().filter(
-        lambda number, _: tf.equal(number // part.num_replicas % part.num_hosts, part.host)
+        lambda number, _: tf.equal(number // of_one_host % part.num_hosts, part.host)
     )
     return mine.map(lambda _, batch: batch)
-
-
-def _parse(batch, stored, schema, batch_size):
-    """Parse serialized examples [at most B] into features with static shapes."""
-    columns = {
-        feature.name: tf.io.FixedLenFeature([feature.length], tf.as_dtype(feature.dtype))
-        for feature in stored
-    }
-    parsed = tf.io.parse_example(batch, columns)
-    number = tf.shape(batch)[0]
-    missing = batch_size - number
-    features = {"is_real_example": tf.cast(tf.range(batch_size) < number, tf.float32)}  # [B]
-    for has, wanted in zip(stored, schema):
-        values = parsed[has.name]  # [at most B, stored length]
-        if values.dtype == tf.int64:
-            values = tf.cast(values, tf.int32)  # TPUs have no int64
-        values = tf.pad(values, [[0, missing], [0, wanted.length - has.length]])
-        values.set_shape([batch_size, wanted.length])
-        features[has.name] = values  # [B, length]
-    return features

@@ -1,0 +1,149 @@
+"""How to mask: flags, and what the manifest of compact records keeps for the run that masks them."""
+
+import os
+
+import numpy as np
+
+from common import cli, files
+from common.errors import UserError
+from pretraining_data import masking_reference
+from tfrecords import compact, manifest
+
+# The flags that decide on masks. The run that trains on compact records may change them.
+FLAGS = ("masked_lm_prob", "max_predictions_per_seq", "ngram", "favor_ngram", "replace_spans")
+
+
+def define_flags(flag_values, of_records):
+    """Define FLAGS, without max_predictions_per_seq.
+
+    Args:
+        flag_values: absl's `FlagValues`.
+        of_records: bool, whether the defaults are those of the manifest of compact records.
+    """
+    define = cli.flag_definer(flag_values)
+
+    def default(value, text):
+        return (
+            (None, text + " For compact records; their default if left out.")
+            if of_records
+            else (
+                value,
+                text,
+            )
+        )
+
+    longest = masking_reference.MAX_SEQ_LENGTH
+    text = "Share of the pieces to mask, but at least one word."
+    define.float("masked_lm_prob", *default(0.1, text), lower_bound=0.0, upper_bound=1.0)
+    define.validator("masked_lm_prob", lambda p: p == p, "no number")  # the bounds accept "nan"
+    text = "Most words in a masked gram; 1 masks single words."
+    define.integer("ngram", *default(3, text), lower_bound=1, upper_bound=longest)
+    weights = sorted(masking_reference.GRAM_WEIGHTS)
+    text = "Probability of n words in a gram: as 1/n (shorter), equal, or longer ones first."
+    value, text = default("shorter", text)
+    define.enum("favor_ngram", value, weights, text)
+    text = "Draw 80/10/10 once for each gram, not for each piece."
+    define.bool("replace_spans", *default(False, text))
+
+
+def masking_config(values, **fields):
+    """Return the `MaskingConfig` of the values of FLAGS, a dict, and of further fields."""
+    return masking_reference.MaskingConfig(
+        max_predictions_per_seq=values["max_predictions_per_seq"],
+        masked_lm_prob=values["masked_lm_prob"],
+        gram_probabilities=masking_reference.gram_probabilities(
+            values["ngram"], values["favor_ngram"]
+        ),
+        replace_spans=values["replace_spans"],
+        **fields,
+    )
+
+
+def vocabulary_entry(vocabulary):
+    """Return what a run needs of a `Vocabulary`, a dict for the manifest of compact records.
+
+    The ids of the random replacements are many, and stand as ranges [first, last].
+    """
+    ids = np.sort(vocabulary.replacements)
+    breaks = np.flatnonzero(np.diff(ids) > 1)
+    first, last = ids[np.append(0, breaks + 1)], ids[np.append(breaks, len(ids) - 1)]
+    return {
+        "version": compact.VERSION,
+        "cls_id": vocabulary.cls_id,
+        "sep_id": vocabulary.sep_id,
+        "mask_id": vocabulary.mask_id,
+        "replacements": np.stack([first, last], axis=1).tolist(),
+    }
+
+
+def _vocabulary_of(entry):
+    ranges = [np.arange(first, last + 1) for first, last in entry["replacements"]]
+    return masking_reference.Vocabulary(
+        cls_id=entry["cls_id"],
+        sep_id=entry["sep_id"],
+        mask_id=entry["mask_id"],
+        unk_id=None,
+        continues=None,
+        replacements=np.concatenate(ranges),
+        later_labels=None,
+    )
+
+
+def read_settings(records_files, given, max_seq_length):
+    """Read from manifests how to mask compact records.
+
+    Args:
+        records_files: list of paths of compact records.
+        given: dict of the values of FLAGS, None where the manifest decides.
+        max_seq_length: int, of the run.
+
+    Returns:
+        (`MaskingConfig`, `Vocabulary`, `compact.Limits` of the records).
+
+    Raises:
+        UserError: for a missing manifest, or manifests with different defaults.
+    """
+    manifests = {path: _manifest_of(path) for path in records_files}
+    values = {}
+    for name in FLAGS:
+        values[name] = given[name]
+        if given[name] is None:
+            values[name] = _common_value(name, manifests)
+    stored = [content["flags"] for content in manifests.values()]
+    content = manifests[records_files[0]]
+    chunks = max(flags["max_chunks_per_row"] for flags in stored)
+    config = masking_config(
+        values, max_seq_length=max_seq_length, short_seq_prob=0.0, max_chunks_per_row=chunks
+    )
+    longest = max(flags["max_seq_length"] for flags in stored)
+    limits = compact.Limits(longest, chunks, content["vocab_size"])
+    return config, _vocabulary_of(content["compact"]), limits
+
+
+def _manifest_of(path):
+    """Return the manifest of a file of compact records.
+
+    It lies beside the file, or beside the first of the files that were made together.
+    """
+    own = manifest.read_manifest(path)
+    others = files.glob(os.path.join(os.path.dirname(path), "*" + files.MANIFEST_SUFFIX))
+    for content in [own] if own else map(files.read_json, sorted(others)):
+        names = map(os.path.basename, content.get("outputs", []))
+        if content.get("compact") and (own or os.path.basename(path) in names):
+            return content
+    raise UserError(
+        "{} holds compact records, and no {} beside it says how to mask them: copy that file too, "
+        "or make the records again".format(path, files.MANIFEST_SUFFIX)
+    )
+
+
+def _common_value(name, manifests):
+    values = {content["flags"][name]: path for path, content in manifests.items()}
+    if len(values) > 1:
+        (value, path), (other, other_path) = sorted(values.items(), key=str)[:2]
+        raise UserError(
+            "{} was made with {}={}, and {} with {}: give --{}".format(
+                path, name, value, other_path, other, name
+            )
+        )
+    return next(iter(values))

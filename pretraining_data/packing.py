@@ -1,0 +1,147 @@
+"""Chunks of text into rows: which chunks share a row of at most S positions.
+
+    join     every chunk goes into the fullest row that has room for it, the longest chunks first:
+             best fit decreasing (Johnson 1973)
+    refill   the emptiest rows are taken apart: their chunks are cut to fit the room of other rows
+
+No two chunks of a row are of one document: a model would be trained on two distant parts of a text
+as if they were unrelated.
+"""
+
+from typing import NamedTuple
+
+from tfrecords.compact import NUM_SEPARATORS
+
+# A chunk tries so many rows with equal room. Rows that hold its document already are rare.
+ROWS_TRIED = 8
+# A chunk is cut for no less room than this share of a row.
+LEAST_REFILLED = 1 / 8
+
+
+class Chunk(NamedTuple):
+    """Consecutive pieces [begin, end) of a document."""
+
+    begin: int
+    end: int
+    document: int
+
+    @property
+    def size(self):
+        """Number of positions that the chunk takes in a row."""
+        return self.end - self.begin + NUM_SEPARATORS
+
+
+def pack(chunks, levels, capacity, max_chunks):
+    """Return rows, lists of `Chunk`, of at most `capacity` positions and `max_chunks` chunks.
+
+    Args:
+        chunks: list of `Chunk`.
+        levels: list of `sentence_order.Level`: where a chunk may be cut, the best places first.
+        capacity: int, S.
+        max_chunks: int, 1 or more; with 1 every chunk is a row.
+    """
+    if max_chunks == 1:
+        return [[chunk] for chunk in chunks]
+    return refill(join(chunks, capacity, max_chunks), levels, capacity, max_chunks)
+
+
+def join(chunks, capacity, max_chunks):
+    """Return rows that hold every chunk uncut; takes the arguments of `pack`."""
+    rows = []
+    rows_with = [[] for _ in range(capacity + 1)]  # the open rows that have this much room
+    rooms = 0  # bit r is set where `rows_with[r]` is not empty
+    for chunk in sorted(chunks, key=lambda chunk: -chunk.size):
+        row, room = [], capacity
+        candidates = rooms >> chunk.size << chunk.size
+        while candidates:
+            least = (candidates & -candidates).bit_length() - 1
+            candidates &= candidates - 1
+            place = _find_row(rows_with[least], chunk)
+            if place is not None:
+                row, room = rows_with[least].pop(place), least
+                rooms &= ~(0 if rows_with[least] else 1 << least)
+                break
+        if not row:
+            rows.append(row)
+        row.append(chunk)
+        room -= chunk.size
+        if len(row) < max_chunks:
+            rows_with[room].append(row)
+            rooms |= 1 << room
+    return rows
+
+
+def _find_row(rows, chunk):
+    """Return the place of a row that does not hold the chunk's document, or None."""
+    for place in range(len(rows) - 1, max(len(rows) - 1 - ROWS_TRIED, -1), -1):
+        if _has_no_document(rows[place], chunk):
+            return place
+    return None
+
+
+def _has_no_document(row, chunk):
+    return all(other.document != chunk.document for other in row)
+
+
+def refill(rows, levels, capacity, max_chunks):
+    """Take the emptiest rows apart to fill others; takes the arguments of `pack`.
+
+    Args:
+        rows: list of rows, which are lists of `Chunk`.
+
+    Returns:
+        List of rows with the same pieces.
+    """
+    least = max(int(LEAST_REFILLED * capacity), NUM_SEPARATORS + 2)
+    rooms = [capacity - sum(chunk.size for chunk in row) for row in rows]
+    order = sorted(range(len(rows)), key=rooms.__getitem__)
+    full = [rows[i] for i in order if rooms[i] < least]
+    # The emptiest row is the last.
+    open_rows = [(rooms[i], rows[i]) for i in order if rooms[i] >= least]
+    while open_rows:
+        _, row = open_rows.pop()
+        left = []  # what finds no room
+        for chunk in row:
+            left += _spread(chunk, open_rows, full, levels, least, max_chunks)
+        if left:
+            full.append(left)
+            break
+    return full + [row for _, row in open_rows]
+
+
+def _spread(chunk, open_rows, full, levels, least, max_chunks):
+    """Move a chunk, in parts, into the emptiest rows; returns what is left, a list of `Chunk`."""
+    for place in reversed(range(len(open_rows))):
+        room, row = open_rows[place]
+        if len(row) == max_chunks or not _has_no_document(row, chunk):
+            continue
+        end = _cut(chunk, room, levels)
+        if end is None:
+            continue
+        open_rows.pop(place)
+        part, chunk = chunk._replace(end=end), chunk._replace(begin=end)
+        row.append(part)
+        room -= part.size
+        if chunk.begin < chunk.end or room < least:
+            full.append(row)
+        else:
+            open_rows.append((room, row))
+            open_rows.sort(key=lambda room_and_row: room_and_row[0])
+        if chunk.begin == chunk.end:
+            return []
+    return [chunk]
+
+
+def _cut(chunk, room, levels):
+    """Return the end of the longest part of a chunk for some room, or None.
+
+    The part has half of the room or more, and the part and the rest have two pieces or more.
+    """
+    if chunk.size <= room:
+        return chunk.end
+    limit = min(chunk.begin + room - NUM_SEPARATORS, chunk.end - 2)
+    for level in levels:
+        end = level.last_until(limit)
+        if end - chunk.begin >= max(room // 2, 2):
+            return int(end)
+    return None
