@@ -44,7 +44,7 @@ def make_batch(seed):
         "masked_lm_ids": np.take_along_axis(pieces, positions, axis=1).astype(np.int32),
         "masked_lm_weights": np.ones([B, P], np.float32),
         "next_sentence_labels": swapped.astype(np.int32),
-        "is_real_example": np.ones([B], np.float32),
+        "next_sentence_weights": np.ones([B, 1], np.float32),
     }
 
 
