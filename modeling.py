@@ -7,8 +7,10 @@ layers that share their weights, and a head that predicts the order of two segme
 Dimension letters:
     B  batch size                 V  vocabulary size         N  attention heads
     S  sequence length            E  embedding size          D  size of one head, H / N
-    H  hidden size                I  intermediate size       P  predictions per sequence
-    L  layers
+    H  hidden size                I  intermediate size       P  predictions per row
+    L  layers                     K  chunks of a row         Q  outputs of the last layer
+
+A row of a batch is one sequence, or, with `Packing`, several chunks: K is 1 without packing.
 """
 
 import copy
@@ -47,6 +49,18 @@ class Execution(NamedTuple):
 PLAIN = Execution()
 
 
+class Packing(NamedTuple):
+    """Where the chunks of each row are. The model computes each chunk as if it stood alone.
+
+    A position sees only the positions of its own chunk, and positions count from the start of the
+    chunk. Chunks stand one after the other, padding comes last, and a row may have fewer than K.
+    """
+
+    chunk_ids: tf.Tensor  # int32 [B, S], 1 to K, the number of a position's chunk; 0 for padding
+    position_ids: tf.Tensor  # int32 [B, S], the position inside the chunk; 0 for padding
+    chunk_starts: tf.Tensor  # int32 [B, K], where [CLS] of each chunk is; 0 for a missing chunk
+
+
 class AlbertModel(object):
     """The encoder: from ids to a vector for each position and one for each sequence.
 
@@ -54,13 +68,15 @@ class AlbertModel(object):
         config: `AlbertConfig`.
         is_training: bool; dropout works only when it is True.
         input_ids: int32 [B, S].
-        input_mask: int32 [B, S], 1 for real pieces and 0 for padding; default all 1.
+        input_mask: int32 [B, S], 1 for real pieces and 0 for padding; default all 1. Packed rows
+            need none.
         token_type_ids: int32 [B, S], 0 for segment A and 1 for segment B; default all 0.
         execution: `Execution`.
         dropout_seed: int32 [2], decides which elements are dropped; default: a random seed.
         output_positions: int32 [B, P]; the last layer is computed only at [CLS] and at these
             positions. This is exact, since no output depends on other outputs of the same layer.
             Default: all positions.
+        packing: `Packing`, or None where every row is one sequence.
         scope: str, the variable scope; default `bert`, as in the published checkpoints.
 
     Raises:
@@ -78,6 +94,7 @@ class AlbertModel(object):
         execution=PLAIN,
         dropout_seed=None,
         output_positions=None,
+        packing=None,
         scope=None,
     ):
         config = copy.copy(config)
@@ -86,13 +103,12 @@ class AlbertModel(object):
             config.attention_probs_dropout_prob = 0.0
         self.config = config
         _check_rank(input_ids, 2, "input_ids")
-        if input_mask is None:
-            input_mask = tf.ones_like(input_ids)
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)
 
         self.execution = execution
         self.output_positions = output_positions
+        self.packing = packing
         self.dropout_seeds = dropout_seeds(config, execution.layers, dropout_seed)
 
         with tf.variable_scope(scope, default_name="bert"):
@@ -106,21 +122,28 @@ class AlbertModel(object):
                     config,
                     execution,
                     self.dropout_seeds.embedding,
+                    packing and packing.position_ids,
                 )
             with tf.variable_scope("encoder"):
+                if packing is None:
+                    mask = attention_mask(
+                        tf.ones_like(input_ids) if input_mask is None else input_mask
+                    )
+                else:
+                    mask = packed_attention_mask(packing.chunk_ids, packing.chunk_ids)
                 self.all_encoder_layers = transformer_model(
                     self._project_embeddings(),
-                    attention_mask(input_mask),
+                    mask,
                     config,
                     execution,
                     self.dropout_seeds.layers,
-                    output_positions,
+                    output_rows(output_positions, mask, packing),
                 )
             self.sequence_output = self.all_encoder_layers[-1]  # [B, S, H]
             with tf.variable_scope("pooler"):
                 self.pooled_output = dense(
-                    self.sequence_output[:, 0], config.hidden_size, "dense", config, tf.tanh
-                )  # [B, H]
+                    self._first_outputs(), config.hidden_size, "dense", config, tf.tanh
+                )  # [B*K, H]
 
     def _project_embeddings(self):
         """Return the encoder's input [B, S, H]; the google layout projects E to H here."""
@@ -133,6 +156,20 @@ class AlbertModel(object):
             self.config,
         )
 
+    def _first_outputs(self):
+        """Return the last layer at every [CLS]: [B*K, H]."""
+        if self.packing is None:
+            return self.sequence_output[:, 0]
+        if self.output_positions is None:
+            return gather_positions(self.sequence_output, self.packing.chunk_starts)
+        first = self.sequence_output[:, : self._num_first]  # [B, K, H]
+        return tf.reshape(first, [-1, self.config.hidden_size])
+
+    @property
+    def _num_first(self):
+        """K, the number of [CLS] of a row, which stand first in the outputs of the last layer."""
+        return _shape(self.packing.chunk_starts)[1] if self.packing else 1
+
     def outputs_at(self, positions):
         """Return the last layer at `positions`, int32 [B, P]: [B*P, H].
 
@@ -143,14 +180,15 @@ class AlbertModel(object):
             return gather_positions(self.sequence_output, positions)
         if positions is not self.output_positions:
             raise ValueError("the last layer was computed at other positions")
-        return tf.reshape(self.sequence_output[:, 1:], [-1, self.config.hidden_size])
+        others = self.sequence_output[:, self._num_first :]  # [B, P, H]
+        return tf.reshape(others, [-1, self.config.hidden_size])
 
     def get_pooled_output(self):
-        """Return [B, H]: [CLS] of the last layer through a tanh layer."""
+        """Return [B*K, H]: every [CLS] of the last layer through a tanh layer."""
         return self.pooled_output
 
     def get_sequence_output(self):
-        """Return the last layer, [B, S, H]; with `output_positions` [B, 1 + P, H]."""
+        """Return the last layer, [B, S, H]; with `output_positions` [B, K + P, H]."""
         return self.sequence_output
 
     def get_all_encoder_layers(self):
@@ -201,7 +239,9 @@ def embed_words(input_ids, config, execution=PLAIN):
     return _matmul_last(words, projection), table, projection
 
 
-def embedding_postprocessor(words, token_type_ids, config, execution=PLAIN, seed=None):
+def embedding_postprocessor(
+    words, token_type_ids, config, execution=PLAIN, seed=None, position_ids=None
+):
     """Add type and position embeddings, then apply LayerNorm and dropout.
 
     Args:
@@ -210,6 +250,7 @@ def embedding_postprocessor(words, token_type_ids, config, execution=PLAIN, seed
         config: `AlbertConfig`.
         execution: `Execution`.
         seed: int32 [2], the seed of dropout.
+        position_ids: int32 [B, S], numbers below S; None for 0 to S - 1 in every row.
 
     Returns:
         Tensor like `words`.
@@ -231,7 +272,15 @@ def embedding_postprocessor(words, token_type_ids, config, execution=PLAIN, seed
     # The table of types is so small that a product is faster than a gather on every device.
     one_hot_types = tf.one_hot(token_type_ids, config.type_vocab_size, dtype=words.dtype)
     words += _matmul_last(one_hot_types, types)
-    words += tf.cast(positions[:sequence_length], words.dtype)  # broadcast over B
+    positions = tf.cast(positions[:sequence_length], words.dtype)  # [S, W]
+    if position_ids is None:
+        words += positions  # broadcast over B
+    elif execution.for_tpu:
+        words += _matmul_last(
+            tf.one_hot(position_ids, sequence_length, dtype=words.dtype), positions
+        )
+    else:
+        words += tf.gather(positions, position_ids)
     words = layer_norm(tf.reshape(words, [-1, width]), "LayerNorm", execution.layers)
     words = execution.layers.dropout(words, config.hidden_dropout_prob, seed)
     return tf.reshape(words, shape)
@@ -299,27 +348,49 @@ class LayerContext(NamedTuple):
     config: AlbertConfig
     execution: Execution
     batch_size: object  # B, int or int32 []
-    mask: tf.Tensor  # float32 [B, 1, 1, S], added to the attention scores
+    mask: tf.Tensor  # float32 [B, 1, 1 or rows, S], added to the attention scores
     seeds: list  # three int32 [2]: dropout of probabilities, attention output, layer output
     places: Optional[tf.Tensor]  # int32 [B*Q], rows of [B*S, H] to compute; None for all
 
 
-def transformer_model(
-    input_tensor, mask, config, execution=PLAIN, seeds=None, output_positions=None
-):
+class OutputRows(NamedTuple):
+    """What the last layer computes."""
+
+    positions: tf.Tensor  # int32 [B, Q]: every [CLS], then the output positions
+    mask: tf.Tensor  # float32 [B, 1, 1 or Q, S], added to their attention scores
+
+
+def output_rows(output_positions, mask, packing=None):
+    """Return the `OutputRows` of output positions, int32 [B, P]; None for all positions.
+
+    Args:
+        output_positions: int32 [B, P], or None.
+        mask: float32 [B, 1, 1 or S, S], of all positions.
+        packing: `Packing` or None.
+    """
+    if output_positions is None:
+        return None
+    if packing is None:
+        return OutputRows(tf.pad(output_positions, [[0, 0], [1, 0]]), mask)
+    positions = tf.concat([packing.chunk_starts, output_positions], axis=1)  # [B, K + P]
+    chunks = tf.gather(packing.chunk_ids, positions, batch_dims=1)
+    return OutputRows(positions, packed_attention_mask(chunks, packing.chunk_ids))
+
+
+def transformer_model(input_tensor, mask, config, execution=PLAIN, seeds=None, last_rows=None):
     """Run the layers, each with its own or with shared weights (section 3.1 of the paper).
 
     Args:
         input_tensor: float [B, S, H].
-        mask: float32 [B, 1, 1, S], added to the attention scores.
+        mask: float32 [B, 1, 1 or S, S], added to the attention scores.
         config: `AlbertConfig`.
         execution: `Execution`.
         seeds: list of `LayerContext.seeds`, one for each layer; needed for dropout.
-        output_positions: int32 [B, P]; the last layer is computed only at 0 and these positions.
+        last_rows: `OutputRows`; None to compute the last layer at all positions.
 
     Returns:
         List of tensors [B, S, H], one for each layer, inner layers of a group included; with
-        output_positions the last one is [B, 1 + P, H].
+        last_rows the last one is [B, Q, H].
     """
     batch_size, length, width = _shape(input_tensor)
     attentions, ffns = {}, {}  # weights by scope: shared ones are read once
@@ -337,9 +408,9 @@ def transformer_model(
         if ffn_scope not in ffns:
             with tf.variable_scope(ffn_scope, reuse=tf.AUTO_REUSE):
                 ffns[ffn_scope] = get_feed_forward_weights(config)
-        if index == depth - 1 and output_positions is not None:
-            with_first = tf.pad(output_positions, [[0, 0], [1, 0]])  # [B, 1 + P]
-            places, length = flat_places(with_first, length), _shape(with_first)[1]
+        if index == depth - 1 and last_rows is not None:
+            places, mask = flat_places(last_rows.positions, length), last_rows.mask
+            length = _shape(last_rows.positions)[1]
         layer_seeds = seeds[index] if seeds else NO_SEEDS
         context = LayerContext(config, execution, batch_size, mask, layer_seeds, places)
         with tf.name_scope("layer_{}_{}".format(layer, inner)):
@@ -500,6 +571,15 @@ def attention_mask(input_mask):
     return (1.0 - tf.cast(mask, tf.float32)) * MASKED_SCORE
 
 
+def packed_attention_mask(query_chunks, key_chunks):
+    """Let positions see their own chunk: int32 [B, Q] and [B, S] to float32 [B, 1, Q, S].
+
+    Padding sees padding, which changes nothing, since no real piece sees it.
+    """
+    is_other = tf.not_equal(query_chunks[:, :, tf.newaxis], key_chunks[:, tf.newaxis])  # [B, Q, S]
+    return tf.cast(is_other, tf.float32)[:, tf.newaxis] * MASKED_SCORE
+
+
 # ------------------------------------------------------------------------------------ heads
 
 
@@ -559,19 +639,22 @@ def masked_lm_logits(model, hidden):
     return tf.nn.bias_add(tf.cast(logits, tf.float32), bias)
 
 
-def sentence_order_head(model, labels, total_weight=None):
+def sentence_order_head(model, labels, label_weights=None, total_weight=None):
     """Predict whether two segments are in their order (0) or swapped (1).
 
     Args:
         model: `AlbertModel`.
-        labels: int32 [B] or [B, 1].
-        total_weight: float32 [], the divisor of the summed loss; default B.
+        labels: int32 [B, K], or [B] without packing.
+        label_weights: float32 like `labels`, 0 for missing chunks and examples; default all 1.
+        total_weight: float32 [], the divisor of the summed loss; default: the sum of the weights.
 
     Returns:
-        `HeadOutput` over B examples and 2 classes.
+        `HeadOutput` over B*K examples and 2 classes; the loss is the mean over those of weight 1.
     """
     with tf.variable_scope("cls/seq_relationship"):
-        return _linear_head(model.get_pooled_output(), 2, labels, model.config, total_weight)
+        return _linear_head(
+            model.get_pooled_output(), 2, labels, model.config, total_weight, label_weights
+        )
 
 
 def classification_head(
@@ -600,7 +683,7 @@ def classification_head(
     return _linear_head(pooled, num_labels, labels, model.config, total_weight)
 
 
-def _linear_head(pooled, num_classes, labels, config, total_weight):
+def _linear_head(pooled, num_classes, labels, config, total_weight, label_weights=None):
     weights = tf.get_variable(
         "output_weights",
         [num_classes, config.hidden_size],
@@ -613,9 +696,12 @@ def _linear_head(pooled, num_classes, labels, config, total_weight):
         return HeadOutput(None, None, logits)
     example_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=tf.reshape(labels, [-1]), logits=logits
-    )  # [B]
-    total = tf.cast(tf.size(example_loss), tf.float32) if total_weight is None else total_weight
-    return HeadOutput(tf.reduce_sum(example_loss) / total, example_loss, logits)
+    )  # [examples]
+    label_weights = tf.ones_like(example_loss) if label_weights is None else label_weights
+    label_weights = tf.reshape(label_weights, [-1])
+    total = tf.reduce_sum(label_weights) if total_weight is None else total_weight
+    loss = tf.math.divide_no_nan(tf.reduce_sum(label_weights * example_loss), total)
+    return HeadOutput(loss, example_loss, logits)
 
 
 def gather_positions(sequence, positions):

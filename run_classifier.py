@@ -480,8 +480,8 @@ def make_forward(config, num_labels, execution=modeling.PLAIN, dropout_prob=0.1)
             share.totals["examples"] if share else None,
         )
         if is_training:
-            tokens = tf.reduce_sum(tf.cast(features["input_mask"], tf.float32))
-            return model_fn.ModelOutputs(head.loss, None, None, tokens=tokens)
+            is_piece = tf.not_equal(features["input_mask"], 0)
+            return model_fn.ModelOutputs(head.loss, None, None, is_piece=is_piece)
         predicted = {
             "probabilities": tf.nn.softmax(head.logits),  # [B, labels]
             "example_index": features["example_index"],  # [B]

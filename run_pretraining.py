@@ -327,15 +327,18 @@ def make_input_fn(args, files, training):
 
 
 def loss_divisors(features):
-    """Return the divisor of each loss: the number of masked pieces, and of examples."""
+    """Return the divisor of each loss: the number of masked pieces, and of chunks."""
     return {
         "masked_lm": tf.reduce_sum(features["masked_lm_weights"]),
-        "sentence_order": tf.reduce_sum(features["is_real_example"]),
+        "sentence_order": tf.reduce_sum(features["next_sentence_weights"]),
     }
 
 
 def make_forward(config, execution=modeling.PLAIN):
     """Return the forward pass of pre-training, a function of (features, mode, share).
+
+    Features of packed rows have `chunk_ids`, `position_ids` and `chunk_starts`, the fields of
+    `modeling.Packing`, in the place of `input_mask`.
 
     Args:
         config: `modeling.AlbertConfig`.
@@ -344,15 +347,17 @@ def make_forward(config, execution=modeling.PLAIN):
 
     def forward(features, mode, share=None):
         totals = share.totals if share else {}
+        packing, is_piece = packing_of(features)
         model = modeling.AlbertModel(
             config,
             mode == tf.estimator.ModeKeys.TRAIN,
             features["input_ids"],
-            features["input_mask"],
+            features.get("input_mask"),
             features["segment_ids"],
             execution,
             dropout_seed=share.dropout_seed if share else None,
             output_positions=features["masked_lm_positions"],
+            packing=packing,
             scope="bert",  # a default name would differ between micro-batches
         )
         masked_lm = modeling.masked_lm_head(
@@ -363,17 +368,28 @@ def make_forward(config, execution=modeling.PLAIN):
             totals.get("masked_lm"),
         )
         order = modeling.sentence_order_head(
-            model, features["next_sentence_labels"], totals.get("sentence_order")
+            model,
+            features["next_sentence_labels"],
+            features["next_sentence_weights"],
+            totals.get("sentence_order"),
         )
         return model_fn.ModelOutputs(
             loss=masked_lm.loss + order.loss,
             predictions=None,
             eval_metrics=(pretraining_metrics, metric_tensors(features, masked_lm, order)),
             scalars={"masked_lm_loss": masked_lm.loss, "sentence_order_loss": order.loss},
-            tokens=tf.reduce_sum(tf.cast(features["input_mask"], tf.float32)),
+            is_piece=is_piece,
         )
 
     return forward
+
+
+def packing_of(features):
+    """Return (`modeling.Packing` or None; bool [B, S], False for padding) of a batch."""
+    if "chunk_ids" not in features:
+        return None, tf.not_equal(features["input_mask"], 0)
+    packing = modeling.Packing(*[features[name] for name in modeling.Packing._fields])
+    return packing, tf.not_equal(packing.chunk_ids, 0)
 
 
 def metric_tensors(features, masked_lm, order):
@@ -386,21 +402,21 @@ def metric_tensors(features, masked_lm, order):
         order.example_loss,
         tf.argmax(order.logits, axis=-1, output_type=tf.int32),
         features["next_sentence_labels"],
-        features["is_real_example"],
+        features["next_sentence_weights"],
     ]
 
 
 def pretraining_metrics(
-    masked_lm_loss, masked_lm_pieces, ids, weights, order_loss, order, order_labels, is_real
+    masked_lm_loss, masked_lm_pieces, ids, weights, order_loss, order, order_labels, order_weights
 ):
     """Average losses (in nats) and accuracies over an evaluation.
 
     Args:
         masked_lm_loss, masked_lm_pieces: float32 and int32 [B*P], losses and predicted pieces.
         ids, weights: int32 and float32 [B*P] or [B, P], masked pieces, and 0 for padding.
-        order_loss, order: float32 and int32 [B], losses and predicted orders.
-        order_labels: int32 [B] or [B, 1], 1 for swapped segments.
-        is_real: float32 [B], 0 for examples that only fill up a batch.
+        order_loss, order: float32 and int32 [B*K], losses and predicted orders.
+        order_labels, order_weights: int32 and float32 [B*K] or [B, K], 1 for swapped segments, and
+            0 for missing chunks and for examples that only fill up a batch.
 
     Returns:
         dict of name to a pair (value, update) of streaming metrics.
@@ -413,10 +429,9 @@ def pretraining_metrics(
             name + "_loss": tf.metrics.mean(losses, weights),
         }
 
-    weights = tf.reshape(weights, [tf.size(is_real), -1]) * is_real[:, tf.newaxis]  # [B, P]
     return dict(
         averages("masked_lm", masked_lm_loss, masked_lm_pieces, ids, weights),
-        **averages("sentence_order", order_loss, order, order_labels, is_real),
+        **averages("sentence_order", order_loss, order, order_labels, order_weights),
     )
 
 
@@ -424,7 +439,7 @@ def evaluate(trainer, input_fn, max_steps):
     """Evaluate the latest checkpoint; returns a dict of metrics over real examples only."""
     metrics = trainer.evaluate(input_fn, steps=max_steps)
     scores = {"global_step": int(metrics["global_step"])}
-    # Estimator's own loss counts the examples that fill up the last batch; this sum does not.
+    # Estimator's own loss gives every batch the same weight, however few examples the last one has.
     scores["loss"] = float(metrics["masked_lm_loss"] + metrics["sentence_order_loss"])
     for name in sorted(metrics):
         if name.startswith(("masked_lm", "sentence_order")):

@@ -153,7 +153,7 @@ def feature_specs(args):
     """Return the names and the tf.TensorSpec of the features of a batch."""
     schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
     shapes = {field.name: ([args.batch_size, field.length], field.dtype) for field in schema}
-    shapes["is_real_example"] = ([args.batch_size], "float32")
+    shapes["next_sentence_weights"] = ([args.batch_size, 1], "float32")
     types = {"int64": tf.int32}
     specs = [tf.TensorSpec(size, types.get(kind, kind)) for size, kind in shapes.values()]
     return list(shapes), specs

@@ -180,7 +180,7 @@ def random_batch(args, vocab_size):
         "masked_lm_ids": rng.randint(vocab_size, size=[batch, predictions]).astype(np.int32),
         "masked_lm_weights": np.ones([batch, predictions], np.float32),
         "next_sentence_labels": rng.randint(2, size=[batch, 1]).astype(np.int32),
-        "is_real_example": np.ones([batch], np.float32),
+        "next_sentence_weights": np.ones([batch, 1], np.float32),
     }
 
 

@@ -278,7 +278,7 @@ class Layers(NamedTuple):
         Args:
             query: float [B, N, S', D], already scaled by 1 / sqrt(D).
             key, value: float [B, N, S, D].
-            mask: float32 [B, 1, 1, S], added to the scores.
+            mask: float32 [B, 1, 1 or S', S], added to the scores.
             dropping: `Dropping` of the probabilities [B, N, S', S], or None.
 
         Returns:

@@ -10,23 +10,35 @@ from checkpointing import run_folder
 from common import progress
 from common.errors import UserError
 
+COUNTS = ("tokens", "positions")
+
+
+def counts(is_piece):
+    """Return a dict of `COUNTS` to float32 []: pieces and, padding included, positions.
+
+    Args:
+        is_piece: bool [B, S], False for padding.
+    """
+    is_piece = tf.cast(is_piece, tf.float32)
+    return dict(zip(COUNTS, (tf.reduce_sum(is_piece), tf.cast(tf.size(is_piece), tf.float32))))
+
 
 class ProgressHook(tf.train.SessionRunHook):
-    """Logs step, scalars, speed and remaining time.
+    """Logs step, scalars, speed, the share of positions that are no padding, and remaining time.
 
     Args:
         scalars: dict of name to scalar tensor, logged in this order.
         last_step: int, the global step at which training ends.
         batch_size: int, examples of a step.
-        tokens: float32 [], pieces of a step without padding, or None.
+        counts: dict of `COUNTS` to float32 [], of a step; or an empty dict.
         every_seconds: float, least time between two lines.
     """
 
-    def __init__(self, scalars, last_step, batch_size, tokens=None, every_seconds=10.0):
+    def __init__(self, scalars, last_step, batch_size, counts, every_seconds=10.0):
         self._scalars = scalars
         self._last_step = last_step
         self._batch_size = batch_size
-        self._tokens = {} if tokens is None else {"tokens": tokens}
+        self._counts = counts
         self._every_seconds = every_seconds
 
     def begin(self):
@@ -34,26 +46,28 @@ class ProgressHook(tf.train.SessionRunHook):
         self._marked_step = None
 
     def before_run(self, run_context):
-        return tf.train.SessionRunArgs((self._scalars, self._tokens))
+        return tf.train.SessionRunArgs((self._scalars, self._counts))
 
     def after_run(self, run_context, run_values):
-        scalars, tokens = run_values.results
+        scalars, counts = run_values.results
         now = time.time()
         if self._marked_step is None:  # the first step includes the set-up, so it is not timed
             self._log(self._mark(run_context, now), scalars, "")
             return
-        self._seen_tokens += sum(tokens.values())
+        for name, count in counts.items():
+            self._seen[name] += count
         elapsed = now - self._marked_time
         if elapsed < self._every_seconds:
             return
-        seen_tokens, marked_step = self._seen_tokens, self._marked_step
+        seen, marked_step = self._seen, self._marked_step
         step = self._mark(run_context, now)
         if step == marked_step:
             return
         rate = (step - marked_step) / elapsed
         speed = ", {:.1f} examples/s".format(rate * self._batch_size)
-        if tokens:
-            speed += ", {:,.0f} tokens/s".format(seen_tokens / elapsed)
+        if counts:
+            speed += ", {:,.0f} tokens/s".format(seen["tokens"] / elapsed)
+            speed += ", {:.0%} full".format(seen["tokens"] / seen["positions"])
         left = progress.duration((self._last_step - step) / rate)
         self._log(step, scalars, speed + ", ETA " + left)
 
@@ -62,7 +76,7 @@ class ProgressHook(tf.train.SessionRunHook):
         # update. A session run of its own gives the exact one.
         self._marked_step = int(run_context.session.run(self._global_step))
         self._marked_time = now
-        self._seen_tokens = 0.0
+        self._seen = dict.fromkeys(self._counts, 0.0)
         return self._marked_step
 
     def _log(self, step, scalars, speed):

@@ -15,15 +15,15 @@ from training.placement import Placement
 class ModelOutputs(NamedTuple):
     """The outputs of a script's `forward(features, mode, share)`.
 
-    With a share, `loss`, `scalars` and `tokens` belong to a part of the batch, and their sums over
-    the parts are those of the whole batch.
+    With a share, `loss` and `scalars` belong to a part of the batch, and their sums over the parts
+    are those of the whole batch.
     """
 
     loss: Optional[tf.Tensor]  # float32 []; None when predicting
     predictions: Optional[dict]  # name -> tensor [B, ...]
     eval_metrics: Optional[tuple]  # (metric_fn, list of tensors)
     scalars: dict = {}  # name -> float32 [], shown while training
-    tokens: Optional[tf.Tensor] = None  # float32 [], pieces that are not padding
+    is_piece: Optional[tf.Tensor] = None  # bool [B, S], False for padding; needed for training
 
 
 class BatchShare(NamedTuple):
@@ -94,8 +94,8 @@ def make_train_op(features, forward, settings, step):
         step: `TrainingStep`.
 
     Returns:
-        (`optimization.TrainOp`; dict of name to float32 []: loss, tokens and the scalars of the
-        forward pass, of the whole batch).
+        (`optimization.TrainOp`; dict of name to float32 []: loss, scalars of the forward pass,
+        and `hooks.COUNTS`, of the whole batch).
     """
     num_parts = step.placement.num_micro_batches
     totals = devices.sum_over_replicas(step.loss_divisors(features), settings.use_tpu)
@@ -104,7 +104,8 @@ def make_train_op(features, forward, settings, step):
         share = BatchShare(totals, _dropout_seed(index, settings, step.placement))
         part = micro_batch(features, index, num_parts)
         outputs = forward(part, tf.estimator.ModeKeys.TRAIN, share)
-        return dict(outputs.scalars, loss=outputs.loss, tokens=outputs.tokens)
+        counts = hooks.counts(outputs.is_piece)
+        return dict(outputs.scalars, loss=outputs.loss, **counts)
 
     train_op = step.create_train_op(
         forward_part,
@@ -173,16 +174,17 @@ def _restore(settings, new_variables):
 
 def _training_hooks(sums, train_op, settings, num_train_steps):
     """Return the hooks that log and watch scalars; on a TPU they see only the step number."""
-    shown, tokens = {}, None
+    shown, counts = {}, {}
     if not settings.use_tpu:
         hooks.watch(dict(train_op.watched, loss=sums["loss"]))
-        shown, tokens = _shown_scalars(sums, train_op), sums["tokens"]
+        shown = _shown_scalars(sums, train_op)
+        counts = {name: sums[name] for name in hooks.COUNTS}
         hooks.plot(shown)
-    return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, tokens)]
+    return [hooks.ProgressHook(shown, num_train_steps, settings.train_batch_size, counts)]
 
 
 def _shown_scalars(sums, train_op):
-    shown = {name: sums[name] for name in sorted(sums) if name != "tokens"}
+    shown = {name: sums[name] for name in sorted(sums) if name not in hooks.COUNTS}
     shown.update(train_op.scalars)
     return shown
 

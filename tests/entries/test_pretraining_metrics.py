@@ -35,15 +35,17 @@ def real_flags(last):
 
 def pretraining_batch(rng, last):
     positions = [BATCH * POSITIONS]
+    is_real = real_flags(last)[:, np.newaxis]
+    weights = rng.integers(0, 2, [BATCH, POSITIONS]) * is_real  # examples of zeros have no weights
     return {
         "masked_lm_loss": rng.uniform(0.0, 9.0, positions).astype(np.float32),
         "masked_lm_pieces": rng.integers(0, 3, positions, np.int32),
         "ids": rng.integers(0, 3, positions, np.int32),
-        "weights": rng.integers(0, 2, positions).astype(np.float32),
+        "weights": weights.astype(np.float32),
         "order_loss": rng.uniform(0.0, 2.0, [BATCH]).astype(np.float32),
         "order": rng.integers(0, 2, [BATCH], np.int32),
         "order_labels": rng.integers(0, 2, [BATCH, 1], np.int32),
-        "is_real": real_flags(last),
+        "order_weights": is_real,
     }
 
 
@@ -62,8 +64,8 @@ def average(values, kept):
 
 def test_pretraining_metrics_weigh_positions_and_real_examples():
     batches = two_batches(pretraining_batch)
-    real = joined(batches, "is_real") > 0
-    masked = np.repeat(real, POSITIONS) & (joined(batches, "weights") > 0)
+    real = joined(batches, "order_weights") > 0
+    masked = joined(batches, "weights") > 0
     right_ids = joined(batches, "masked_lm_pieces") == joined(batches, "ids")
     right_order = joined(batches, "order") == joined(batches, "order_labels")
     found = evaluate(run_pretraining.pretraining_metrics, batches)
@@ -82,6 +84,6 @@ def test_what_fills_up_a_batch_changes_nothing():
     batches = two_batches(pretraining_batch)
     before = evaluate(run_pretraining.pretraining_metrics, batches)
     for name, values in batches[-1].items():
-        if name not in ("is_real", "weights"):
+        if name not in ("order_weights", "weights"):
             values[-FILLED_UP * (len(values) // BATCH) :] += 1
     assert evaluate(run_pretraining.pretraining_metrics, batches) == before

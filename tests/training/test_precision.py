@@ -1,6 +1,7 @@
 """Ways to compute a training step: what XLA demands of it, and what they do to loss curves."""
 
 import numpy as np
+import packed_rows
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -44,7 +45,7 @@ def make_batch(seed):
         "masked_lm_ids": np.take_along_axis(pieces, positions, axis=1).astype(np.int32),
         "masked_lm_weights": np.ones([B, P], np.float32),
         "next_sentence_labels": swapped.astype(np.int32),
-        "is_real_example": np.ones([B], np.float32),
+        "next_sentence_weights": np.ones([B, 1], np.float32),
     }
 
 
@@ -76,8 +77,16 @@ def start_from(weights, session):
     session.run(initializers, values)
 
 
-@pytest.mark.parametrize("layout", ["albert_zh", "google"])
-def test_xla_compiles_the_whole_step_with_static_shapes(layout):
+def make_packed_batch(seed):
+    sizes = packed_rows.Sizes(rows=B, length=S, chunks=3, predictions=P, vocabulary=V)
+    return packed_rows.draw_batches(np.random.RandomState(seed), sizes)[0]
+
+
+@pytest.mark.parametrize(
+    "layout, make",
+    [("albert_zh", make_batch), ("google", make_batch), ("google", make_packed_batch)],
+)
+def test_xla_compiles_the_whole_step_with_static_shapes(layout, make):
     """Forward pass, accumulation, clipping, LAMB and the step's count as one program, as on a TPU.
 
     XLA refuses what has no static shape or no kernel of its own.
@@ -86,7 +95,7 @@ def test_xla_compiles_the_whole_step_with_static_shapes(layout):
     rates = {"hidden_dropout_prob": 1e-9, "attention_probs_dropout_prob": 1e-9}
     config = make_config(layout, num_hidden_layers=1, **rates)
     optimizer = optimization.OptimizerConfig("lamb", 0.02, num_train_steps=10)
-    batch = make_batch(0)
+    batch = make(0)
     names = sorted(batch)
     losses, weights = {}, {}
     for is_compiled in (False, True):

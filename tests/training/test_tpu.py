@@ -67,7 +67,7 @@ def test_the_graph_of_a_core_sends_its_scalars_to_the_host(tmp_path):
             name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
             for name, value in features.items()
         }
-        features["is_real_example"] = tf.ones([CORE_BATCH])
+        features["next_sentence_weights"] = tf.ones([CORE_BATCH, 1])
         spec = build(features, None, tf.estimator.ModeKeys.TRAIN, {})
     _, tensors = spec.host_call
     assert {"step", "loss", "learning_rate", "masked_lm_loss", "grad_norm"} <= set(tensors)
