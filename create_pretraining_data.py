@@ -106,8 +106,8 @@ def _define_word_flags(define):
 
 def _define_record_flags(define):
     text = (
-        "published: instances of tf.train.Example, masked now, in duplicates; compact: rows of text, "
-        "25 times smaller, that run_pretraining.py masks anew in every epoch."
+        "published: instances of tf.train.Example, masked now, in duplicates; compact: rows of "
+        "text, 25 times smaller, that run_pretraining.py masks anew in every epoch."
     )
     define.enum("record_format", "published", list(RECORD_FORMATS), text)
     text = "Most chunks of text in a row of compact records; 1 puts every chunk into its own row."
@@ -284,8 +284,8 @@ def _check_record_format(args, tokenizer):
         return
     if args["dupe_factor"].present and args.dupe_factor != 1:
         raise UserError(
-            "--dupe_factor={} with --record_format=compact: a run masks these records anew in every "
-            "epoch, so leave it out".format(args.dupe_factor)
+            "--dupe_factor={} with --record_format=compact: a run masks these records anew in "
+            "every epoch, so leave it out".format(args.dupe_factor)
         )
     if args.published_labels:
         raise UserError("--published_labels needs --record_format=published")

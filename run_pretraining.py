@@ -2,7 +2,7 @@
 
 import functools
 import os
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 # Hides the ten lines that TensorFlow's C++ code prints at its start; errors still raise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,9 +15,8 @@ import optimization
 from checkpointing import model_files, run_folder
 from common import checks, cli, signals
 from common.errors import UserError
-from common.files import find_files
+from pretraining_data import inputs
 from tfrecords import manifest, reader
-from tfrecords.wire import pretraining_schema
 from training import best_checkpoint, devices, loop, memory, model_fn, preflight, run_report
 from training.flags import (
     RunSettings,
@@ -36,22 +35,8 @@ RESULTS = "eval_results"
 def define_flags(flag_values):
     """Define this script's flags."""
     define = cli.flag_definer(flag_values)
-    define.string("input_file", None, "TFRecords to train on: paths and globs, comma-separated.")
-    define.string(
-        "eval_input_file",
-        None,
-        "TFRecords held out for evaluation; left out: the training files.",
-    )
     define.string("bert_config_file", None, "JSON config of the model.", required=True)
-    define.integer(
-        "max_seq_length", 512, "Pieces in a sequence; shorter records are padded.", lower_bound=1
-    )
-    define.integer(
-        "max_predictions_per_seq",
-        51,
-        "Most masked pieces in a sequence; fewer are padded.",
-        lower_bound=1,
-    )
+    inputs.define_flags(flag_values)
     define.bool("do_train", False, "Train.")
     define.bool("do_eval", False, "Evaluate; with do_train, after training.")
     loop.define_evaluation_flags(flag_values, "lowest loss")
@@ -62,20 +47,8 @@ def define_flags(flag_values):
     define.integer(
         "num_warmup_steps", 3125, "Steps over which the learning rate rises.", lower_bound=0
     )
-    reader.define_input_flags(flag_values)
     define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
     checks.define_flags(flag_values)
-
-
-class RecordFiles(NamedTuple):
-    """Paths of TFRecords."""
-
-    train: List[str]
-    evaluation: List[str]
-
-    @property
-    def all(self):
-        return sorted(set(self.train + self.evaluation))
 
 
 class PretrainingRun(NamedTuple):
@@ -85,7 +58,7 @@ class PretrainingRun(NamedTuple):
     settings: RunSettings
     model: preflight.Model
     schedule: preflight.Schedule
-    records: RecordFiles
+    records: inputs.Records
     vocab_sha256: Optional[str]  # None where the records have no manifest
     computation: Computation
     start: run_folder.Start
@@ -96,8 +69,8 @@ def main(args):
     run = checks.run_checks(check_run, args)
     trainer = make_trainer(make_model_fn(run), run.settings, run.computation.placement)
     # Both are made before training, so that bad evaluation files are reported at once.
-    train_input = args.do_train and make_input_fn(args, run.records.train, training=True)
-    eval_input = args.do_eval and make_input_fn(args, run.records.evaluation, training=False)
+    train_input = args.do_train and inputs.make_input_fn(args, run.records, training=True)
+    eval_input = args.do_eval and inputs.make_input_fn(args, run.records, training=False)
     evaluation = args.do_eval and best_checkpoint.Evaluation(
         lambda: evaluate(trainer, eval_input, args.eval_steps), args.eval_every_steps, "loss"
     )
@@ -106,7 +79,7 @@ def main(args):
         args,
         run.start,
         config=[args.bert_config_file],
-        records=run.records.all,
+        records=run.records.files.all,
     )
     report["vocab_sha256"] = run.vocab_sha256
     if trainer.is_chief:
@@ -134,14 +107,14 @@ def check_run(args, check):
     """
     settings = check("flags", check_flags, args)
     model = check("config", check_config, args)
-    schedule = check("optimizer", check_optimizer, args, model)
     records = check("records", check_records, args, settings, model)
+    schedule = check("optimizer", check_optimizer, args, model, records)
     vocabulary = check("vocabulary", check_vocabulary, args, records)
     check("output_dir", check_disk, args, settings, model, schedule)
     start = check("start", preflight.check_start, args, args.output_dir)
     check("weights", check_weights, args, settings, start, model, schedule)
     settings = check("tpu", preflight.check_tpu, settings)
-    computation = check("devices", check_devices, args, settings, model)
+    computation = check("devices", check_devices, args, settings, model, records)
     check("memory", preflight.check_memory, settings, computation)
     return PretrainingRun(args, settings, model, schedule, records, vocabulary, computation, start)
 
@@ -169,8 +142,8 @@ def check_config(args):
     return model, preflight.model_line(args.bert_config_file, model)
 
 
-def check_optimizer(args, model):
-    """Check the optimizer's flags against each other and the batch.
+def check_optimizer(args, model, records):
+    """Check the optimizer's flags against each other and the batch, counted in chunks.
 
     LAMB names its slots as the model's layout does.
 
@@ -195,7 +168,10 @@ def check_optimizer(args, model):
     )
     if args.do_train:
         preflight.warn_of_learning_rate(
-            args.optimizer, args.learning_rate, args.train_batch_size, model.config.hidden_size
+            args.optimizer,
+            args.learning_rate,
+            int(args.train_batch_size * records.chunks_per_row),
+            model.config.hidden_size,
         )
     schedule = preflight.Schedule(
         optimizer,
@@ -210,75 +186,57 @@ def check_optimizer(args, model):
 
 
 def check_records(args, settings, model):
-    """Check the records against the flags; returns (`RecordFiles`, line).
+    """Check the records against the flags; returns (`inputs.Records`, line).
 
     Raises:
         UserError: where a file is needed and missing, or cannot be used or reached.
     """
     for name in ("input_file", "eval_input_file"):
         refuse_local_paths(settings, name, args[name].value)
-    records = find_records(args)
+    records = inputs.read_records(args)
     for warning in manifest.check_manifests(
-        records.all, args.max_seq_length, args.max_predictions_per_seq, model.config.vocab_size
+        records.files.all,
+        args.max_seq_length,
+        records.max_predictions_per_seq,
+        model.config.vocab_size,
     ):
         tf.logging.warning(warning)
-    if args.check_only:  # else the input functions check them
-        schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
-        for paths in filter(None, records):
-            reader.check_records(paths, schema)
-        num_read = reader.check_damage(records.all, args.skip_damaged)
     line = "sequences of {} pieces, {} predictions; {} files to train on, {} to evaluate on".format(
         args.max_seq_length,
-        args.max_predictions_per_seq,
-        len(records.train) if args.do_train else 0,
-        len(records.evaluation) if args.do_eval else 0,
+        records.max_predictions_per_seq,
+        len(records.files.train) if args.do_train else 0,
+        len(records.files.evaluation) if args.do_eval else 0,
     )
-    if args.check_only:
+    if records.max_chunks_per_row > 1:
+        line = "compact, up to {} chunks a row; ".format(records.max_chunks_per_row) + line
+    if args.check_only:  # else the input functions check them
+        num_read = reader.check_damage(
+            records.files.all, args.skip_damaged, records.eval_format.find_fault
+        )
         line += "; {:,} records read".format(num_read) if num_read else "; only their first read"
     return records, line
 
 
-def find_records(args):
-    """Return the `RecordFiles` that the flags name.
-
-    Raises:
-        UserError: where a file is needed and missing.
-    """
-    if not args.input_file and (args.do_train or not args.eval_input_file):
-        raise UserError("--input_file is needed: TFRecords of create_pretraining_data.py")
-    train = find_files(args.input_file) if args.input_file else []
-    evaluation = find_files(args.eval_input_file) if args.eval_input_file else train
-    trained_on = [path for path in evaluation if path in set(train)]
-    if args.do_eval and trained_on:
-        tf.logging.warning(
-            "EVALUATION ON THE TRAINING FILES, %d of %d: the scores will not hold for new text; "
-            "give other files with --eval_input_file",
-            len(trained_on),
-            len(evaluation),
-        )
-    return RecordFiles(train, evaluation)
-
-
 def check_vocabulary(args, records):
     """Compare the vocabulary of the records with the run's and the model's: (sha256, line)."""
-    return preflight.check_records_vocabulary(args, records.all)
+    return preflight.check_records_vocabulary(args, records.files.all)
 
 
-def check_devices(args, settings, model):
+def check_devices(args, settings, model, records):
     """Decide how a batch is computed; returns (`placement.Computation`, line)."""
     execution = modeling.Execution(**devices.execution_fields(settings))
     batch_size = args.train_batch_size if args.do_train else None
     return preflight.check_placement(
-        settings, execution, step_memory(args, model, execution), batch_size
+        settings, execution, step_memory(args, model, execution, records), batch_size
     )
 
 
-def step_memory(args, model, execution):
+def step_memory(args, model, execution, records):
     """Return the `memory.StepMemory` of a training step."""
     return memory.StepMemory(
         num_weights=model.num_weights,
         bytes_per_example=memory.activation_bytes(
-            model.config, execution, args.max_seq_length, args.max_predictions_per_seq
+            model.config, execution, args.max_seq_length, records.max_predictions_per_seq
         ),
     )
 
@@ -310,20 +268,6 @@ def make_model_fn(run):
     forward = make_forward(run.model.config, run.computation.execution)
     settings = run.settings._replace(init_checkpoint=run.start.checkpoint)
     return model_fn.make_model_fn(forward, settings, step)
-
-
-def make_input_fn(args, files, training):
-    """Return an input function; for training it starts at the step of the latest checkpoint."""
-    return reader.make_input_fn(
-        files,
-        pretraining_schema(args.max_seq_length, args.max_predictions_per_seq),
-        training,
-        seed=args.random_seed,
-        batch_size=args.train_batch_size,
-        first_example=lambda: run_folder.latest_step(args.output_dir) * args.train_batch_size,
-        folder=args.output_dir,
-        settings=reader.input_settings(args),
-    )
 
 
 def loss_divisors(features):

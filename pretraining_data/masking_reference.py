@@ -61,9 +61,9 @@ class MaskingConfig(NamedTuple):
     short_seq_prob: float
     gram_probabilities: tuple
     replace_spans: bool = False  # 80/10/10 for whole grams instead of single pieces
-    # For compact records, most chunks in a row, and how many pieces a chunk of full length may leave
-    # unused so that it ends with a sentence, not with a clause; None: any number.
-    max_chunks_per_row: int = 1
+    max_chunks_per_row: int = 1  # of compact records
+    # How many pieces a chunk of full length may leave unused to end with a sentence instead of a
+    # clause; None: any number.
     most_unused: Optional[int] = None
 
 

@@ -1,4 +1,4 @@
-"""How to mask: flags, and what the manifest of compact records keeps for the run that masks them."""
+"""How to mask: the flags, and what a manifest keeps for the run that masks compact records."""
 
 import os
 
@@ -98,7 +98,8 @@ def read_settings(records_files, given, max_seq_length):
         max_seq_length: int, of the run.
 
     Returns:
-        (`MaskingConfig`, `Vocabulary`, `compact.Limits` of the records).
+        (`MaskingConfig`, `Vocabulary`, `compact.Limits` of the records, float), the last is how
+        many chunks a row has on average.
 
     Raises:
         UserError: for a missing manifest, or manifests with different defaults.
@@ -117,7 +118,9 @@ def read_settings(records_files, given, max_seq_length):
     )
     longest = max(flags["max_seq_length"] for flags in stored)
     limits = compact.Limits(longest, chunks, content["vocab_size"])
-    return config, _vocabulary_of(content["compact"]), limits
+    counts = [content["counts"] for content in manifests.values()]
+    num_chunks, num_rows = (sum(one[name] for one in counts) for name in ("instances", "rows"))
+    return config, _vocabulary_of(content["compact"]), limits, num_chunks / num_rows
 
 
 def _manifest_of(path):

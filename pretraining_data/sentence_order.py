@@ -73,7 +73,7 @@ def _chunk_end(levels, begin, size, target, max_pieces, most_unused):
     the last one that fits. A single sentence that is too long is cut at the last clause that ends
     in the second half of `max_pieces`, else at the last word that fits, else anywhere. The rest of
     the document is never a single piece. Where `most_unused` is a number, a chunk that would end
-    earlier than its target and leave more pieces unused than that ends at the last clause that fits.
+    before its target and leave more pieces unused than that ends at the last clause that fits.
     """
     limit = begin + max_pieces
     last = size if limit >= size else min(limit, size - 2)

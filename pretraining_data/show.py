@@ -6,8 +6,8 @@ from pretraining_data.sentence_order import pairs_of_document
 from tfrecords import compact
 
 LEGEND = (
-    "Words are separated by spaces; {label>given} is a masked piece: its label, and the piece in its "
-    "place."
+    "Words are separated by spaces; {label>given} is a masked piece: its label, and the piece in "
+    "its place."
 )
 
 

@@ -143,11 +143,8 @@ def test_goes_on(continued, caplog):
 def test_evaluation_equals_a_plain_average_over_all_examples(trained):
     """Five examples in batches of four: none is lost, none counts twice."""
     with tf.Graph().as_default(), tf.Session() as session:
-        input_fn = reader.make_input_fn(
-            [str(trained / "dev.tfrecord")],
-            pretraining_schema(SEQUENCE, PREDICTIONS),
-            training=False,
-        )
+        schema, files = pretraining_schema(SEQUENCE, PREDICTIONS), [str(trained / "dev.tfrecord")]
+        input_fn = reader.make_input_fn(files, reader.examples(files, schema), training=False)
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": 5})).get_next()
         config = modeling.AlbertConfig.from_json_file(str(trained / "config.json"))
         outputs = run_pretraining.make_forward(config)(features, tf.estimator.ModeKeys.EVAL)

@@ -18,7 +18,8 @@ from common import cli
 from common.errors import UserError
 
 
-def test_beam_in_several_processes_makes_the_same_records(root, tmp_path):
+@pytest.mark.parametrize("record_format", ["published", "compact"])
+def test_beam_in_several_processes_makes_the_same_records(root, tmp_path, record_format):
     sample = (root / "data" / "news_zh_1.txt").read_text(encoding="utf-8")
     for name in "ab":
         (tmp_path / name).write_text("\n\n".join([sample + name] * 6), encoding="utf-8")
@@ -27,7 +28,8 @@ def test_beam_in_several_processes_makes_the_same_records(root, tmp_path):
         "vocab_file": root / "albert_config" / "vocab.txt",
         "max_seq_length": 128,
         "max_predictions_per_seq": 13,
-        "dupe_factor": 2,
+        "dupe_factor": 2 if record_format == "published" else 1,
+        "record_format": record_format,
         "num_output_shards": 3,
     }
     runs = {

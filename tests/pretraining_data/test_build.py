@@ -80,6 +80,23 @@ def test_any_number_of_workers_makes_the_same_bytes(root, text, whole, tmp_path,
     assert set(SHARDS) < set(whole)
 
 
+def test_compact_records_do_not_depend_on_workers_or_kills(root, text, tmp_path):
+    compact = "--record_format=compact", "--dupe_factor=1"
+    for number in "125":
+        assert run(root, text, tmp_path / number, "--num_workers=" + number, *compact)[0] == 0
+    killed = tmp_path / "killed"
+    for _ in range(3):
+        process = subprocess.Popen(command(root, text, killed, *compact), stderr=subprocess.DEVNULL)
+        enough = count_done(killed) + 1
+        while process.poll() is None and count_done(killed) < enough:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert run(root, text, killed, *compact)[0] == 0
+    made = [comparable_digests(tmp_path / name) for name in ("1", "2", "5", "killed")]
+    assert all(one == made[0] for one in made) and set(SHARDS) < set(made[0])
+
+
 def count_done(folder):
     try:
         return len(list(folder.glob("*.work/*.done")))

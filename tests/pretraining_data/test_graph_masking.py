@@ -1,5 +1,6 @@
 """Masks drawn in a graph against the readable specification."""
 
+import compact_rows
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -8,57 +9,11 @@ from pretraining_data import graph_masking, masking_reference
 from pretraining_data.draws import Draws
 from tfrecords import compact
 
-VOCABULARY = masking_reference.make_vocabulary(
-    {
-        piece: i
-        for i, piece in enumerate(
-            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + ["w%d" % i for i in range(200)]
-        )
-    }
-)
-
-
-def make_config(**changes):
-    config = masking_reference.MaskingConfig(
-        max_seq_length=64,
-        max_predictions_per_seq=10,
-        masked_lm_prob=0.15,
-        short_seq_prob=0.1,
-        gram_probabilities=masking_reference.gram_probabilities(3),
-        max_chunks_per_row=4,
-    )
-    return config._replace(**changes)
+VOCABULARY = compact_rows.make_vocabulary(205)
 
 
 def limits_of(config, vocab_size=205):
     return compact.Limits(config.max_seq_length, config.max_chunks_per_row, vocab_size)
-
-
-def random_row(rng, config, vocab_size=205):
-    """Return a `compact.Row` with random chunks, words and splits."""
-    left, lengths = config.max_seq_length, []
-    for _ in range(rng.integers(1, config.max_chunks_per_row + 1)):
-        if left >= 5:
-            lengths.append(int(rng.integers(2, left - 2)))
-            left -= lengths[-1] + 3
-    splits = []
-    for length in lengths:
-        places = np.flatnonzero(rng.random(length - 1) < rng.choice([0, 0.1, 0.5])) + 1
-        splits.append(places.tolist())
-    size = sum(lengths)
-    is_word = rng.random(size) < rng.choice([0, 0.5, 1])
-    return compact.Row(lengths, splits, rng.integers(5, vocab_size, size), is_word)
-
-
-def serialize(row, limits):
-    bounds = np.cumsum(row.lengths)[:-1]
-    pieces = compact.encode_pieces(row.pieces, row.is_word, limits.has_word_bits)
-    return compact.serialize(
-        row.lengths,
-        [np.array(splits, np.uint16) for splits in row.splits],
-        np.split(pieces, bounds),
-        np.split(row.is_word, bounds) if limits.has_word_bits else None,
-    )
 
 
 def features_of(rows, config, vocabulary, seed, epochs, numbers):
@@ -99,7 +54,7 @@ def run_graph(rows, config, vocabulary, limits, seed, epochs, numbers, batch_siz
         records = tf.placeholder(tf.string, [None])
         epoch, number = tf.placeholder(tf.int64, [None]), tf.placeholder(tf.int64, [None])
         features = masking.parse(records, epoch, number, batch_size or len(rows))
-        data = [serialize(row, limits) for row in rows]
+        data = [compact_rows.serialize(row, limits) for row in rows]
         return session.run(features, {records: data, epoch: epochs, number: numbers})
 
 
@@ -118,13 +73,86 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("vocab_size", [205, 40000])
 def test_masks_are_those_of_the_specification(name, vocab_size):
-    config = make_config(**CONFIGS[name])
-    rng = np.random.default_rng(1)
-    rows = [random_row(rng, config, 205) for _ in range(60)]
+    config = compact_rows.make_config(**CONFIGS[name])
+    rng = np.random.RandomState(1)
     limits = limits_of(config, vocab_size)
-    epochs, numbers = rng.integers(0, 5, len(rows)), rng.integers(0, 1 << 40, len(rows))
+    rows = [compact_rows.random_row(rng, limits, 205) for _ in range(60)]
+    epochs, numbers = rng.randint(0, 5, len(rows)), rng.randint(0, 1 << 40, len(rows))
     given = run_graph(rows, config, VOCABULARY, limits, -7, epochs, numbers)
     expected = features_of(rows, config, VOCABULARY, -7, epochs, numbers)
     assert set(given) == set(expected)
     for feature, values in expected.items():
         np.testing.assert_array_equal(given[feature], values, feature)
+
+
+@pytest.fixture(scope="module")
+def masked():
+    """The features of 2,000 rows of one long chunk and several short ones, in two epochs."""
+    config = compact_rows.make_config(max_seq_length=128, max_predictions_per_seq=19)
+    rng = np.random.RandomState(2)
+    limits = limits_of(config)
+    rows = [compact_rows.random_row(rng, limits) for _ in range(3000)]
+    rows = [row for row in rows if row.is_word.any()]  # one long word cannot be masked
+    numbers = np.arange(len(rows))
+    args = rows, config, VOCABULARY, limits, 5
+    epochs = [np.full(len(rows), epoch) for epoch in (0, 1)]
+    return rows, [run_graph(*args, epoch, numbers) for epoch in epochs + epochs[:1]]
+
+
+def test_ratios(masked):
+    rows, (features, *_) = masked
+    is_masked = features["masked_lm_weights"] > 0
+    positions, labels = features["masked_lm_positions"], features["masked_lm_ids"]
+    given = np.take_along_axis(features["input_ids"], positions, axis=1)[is_masked]
+    labels = labels[is_masked]
+    assert abs(np.mean(given == VOCABULARY.mask_id) - 0.8) < 0.01
+    assert abs(np.mean(given == labels) - 0.1) < 0.01
+    assert (
+        abs(np.mean(features["next_sentence_labels"][features["next_sentence_weights"] > 0]) - 0.5)
+        < 0.03
+    )
+    num_masked = is_masked.sum(axis=1)
+    sizes = [row.num_positions for row in rows]
+    assert num_masked.max() <= 19
+    # A budget is rounded down, which costs half a piece of every chunk.
+    assert 0.135 < num_masked.sum() / sum(sizes) < 0.15
+
+
+def test_an_epoch_has_its_own_masks_and_a_repetition_the_same(masked):
+    _, (first, second, again) = masked
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, again[name])
+    for name in ("masked_lm_positions", "next_sentence_labels", "segment_ids"):
+        differs = np.any(first[name] != second[name], axis=1)
+        assert differs.mean() > 0.4, name
+    # The text is the same: what is swapped back and unmasked.
+    for name in ("chunk_ids", "position_ids", "chunk_starts"):
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_the_last_batch_is_filled_up(number):
+    config = compact_rows.make_config()
+    rng = np.random.RandomState(3)
+    limits = limits_of(config)
+    rows = [compact_rows.random_row(rng, limits) for _ in range(number)]
+    args = rows, config, VOCABULARY, limits, 5, np.zeros(number), np.arange(number)
+    filled, exact = run_graph(*args, batch_size=5), run_graph(*args, batch_size=max(number, 1))
+    for name, values in filled.items():
+        assert len(values) == 5 and not values[number:].any()
+        np.testing.assert_array_equal(values[:number], exact[name][:number])
+
+
+def test_shapes_are_static_and_no_python_is_called():
+    config = compact_rows.make_config()
+    with tf.Graph().as_default() as graph:
+        masking = graph_masking.Masking(config, VOCABULARY, limits_of(config), 1)
+        records = tf.data.Dataset.from_tensors((tf.fill([4], ""), *[tf.zeros([4], tf.int64)] * 2))
+        features = tf.data.make_one_shot_iterator(
+            records.map(lambda *batch: masking.parse(*batch, 4))
+        ).get_next()
+        assert all(value.shape.is_fully_defined() for value in features.values())
+        assert {value.dtype for value in features.values()} == {tf.int32, tf.float32}
+        functions = graph.as_graph_def().library.function
+        kinds = {node.op for function in functions for node in function.node_def}
+        assert "TopKV2" in kinds and not any("PyFunc" in kind for kind in kinds)

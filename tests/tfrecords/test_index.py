@@ -195,7 +195,7 @@ def test_files_are_shared_by_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(record_index, "MIN_BYTES_FOR_WORKERS", 0)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(
-        record_index, "scan_file", lambda path: os.getpid() == here and 1 / 0 or scan(path)
+        record_index, "scan_file", lambda *args: os.getpid() == here and 1 / 0 or scan(*args)
     )
     for one, other in zip(serial, load_index(paths)):
         np.testing.assert_array_equal(one, other)
@@ -207,9 +207,9 @@ def scanned(monkeypatch):
     names = []
     scan = record_index.scan_file
 
-    def note(path):
+    def note(path, find_fault):
         names.append(os.path.basename(path))
-        return scan(path)
+        return scan(path, find_fault)
 
     monkeypatch.setattr(record_index, "scan_file", note)
     return names

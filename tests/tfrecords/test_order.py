@@ -45,7 +45,11 @@ class Reader:
     def __call__(self, count, first=0, seed=1, pool_size=POOL):
         values = dict(zip(self._values, (count, first, seed, pool_size)))
         self._session.run(self._iterator.initializer, values)
-        return parse(self._session.run(self._next))
+        records, epochs, numbers = self._session.run(self._next)
+        records = parse(records)
+        assert epochs.tolist() == [position // TOTAL for position in range(first, first + count)]
+        assert [ALL[number] for number in numbers] == records
+        return records
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,9 @@ def test_the_order_of_the_files(index, monkeypatch, has_offsets):
     monkeypatch.setattr(order, "HAS_OFFSETS", has_offsets)
     with tf.Graph().as_default(), tf.Session() as session:
         records = order.in_order(index).batch(2 * TOTAL)
-        assert parse(session.run(tf.data.make_one_shot_iterator(records).get_next())) == ALL
+        records, epochs, numbers = session.run(tf.data.make_one_shot_iterator(records).get_next())
+    assert parse(records) == ALL
+    assert not epochs.any() and numbers.tolist() == list(range(TOTAL))
 
 
 def test_every_pass_has_every_record_once_in_another_order(shuffled):

@@ -17,6 +17,10 @@ from tfrecords.wire import FeatureSpec, pretraining_schema
 SCHEMA = pretraining_schema(8, 3)
 
 
+def make_input_fn(files, schema, *args, **named):
+    return reader.make_input_fn(files, reader.examples(files, schema), *args, **named)
+
+
 def values(number, schema=SCHEMA):
     """A record whose numbers all equal the number of the record."""
     return {feature.name: [number] * feature.length for feature in schema}
@@ -54,9 +58,9 @@ def test_evaluation_reads_everything_once_in_order(tmp_path, compress):
         write(tmp_path / "a", range(5), compress=compress),
         write(tmp_path / "b", range(5, 7), compress=compress),
     ]
-    batches = read(reader.make_input_fn(files, SCHEMA, training=False), {"batch_size": 3})
+    batches = read(make_input_fn(files, SCHEMA, training=False), {"batch_size": 3})
     assert numbers_of(batches) == [0, 1, 2, 3, 4, 5, 6, 0, 0]
-    real = np.concatenate([batch["is_real_example"] for batch in batches])
+    real = np.concatenate([batch["next_sentence_weights"][:, 0] for batch in batches])
     assert real.dtype == np.float32
     assert real.tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0]
     for feature in SCHEMA:
@@ -70,22 +74,22 @@ def test_evaluation_reads_everything_once_in_order(tmp_path, compress):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_shapes_are_static(tmp_path, training):
-    input_fn = reader.make_input_fn([write(tmp_path / "a", range(5))], SCHEMA, training)
+    input_fn = make_input_fn([write(tmp_path / "a", range(5))], SCHEMA, training)
     with tf.Graph().as_default():
         shapes = tf.data.get_output_shapes(input_fn({"batch_size": 4}))
     expected = {feature.name: [4, feature.length] for feature in SCHEMA}
-    expected["is_real_example"] = [4]
+    expected["next_sentence_weights"] = [4, 1]
     assert {name: shape.as_list() for name, shape in shapes.items()} == expected
 
 
 def test_training_passes_are_whole_shuffled_and_repeated(tmp_path):
     files = [write(tmp_path / name, range(n, n + 20)) for n, name in ((0, "a"), (20, "b"))]
-    input_fn = reader.make_input_fn(files, SCHEMA, training=True, seed=1)
+    input_fn = make_input_fn(files, SCHEMA, training=True, seed=1)
     batches = read(input_fn, {"batch_size": 10}, batches=8)
     numbers = numbers_of(batches)
     assert sorted(numbers[:40]) == sorted(numbers[40:]) == list(range(40))
     assert numbers[:40] != numbers[40:]
-    assert all(set(batch["is_real_example"]) == {1.0} for batch in batches)
+    assert all(set(batch["next_sentence_weights"][:, 0]) == {1.0} for batch in batches)
     from_first_file = sum(number < 20 for number in numbers[:10])
     assert 1 <= from_first_file <= 9
 
@@ -94,7 +98,7 @@ def test_training_order_follows_the_seed(tmp_path):
     path = write(tmp_path / "a", range(30))
 
     def order(seed):
-        input_fn = reader.make_input_fn([path], SCHEMA, training=True, seed=seed)
+        input_fn = make_input_fn([path], SCHEMA, training=True, seed=seed)
         return numbers_of(read(input_fn, {"batch_size": 10}, batches=3))
 
     assert order(1) == order(1)
@@ -103,14 +107,14 @@ def test_training_order_follows_the_seed(tmp_path):
 
 def test_batch_size_argument_serves_without_params(tmp_path):
     path = write(tmp_path / "a", range(4))
-    input_fn = reader.make_input_fn([path], SCHEMA, training=False, batch_size=2)
+    input_fn = make_input_fn([path], SCHEMA, training=False, batch_size=2)
     assert numbers_of(read(input_fn, None)) == [0, 1, 2, 3]
 
 
 def test_training_starts_at_the_position_of_each_call(tmp_path):
     files = [write(tmp_path / name, range(n, n + 30)) for n, name in ((0, "a"), (30, "b"))]
     step = [0]
-    input_fn = reader.make_input_fn(
+    input_fn = make_input_fn(
         files, SCHEMA, training=True, seed=3, first_example=lambda: step[0] * 8
     )
     whole = numbers_of(read(input_fn, {"batch_size": 8}, batches=20))
@@ -143,7 +147,7 @@ def read_by_hosts(input_fn, hosts, replicas, on_tpu, steps=None):
 @pytest.mark.parametrize("on_tpu", [False, True])
 @pytest.mark.parametrize("hosts, replicas", [(1, 1), (1, 2), (1, 4), (2, 2), (2, 4)])
 def test_a_step_takes_the_same_records_whatever_the_devices(tmp_path, hosts, replicas, on_tpu):
-    input_fn = reader.make_input_fn(
+    input_fn = make_input_fn(
         [write(tmp_path / "a", range(21))], SCHEMA, training=True, first_example=lambda: 16
     )
     expected = read(input_fn, {"batch_size": GLOBAL_BATCH}, 4)
@@ -162,18 +166,18 @@ def test_a_step_takes_the_same_records_whatever_the_devices(tmp_path, hosts, rep
 def test_evaluation_loses_no_record_on_any_device(tmp_path, hosts, replicas, count, on_tpu):
     """The replicas have equally many batches; those without records are zeros."""
     path = write(tmp_path / "a", range(1, count + 1))
-    input_fn = reader.make_input_fn([path], SCHEMA, training=False)
+    input_fn = make_input_fn([path], SCHEMA, training=False)
     found = read_by_hosts(input_fn, hosts, replicas, on_tpu)
     parts = [part for step in found for host in step for part in host]
     assert len(parts) == -(-count // GLOBAL_BATCH) * replicas
     numbers = numbers_of(parts)
     assert numbers[:count] == list(range(1, count + 1)) and not any(numbers[count:])
-    real = np.concatenate([part["is_real_example"] for part in parts])
+    real = np.concatenate([part["next_sentence_weights"][:, 0] for part in parts])
     assert real.tolist() == [1] * count + [0] * (len(numbers) - count)
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
-    input_fn = reader.make_input_fn([write(tmp_path / "a", [1])], SCHEMA, training=True)
+    input_fn = make_input_fn([write(tmp_path / "a", [1])], SCHEMA, training=True)
     with pytest.raises(UserError, match="a batch of 8 cannot be shared by 3 devices"):
         input_fn({"batch_size": 8}, tf.distribute.InputContext(1, 0, 3))
 
@@ -187,9 +191,9 @@ def test_damaged_records_are_left_out_where_asked(tmp_path, training):
             stream.seek(number * size + 12)
             stream.write(b"\xff\xff")
     with pytest.raises(UserError, match="record 0 at byte 0 is damaged.* 2 damaged records"):
-        reader.make_input_fn([path], SCHEMA, training)
+        make_input_fn([path], SCHEMA, training)
     settings = reader.InputSettings(skip_damaged=True)
-    input_fn = reader.make_input_fn([path], SCHEMA, training, settings=settings)
+    input_fn = make_input_fn([path], SCHEMA, training, settings=settings)
     found = numbers_of(read(input_fn, {"batch_size": 7}, batches=1))
     assert sorted(found) == [1, 2, 3, 5, 6, 7, 8]
 
@@ -197,7 +201,7 @@ def test_damaged_records_are_left_out_where_asked(tmp_path, training):
 def test_gzipped_and_plain_files_mix(tmp_path):
     files = [write(tmp_path / "a", [0, 1], compress=True), write(tmp_path / "b", [2])]
     for training in (False, True):
-        input_fn = reader.make_input_fn(files, SCHEMA, training)
+        input_fn = make_input_fn(files, SCHEMA, training)
         assert sorted(numbers_of(read(input_fn, {"batch_size": 3}, batches=1))) == [0, 1, 2]
 
 
@@ -206,7 +210,7 @@ def test_large_gzipped_files_are_warned_of(tmp_path, caplog):
     for size in (9, 8):
         settings = reader.InputSettings(shuffle_buffer=size)
         assert not caplog.records
-        reader.make_input_fn(files, SCHEMA, True, settings=settings)
+        make_input_fn(files, SCHEMA, True, settings=settings)
     assert "b is gzipped, so that all of its 9 records are in memory" in caplog.text
 
 
@@ -215,7 +219,7 @@ def test_the_index_is_kept_and_another_order_is_warned_of(tmp_path, caplog):
     folder = str(tmp_path / "out")
 
     def make(files, step):
-        return reader.make_input_fn(files, SCHEMA, True, first_example=lambda: step, folder=folder)
+        return make_input_fn(files, SCHEMA, True, first_example=lambda: step, folder=folder)
 
     make(files, 0)
     assert os.listdir(folder) == [index.CACHE_NAME]
@@ -229,7 +233,7 @@ def test_shorter_records_are_padded_with_a_warning(tmp_path, caplog):
     path = write(tmp_path / "a", [7])
     wanted = pretraining_schema(10, 5)
     with caplog.at_level("WARNING"):
-        input_fn = reader.make_input_fn([path], wanted, training=False)
+        input_fn = make_input_fn([path], wanted, training=False)
     text = caplog.text
     assert "input_ids, input_mask, segment_ids stored with length 8, padded to 10" in text
     assert "masked_lm_weights stored with length 3, padded to 5" in text
@@ -300,7 +304,7 @@ def test_unreadable_files_are_named(tmp_path, make, message):
     path = make(tmp_path)
     good = write(tmp_path / "good", [1])
     with pytest.raises(UserError, match=message) as raised:
-        reader.make_input_fn([good, path], SCHEMA, training=True)
+        make_input_fn([good, path], SCHEMA, training=True)
     assert path in str(raised.value)
     assert "\n" not in str(raised.value)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import compact_rows
 import helpers
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ import tensorflow.compat.v1 as tf
 
 import run_pretraining
 from checkpointing import run_folder
-from tfrecords import index, wire
+from tfrecords import compact, index, wire
 
 SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
+@pytest.fixture(scope="module", params=["published", "compact"])
+def workspace(request, tmp_path_factory):
     """A folder with a model config, and with 300 records in two files."""
     folder = tmp_path_factory.mktemp("resume")
     rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
@@ -29,6 +30,11 @@ def workspace(tmp_path_factory):
     draws = np.random.RandomState(0)
     schema = wire.pretraining_schema(SEQUENCE, PREDICTIONS)
     for name in ("a", "b"):
+        if request.param == "compact":
+            limits = compact.Limits(SEQUENCE, 2, 60)
+            rows = [compact_rows.random_row(draws, limits) for _ in range(150)]
+            compact_rows.write(str(folder / (name + ".tfrecord")), rows, limits)
+            continue
         with record_files.RecordWriter(str(folder / (name + ".tfrecord"))) as writer:
             for _ in range(150):
                 values = {feature.name: draws.randint(2, size=feature.length) for feature in schema}

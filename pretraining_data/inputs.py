@@ -1,0 +1,157 @@
+"""The records that run_pretraining.py reads, in the published or in the compact format."""
+
+from typing import List, NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from checkpointing import run_folder
+from common import cli
+from common.errors import UserError
+from common.files import find_files
+from pretraining_data import graph_masking, masking_settings
+from tfrecords import compact, reader
+from tfrecords.wire import pretraining_schema
+
+# Every evaluation of compact records draws the same masks.
+EVALUATION_SEED = 0
+
+
+def define_flags(flag_values):
+    """Define the flags that name records and say how to read them."""
+    define = cli.flag_definer(flag_values)
+    define.string("input_file", None, "TFRecords to train on: paths and globs, comma-separated.")
+    define.string(
+        "eval_input_file",
+        None,
+        "TFRecords held out for evaluation; left out: the training files.",
+    )
+    define.integer(
+        "max_seq_length", 512, "Pieces in a sequence; shorter records are padded.", lower_bound=1
+    )
+    define.integer(
+        "max_predictions_per_seq",
+        51,
+        "Most masked pieces in a sequence; fewer are padded. Left out: that of compact records.",
+        lower_bound=1,
+    )
+    masking_settings.define_flags(flag_values, of_records=True)
+    reader.define_input_flags(flag_values)
+
+
+class RecordFiles(NamedTuple):
+    """Paths of TFRecords."""
+
+    train: List[str]
+    evaluation: List[str]
+
+    @property
+    def all(self):
+        return sorted(set(self.train + self.evaluation))
+
+
+class Records(NamedTuple):
+    """The records of a run, and how they become features; None where nothing reads them."""
+
+    files: RecordFiles
+    train_format: object  # `reader.Examples` or `graph_masking.Masking`
+    eval_format: object
+    max_predictions_per_seq: int
+    max_chunks_per_row: int  # 1 for the published format
+    chunks_per_row: float  # on average
+
+
+def read_records(args):
+    """Find the records and their format; return the `Records`.
+
+    Args:
+        args: the parsed flags of `define_flags`, with `do_train`, `do_eval` and `random_seed`.
+
+    Raises:
+        UserError: for records of both formats, or of one that the flags do not fit.
+    """
+    record_files = find_records(args)
+    paths = record_files.all
+    is_compact = [compact.is_compact(reader.first_record(path)) for path in paths]
+    if not any(is_compact):
+        return _published_records(args, record_files)
+    if not all(is_compact):
+        raise UserError(
+            "{} holds compact records and {} published ones: train on records of one format".format(
+                paths[is_compact.index(True)], paths[is_compact.index(False)]
+            )
+        )
+    given = {
+        name: args[name].value if args[name].present else None for name in masking_settings.FLAGS
+    }
+    config, vocabulary, limits, chunks_per_row = masking_settings.read_settings(
+        paths, given, args.max_seq_length
+    )
+    train, evaluation = (
+        graph_masking.Masking(config, vocabulary, limits, seed)
+        for seed in (args.random_seed, EVALUATION_SEED)
+    )
+    return Records(
+        record_files,
+        train,
+        evaluation,
+        config.max_predictions_per_seq,
+        config.max_chunks_per_row,
+        chunks_per_row,
+    )
+
+
+def _published_records(args, record_files):
+    for name in set(masking_settings.FLAGS) - {"max_predictions_per_seq"}:
+        if args[name].present:
+            text = "--{}: the records are masked already, since they are not compact: leave it out"
+            raise UserError(text.format(name))
+    schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
+    train, evaluation = (
+        reader.examples(paths, schema) if paths else None
+        for paths in (record_files.train, record_files.evaluation)
+    )
+    return Records(record_files, train, evaluation, args.max_predictions_per_seq, 1, 1.0)
+
+
+def find_records(args):
+    """Return the `RecordFiles` that the flags name.
+
+    Raises:
+        UserError: where a file is needed and missing.
+    """
+    if not args.input_file and (args.do_train or not args.eval_input_file):
+        raise UserError("--input_file is needed: TFRecords of create_pretraining_data.py")
+    train = find_files(args.input_file) if args.input_file else []
+    evaluation = find_files(args.eval_input_file) if args.eval_input_file else train
+    trained_on = [path for path in evaluation if path in set(train)]
+    if args.do_eval and trained_on:
+        tf.logging.warning(
+            "EVALUATION ON THE TRAINING FILES, %d of %d: the scores will not hold for new text; "
+            "give other files with --eval_input_file",
+            len(trained_on),
+            len(evaluation),
+        )
+    return RecordFiles(train, evaluation)
+
+
+def make_input_fn(args, records, training):
+    """Return an input function; for training it starts at the step of the latest checkpoint.
+
+    Args:
+        args: the parsed flags of run_pretraining.py.
+        records: `Records`.
+        training: bool.
+
+    Raises:
+        UserError: as `reader.make_input_fn`.
+    """
+    return reader.make_input_fn(
+        records.files.train if training else records.files.evaluation,
+        records.train_format if training else records.eval_format,
+        training,
+        seed=args.random_seed,
+        batch_size=args.train_batch_size,
+        first_example=lambda: run_folder.latest_step(args.output_dir) * args.train_batch_size,
+        folder=args.output_dir,
+        settings=reader.input_settings(args),
+    )

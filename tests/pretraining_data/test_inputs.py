@@ -1,0 +1,165 @@
+"""The records of run_pretraining.py: compact ones, and what is wrong with them."""
+
+import json
+import os
+
+import compact_rows
+import numpy as np
+import pytest
+import record_files
+import tensorflow.compat.v1 as tf
+
+import run_pretraining
+from common import cli
+from common.errors import UserError
+from pretraining_data import inputs
+from tfrecords import compact
+from tfrecords.wire import pretraining_schema
+
+LIMITS = compact.Limits(max_seq_length=64, max_chunks_per_row=4, vocab_size=60)
+
+
+def write(path, number=20, limits=LIMITS, **flags):
+    rng = np.random.RandomState(0)
+    rows = [compact_rows.random_row(rng, limits) for _ in range(number)]
+    compact_rows.write(str(path), rows, limits, **flags)
+    return rows
+
+
+def read(path, training=True, **flags):
+    """Return the `inputs.Records` and the input function of flags."""
+    values = dict(input_file=path, max_seq_length=64, train_batch_size=8, **flags)
+    values.update(output_dir="unused", bert_config_file="unused", do_train=True, do_eval=True)
+    argv = ["run"] + ["--{}={}".format(name, value) for name, value in values.items()]
+    args = cli.parse(run_pretraining.define_flags, argv)
+    records = inputs.read_records(args)
+    args.output_dir = os.path.dirname(str(path))
+    return records, inputs.make_input_fn(args, records, training)
+
+
+def take(input_fn, number, batch_size=8):
+    with tf.Graph().as_default(), tf.Session() as session:
+        batches = tf.data.make_one_shot_iterator(input_fn({"batch_size": batch_size})).get_next()
+        return [session.run(batches) for _ in range(number)]
+
+
+def test_the_manifest_says_how_to_mask(tmp_path):
+    rows = write(tmp_path / "a")
+    records, _ = read(tmp_path / "a")
+    assert records.max_predictions_per_seq == 10
+    assert records.max_chunks_per_row == 4
+    assert records.chunks_per_row == np.mean([len(row.lengths) for row in rows])
+    config = records.train_format.config
+    assert config == compact_rows.make_config(short_seq_prob=0.0)
+    vocabulary, expected = records.train_format.vocabulary, compact_rows.make_vocabulary(60)
+    assert (vocabulary.cls_id, vocabulary.mask_id) == (expected.cls_id, expected.mask_id)
+    np.testing.assert_array_equal(vocabulary.replacements, expected.replacements)
+
+
+def test_flags_change_the_masks(tmp_path):
+    write(tmp_path / "a")
+    flags = {"masked_lm_prob": 0.3, "ngram": 1, "max_predictions_per_seq": 6, "replace_spans": True}
+    records, input_fn = read(tmp_path / "a", **flags)
+    config = records.train_format.config
+    assert (config.masked_lm_prob, config.gram_probabilities, config.replace_spans) == (
+        0.3,
+        (1,),
+        True,
+    )
+    assert take(input_fn, 1)[0]["masked_lm_ids"].shape == (8, 6)
+
+
+def test_training_masks_anew_and_evaluation_does_not(tmp_path):
+    write(tmp_path / "a", 16)
+    _, train = read(tmp_path / "a", shuffle_buffer=1)
+    first, second = (
+        [batch["masked_lm_positions"].tolist() for batch in take(train, 4)][i : i + 2]
+        for i in (0, 2)
+    )
+    assert sorted(first[0] + first[1]) != sorted(second[0] + second[1])
+    evaluations = [take(read(tmp_path / "a", False, random_seed=seed)[1], 2) for seed in (1, 2)]
+    for one, other in zip(*evaluations):
+        for name, values in one.items():
+            np.testing.assert_array_equal(values, other[name])
+
+
+@pytest.mark.parametrize("size", [96, 4 * 64])
+def test_large_batches_are_masked_in_parts(tmp_path, size):
+    write(tmp_path / "a", 300)
+    _, input_fn = read(tmp_path / "a")
+    [large] = take(input_fn, 1, size)
+    small = take(input_fn, size // 8, 8)
+    for name, values in large.items():
+        np.testing.assert_array_equal(values, np.concatenate([batch[name] for batch in small]))
+
+
+def refused(path, **flags):
+    with pytest.raises(UserError) as error:
+        read(path, **flags)
+    return str(error.value)
+
+
+def test_a_lost_manifest(tmp_path):
+    write(tmp_path / "a")
+    os.remove(str(tmp_path / "a.manifest.json"))
+    text = refused(tmp_path / "a")
+    assert "holds compact records, and no .manifest.json beside it says how to mask them" in text
+
+
+def test_the_manifest_of_a_neighbour_serves_its_shards(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    content = json.loads((tmp_path / "a.manifest.json").read_text())
+    content["outputs"].append("elsewhere/b")
+    (tmp_path / "a.manifest.json").write_text(json.dumps(content))
+    os.remove(str(tmp_path / "b.manifest.json"))
+    assert read(tmp_path / "b")[0].max_chunks_per_row == 4
+
+
+def test_two_defaults_need_a_flag(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b", masked_lm_prob=0.3)
+    both = "{0}/a,{0}/b".format(tmp_path)
+    text = refused(both)
+    assert "was made with masked_lm_prob=0.15" in text and "with 0.3: give --masked_lm_prob" in text
+    assert read(both, masked_lm_prob=0.2)[0].train_format.config.masked_lm_prob == 0.2
+
+
+def test_both_formats_at_once(tmp_path):
+    write(tmp_path / "a")
+    schema = pretraining_schema(64, 10)
+    with record_files.RecordWriter(str(tmp_path / "b")) as writer:
+        zeros = {feature.name: np.zeros(feature.length, int) for feature in schema}
+        writer.write(record_files.serialize(schema, zeros))
+    text = refused("{0}/a,{0}/b".format(tmp_path))
+    assert "a holds compact records and" in text and "b published ones" in text
+    text = refused(tmp_path / "b", masked_lm_prob=0.2)
+    assert text.startswith("--masked_lm_prob: the records are masked already")
+
+
+@pytest.mark.parametrize(
+    "place, number, fault",
+    [
+        (0, 0xAC02, "record 3 at byte .* is damaged: it is a compact record of version 2"),
+        (1, 3, "the lengths of its chunks do not fit"),
+        (-1, 0x8000 + 60, "it holds piece 60, and the vocabulary has 60"),
+        (None, 1, "it ends inside a number"),
+        (None, 2, "the lengths of its chunks do not fit"),
+    ],
+)
+def test_a_bad_record_is_found_before_training(tmp_path, place, number, fault):
+    rows = write(tmp_path / "a")
+    records = [compact_rows.serialize(row, LIMITS) for row in rows]
+    if place is None:
+        records[3] = records[3][:-number]
+    else:
+        numbers = np.frombuffer(records[3], "<u2").copy()
+        numbers[place] = number
+        records[3] = numbers.tobytes()
+    with record_files.RecordWriter(str(tmp_path / "a")) as writer:
+        for record in records:
+            writer.write(record)
+    with pytest.raises(UserError, match=fault):
+        read(tmp_path / "a")
+    _, input_fn = read(tmp_path / "a", skip_damaged=True)
+    assert take(input_fn, 1)
