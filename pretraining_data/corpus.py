@@ -309,6 +309,9 @@ def _sentences(line, format_):
         line = strip_html(line)
     if format_.split_sentences:
         line = _SENTENCE_END.sub("\\1\n", line)
+    if "\n" not in line:  # most lines
+        line = line.strip()
+        return [line] if line else []
     return [sentence for sentence in map(str.strip, line.split("\n")) if sentence]
 
 

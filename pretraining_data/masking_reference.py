@@ -35,6 +35,11 @@ from pretraining_data.sentence_order import (
 CLAUSE_MARKS = [ord(mark) for mark in "，。！？；：、…—,.!?;:"]
 CLOSING_MARKS = [ord(mark) for mark in "”’」』】》〉）)]}\"'"]
 
+# For the characters of 16 bits, which is several times as fast as np.isin.
+_IS_MARK, _IS_CLOSING = (
+    np.isin(np.arange(1 << 16), marks) for marks in (CLAUSE_MARKS, CLOSING_MARKS)
+)
+
 MAX_SEQ_LENGTH = 1 << 16  # `Draws.order_keys` has 16 bits for a position
 
 MASK_SHARE, KEEP_SHARE = 0.8, 0.1  # BERT (arXiv 1810.04805), section 3.1; the rest is random
@@ -186,11 +191,13 @@ def find_breaks(text, word_ends, pieces, begins, vocabulary):
     if word_ends is None:
         is_word = np.ones(len(pieces), bool)
     else:
-        word = np.searchsorted(word_ends, begins, side="right")
+        is_end = np.zeros(len(codes) + 1, np.int32)
+        is_end[word_ends] = 1
+        word = np.cumsum(is_end)[begins]
         is_word = (np.diff(word, prepend=-1) > 0) & ~vocabulary.continues[pieces]
     # A clause ends after all of its marks, as in 。” or ……
-    is_mark = np.isin(codes[begins], CLAUSE_MARKS)
-    is_closing = np.isin(codes[begins], CLOSING_MARKS)
+    first = np.minimum(codes[begins], len(_IS_MARK) - 1)
+    is_mark, is_closing = _IS_MARK[first], _IS_CLOSING[first]
     after_mark = np.zeros(len(pieces), bool)
     after_mark[1:] = is_mark[:-1]
     after_mark[2:] |= is_mark[:-2] & is_closing[1:-1]

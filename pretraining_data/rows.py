@@ -56,51 +56,60 @@ class RowMaker(instances.InstanceMaker):
         The document of a row is that of its longest chunk.
         """
         rows = self.make_rows(tokenized)
-        serialize = _Serializer(tokenized.text, self.limits)
         draws = Draws(self.random_seed, tokenized.index, instances.RECORD_KEYS)
         for begin in range(0, len(rows), BATCH_ROWS):
             batch = rows[begin : begin + BATCH_ROWS]
             longest = [max(row, key=lambda chunk: chunk.size) for row in batch]
             documents = np.array([chunk.document for chunk in longest])
             yield instances.SerializedInstances(
-                list(map(serialize, batch)),
+                serialize_rows(batch, tokenized.text, self.limits),
                 draws.uniform(Stream.ORDER, np.arange(begin, begin + len(batch))),
                 tokenized.index * instances.MAX_DOCUMENTS + documents,
                 count_rows(batch),
             )
 
 
-class _Serializer:
-    """Serializes rows of a text.
+def serialize_rows(rows, text, limits):
+    """Return the records of rows, bytes each.
 
     Args:
+        rows: list of rows, which are lists of `packing.Chunk`.
         text: `sentence_order.Text`.
         limits: `compact.Limits`.
     """
-
-    def __init__(self, text, limits):
-        is_word = text.breaks[:-1] >= WORD
-        self._pieces = compact.encode_pieces(text.pieces, is_word, limits.has_word_bits)
-        self._is_word = is_word if limits.has_word_bits else None
-        self._levels = [np.flatnonzero(text.breaks >= kind) for kind in (SENTENCE, CLAUSE)]
-
-    def __call__(self, row):
-        """Return the record of a row, a list of `packing.Chunk`."""
+    is_word = text.breaks[:-1] >= WORD
+    pieces = compact.encode_pieces(text.pieces, is_word, limits.has_word_bits)
+    splits = iter(_splits([chunk for row in rows for chunk in row], text.breaks))
+    records = []
+    for row in rows:
         spans = [slice(chunk.begin, chunk.end) for chunk in row]
-        return compact.serialize(
-            [chunk.end - chunk.begin for chunk in row],
-            [self._splits(chunk) for chunk in row],
-            [self._pieces[span] for span in spans],
-            None if self._is_word is None else [self._is_word[span] for span in spans],
+        records.append(
+            compact.serialize(
+                [span.stop - span.start for span in spans],
+                [next(splits) for _ in row],
+                [pieces[span] for span in spans],
+                [is_word[span] for span in spans] if limits.has_word_bits else None,
+            )
         )
+    return records
 
-    def _splits(self, chunk):
-        """Return where the sentences of a chunk begin, or else the clauses, uint16 [splits]."""
-        for begins in self._levels:
-            first, last = np.searchsorted(begins, (chunk.begin + 1, chunk.end)).tolist()
-            if first < last:
-                return (begins[first:last] - chunk.begin).astype(np.uint16)
-        return np.zeros(0, np.uint16)
+
+def _splits(chunks, breaks):
+    """Return where the sentences, or else the clauses, of each chunk begin: uint16 arrays."""
+    begins, ends = np.array([chunk[:2] for chunk in chunks]).T
+    found = []
+    for kind in (SENTENCE, CLAUSE):
+        places = np.flatnonzero(breaks >= kind)
+        first, last = np.searchsorted(places, (begins + 1, ends))
+        found.append((places, first.tolist(), last.tolist()))
+    (sentences, first, last), (clauses, first_clause, last_clause) = found
+    splits = []
+    for i, begin in enumerate(begins.tolist()):
+        places = sentences[first[i] : last[i]]
+        if first[i] == last[i]:
+            places = clauses[first_clause[i] : last_clause[i]]
+        splits.append((places - begin).astype(np.uint16))
+    return splits
 
 
 def count_rows(rows):

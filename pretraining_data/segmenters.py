@@ -15,7 +15,7 @@ from common.errors import UserError
 
 # A text is segmented in stretches, since the time of rjieba grows faster than the length. A stretch
 # ends with a mark that no word holds, if there is one.
-_STRETCH = re.compile(r"[\s\S]{1,1000}[\n，。！？；：、]|[\s\S]{1,1000}")
+_STRETCH = re.compile(r"[\s\S]{1,400}[\n，。！？；：、]|[\s\S]{1,400}")
 
 # A line of a user dictionary, and the tags of a page that somebody saved in its place.
 _ENTRY, _TAG = re.compile(r"\S+( [0-9]+)?( [a-z]+)?$"), re.compile(r"<[a-zA-Z/!][^<>]*>?")
