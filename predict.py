@@ -5,6 +5,7 @@ python predict.py --model_dir=OUT TEXT_A [TEXT_B]           one text or pair
 python predict.py --model_dir=OUT --input_file=questions.tsv --output_file=answers.tsv
 """
 
+import io
 import json
 import os
 import sys
@@ -102,7 +103,10 @@ def check_flags(args, words):
         raise UserError("--input_file=FILE and --output_file belong together")
     if is_file:
         suffixes = LINES_SUFFIXES if args.embeddings else task_files.SUFFIXES
-        if os.path.splitext(args.input_file)[1] not in suffixes:
+        suffix = os.path.splitext(args.input_file)[1]
+        if suffix == ".csv":
+            raise UserError(task_files.csv_remedy(args.input_file))
+        if suffix not in suffixes:
             wanted = "{}: the name of the file must end in {}"
             raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
         if not files.exists(args.input_file):
@@ -235,7 +239,9 @@ def answer_file(args, model):
 def read_file(args, model):
     """Return the tuples of texts of a file for embeddings; raises `UserError` for a bad line."""
     with files.open_file(args.input_file) as stream:
-        rows = list(read_lines(args, model, stream, args.input_file))
+        content = stream.read()
+    rows = list(read_lines(args, model, io.BytesIO(content), args.input_file))
+    task_files.refuse_quoted(args.input_file, content)
     for _, error in rows:
         if error:
             raise error

@@ -12,6 +12,7 @@ here it has one name.
 import functools
 import json
 import os
+import re
 import shlex
 from typing import Callable, FrozenSet, List, NamedTuple, Optional, Tuple
 
@@ -24,11 +25,15 @@ from common.errors import UserError
 SHOWN_CHARACTERS = 60
 # File names that a message lists.
 SHOWN_FILES = 10
-# Command that makes the second file from the first, without blanks that a table cannot hold.
-CSV_TO_TSV = (
+# Command that makes a table without quotes, and without blanks in cells that a table cannot hold.
+UNQUOTE = (
     """python -c "import csv, sys; [print(*(' '.join(cell.split()) for cell in row), sep='\\t') """
-    """for row in csv.reader(open(sys.argv[1], encoding='utf-8-sig', newline=''))]" {} > {}"""
+    """for row in csv.reader(open(sys.argv[1], encoding='utf-8-sig', newline='')%s)]" {} > {}"""
 )
+CSV_TO_TSV, QUOTED_TO_TSV = UNQUOTE % "", UNQUOTE % ", delimiter='\\t'"
+# A cell that a program has quoted: quotes inside are doubled. Without tabs, so that a quote that
+# one text begins with and another one ends with are no pair.
+QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
 
 # Column -> its names in published data sets and in tables of users, in lower case.
 NAMES = {
@@ -51,8 +56,12 @@ class BadRow(Exception):
     """A mistake in a row and its remedy; the caller adds file and row to the message."""
 
 
-class WrongOrder(BadRow):
-    """The label is in another column than the label's."""
+class WrongLabel(BadRow):
+    """A label is none of the task's; `field` is the column of texts that has one, or None."""
+
+    def __init__(self, problem, field=None):
+        super().__init__(problem)
+        self.field = field
 
 
 class RowFormat(NamedTuple):
@@ -81,6 +90,7 @@ class Rows(NamedTuple):
     header_row: int = 0  # number of the header, 0 where there is none
     # Whether the first row, which counts as an example, may be a header of unknown words.
     may_begin_with_header: bool = False
+    has_names: bool = True  # whether the file names its columns
 
 
 def open_rows(path, row_format):
@@ -94,8 +104,8 @@ def open_rows(path, row_format):
         `Rows`.
 
     Raises:
-        UserError: for a file in UTF-16 or gzip, and for a header that cannot be read or lacks a
-            column.
+        UserError: for a file in UTF-16 or gzip, for a table with quoted cells, and for a header
+            that cannot be read or lacks a column.
     """
     with files.open_file(path) as stream:
         content = stream.read()
@@ -107,7 +117,10 @@ def open_rows(path, row_format):
     # str.splitlines would also split at U+2028, which texts have.
     lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
     row_format = row_format._replace(mend_utf8=file_types.mend_utf8(content))
-    return _OPENERS[os.path.splitext(path)[1]](path, lines, row_format)
+    opener = _OPENERS[os.path.splitext(path)[1]]
+    if opener is _open_table:
+        refuse_quoted(path, content)
+    return opener(path, lines, row_format)
 
 
 def row_error(path, number, problem):
@@ -130,13 +143,61 @@ def missing(column, columns):
     )
 
 
-def order_remedy(fields, label_field):
-    """Return what to do where the labels are in the column that is taken as `label_field`."""
-    first_row = [field for field in fields if field != "label"]
-    first_row.insert(fields.index(label_field), "label")
+def order_remedy(fields, label_field, is_test=False):
+    """Return what to do where the columns of a file without names have another order.
+
+    Args:
+        fields: columns in the order that is expected.
+        label_field: the column in which labels, or in a test file ids, were found.
+        is_test: bool, whether rows may lack a label.
+    """
+    row = [field for field in fields if field != "label"]
+    row.insert(fields.index(label_field), "{}")
+    row = "<TAB>".join(row)
+    if is_test:
+        row = "such as {}, or {}".format(row.format("id"), row.format("label"))
     return (
-        "the columns of this task are {}, in this order: reorder them, or name them in the first "
-        "row of the file, {}".format(", ".join(fields), "<TAB>".join(first_row))
+        "without names the columns are {}, in this order{}: reorder them, or name them in the "
+        "first row of the file, {}".format(
+            ", ".join(fields), ", label only if it is known" * is_test, row.format("label")
+        )
+    )
+
+
+def refuse_quoted(path, content):
+    """Raise a `UserError` for a table whose quotes are the marks of a program, not of the texts.
+
+    All quotes belong to quoted cells, and quotes are doubled in one of these, or a column has
+    nothing else below the first row.
+
+    Args:
+        path: str.
+        content: bytes of the whole file.
+    """
+    cells = list(QUOTED_CELL.finditer(content))
+    if not cells or content.count(b'"') > sum(cell.group().count(b'"') for cell in cells):
+        return
+    doubled = [cell for cell in cells if b'""' in cell.group(1)]
+    rows = [row.split(b"\t") for row in QUOTED_CELL.sub(b'"', content).split(b"\n")]
+    rows = [[cell.strip() for cell in row] for row in rows if any(row)][1:]
+    columns = zip(*rows) if len(rows) > 1 else ()
+    if doubled or any(set(column) == {b'"'} for column in columns):
+        cell = (doubled or cells)[0]
+        raise row_error(
+            path,
+            content.count(b"\n", 0, cell.start()) + 1,
+            "{} is quoted, as by a program that writes CSV; this makes a file without the quotes: "
+            "{}; if they belong to the texts, give the file as JSON lines".format(
+                shown(cell.group().decode("utf-8", "replace")),
+                QUOTED_TO_TSV.format(shlex.quote(path), "NEW_FILE"),
+            ),
+        )
+
+
+def csv_remedy(path):
+    """Return what to do with a CSV file where a table with tabs is wanted."""
+    return "{} has commas between its columns; this makes it a file with tabs: {}".format(
+        path, CSV_TO_TSV.format(*map(shlex.quote, (path, path[: -len("csv")] + "tsv")))
     )
 
 
@@ -148,9 +209,7 @@ def found_instead(data_dir, split):
     paths = sorted(files.glob(os.path.join(data_dir, "*")))
     for path in paths:
         if os.path.basename(path) == split + ".csv":
-            return "{} has commas between its columns; this makes it a file with tabs: {}".format(
-                path, CSV_TO_TSV.format(*map(shlex.quote, (path, path[: -len("csv")] + "tsv")))
-            )
+            return csv_remedy(path)
     more = len(paths) - SHOWN_FILES
     names = ", ".join(map(os.path.basename, paths[:SHOWN_FILES])) or "nothing"
     return "{} holds {}".format(data_dir, names) + (" and {} more".format(more) * (more > 0))
@@ -210,9 +269,10 @@ def _open_table(path, lines, row_format):
         cells = _cells(line, row_format)
         if len(cells) not in columns_of_width:
             expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in choices)
+            names = "" if header else "; name other columns, such as id, in the first row"
             raise BadRow(
-                "found {} columns ({}), expected {} separated by tabs".format(
-                    len(cells), shown("\t".join(cells)), expected
+                "found {} columns ({}), expected {} separated by tabs{}".format(
+                    len(cells), shown("\t".join(cells)), expected, names
                 )
             )
         if header and cells == first:
@@ -226,7 +286,8 @@ def _open_table(path, lines, row_format):
         "%s has no header, row %d is an example: %s", path, number, shown("\t".join(first))
     )
     is_whole = len(first) in columns_of_width
-    return Rows(table_row, lines, may_begin_with_header=is_whole and row_format.header == "auto")
+    may_be_header = is_whole and row_format.header == "auto"
+    return Rows(table_row, lines, may_begin_with_header=may_be_header, has_names=False)
 
 
 _OPENERS = {

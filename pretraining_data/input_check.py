@@ -38,7 +38,9 @@ _REMEDIES = {
     "jq -c . {path} > NEW_FILE",
     "csv": _TABLE % "commas" + _CSV_TO_LINES % "",
     "tsv": _TABLE % "tabs" + _CSV_TO_LINES % ', delimiter="\\t", quoting=csv.QUOTE_NONE',
+    "quoted tsv": _TABLE % "tabs" + _CSV_TO_LINES % ', delimiter="\\t"',
 }
+_TABLES = ("csv", "tsv", "quoted tsv")
 _WANTED = {"jsonl": "JSON lines", "wikiextractor": "<doc> elements of WikiExtractor"}
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
@@ -80,7 +82,7 @@ def _first_lines(head):
 
 def recognize(lines):
     """Return what the first lines of a file look like, a key of `_REMEDIES`."""
-    for kind in ("csv", "tsv"):
+    for kind in _TABLES:
         if _is_table(_rows(lines, kind)):
             return kind
     lines = [line.strip() for line in lines]
@@ -101,7 +103,8 @@ def _rows(lines, kind):
     if kind == "tsv":
         return [line.split("\t") for line in lines]
     # The reader refuses both characters inside a line.
-    return list(csv.reader(re.sub("[\0\r]", " ", line) for line in lines))
+    delimiter = "," if kind == "csv" else "\t"
+    return list(csv.reader((re.sub("[\0\r]", " ", line) for line in lines), delimiter=delimiter))
 
 
 def _is_table(rows):
@@ -126,7 +129,7 @@ def _check_format(path, lines, format_):
     # Bad lines among good ones are the parser's.
     has_objects = format_.name == "jsonl" and any(line.startswith("{") for line in lines)
     if kind != format_.name and not (kind == "text" and has_objects):
-        names = _rows(lines[:1], kind)[0] if kind in ("csv", "tsv") else _fields(lines[0])
+        names = _rows(lines[:1], kind)[0] if kind in _TABLES else _fields(lines[0])
         text = _REMEDIES[kind].format(
             path=shlex.quote(path),
             wanted=_WANTED.get(format_.name),

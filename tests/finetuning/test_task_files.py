@@ -164,6 +164,7 @@ def test_bad_headers_end_the_reading(content, layout, message, tmp_path):
     [
         (lambda text: text.encode("utf-16"), "iconv"),
         (lambda text: b"\xfe\xff" + text.encode("utf-16-be"), "iconv"),
+        (lambda text: text.encode("utf-16-le"), "iconv"),
         (lambda text: gzip.compress(text.encode("utf-8")), "gunzip"),
     ],
 )

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+import zipfile
 
 import pytest
 
@@ -23,6 +24,12 @@ CSV = "\ufeffid,title,content\r\n" + "".join(
     '{id},{title},"一，,二\n三""四"""\r\n'.format(**each) for each in OBJECTS
 )
 TSV = "\ttitle\tcontent\n" + "".join('\t{title}\t他说"一\n'.format(**each) for each in OBJECTS)
+QUOTED_TSV = "".join(
+    '"{id}"\t"{title}"\t"{content}"\n'.format(**each)
+    for each in [dict(zip(*[OBJECTS[0]] * 2))] + OBJECTS
+)
+# zstd writes TEXT so.
+ZSTD = bytes.fromhex("28b52ffd0458b10000e4b880e380820ae4ba8ce380820a0ae4b889e380820a8111bdba")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 9\n".format("0" * 64)
 HTML = "<p>一。</p>\n二。&nbsp;\n<div class='a'>三<br>\n四\n"
 
@@ -34,6 +41,14 @@ def archive(mode):
         member = tarfile.TarInfo("a")
         member.size = len(data)
         tar.addfile(member, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def zipped(name):
+    """Return the bytes of a ZIP archive that holds a file."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive_:
+        archive_.writestr(name, TEXT.encode("utf-8"))
     return stream.getvalue()
 
 
@@ -86,6 +101,7 @@ def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
         (CSV, "jsonl", "python3"),
         (TSV, "text", "python3"),
         (TSV, "jsonl", "python3"),
+        (QUOTED_TSV, "text", "python3"),
         (TEXT.replace("\n", "\r"), "text", "tr '"),
         (archive("w"), "text", "tar xf"),
         (archive("w:gz"), "text", "tar xf"),
@@ -93,12 +109,16 @@ def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
         (b"\xfe\xff" + TEXT.encode("utf-16-be"), "text", "iconv"),
         (bz2.compress(TEXT.encode("utf-8")), "text", "bunzip2"),
         (lzma.compress(TEXT.encode("utf-8")), "text", "unxz"),
+        (ZSTD, "text", "unzstd"),
+        (zipped("a"), "text", "unzip"),
+        (TEXT.encode("utf-16-le"), "text", "iconv"),
+        (TEXT.encode("utf-16-be"), "text", "iconv"),
     ],
 )
 def test_the_command_that_is_named_works(tmp_path, data, name, tool, monkeypatch):
     """The command, as typed by a user, makes a file that is read."""
     monkeypatch.chdir(tmp_path)  # where tar unpacks
-    path = tmp_path / {"bunzip2": "a.bz2", "unxz": "a.xz"}.get(tool, "a b.json")
+    path = tmp_path / "a b.json"
     with pytest.raises(UserError) as raised:
         check(path, data, name)
     message = str(raised.value)
