@@ -167,8 +167,8 @@ def order_remedy(fields, label_field, is_test=False):
 def refuse_quoted(path, content):
     """Raise a `UserError` for a table whose quotes are the marks of a program, not of the texts.
 
-    All quotes belong to quoted cells, and quotes are doubled in one of these, or a column has
-    nothing else below the first row.
+    All quotes belong to quoted cells, and a column has nothing else below the first row. If quotes
+    are doubled in some of these cells, but other cells are plain, there is a warning.
 
     Args:
         path: str.
@@ -177,21 +177,24 @@ def refuse_quoted(path, content):
     cells = list(QUOTED_CELL.finditer(content))
     if not cells or content.count(b'"') > sum(cell.group().count(b'"') for cell in cells):
         return
-    doubled = [cell for cell in cells if b'""' in cell.group(1)]
     rows = [row.split(b"\t") for row in QUOTED_CELL.sub(b'"', content).split(b"\n")]
     rows = [[cell.strip() for cell in row] for row in rows if any(row)][1:]
     columns = zip(*rows) if len(rows) > 1 else ()
-    if doubled or any(set(column) == {b'"'} for column in columns):
-        cell = (doubled or cells)[0]
-        raise row_error(
+    is_quoted = any(set(column) == {b'"'} for column in columns)
+    cells = cells if is_quoted else [cell for cell in cells if b'""' in cell.group(1)]
+    if cells:
+        problem = row_error(
             path,
-            content.count(b"\n", 0, cell.start()) + 1,
+            content.count(b"\n", 0, cells[0].start()) + 1,
             "{} is quoted, as by a program that writes CSV; this makes a file without the quotes: "
             "{}; if they belong to the texts, give the file as JSON lines".format(
-                shown(cell.group().decode("utf-8", "replace")),
+                shown(cells[0].group().decode("utf-8", "replace")),
                 QUOTED_TO_TSV.format(shlex.quote(path), "NEW_FILE"),
             ),
         )
+        if is_quoted:
+            raise problem
+        logging.warning("%d QUOTED CELLS: %s", len(cells), problem)
 
 
 def csv_remedy(path):

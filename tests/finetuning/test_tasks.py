@@ -612,27 +612,37 @@ def test_a_header_is_not_advised_where_the_second_row_has_no_label_either(tmp_pa
         assert ("--header=yes" in str(error.value)) == is_advised
 
 
-@pytest.mark.parametrize("quoting", ["QUOTE_ALL", "QUOTE_NONNUMERIC", "QUOTE_MINIMAL"])
+def write_quoted(folder, quoting, rows):
+    folder.mkdir()
+    with open(str(folder / "train.tsv"), "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter="\t", quoting=quoting).writerows(rows)
+    return str(folder)
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
 @pytest.mark.parametrize("header", [[], [("text", "label")]])
 @pytest.mark.parametrize("text", ["天", '他说"好"\n'])
 def test_the_command_that_removes_quotes_works(quoting, header, text, tmp_path):
-    path = tmp_path / "a b" / "train.tsv"
-    path.parent.mkdir()
     rows = header + [("天", 0), (text, 1), ("人", 0)]
-    with open(str(path), "w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, delimiter="\t", quoting=getattr(csv, quoting)).writerows(rows)
-    if quoting == "QUOTE_MINIMAL" and text == "天":
-        assert len(tasks.load_examples(OWN, str(path.parent), "train")) == 3
-        return
-    with pytest.raises(UserError, match="train.tsv, row [123]: .* is quoted, as by") as error:
-        tasks.load_examples(OWN, str(path.parent), "train")
+    folder = write_quoted(tmp_path / "a b", quoting, rows)
+    with pytest.raises(UserError, match="train.tsv, row 1: .* is quoted, as by") as error:
+        tasks.load_examples(OWN, folder, "train")
     assert "\n" not in str(error.value)
     command = str(error.value).split("quotes: ")[1].split("; if")[0]
     command = command.replace("NEW_FILE", "new.tsv").replace("python", sys.executable, 1)
     subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
-    (tmp_path / "new.tsv").replace(path)
-    found = tasks.load_examples(OWN, str(path.parent), "train")
+    (tmp_path / "new.tsv").replace(tmp_path / "a b" / "train.tsv")
+    found = tasks.load_examples(OWN, folder, "train")
     assert fields(found) == [("天", None, "0"), (text.strip(), None, "1"), ("人", None, "0")]
+
+
+@pytest.mark.parametrize("text", ["天", '他说"好"'])
+def test_a_few_quoted_cells_are_told(text, tmp_path, caplog):
+    rows = [("天", 0), (text, 1), ("人", 0)]
+    folder = write_quoted(tmp_path / "a", csv.QUOTE_MINIMAL, rows)
+    with caplog.at_level("WARNING", logger="absl"):
+        assert len(tasks.load_examples(OWN, folder, "train")) == 3
+    assert ("1 QUOTED CELLS: {}/train.tsv, row 2".format(folder) in caplog.text) == (text != "天")
 
 
 @pytest.mark.parametrize(
