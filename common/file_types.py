@@ -15,6 +15,16 @@ _CONVERSIONS = (
     (rb"PK\x03\x04", "is a ZIP archive: unpack it with unzip", _PATH),
     (rb"(?!.*\n).*\r.*\r", "has line ends of old Macs: convert it with tr '\\r' '\\n'", _NEW),
 )
+# What a file holds in place of JSON lines, and what to do about it.
+JSON_REMEDIES = {
+    "json array": "holds a JSON array; JSON lines are one object a line, as from "
+    "python3 -c 'import json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
+    'json.load(open(sys.argv[1], encoding="utf-8-sig"))]\' {path} > NEW_FILE',
+    "json object": "holds objects of several lines; JSON lines are one object a line, as from "
+    "jq -c . {path} > NEW_FILE",
+}
+_ARRAY = re.compile(r"\[\s*(\{.*)?$")
+_MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = len(_POINTER)
 _NUM_WIDE = 3  # characters of 3 bytes; text in another encoding hardly ever begins like so many
@@ -69,6 +79,14 @@ def pointer(path, head):
         text = "{} is not the file itself but a pointer of git-lfs: fetch it with git lfs pull"
         return text.format(path)
     return None
+
+
+def json_layout(lines):
+    """Return the key of `JSON_REMEDIES` that fits the first lines of a file, or None."""
+    first, following = ([line.strip() for line in lines[:2]] + ["", ""])[:2]
+    if _ARRAY.match(first) and (not following or following[0] in '{["'):
+        return "json array" if following or first != "[" else None
+    return "json object" if first == "{" and _MEMBER.match(following) else None
 
 
 def is_binary(head):

@@ -9,6 +9,7 @@ skipped, but counted in row numbers. Published data sets have different names fo
 here it has one name.
 """
 
+import csv
 import functools
 import json
 import os
@@ -35,6 +36,11 @@ CSV_TO_TSV, QUOTED_TO_TSV = UNQUOTE % "", UNQUOTE % ", delimiter='\\t'"
 # one text begins with and another one ends with are no pair.
 QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
 
+BLANKS_REMEDY = (
+    "{} has blanks between its columns; this makes it a file with tabs: "
+    "awk -F '{}' -v OFS='\\t' '{{$1=$1; print}}' {} > NEW_FILE"
+)
+SEPARATOR_ROWS = 50  # rows that show what stands between the columns
 # Column -> its names in published data sets and in tables of users, in lower case.
 NAMES = {
     "text_a": (
@@ -199,9 +205,37 @@ def refuse_quoted(path, content):
 
 def csv_remedy(path):
     """Return what to do with a CSV file where a table with tabs is wanted."""
+    new_file = shlex.quote(path[: -len("csv")] + "tsv") if path.endswith(".csv") else "NEW_FILE"
     return "{} has commas between its columns; this makes it a file with tabs: {}".format(
-        path, CSV_TO_TSV.format(*map(shlex.quote, (path, path[: -len("csv")] + "tsv")))
+        path, CSV_TO_TSV.format(shlex.quote(path), new_file)
     )
+
+
+def _refuse_other_separators(path, lines, row_format):
+    """Raise a `UserError` for a table that has commas or blanks between its columns."""
+    texts = [line.decode("utf-8", "replace") for _, line in lines[:SEPARATOR_ROWS]]
+    if any("\t" in text for text in texts):
+        return
+    texts = [re.sub("[\0\r]", " ", text).strip() for text in texts]
+    if _are_columns(list(csv.reader(texts)), row_format):
+        raise UserError(csv_remedy(path))
+    for blanks in ("  +", " +"):
+        rows = [re.split(blanks, text) for text in texts]
+        if len(rows[0]) <= len(row_format.fields) and _are_columns(rows, row_format):
+            raise UserError(BLANKS_REMEDY.format(path, blanks, shlex.quote(path)))
+
+
+def _are_columns(rows, row_format):
+    """Return whether the parts of lines without tabs are the columns of a table."""
+    width, least = len(rows[0]), len(row_format.fields) - (not row_format.needs_label)
+    if {len(row) for row in rows} != {width} or width < max(2, least):
+        return False
+    if row_format.needs_label or len(row_format.fields) > 2:
+        return True  # one column would be too few
+    names = {name.strip().lower() for name in rows[0]}
+    position = row_format.fields.index("label")
+    labels = {row[-1 if position else 0].strip() for row in rows[1:]}
+    return bool(labels) and (names <= {"id"}.union(COLUMN_NAMES) or labels <= row_format.labels)
 
 
 def found_instead(data_dir, split):
@@ -218,7 +252,11 @@ def found_instead(data_dir, split):
     return "{} holds {}".format(data_dir, names) + (" and {} more".format(more) * (more > 0))
 
 
-def _open_json_lines(_, lines, row_format):
+def _open_json_lines(path, lines, row_format):
+    layout = file_types.json_layout([line.decode("utf-8", "replace") for _, line in lines[:2]])
+    if layout:
+        remedy = file_types.JSON_REMEDIES[layout].format(path=shlex.quote(path))
+        raise UserError("{} {}".format(path, remedy))
     return Rows(functools.partial(_json_row, row_format), lines)
 
 
@@ -254,6 +292,7 @@ def _check_characters(row):
 def _open_table(path, lines, row_format):
     if not lines:
         return Rows(None, lines)
+    _refuse_other_separators(path, lines, row_format)
     number, first = lines[0]
     hint = ""
     try:
@@ -272,7 +311,8 @@ def _open_table(path, lines, row_format):
         cells = _cells(line, row_format)
         if len(cells) not in columns_of_width:
             expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in choices)
-            names = "" if header else "; name other columns, such as id, in the first row"
+            has_more = not header and len(cells) > max(columns_of_width)
+            names = "; name other columns, such as id, in the first row" * has_more
             raise BadRow(
                 "found {} columns ({}), expected {} separated by tabs{}".format(
                     len(cells), shown("\t".join(cells)), expected, names

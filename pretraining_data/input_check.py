@@ -16,10 +16,6 @@ from pretraining_data import corpus
 NUM_LINES = 20
 HEAD_BYTES = 1 << 16
 
-_TO_LINES = (
-    "python3 -c 'import json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
-    'json.load(open(sys.argv[1], encoding="utf-8"))]\' {path} > NEW_FILE'
-)
 _CSV_TO_LINES = (
     "python3 -c 'import csv, json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
     'csv.DictReader(open(sys.argv[1], encoding="utf-8-sig", newline="")%s)]\' {path} > NEW_FILE'
@@ -30,12 +26,10 @@ _TABLE = (
 )
 # What a file holds, and what to do about it.
 _REMEDIES = {
+    **file_types.JSON_REMEDIES,
     "text": "holds no {wanted}: give --input_format=text",
     "jsonl": "holds JSON lines: give --input_format=jsonl and choose --text_fields from: {fields}",
     "wikiextractor": "holds pages of WikiExtractor: give --input_format=wikiextractor",
-    "json array": "holds a JSON array; JSON lines are one object a line, as from " + _TO_LINES,
-    "json object": "holds objects of several lines; JSON lines are one object a line, as from "
-    "jq -c . {path} > NEW_FILE",
     "csv": _TABLE % "commas" + _CSV_TO_LINES % "",
     "tsv": _TABLE % "tabs" + _CSV_TO_LINES % ', delimiter="\\t", quoting=csv.QUOTE_NONE',
     "quoted tsv": _TABLE % "tabs" + _CSV_TO_LINES % ', delimiter="\\t"',
@@ -44,8 +38,6 @@ _TABLES = ("csv", "tsv", "quoted tsv")
 _WANTED = {"jsonl": "JSON lines", "wikiextractor": "<doc> elements of WikiExtractor"}
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
-_ARRAY = re.compile(r"\[\s*(\{.*)?$")
-_MEMBER = re.compile(r'"[^"]*"\s*:')
 # Names of columns of texts, one of which stands in the first line of a table.
 _COLUMNS = (
     "text texts content contents body title sentence sentence1 paragraph article review comment "
@@ -86,16 +78,11 @@ def recognize(lines):
         if _is_table(_rows(lines, kind)):
             return kind
     lines = [line.strip() for line in lines]
-    following = lines[1] if len(lines) > 1 else ""
     if _PAGE.match(lines[0]):
         return "wikiextractor"
     if all(map(_OBJECT.match, lines)):
         return "jsonl"
-    if _ARRAY.match(lines[0]) and (not following or following[0] in '{["'):
-        return "json array" if following or lines[0] != "[" else "text"
-    if lines[0] == "{" and _MEMBER.match(following):
-        return "json object"
-    return "text"
+    return file_types.json_layout(lines) or "text"
 
 
 def _rows(lines, kind):

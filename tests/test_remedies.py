@@ -31,7 +31,7 @@ from tfrecords.wire import pretraining_schema
 
 # What a user can type: a flag, a command, or a command of this code.
 TYPED = re.compile(
-    r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|pip install)\b"
+    r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|awk|pip install)\b"
     r"|\b(nvidia-smi|python3?)\b|\w+_\w+\.py\b"
 )
 
@@ -83,7 +83,8 @@ TESTED = {
     "with tar xf": "test_the_command_that_is",
     "unpack it with gunzip": "test_the_command_that_converts_a_file",
     "(iconv -f GB18030 -t UTF-8)": "test_gb18030_is_converted",
-    "csv.reader(open(sys.argv[1]": "test_the_command_that_makes",
+    "csv.reader(open(sys.argv[1]": "test_the_command_that_makes_a_table",
+    "has blanks between": "test_the_command_that_puts",
     "give --header=no": "test_the_flag_that_an",
     "give --test_header=yes instead": "test_the_test_file_alone",
     "so it is an example: leave --header": "test_an_example_is_not",
