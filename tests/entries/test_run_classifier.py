@@ -412,12 +412,12 @@ def test_a_vocabulary_larger_than_the_model_is_refused(workspace):
         run(workspace, do_train=True)
 
 
-def test_a_vocabulary_that_lacks_lines_is_told(workspace, caplog):
+def test_a_vocabulary_that_lacks_lines_is_told(workspace, capsys):
     lines = (workspace / "vocab.txt").read_text(encoding="utf-8").splitlines()
     (workspace / "vocab.txt").write_text("\n".join(lines[:-1]), encoding="utf-8")
-    with caplog.at_level("WARNING", logger="absl"):
+    with pytest.raises(SystemExit):
         run(workspace, do_train=True, check_only=True)
-    assert "22 pieces, but vocab_size is 23 in " in caplog.text
+    assert "22 pieces, but vocab_size is 23 in " in capsys.readouterr().out
 
 
 def test_a_bad_row_ends_the_program_with_one_line_and_status_2(workspace, root):
