@@ -168,7 +168,9 @@ def find_task(args, folders):
     task = tasks.get_task(args.task_name, args.labels)
     if task.labels or args.do_train:
         return task
-    for folder in folders + [args.init_checkpoint or ""]:
+    start = args.init_checkpoint or ""
+    beside = model_files.find(start, model_files.DESCRIPTION) if start else None
+    for folder in folders + [start, os.path.dirname(beside or "")]:
         if files.exists(os.path.join(folder, model_files.DESCRIPTION)):
             return task._replace(labels=model_files.read(folder).labels)
     raise UserError(

@@ -40,6 +40,7 @@ BLANKS_REMEDY = (
     "{} has blanks between its columns; this makes it a file with tabs: "
     "awk -F '{}' -v OFS='\\t' '{{$1=$1; print}}' {} > NEW_FILE"
 )
+JSON_LINE = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:')
 SEPARATOR_ROWS = 50  # rows that show what stands between the columns
 # Column -> its names in published data sets and in tables of users, in lower case.
 NAMES = {
@@ -125,6 +126,7 @@ def open_rows(path, row_format):
     row_format = row_format._replace(mend_utf8=file_types.mend_utf8(content))
     opener = _OPENERS[os.path.splitext(path)[1]]
     if opener is _open_table:
+        refuse_json(path, content, "give it a name that ends in .jsonl")
         refuse_quoted(path, content)
     return opener(path, lines, row_format)
 
@@ -201,6 +203,13 @@ def refuse_quoted(path, content):
         if is_quoted:
             raise problem
         logging.warning("%d QUOTED CELLS: %s", len(cells), problem)
+
+
+def refuse_json(path, content, remedy):
+    """Raise a `UserError` with a remedy for JSON lines in place of a table."""
+    lines = list(filter(bytes.strip, content.split(b"\n", SEPARATOR_ROWS)[:SEPARATOR_ROWS]))
+    if lines and all(map(JSON_LINE.match, lines)):
+        raise UserError("{} holds JSON lines: {}".format(path, remedy))
 
 
 def csv_remedy(path):
@@ -328,6 +337,7 @@ def _open_table(path, lines, row_format):
     logging.info(
         "%s has no header, row %d is an example: %s", path, number, shown("\t".join(first))
     )
+    _warn_of_ids(path, lines, row_format)
     is_whole = len(first) in columns_of_width
     may_be_header = is_whole and row_format.header == "auto"
     return Rows(table_row, lines, may_begin_with_header=may_be_header, has_names=False)
@@ -340,6 +350,15 @@ _OPENERS = {
     ".jsonl": _open_json_lines,
 }
 SUFFIXES = tuple(_OPENERS)
+
+
+def _warn_of_ids(path, lines, row_format):
+    """Warn of a test file of pairs whose first texts are all numbers."""
+    if row_format.needs_label or len(lines) < 3 or row_format.fields[-3:-1] != _texts(row_format):
+        return
+    if all(line.split(b"\t")[0].strip().isdigit() for _, line in lines):
+        remedy = order_remedy(row_format.fields, row_format.fields[0], is_test=True)
+        logging.warning("IDS: the first text of every row of %s is a number; %s", path, remedy)
 
 
 def _header(cells, row_format):

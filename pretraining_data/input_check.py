@@ -9,6 +9,8 @@ import json
 import re
 import shlex
 
+from absl import logging
+
 from common import file_types
 from common.errors import UserError
 from pretraining_data import corpus
@@ -36,6 +38,8 @@ _REMEDIES = {
 }
 _TABLES = ("csv", "tsv", "quoted tsv")
 _WANTED = {"jsonl": "JSON lines", "wikiextractor": "<doc> elements of WikiExtractor"}
+_QUOTED = re.compile('".*"$')
+_UNQUOTE = 'sed -E \'s/^"(.*)"(\\r?)$/\\1\\2/; s/""/"/g\''
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
 # Names of columns of texts, one of which stands in the first line of a table.
@@ -62,6 +66,14 @@ def check_inputs(paths, format_):
         if lines:
             _check_format(path, lines, format_)
             _check_html(path, lines, format_)
+            if len(lines) > 1 and format_.name == "text" and all(map(_QUOTED.match, lines)):
+                logging.warning(
+                    "QUOTED LINES: every line at the beginning of %s is in quotes, as by a program "
+                    "that writes CSV; without the quotes: %s %s > NEW_FILE",
+                    path,
+                    _UNQUOTE,
+                    shlex.quote(path),
+                )
 
 
 def _first_lines(head):

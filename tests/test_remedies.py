@@ -32,7 +32,7 @@ from tfrecords.wire import pretraining_schema
 # What a user can type: a flag, a command, or a command of this code.
 TYPED = re.compile(
     r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|awk|pip install)\b"
-    r"|\b(nvidia-smi|python3?)\b|\w+_\w+\.py\b"
+    r"|\b(tail|cut -f|nvidia-smi|python3?)\b|\w+_\w+\.py\b"
 )
 
 
@@ -85,6 +85,10 @@ TESTED = {
     "(iconv -f GB18030 -t UTF-8)": "test_gb18030_is_converted",
     "csv.reader(open(sys.argv[1]": "test_the_command_that_makes_a_table",
     "has blanks between": "test_the_command_that_puts",
+    "jq -r .FIELD": "test_vectors_of_json",
+    "sed -E": "test_the_command_that_removes_the_quotes",
+    "without it: tail": "test_columns_that_are_no_texts",
+    "cut -f 1": "test_columns_that_are_no_texts",
     "give --header=no": "test_the_flag_that_an",
     "give --test_header=yes instead": "test_the_test_file_alone",
     "so it is an example: leave --header": "test_an_example_is_not",

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -184,6 +185,41 @@ def test_a_quoted_file_is_converted_by_the_command_that_is_named(tmp_path, out, 
     assert converted == write_questions(tmp_path / "new.tsv").read_bytes()
     run(dict(values, input_file=tmp_path / "new.tsv"))
     assert answers.exists()
+
+
+def test_columns_that_are_no_texts_are_told_with_the_command_that_removes_them(
+    tmp_path, out, caplog
+):
+    questions = tmp_path / "q.tsv"
+    questions.write_text("text\tlabel\n" + "天\t否\n人\t是\n" * 8, encoding="utf-8")
+    values = {"model_dir": out, "output_file": tmp_path / "a.npy", "embeddings": True}
+    for begin in ("HEADER", "LABELS", None):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="absl"):
+            run(dict(values, input_file=questions, max_unknown_share=1))
+        told = [record.getMessage() for record in caplog.records]
+        told = [text for text in told if text.startswith(("HEADER", "LABELS"))]
+        if begin is None:
+            assert not told and np.load(str(tmp_path / "a.npy")).shape == (16, 16)
+            return
+        command = re.search("(tail|cut) .* > ", told[0]).group(0) + "new.tsv"
+        assert told[0].startswith(begin)
+        subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+        (tmp_path / "new.tsv").replace(questions)
+
+
+def test_vectors_of_json_lines_need_the_command_that_is_named(tmp_path, out):
+    questions = tmp_path / "q.txt"
+    questions.write_text('{"text": "天 地"}\n{"text": "日"}\n', encoding="utf-8")
+    values = {"model_dir": out, "output_file": tmp_path / "a.npy", "embeddings": True}
+    with pytest.raises(UserError, match="q.txt holds JSON lines: ") as error:
+        run(dict(values, input_file=questions))
+    if not shutil.which("jq"):
+        pytest.skip("jq is not installed")
+    command = re.search("jq .* > ", str(error.value)).group(0).replace("FIELD", "text")
+    subprocess.run(command + "new.txt", shell=True, check=True, cwd=str(tmp_path))
+    run(dict(values, input_file=tmp_path / "new.txt"))
+    assert np.load(str(tmp_path / "a.npy")).shape == (2, 16)
 
 
 @pytest.mark.parametrize("label", ["", "\t是"])

@@ -596,6 +596,9 @@ def test_labels_of_own_files_are_given_or_found(workspace, labels, expected):
     assert read_table(workspace / "out" / "predictions.tsv")[0] == header
     with pytest.raises(UserError, match="the labels of task sentence are not known"):
         run(workspace, do_predict=True, output_dir=workspace / "other", **values)
+    values["init_checkpoint"] = scored_checkpoint(workspace / "out")  # beside it they are told, too
+    run(workspace, do_predict=True, output_dir=workspace / "other", **values)
+    assert read_table(workspace / "other" / "predictions.tsv")[0] == header
 
 
 def test_bad_rows_may_be_skipped_and_a_sample_taken(workspace, monkeypatch):

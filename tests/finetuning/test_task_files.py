@@ -272,3 +272,19 @@ def test_the_command_that_makes_json_lines_works(indent, tool, mark, tmp_path):
     with pytest.raises(UserError, match="JSON lines are one object a line") as error:
         read(tmp_path / "a b.json", mark + content)
     assert list(map(json.loads, typed(error, tool, tmp_path).splitlines())) == rows
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_json_lines_of_another_name_are_told(end, tmp_path):
+    content = '{"text_a": "天", "text_b": "地, 人", "label": "1"}' + end
+    with pytest.raises(UserError, match="a.tsv holds JSON lines: .* ends in .jsonl"):
+        read(tmp_path / "a.tsv", content * 2)
+    assert len(read(tmp_path / "a.jsonl", content * 2)) == 2
+    assert len(read(tmp_path / "a.tsv", '{"天": 1}\t地\t1\n玄\t黄\t0')) == 2
+
+
+@pytest.mark.parametrize("second, is_told", [("17", True), ("天", False)])
+def test_ids_in_place_of_texts_are_told(second, is_told, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="absl"):
+        read(tmp_path / "a.tsv", "1\t天\n{}\t地\n3\t人\n".format(second), TEST_PAIR)
+    assert ("is a number; without names the columns" in caplog.text) == is_told

@@ -1,10 +1,12 @@
 """Files of another format are refused with a remedy that works; texts are never refused."""
 
 import bz2
+import csv
 import gzip
 import io
 import json
 import lzma
+import re
 import shlex
 import shutil
 import subprocess
@@ -179,3 +181,20 @@ def test_bad_lines_among_json_lines_are_left_to_the_parser(tmp_path):
     assert len(check(tmp_path / "a", data, "jsonl", skip_bad_lines=True)) == len(OBJECTS)
     with pytest.raises(UserError, match="line 1: not JSON"):
         check(tmp_path / "a", data, "jsonl")
+
+
+def test_the_command_that_removes_the_quotes_of_lines_works(tmp_path, caplog):
+    rows = [[line] for line in ('他说"一"。', "二。", "", "三。")]
+    with open(str(tmp_path / "a b"), "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(rows)
+    for is_told in (True, False):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="absl"):
+            input_check.check_inputs([str(tmp_path / "a b")], corpus.TEXT)
+        assert ("QUOTED LINES: " in caplog.text) == is_told
+        if is_told:
+            command = re.search("sed .* > NEW_FILE", caplog.text).group(0)
+            subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+            (tmp_path / "NEW_FILE").replace(tmp_path / "a b")
+    text = (tmp_path / "a b").read_text(encoding="utf-8")
+    assert text.splitlines() == [row[0] for row in rows]
