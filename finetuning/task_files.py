@@ -9,6 +9,7 @@ skipped, but counted in row numbers. Published data sets have different names fo
 here it has one name.
 """
 
+import contextlib
 import csv
 import functools
 import json
@@ -226,8 +227,9 @@ def _refuse_other_separators(path, lines, row_format):
     if any("\t" in text for text in texts):
         return
     texts = [re.sub("[\0\r]", " ", text).strip() for text in texts]
-    if _are_columns(list(csv.reader(texts)), row_format):
-        raise UserError(csv_remedy(path))
+    with contextlib.suppress(csv.Error):  # a cell is too long, as behind a quote of a long text
+        if _are_columns(list(csv.reader(texts)), row_format):
+            raise UserError(csv_remedy(path))
     for blanks in ("  +", " +"):
         rows = [re.split(blanks, text) for text in texts]
         if len(rows[0]) <= len(row_format.fields) and _are_columns(rows, row_format):

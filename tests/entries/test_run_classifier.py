@@ -596,7 +596,7 @@ def test_labels_of_own_files_are_given_or_found(workspace, labels, expected):
     assert read_table(workspace / "out" / "predictions.tsv")[0] == header
     with pytest.raises(UserError, match="the labels of task sentence are not known"):
         run(workspace, do_predict=True, output_dir=workspace / "other", **values)
-    values["init_checkpoint"] = scored_checkpoint(workspace / "out")  # beside it they are told, too
+    values["init_checkpoint"] = scored_checkpoint(workspace)  # a file beside it has them, too
     run(workspace, do_predict=True, output_dir=workspace / "other", **values)
     assert read_table(workspace / "other" / "predictions.tsv")[0] == header
 

@@ -251,6 +251,7 @@ def test_the_command_that_puts_tabs_between_columns_works(layout, between, tool,
         ("天\n地", False),
         ('天,"好\n地,坏', False),
         ("天,好\n地\t好", False),
+        ('"' + "天" * 140000 + ",好\n地,坏", False),
     ],
 )
 def test_texts_alone_may_have_commas_and_blanks(content, is_refused, tmp_path):
