@@ -5,8 +5,10 @@ python predict.py --model_dir=OUT TEXT_A [TEXT_B]           one text or pair
 python predict.py --model_dir=OUT --input_file=questions.tsv --output_file=answers.tsv
 """
 
+import io
 import json
 import os
+import shlex
 import sys
 
 # TensorFlow's C++ code logs ten lines at every start; errors are still raised.
@@ -102,7 +104,10 @@ def check_flags(args, words):
         raise UserError("--input_file=FILE and --output_file belong together")
     if is_file:
         suffixes = LINES_SUFFIXES if args.embeddings else task_files.SUFFIXES
-        if os.path.splitext(args.input_file)[1] not in suffixes:
+        suffix = os.path.splitext(args.input_file)[1]
+        if suffix == ".csv":
+            raise UserError(task_files.csv_remedy(args.input_file))
+        if suffix not in suffixes:
             wanted = "{}: the name of the file must end in {}"
             raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
         if not files.exists(args.input_file):
@@ -235,13 +240,38 @@ def answer_file(args, model):
 def read_file(args, model):
     """Return the tuples of texts of a file for embeddings; raises `UserError` for a bad line."""
     with files.open_file(args.input_file) as stream:
-        rows = list(read_lines(args, model, stream, args.input_file))
+        content = stream.read()
+    remedy = "vectors are made of texts, one a line, as from jq -r .FIELD {} > NEW_FILE"
+    task_files.refuse_json(args.input_file, content, remedy.format(shlex.quote(args.input_file)))
+    rows = list(read_lines(args, model, io.BytesIO(content), args.input_file))
+    task_files.refuse_quoted(args.input_file, content)
     for _, error in rows:
         if error:
             raise error
     texts = [texts for texts, _ in rows]
+    warn_of_columns(args.input_file, texts)
     check_pieces(args, model, [text for pair in texts for text in pair])
     return texts
+
+
+def warn_of_columns(path, texts):
+    """Warn of a header, and of labels in the place of second texts, which vectors would include."""
+    if {text.strip().lower() for text in texts[0]} <= set(task_files.COLUMN_NAMES):
+        logging.warning(
+            "HEADER: the first of the texts is %s; without it: tail -n +2 %s > NEW_FILE",
+            task_files.shown("\t".join(texts[0])),
+            shlex.quote(path),
+        )
+    seconds = {pair[1] for pair in texts if len(pair) > 1}
+    if seconds and 4 * len(seconds) <= len(texts):
+        logging.warning(
+            "LABELS: the second texts are %d, such as %s, for %d first ones; without them: "
+            "cut -f 1 %s > NEW_FILE",
+            len(seconds),
+            task_files.shown(min(seconds)),
+            len(texts),
+            shlex.quote(path),
+        )
 
 
 def check_pieces(args, model, texts):

@@ -158,6 +158,8 @@ def _help(define_flags, words):
 
 
 def _parse_into(flag_values, argv, words=None):
+    # A shell expands ~ at the beginning of a word alone.
+    argv = [re.sub("(?<=[=,])~(?=/)", _home, x) if x.startswith("-") else x for x in argv]
     try:
         rest = flag_values(argv)
     except flags.Error as error:
@@ -169,6 +171,10 @@ def _parse_into(flag_values, argv, words=None):
             )
         )
     return rest
+
+
+def _home(_):
+    return os.path.expanduser("~")
 
 
 def _mistake(error):

@@ -9,23 +9,41 @@ _CONVERSIONS = (
     (rb"\xff\xfe|\xfe\xff", "is UTF-16: convert it with iconv -f UTF-16 -t UTF-8", _NEW),
     (rb".{257}ustar", "is a tar archive: unpack it with tar xf", _PATH),
     (rb"\x1f\x8b", "is compressed with gzip: unpack it with gunzip", _NEW),
-    (rb"BZh[1-9]1AY", "is compressed with bzip2: unpack it with bunzip2", _PATH),
-    (rb"\xfd7zXZ", "is compressed with xz: unpack it with unxz", _PATH),
-    (rb"\x28\xb5\x2f\xfd", "is compressed with zstd: use unzstd", _PATH),
+    (rb"BZh[1-9]1AY", "is compressed with bzip2: unpack it with bunzip2", _NEW),
+    (rb"\xfd7zXZ", "is compressed with xz: unpack it with unxz", _NEW),
+    (rb"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it with unzstd", _NEW),
     (rb"PK\x03\x04", "is a ZIP archive: unpack it with unzip", _PATH),
     (rb"(?!.*\n).*\r.*\r", "has line ends of old Macs: convert it with tr '\\r' '\\n'", _NEW),
 )
+# What a file holds in place of JSON lines, and what to do about it.
+JSON_REMEDIES = {
+    "json array": "holds a JSON array; JSON lines are one object a line, as from "
+    "python3 -c 'import json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
+    'json.load(open(sys.argv[1], encoding="utf-8-sig"))]\' {path} > NEW_FILE',
+    "json object": "holds objects of several lines; JSON lines are one object a line, as from "
+    "jq -c . {path} > NEW_FILE",
+}
+_ARRAY = re.compile(r"\[\s*(\{.*)?$")
+_MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = len(_POINTER)
 _NUM_WIDE = 3  # characters of 3 bytes; text in another encoding hardly ever begins like so many
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+_COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+_COMMON_SHARE = 0.95  # random bytes have 35%
 _CONTROL_SHARE = 0.01  # of the bytes; random bytes have 10%, and texts of any encoding next to none
 
 
 def refusal(path, head, is_pipe=False):
     """Return why a file is no UTF-8 text, or None; arguments as `conversion`."""
-    binary = "{} is no text but a binary file: give the text in UTF-8".format(path)
-    return conversion(path, head, is_pipe) or (binary if is_binary(head) else None)
+    refused = conversion(path, head, is_pipe)
+    if refused or not is_binary(head):
+        return refused
+    for encoding in ("UTF-16LE", "UTF-16BE"):
+        if _is_chinese(head, encoding):
+            text = "{0} is {1} without a byte order mark: convert it with iconv -f {1} -t UTF-8 {2}"
+            return text.format(path, encoding, _arguments(path, _NEW, is_pipe))
+    return "{} is no text but a binary file: give the text in UTF-8".format(path)
 
 
 def conversion(path, head, is_pipe=False):
@@ -41,9 +59,18 @@ def conversion(path, head, is_pipe=False):
     """
     for pattern, text, arguments in _CONVERSIONS:
         if re.match(pattern, head, re.DOTALL):
-            where = "in the pipe" if is_pipe else arguments.format(shlex.quote(str(path)))
-            return "{} {} {}".format(path, text, where)
+            return "{} {} {}".format(path, text, _arguments(path, arguments, is_pipe))
     return pointer(path, head)
+
+
+def _arguments(path, arguments, is_pipe):
+    return "in the pipe" if is_pipe else arguments.format(shlex.quote(str(path)))
+
+
+def _is_chinese(head, encoding):
+    """Return whether nearly all characters of bytes in an encoding are of ASCII or of Chinese."""
+    text = head[: len(head) // 2 * 2].decode(encoding, "replace")
+    return len(_COMMON.findall(text)) >= _COMMON_SHARE * len(text)
 
 
 def pointer(path, head):
@@ -52,6 +79,14 @@ def pointer(path, head):
         text = "{} is not the file itself but a pointer of git-lfs: fetch it with git lfs pull"
         return text.format(path)
     return None
+
+
+def json_layout(lines):
+    """Return the key of `JSON_REMEDIES` that fits the first lines of a file, or None."""
+    first, following = ([line.strip() for line in lines[:2]] + ["", ""])[:2]
+    if _ARRAY.match(first) and (not following or following[0] in '{["'):
+        return "json array" if following or first != "[" else None
+    return "json object" if first == "{" and _MEMBER.match(following) else None
 
 
 def is_binary(head):

@@ -69,13 +69,24 @@ def check_vocabulary(args, model):
     if not path:
         raise UserError("--vocab_file is needed, for example albert_config/vocab.txt")
     tokenizer = tokenization.FullTokenizer(args.vocab_file, args.do_lower_case, args.spm_model_file)
-    num_pieces, vocab_size = len(tokenizer.vocab), model.config.vocab_size
-    if num_pieces > vocab_size:
-        raise UserError(
-            "{} has {} pieces but vocab_size is {} in {}: use the vocabulary that the model was "
-            "pre-trained with".format(path, num_pieces, vocab_size, args.bert_config_file)
-        )
-    return tokenizer, "{}: {} pieces".format(path, num_pieces)
+    check_vocab_size(path, tokenizer, model.config, args.bert_config_file)
+    return tokenizer, "{}: {} pieces".format(path, len(tokenizer.vocab))
+
+
+def check_vocab_size(path, tokenizer, config, config_path):
+    """Compare the number of pieces of a vocabulary with the model's; warn if there are fewer.
+
+    Raises:
+        UserError: for a vocabulary that is larger than the model's.
+    """
+    num_pieces = len(tokenizer.vocab)
+    text = "{} has {} pieces, but vocab_size is {} in {}: ".format(
+        path, num_pieces, config.vocab_size, config_path
+    )
+    if num_pieces > config.vocab_size:
+        raise UserError(text + "use the vocabulary that the model was pre-trained with")
+    if num_pieces < config.vocab_size:
+        logging.warning("%sif lines are missing, the pieces behind them are wrong", text)
 
 
 def check_vocabulary_of_start(args, tokenizer, prefix):
@@ -157,7 +168,9 @@ def find_task(args, folders):
     task = tasks.get_task(args.task_name, args.labels)
     if task.labels or args.do_train:
         return task
-    for folder in folders + [args.init_checkpoint or ""]:
+    start = args.init_checkpoint or ""
+    beside = model_files.find(start, model_files.DESCRIPTION) if start else None
+    for folder in folders + [start, os.path.dirname(beside or "")]:
         if files.exists(os.path.join(folder, model_files.DESCRIPTION)):
             return task._replace(labels=model_files.read(folder).labels)
     raise UserError(

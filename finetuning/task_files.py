@@ -9,9 +9,12 @@ skipped, but counted in row numbers. Published data sets have different names fo
 here it has one name.
 """
 
+import contextlib
+import csv
 import functools
 import json
 import os
+import re
 import shlex
 from typing import Callable, FrozenSet, List, NamedTuple, Optional, Tuple
 
@@ -24,12 +27,22 @@ from common.errors import UserError
 SHOWN_CHARACTERS = 60
 # File names that a message lists.
 SHOWN_FILES = 10
-# Command that makes the second file from the first, without blanks that a table cannot hold.
-CSV_TO_TSV = (
+# Command that makes a table without quotes, and without blanks in cells that a table cannot hold.
+UNQUOTE = (
     """python -c "import csv, sys; [print(*(' '.join(cell.split()) for cell in row), sep='\\t') """
-    """for row in csv.reader(open(sys.argv[1], encoding='utf-8-sig', newline=''))]" {} > {}"""
+    """for row in csv.reader(open(sys.argv[1], encoding='utf-8-sig', newline='')%s)]" {} > {}"""
 )
+CSV_TO_TSV, QUOTED_TO_TSV = UNQUOTE % "", UNQUOTE % ", delimiter='\\t'"
+# A cell that a program has quoted: quotes inside are doubled. Without tabs, so that a quote that
+# one text begins with and another one ends with are no pair.
+QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
 
+BLANKS_REMEDY = (
+    "{} has blanks between its columns; this makes it a file with tabs: "
+    "awk -F '{}' -v OFS='\\t' '{{$1=$1; print}}' {} > NEW_FILE"
+)
+JSON_LINE = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:')
+SEPARATOR_ROWS = 50  # rows that show what stands between the columns
 # Column -> its names in published data sets and in tables of users, in lower case.
 NAMES = {
     "text_a": (
@@ -51,8 +64,12 @@ class BadRow(Exception):
     """A mistake in a row and its remedy; the caller adds file and row to the message."""
 
 
-class WrongOrder(BadRow):
-    """The label is in another column than the label's."""
+class WrongLabel(BadRow):
+    """A label is none of the task's; `field` is the column of texts that has one, or None."""
+
+    def __init__(self, problem, field=None):
+        super().__init__(problem)
+        self.field = field
 
 
 class RowFormat(NamedTuple):
@@ -81,6 +98,7 @@ class Rows(NamedTuple):
     header_row: int = 0  # number of the header, 0 where there is none
     # Whether the first row, which counts as an example, may be a header of unknown words.
     may_begin_with_header: bool = False
+    has_names: bool = True  # whether the file names its columns
 
 
 def open_rows(path, row_format):
@@ -94,8 +112,8 @@ def open_rows(path, row_format):
         `Rows`.
 
     Raises:
-        UserError: for a file in UTF-16 or gzip, and for a header that cannot be read or lacks a
-            column.
+        UserError: for a file in UTF-16 or gzip, for a table with quoted cells, and for a header
+            that cannot be read or lacks a column.
     """
     with files.open_file(path) as stream:
         content = stream.read()
@@ -107,7 +125,11 @@ def open_rows(path, row_format):
     # str.splitlines would also split at U+2028, which texts have.
     lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
     row_format = row_format._replace(mend_utf8=file_types.mend_utf8(content))
-    return _OPENERS[os.path.splitext(path)[1]](path, lines, row_format)
+    opener = _OPENERS[os.path.splitext(path)[1]]
+    if opener is _open_table:
+        refuse_json(path, content, "give it a name that ends in .jsonl")
+        refuse_quoted(path, content)
+    return opener(path, lines, row_format)
 
 
 def row_error(path, number, problem):
@@ -130,14 +152,101 @@ def missing(column, columns):
     )
 
 
-def order_remedy(fields, label_field):
-    """Return what to do where the labels are in the column that is taken as `label_field`."""
-    first_row = [field for field in fields if field != "label"]
-    first_row.insert(fields.index(label_field), "label")
+def order_remedy(fields, label_field, is_test=False):
+    """Return what to do where the columns of a file without names have another order.
+
+    Args:
+        fields: columns in the order that is expected.
+        label_field: the column in which labels, or in a test file ids, were found.
+        is_test: bool, whether rows may lack a label.
+    """
+    row = [field for field in fields if field != "label"]
+    row.insert(fields.index(label_field), "{}")
+    row = "<TAB>".join(row)
+    if is_test:
+        row = "such as {}, or {}".format(row.format("id"), row.format("label"))
     return (
-        "the columns of this task are {}, in this order: reorder them, or name them in the first "
-        "row of the file, {}".format(", ".join(fields), "<TAB>".join(first_row))
+        "without names the columns are {}, in this order{}: reorder them, or name them in the "
+        "first row of the file, {}".format(
+            ", ".join(fields), ", label only if it is known" * is_test, row.format("label")
+        )
     )
+
+
+def refuse_quoted(path, content):
+    """Raise a `UserError` for a table whose quotes are the marks of a program, not of the texts.
+
+    All quotes belong to quoted cells, and a column has nothing else below the first row. If quotes
+    are doubled in some of these cells, but other cells are plain, there is a warning.
+
+    Args:
+        path: str.
+        content: bytes of the whole file.
+    """
+    cells = list(QUOTED_CELL.finditer(content))
+    if not cells or content.count(b'"') > sum(cell.group().count(b'"') for cell in cells):
+        return
+    rows = [row.split(b"\t") for row in QUOTED_CELL.sub(b'"', content).split(b"\n")]
+    rows = [[cell.strip() for cell in row] for row in rows if any(row)][1:]
+    columns = zip(*rows) if len(rows) > 1 else ()
+    is_quoted = any(set(column) == {b'"'} for column in columns)
+    cells = cells if is_quoted else [cell for cell in cells if b'""' in cell.group(1)]
+    if cells:
+        problem = row_error(
+            path,
+            content.count(b"\n", 0, cells[0].start()) + 1,
+            "{} is quoted, as by a program that writes CSV; this makes a file without the quotes: "
+            "{}; if they belong to the texts, give the file as JSON lines".format(
+                shown(cells[0].group().decode("utf-8", "replace")),
+                QUOTED_TO_TSV.format(shlex.quote(path), "NEW_FILE"),
+            ),
+        )
+        if is_quoted:
+            raise problem
+        logging.warning("%d QUOTED CELLS: %s", len(cells), problem)
+
+
+def refuse_json(path, content, remedy):
+    """Raise a `UserError` with a remedy for JSON lines in place of a table."""
+    lines = list(filter(bytes.strip, content.split(b"\n", SEPARATOR_ROWS)[:SEPARATOR_ROWS]))
+    if lines and all(map(JSON_LINE.match, lines)):
+        raise UserError("{} holds JSON lines: {}".format(path, remedy))
+
+
+def csv_remedy(path):
+    """Return what to do with a CSV file where a table with tabs is wanted."""
+    new_file = shlex.quote(path[: -len("csv")] + "tsv") if path.endswith(".csv") else "NEW_FILE"
+    return "{} has commas between its columns; this makes it a file with tabs: {}".format(
+        path, CSV_TO_TSV.format(shlex.quote(path), new_file)
+    )
+
+
+def _refuse_other_separators(path, lines, row_format):
+    """Raise a `UserError` for a table that has commas or blanks between its columns."""
+    texts = [line.decode("utf-8", "replace") for _, line in lines[:SEPARATOR_ROWS]]
+    if any("\t" in text for text in texts):
+        return
+    texts = [re.sub("[\0\r]", " ", text).strip() for text in texts]
+    with contextlib.suppress(csv.Error):  # a cell is too long, as behind a quote of a long text
+        if _are_columns(list(csv.reader(texts)), row_format):
+            raise UserError(csv_remedy(path))
+    for blanks in ("  +", " +"):
+        rows = [re.split(blanks, text) for text in texts]
+        if len(rows[0]) <= len(row_format.fields) and _are_columns(rows, row_format):
+            raise UserError(BLANKS_REMEDY.format(path, blanks, shlex.quote(path)))
+
+
+def _are_columns(rows, row_format):
+    """Return whether the parts of lines without tabs are the columns of a table."""
+    width, least = len(rows[0]), len(row_format.fields) - (not row_format.needs_label)
+    if {len(row) for row in rows} != {width} or width < max(2, least):
+        return False
+    if row_format.needs_label or len(row_format.fields) > 2:
+        return True  # one column would be too few
+    names = {name.strip().lower() for name in rows[0]}
+    position = row_format.fields.index("label")
+    labels = {row[-1 if position else 0].strip() for row in rows[1:]}
+    return bool(labels) and (names <= {"id"}.union(COLUMN_NAMES) or labels <= row_format.labels)
 
 
 def found_instead(data_dir, split):
@@ -148,15 +257,17 @@ def found_instead(data_dir, split):
     paths = sorted(files.glob(os.path.join(data_dir, "*")))
     for path in paths:
         if os.path.basename(path) == split + ".csv":
-            return "{} has commas between its columns; this makes it a file with tabs: {}".format(
-                path, CSV_TO_TSV.format(*map(shlex.quote, (path, path[: -len("csv")] + "tsv")))
-            )
+            return csv_remedy(path)
     more = len(paths) - SHOWN_FILES
     names = ", ".join(map(os.path.basename, paths[:SHOWN_FILES])) or "nothing"
     return "{} holds {}".format(data_dir, names) + (" and {} more".format(more) * (more > 0))
 
 
-def _open_json_lines(_, lines, row_format):
+def _open_json_lines(path, lines, row_format):
+    layout = file_types.json_layout([line.decode("utf-8", "replace") for _, line in lines[:2]])
+    if layout:
+        remedy = file_types.JSON_REMEDIES[layout].format(path=shlex.quote(path))
+        raise UserError("{} {}".format(path, remedy))
     return Rows(functools.partial(_json_row, row_format), lines)
 
 
@@ -192,6 +303,7 @@ def _check_characters(row):
 def _open_table(path, lines, row_format):
     if not lines:
         return Rows(None, lines)
+    _refuse_other_separators(path, lines, row_format)
     number, first = lines[0]
     hint = ""
     try:
@@ -210,9 +322,11 @@ def _open_table(path, lines, row_format):
         cells = _cells(line, row_format)
         if len(cells) not in columns_of_width:
             expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in choices)
+            has_more = not header and len(cells) > max(columns_of_width)
+            names = "; name other columns, such as id, in the first row" * has_more
             raise BadRow(
-                "found {} columns ({}), expected {} separated by tabs".format(
-                    len(cells), shown("\t".join(cells)), expected
+                "found {} columns ({}), expected {} separated by tabs{}".format(
+                    len(cells), shown("\t".join(cells)), expected, names
                 )
             )
         if header and cells == first:
@@ -225,8 +339,10 @@ def _open_table(path, lines, row_format):
     logging.info(
         "%s has no header, row %d is an example: %s", path, number, shown("\t".join(first))
     )
+    _warn_of_ids(path, lines, row_format)
     is_whole = len(first) in columns_of_width
-    return Rows(table_row, lines, may_begin_with_header=is_whole and row_format.header == "auto")
+    may_be_header = is_whole and row_format.header == "auto"
+    return Rows(table_row, lines, may_begin_with_header=may_be_header, has_names=False)
 
 
 _OPENERS = {
@@ -236,6 +352,15 @@ _OPENERS = {
     ".jsonl": _open_json_lines,
 }
 SUFFIXES = tuple(_OPENERS)
+
+
+def _warn_of_ids(path, lines, row_format):
+    """Warn of a test file of pairs whose first texts are all numbers."""
+    if row_format.needs_label or len(lines) < 3 or row_format.fields[-3:-1] != _texts(row_format):
+        return
+    if all(line.split(b"\t")[0].strip().isdigit() for _, line in lines):
+        remedy = order_remedy(row_format.fields, row_format.fields[0], is_test=True)
+        logging.warning("IDS: the first text of every row of %s is a number; %s", path, remedy)
 
 
 def _header(cells, row_format):

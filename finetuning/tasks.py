@@ -13,7 +13,7 @@ from absl import logging
 from common import files
 from common.errors import UserError
 from finetuning import task_files
-from finetuning.task_files import BadRow, WrongOrder
+from finetuning.task_files import BadRow, WrongLabel
 
 SPLITS = ("train", "dev", "test")
 # Values that mean "no label" in test files, unless a label has this name.
@@ -368,11 +368,8 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
             else:
                 examples.append(_example(task, row, label, number - rows.header_row - 1))
         except BadRow as problem:
-            is_first = rows.may_begin_with_header and number == rows.lines[0][0]
-            is_first = is_first and not isinstance(problem, WrongOrder)
-            if is_first and _second_row_has_label(task, split, rows):
-                problem = "{}; if this row is a header, give --header=yes".format(problem)
-            bad.append(task_files.row_error(path, number, problem))
+            remedy = _remedy(task, split, rows, number, problem)
+            bad.append(task_files.row_error(path, number, "{}{}".format(problem, remedy)))
             if not skip_bad_rows:
                 raise bad[0] from None
     if not examples:
@@ -384,13 +381,21 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
     return examples
 
 
-def _second_row_has_label(task, split, rows):
-    try:
-        for _, line in rows.lines[1:2]:
-            _label(task, split, rows.parse(line))
-        return True
-    except BadRow:
-        return False
+def _remedy(task, split, rows, number, problem):
+    """Return what to add to a `BadRow` about its label: what to do."""
+    swapped, is_test = getattr(problem, "field", None), split == "test"
+    if swapped and rows.has_names:
+        return ": are these two names exchanged?"
+    if not swapped and rows.may_begin_with_header and number == rows.lines[0][0]:
+        try:
+            for _, line in rows.lines[1:2]:
+                _label(task, split, rows.parse(line))
+            return "; if this row is a header, give --header=yes"
+        except BadRow:  # that row is no better
+            pass
+    if isinstance(problem, WrongLabel) and not rows.has_names and (swapped or is_test):
+        return "; " + task_files.order_remedy(task.fields, swapped or task.fields[0], is_test)
+    return ""
 
 
 def _refuse_label_of_header(path, number, examples):
@@ -453,11 +458,9 @@ def _label(task, split, row):
         raise BadRow("there is no label; only a test file may lack it")
     for field in task.fields:
         if isinstance(row.get(field), str) and row[field].strip() in task.labels:
-            text = "{} {} is a label, label {} is none: {}"
             values = map(task_files.shown, (row[field], stored))
-            remedy = task_files.order_remedy(task.fields, field)
-            raise WrongOrder(text.format(field, *values, remedy))
-    raise BadRow(
+            raise WrongLabel("{} {} is a label, label {} is none".format(field, *values), field)
+    raise WrongLabel(
         "label {} is not one of the labels of task {}: {}".format(
             task_files.shown(stored), task.name, _listed(task.labels)
         )

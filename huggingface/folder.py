@@ -82,6 +82,9 @@ def check_folder(path):
             "{} is a checkpoint of TensorFlow already; `convert_checkpoint.py to-huggingface` "
             "makes a folder of Hugging Face of it".format(path)
         )
+    if not os.path.isdir(path):
+        text = "{} does not exist: give the folder of a model; one on a hub is downloaded first"
+        raise UserError(text.format(path))
 
 
 def read_model(folder):

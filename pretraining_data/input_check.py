@@ -9,6 +9,8 @@ import json
 import re
 import shlex
 
+from absl import logging
+
 from common import file_types
 from common.errors import UserError
 from pretraining_data import corpus
@@ -16,10 +18,6 @@ from pretraining_data import corpus
 NUM_LINES = 20
 HEAD_BYTES = 1 << 16
 
-_TO_LINES = (
-    "python3 -c 'import json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
-    'json.load(open(sys.argv[1], encoding="utf-8"))]\' {path} > NEW_FILE'
-)
 _CSV_TO_LINES = (
     "python3 -c 'import csv, json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
     'csv.DictReader(open(sys.argv[1], encoding="utf-8-sig", newline="")%s)]\' {path} > NEW_FILE'
@@ -30,20 +28,20 @@ _TABLE = (
 )
 # What a file holds, and what to do about it.
 _REMEDIES = {
+    **file_types.JSON_REMEDIES,
     "text": "holds no {wanted}: give --input_format=text",
     "jsonl": "holds JSON lines: give --input_format=jsonl and choose --text_fields from: {fields}",
     "wikiextractor": "holds pages of WikiExtractor: give --input_format=wikiextractor",
-    "json array": "holds a JSON array; JSON lines are one object a line, as from " + _TO_LINES,
-    "json object": "holds objects of several lines; JSON lines are one object a line, as from "
-    "jq -c . {path} > NEW_FILE",
     "csv": _TABLE % "commas" + _CSV_TO_LINES % "",
     "tsv": _TABLE % "tabs" + _CSV_TO_LINES % ', delimiter="\\t", quoting=csv.QUOTE_NONE',
+    "quoted tsv": _TABLE % "tabs" + _CSV_TO_LINES % ', delimiter="\\t"',
 }
+_TABLES = ("csv", "tsv", "quoted tsv")
 _WANTED = {"jsonl": "JSON lines", "wikiextractor": "<doc> elements of WikiExtractor"}
+_QUOTED = re.compile('".*"$')
+_UNQUOTE = 'sed -E \'s/^"(.*)"(\\r?)$/\\1\\2/; s/""/"/g\''
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
-_ARRAY = re.compile(r"\[\s*(\{.*)?$")
-_MEMBER = re.compile(r'"[^"]*"\s*:')
 # Names of columns of texts, one of which stands in the first line of a table.
 _COLUMNS = (
     "text texts content contents body title sentence sentence1 paragraph article review comment "
@@ -68,6 +66,14 @@ def check_inputs(paths, format_):
         if lines:
             _check_format(path, lines, format_)
             _check_html(path, lines, format_)
+            if len(lines) > 1 and format_.name == "text" and all(map(_QUOTED.match, lines)):
+                logging.warning(
+                    "QUOTED LINES: every line at the beginning of %s is in quotes, as by a program "
+                    "that writes CSV; without the quotes: %s %s > NEW_FILE",
+                    path,
+                    _UNQUOTE,
+                    shlex.quote(path),
+                )
 
 
 def _first_lines(head):
@@ -80,20 +86,15 @@ def _first_lines(head):
 
 def recognize(lines):
     """Return what the first lines of a file look like, a key of `_REMEDIES`."""
-    for kind in ("csv", "tsv"):
+    for kind in _TABLES:
         if _is_table(_rows(lines, kind)):
             return kind
     lines = [line.strip() for line in lines]
-    following = lines[1] if len(lines) > 1 else ""
     if _PAGE.match(lines[0]):
         return "wikiextractor"
     if all(map(_OBJECT.match, lines)):
         return "jsonl"
-    if _ARRAY.match(lines[0]) and (not following or following[0] in '{["'):
-        return "json array" if following or lines[0] != "[" else "text"
-    if lines[0] == "{" and _MEMBER.match(following):
-        return "json object"
-    return "text"
+    return file_types.json_layout(lines) or "text"
 
 
 def _rows(lines, kind):
@@ -101,7 +102,8 @@ def _rows(lines, kind):
     if kind == "tsv":
         return [line.split("\t") for line in lines]
     # The reader refuses both characters inside a line.
-    return list(csv.reader(re.sub("[\0\r]", " ", line) for line in lines))
+    delimiter = "," if kind == "csv" else "\t"
+    return list(csv.reader((re.sub("[\0\r]", " ", line) for line in lines), delimiter=delimiter))
 
 
 def _is_table(rows):
@@ -126,7 +128,7 @@ def _check_format(path, lines, format_):
     # Bad lines among good ones are the parser's.
     has_objects = format_.name == "jsonl" and any(line.startswith("{") for line in lines)
     if kind != format_.name and not (kind == "text" and has_objects):
-        names = _rows(lines[:1], kind)[0] if kind in ("csv", "tsv") else _fields(lines[0])
+        names = _rows(lines[:1], kind)[0] if kind in _TABLES else _fields(lines[0])
         text = _REMEDIES[kind].format(
             path=shlex.quote(path),
             wanted=_WANTED.get(format_.name),

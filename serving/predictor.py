@@ -30,6 +30,7 @@ from common import files
 from common.errors import UserError
 from finetuning import tasks
 from finetuning.encoding import encode_examples
+from finetuning.inputs import check_vocab_size
 
 POOLINGS = ("mean", "cls", "pooled")
 INPUTS = ("input_ids", "input_mask", "segment_ids")
@@ -107,9 +108,12 @@ class Predictor:
         """
         self = cls.__new__(cls)
         self.task = None
+        config = modeling.AlbertConfig.from_json_file(config_file)
+        tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case, spm_model_file)
+        check_vocab_size(spm_model_file or vocab_file, tokenizer, config, config_file)
         self._load(
-            modeling.AlbertConfig.from_json_file(config_file),
-            tokenization.FullTokenizer(vocab_file, do_lower_case, spm_model_file),
+            config,
+            tokenizer,
             Checkpoint(restore.find_checkpoint(checkpoint_path)),
             max_seq_length or MAX_SEQ_LENGTH,
             batch_size,
@@ -118,11 +122,6 @@ class Predictor:
 
     def _load(self, config, tokenizer, checkpoint, max_seq_length, batch_size):
         config.check_sequence_length(max_seq_length)
-        if len(tokenizer.vocab) > config.vocab_size:
-            raise UserError(
-                "the vocabulary has {} pieces but vocab_size is {}: use the one that the model "
-                "was pre-trained with".format(len(tokenizer.vocab), config.vocab_size)
-            )
         model_files.check_config(config, checkpoint.prefix)
         self.config, self.tokenizer, self.checkpoint = config, tokenizer, checkpoint
         self.max_seq_length = max_seq_length

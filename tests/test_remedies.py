@@ -31,8 +31,8 @@ from tfrecords.wire import pretraining_schema
 
 # What a user can type: a flag, a command, or a command of this code.
 TYPED = re.compile(
-    r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|pip install)\b"
-    r"|\b(nvidia-smi|python3?)\b|\w+_\w+\.py\b"
+    r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|awk|pip install)\b"
+    r"|\b(tail|cut -f|nvidia-smi|python3?)\b|\w+_\w+\.py\b"
 )
 
 
@@ -75,16 +75,24 @@ TESTED = {
     "holds a table with %s": "test_the_command_that_is",
     "with bunzip2": "test_the_command_that_is",
     "with unxz": "test_the_command_that_is",
+    "with unzstd": "test_the_command_that_is",
+    "with unzip": "test_the_command_that_is",
+    "without a byte order mark": "test_the_command_that_is",
     "is UTF-16: convert it": "test_the_command_that_converts_a_file",
     "has line ends of old Macs": "test_the_command_that_is",
     "with tar xf": "test_the_command_that_is",
     "unpack it with gunzip": "test_the_command_that_converts_a_file",
     "(iconv -f GB18030 -t UTF-8)": "test_gb18030_is_converted",
-    "csv.reader(open(sys.argv[1]": "test_the_command_that_makes",
+    "csv.reader(open(sys.argv[1]": "test_the_command_that_makes_a_table",
+    "has blanks between": "test_the_command_that_puts",
+    "jq -r .FIELD": "test_vectors_of_json",
+    "sed -E": "test_the_command_that_removes_the_quotes",
+    "without it: tail": "test_columns_that_are_no_texts",
+    "cut -f 1": "test_columns_that_are_no_texts",
     "give --header=no": "test_the_flag_that_an",
     "give --test_header=yes instead": "test_the_test_file_alone",
     "so it is an example: leave --header": "test_an_example_is_not",
-    "{}; if this row is a header": "test_an_unknown_label_of",
+    "; if this row is a header": "test_an_unknown_label_of",
     "no other row has the label": "test_a_header_of_unknown_words_is_no_class",
     "give --max_unknown_share=1": "test_unknown_pieces_of_a_file",
     "--do_lower_case={}, but": "test_the_case_is_compared",
@@ -134,8 +142,6 @@ UNTESTED = {
     ],
     "needs Apache Beam": ["--runner_options={}"],
     "git-lfs is not installed everywhere": ["git lfs pull"],
-    "unzstd is not installed everywhere": ["use unzstd"],
-    "unzip is not installed everywhere": ["with unzip"],
     "another folder is a run of its own": ["OTHER DEV DATA"],
     "a matter of training": ["CHANCE LEVEL", "training diverged"],
     "test_run_classifier.py has the run of several seeds": ["or the same settings as before"],

@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
+
+from common import cli
 
 SCRIPT = """
 from absl import flags
@@ -48,6 +51,20 @@ def test_mistakes_end_in_one_line_and_status_2(root, argument):
     assert ended.returncode == 2
     assert ended.stdout == "" and len(ended.stderr.splitlines()) == 1
     assert "error: " in ended.stderr
+
+
+def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+
+    def define_flags(flag_values):
+        flags.DEFINE_string("input", None, "Files.", flag_values=flag_values)
+
+    for given, expected in (
+        ("~/a,b~/c,~/d", "/home/me/a,b~/c,/home/me/d"),
+        ("a~/b", "a~/b"),
+        ("~a/b", "~a/b"),
+    ):
+        assert cli.parse(define_flags, ["", "--input=" + given]).input == expected
 
 
 def test_ctrl_c_ends_in_one_line(root):

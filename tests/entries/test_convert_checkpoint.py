@@ -414,6 +414,7 @@ def test_what_is_no_folder_of_hugging_face_is_named(fixtures, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     own = str(fixtures / "google_groups")
     for path, words in (
+        ("clue/albert_chinese_tiny", "tiny does not exist: give the folder of a model; one on a"),
         (str(tmp_path / "model.safetensors"), "is a file: give its folder, " + str(tmp_path)),
         (own, "is a checkpoint of TensorFlow already; .*to-huggingface"),
         (own + "/model.ckpt", "is a checkpoint of TensorFlow already"),

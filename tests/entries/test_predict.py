@@ -1,10 +1,12 @@
 """predict.py: texts of the command line, of lines and of files get the predictor's answers."""
 
+import csv
 import gzip
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -165,6 +167,80 @@ def test_unknown_pieces_of_a_file(tmp_path, out, embeddings, caplog):
     assert answers.exists()
 
 
+@pytest.mark.parametrize("embeddings", [False, True])
+@pytest.mark.parametrize("name", ["q.csv", "q.tsv"])
+def test_a_quoted_file_is_converted_by_the_command_that_is_named(tmp_path, out, name, embeddings):
+    questions, answers = tmp_path / name, tmp_path / "answers.tsv"
+    with open(str(questions), "w", encoding="utf-8", newline="") as stream:
+        delimiter = "," if name == "q.csv" else "\t"
+        csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows(PAIRS)
+    values = {"model_dir": out, "output_file": answers, "embeddings": embeddings}
+    with pytest.raises(
+        UserError, match="{} has commas|row 1: '\"天地\"' is quoted".format(name)
+    ) as error:
+        run(dict(values, input_file=questions))
+    assert not answers.exists()
+    command = re.search("python(.*) > ", str(error.value)).group(1)
+    converted = subprocess.check_output(sys.executable + command, shell=True)
+    assert converted == write_questions(tmp_path / "new.tsv").read_bytes()
+    run(dict(values, input_file=tmp_path / "new.tsv"))
+    assert answers.exists()
+
+
+def test_columns_that_are_no_texts_are_told_with_the_command_that_removes_them(
+    tmp_path, out, caplog
+):
+    questions = tmp_path / "q.tsv"
+    questions.write_text("text\tlabel\n" + "天\t否\n人\t是\n" * 8, encoding="utf-8")
+    values = {"model_dir": out, "output_file": tmp_path / "a.npy", "embeddings": True}
+    for begin in ("HEADER", "LABELS", None):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="absl"):
+            run(dict(values, input_file=questions, max_unknown_share=1))
+        told = [record.getMessage() for record in caplog.records]
+        told = [text for text in told if text.startswith(("HEADER", "LABELS"))]
+        if begin is None:
+            assert not told and np.load(str(tmp_path / "a.npy")).shape == (16, 16)
+            return
+        command = re.search("(tail|cut) .* > ", told[0]).group(0) + "new.tsv"
+        assert told[0].startswith(begin)
+        subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+        (tmp_path / "new.tsv").replace(questions)
+
+
+def test_vectors_of_json_lines_need_the_command_that_is_named(tmp_path, out):
+    questions = tmp_path / "q.txt"
+    questions.write_text('{"text": "天 地"}\n{"text": "日"}\n', encoding="utf-8")
+    values = {"model_dir": out, "output_file": tmp_path / "a.npy", "embeddings": True}
+    with pytest.raises(UserError, match="q.txt holds JSON lines: ") as error:
+        run(dict(values, input_file=questions))
+    if not shutil.which("jq"):
+        pytest.skip("jq is not installed")
+    command = re.search("jq .* > ", str(error.value)).group(0).replace("FIELD", "text")
+    subprocess.run(command + "new.txt", shell=True, check=True, cwd=str(tmp_path))
+    run(dict(values, input_file=tmp_path / "new.txt"))
+    assert np.load(str(tmp_path / "a.npy")).shape == (2, 16)
+
+
+@pytest.mark.parametrize("label", ["", "\t是"])
+def test_a_column_of_ids_is_told_with_a_first_row_that_helps(tmp_path, out, label):
+    """Also where the ids are labels, or the file has labels."""
+    questions, answers = tmp_path / "questions.tsv", tmp_path / "answers.tsv"
+    files = {"model_dir": out, "input_file": questions, "output_file": answers}
+    for id_ in ("q17", "是"):
+        row = "{}\t天\t地{}\n".format(id_, label)
+        questions.write_text(row * 2, encoding="utf-8")
+        with pytest.raises(UserError, match="row 1: .* in the first row") as error:
+            run(files)
+        assert "--header" not in str(error.value)
+        named = re.search("such as (id<TAB>[a-z_<>TAB]+)", str(error.value))
+        names = named.group(1).replace("<TAB>", "\t") if named else "id\ttext_a\ttext_b\tlabel"
+        questions.write_text(names + "\n" + row * 2, encoding="utf-8")
+        run(files)
+        _, *found = rows_of(answers.read_text(encoding="utf-8"))
+        assert [row[0] for row in found] == [id_] * 2
+
+
 def test_unknown_pieces_of_a_stream_are_told_at_its_end(out, capsys, monkeypatch, caplog):
     lines = io.BytesIO("天\t地\n魑魅\t魑\n".encode("utf-8"))
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=lines))
@@ -254,7 +330,8 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "-"}, ["a", "b"], "leave one of them out"),
         ({"input_file": "q.tsv"}, [], "belong together"),
         ({"output_file": "a.tsv"}, [], "belong together"),
-        ({"input_file": "q.csv", "output_file": "a.tsv"}, [], "must end in .tsv or"),
+        ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "must end in .tsv or"),
+        ({"input_file": "q.csv", "output_file": "a.tsv"}, [], "q.csv has commas .* > q.tsv$"),
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
         ({"model_dir": None}, ["a"], "--model_dir is needed"),
         ({"vocab_file": "vocab.txt"}, ["a"], "leave --vocab_file out"),

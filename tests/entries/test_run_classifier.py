@@ -408,8 +408,16 @@ def test_a_model_of_one_segment_takes_no_pairs(workspace):
 def test_a_vocabulary_larger_than_the_model_is_refused(workspace):
     with (workspace / "vocab.txt").open("a", encoding="utf-8") as stream:
         stream.write("龙\n")
-    with pytest.raises(UserError, match=r"24 pieces but vocab_size is 23"):
+    with pytest.raises(UserError, match=r"24 pieces, but vocab_size is 23"):
         run(workspace, do_train=True)
+
+
+def test_a_vocabulary_that_lacks_lines_is_told(workspace, capsys):
+    lines = (workspace / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    (workspace / "vocab.txt").write_text("\n".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run(workspace, do_train=True, check_only=True)
+    assert "22 pieces, but vocab_size is 23 in " in capsys.readouterr().out
 
 
 def test_a_bad_row_ends_the_program_with_one_line_and_status_2(workspace, root):
@@ -588,6 +596,9 @@ def test_labels_of_own_files_are_given_or_found(workspace, labels, expected):
     assert read_table(workspace / "out" / "predictions.tsv")[0] == header
     with pytest.raises(UserError, match="the labels of task sentence are not known"):
         run(workspace, do_predict=True, output_dir=workspace / "other", **values)
+    values["init_checkpoint"] = scored_checkpoint(workspace)  # a file beside it has them, too
+    run(workspace, do_predict=True, output_dir=workspace / "other", **values)
+    assert read_table(workspace / "other" / "predictions.tsv")[0] == header
 
 
 def test_bad_rows_may_be_skipped_and_a_sample_taken(workspace, monkeypatch):

@@ -1,8 +1,10 @@
 """Rows: one dictionary a row from every format, and what is said of rows that are none."""
 
 import gzip
+import json
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -164,6 +166,7 @@ def test_bad_headers_end_the_reading(content, layout, message, tmp_path):
     [
         (lambda text: text.encode("utf-16"), "iconv"),
         (lambda text: b"\xfe\xff" + text.encode("utf-16-be"), "iconv"),
+        (lambda text: text.encode("utf-16-le"), "iconv"),
         (lambda text: gzip.compress(text.encode("utf-8")), "gunzip"),
     ],
 )
@@ -214,3 +217,75 @@ def test_bad_rows_say_what_is_wrong(name, content, message, tmp_path):
 @pytest.mark.parametrize("content", ["", "\n \r\n", "\ufeff"])
 def test_an_empty_file_has_no_rows(content, name, tmp_path):
     assert read(tmp_path / name, content) == []
+
+
+def typed(error, tool, tmp_path):
+    """Type the command of a message; return what it makes."""
+    command = str(error.value)[str(error.value).index(tool) :].replace("NEW_FILE", "converted")
+    if not shutil.which(tool):
+        pytest.skip("{} is not installed".format(tool))
+    if tool == "python":
+        command = command.replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    return (tmp_path / "converted").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("layout", [PAIR, TEST_PAIR, OPEN_PAIR])
+@pytest.mark.parametrize("between, tool", [(",", "python"), ("    ", "awk"), (" ", "awk")])
+def test_the_command_that_puts_tabs_between_columns_works(layout, between, tool, tmp_path):
+    rows = [["天", "地", "1"], ["玄", "黄", "0"]]
+    with pytest.raises(UserError, match="between its columns") as error:
+        read(tmp_path / "a b.tsv", "".join(between.join(row) + "\n" for row in rows), layout)
+    assert typed(error, tool, tmp_path) == "".join("\t".join(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    "content, is_refused",
+    [
+        ("天,好\n地,坏", True),
+        ("id,text\n1,天\n2,地", True),
+        ("天 好\n地 坏", True),
+        ("天,好", False),
+        ("天,好\n地,人", False),
+        ("天 好\n地 坏 坏", False),
+        ("天\n地", False),
+        ('天,"好\n地,坏', False),
+        ("天,好\n地\t好", False),
+        ('"' + "天" * 140000 + ",好\n地,坏", False),
+    ],
+)
+def test_texts_alone_may_have_commas_and_blanks(content, is_refused, tmp_path):
+    layout = task_files.RowFormat(("text_a", "label"), frozenset(("好", "坏")), False)
+    try:
+        read(tmp_path / "a.tsv", content, layout)
+        assert not is_refused
+    except UserError:
+        assert is_refused
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("indent, tool", [(None, "python3"), (1, "python3"), (0, "jq")])
+def test_the_command_that_makes_json_lines_works(indent, tool, mark, tmp_path):
+    rows = [{"text_a": "天", "text_b": "地", "label": "1"}] * 2
+    content = json.dumps(rows, indent=indent, ensure_ascii=False)
+    if tool == "jq":
+        content = "\n".join(json.dumps(row, indent=1, ensure_ascii=False) for row in rows)
+    with pytest.raises(UserError, match="JSON lines are one object a line") as error:
+        read(tmp_path / "a b.json", mark + content)
+    assert list(map(json.loads, typed(error, tool, tmp_path).splitlines())) == rows
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_json_lines_of_another_name_are_told(end, tmp_path):
+    content = '{"text_a": "天", "text_b": "地, 人", "label": "1"}' + end
+    with pytest.raises(UserError, match="a.tsv holds JSON lines: .* ends in .jsonl"):
+        read(tmp_path / "a.tsv", content * 2)
+    assert len(read(tmp_path / "a.jsonl", content * 2)) == 2
+    assert len(read(tmp_path / "a.tsv", '{"天": 1}\t地\t1\n玄\t黄\t0')) == 2
+
+
+@pytest.mark.parametrize("second, is_told", [("17", True), ("天", False)])
+def test_ids_in_place_of_texts_are_told(second, is_told, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="absl"):
+        read(tmp_path / "a.tsv", "1\t天\n{}\t地\n3\t人\n".format(second), TEST_PAIR)
+    assert ("is a number; without names the columns" in caplog.text) == is_told

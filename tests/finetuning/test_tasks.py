@@ -1,5 +1,6 @@
 """Tasks: real file formats, labels, bad rows."""
 
+import csv
 import json
 import re
 import subprocess
@@ -609,3 +610,60 @@ def test_a_header_is_not_advised_where_the_second_row_has_no_label_either(tmp_pa
         with pytest.raises(UserError, match="row 1: label") as error:
             tasks.load_examples(tasks.get_task("lcqmc"), str(tmp_path), "train")
         assert ("--header=yes" in str(error.value)) == is_advised
+
+
+def write_quoted(folder, quoting, rows):
+    folder.mkdir()
+    with open(str(folder / "train.tsv"), "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter="\t", quoting=quoting).writerows(rows)
+    return str(folder)
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize("header", [[], [("text", "label")]])
+@pytest.mark.parametrize("text", ["天", '他说"好"\n'])
+def test_the_command_that_removes_quotes_works(quoting, header, text, tmp_path):
+    rows = header + [("天", 0), (text, 1), ("人", 0)]
+    folder = write_quoted(tmp_path / "a b", quoting, rows)
+    with pytest.raises(UserError, match="train.tsv, row 1: .* is quoted, as by") as error:
+        tasks.load_examples(OWN, folder, "train")
+    assert "\n" not in str(error.value)
+    command = str(error.value).split("quotes: ")[1].split("; if")[0]
+    command = command.replace("NEW_FILE", "new.tsv").replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    (tmp_path / "new.tsv").replace(tmp_path / "a b" / "train.tsv")
+    found = tasks.load_examples(OWN, folder, "train")
+    assert fields(found) == [("天", None, "0"), (text.strip(), None, "1"), ("人", None, "0")]
+
+
+@pytest.mark.parametrize("text", ["天", '他说"好"'])
+def test_a_few_quoted_cells_are_told(text, tmp_path, caplog):
+    rows = [("天", 0), (text, 1), ("人", 0)]
+    folder = write_quoted(tmp_path / "a", csv.QUOTE_MINIMAL, rows)
+    with caplog.at_level("WARNING", logger="absl"):
+        assert len(tasks.load_examples(OWN, folder, "train")) == 3
+    assert ("1 QUOTED CELLS: {}/train.tsv, row 2".format(folder) in caplog.text) == (text != "天")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['"天"'],
+        ["天", '"地"', "人"],
+        ['"天"', '"地', '人"'],
+        ['"天"', '"地"', '人"马"'],
+        ['"他说"好""', '"地"', '"人"'],
+        ['"', '""', "''"],
+    ],
+)
+def test_texts_may_have_quotes(texts, tmp_path):
+    rows = ["{}\t{}".format(text, i % 2) for i, text in enumerate(texts)]
+    write(tmp_path / "train.tsv", *rows)
+    found = tasks.load_examples(OWN, str(tmp_path), "train")
+    assert [example.text_a for example in found] == texts
+
+
+def test_exchanged_names_are_told(tmp_path):
+    write(tmp_path / "train.json", {"sentence1": "1", "sentence2": "地", "label": "天"})
+    with pytest.raises(UserError, match="label '天' is none: are these two names exchanged.$"):
+        tasks.load_examples(LCQMC, str(tmp_path), "train")

@@ -1,14 +1,17 @@
 """Files of another format are refused with a remedy that works; texts are never refused."""
 
 import bz2
+import csv
 import gzip
 import io
 import json
 import lzma
+import re
 import shlex
 import shutil
 import subprocess
 import tarfile
+import zipfile
 
 import pytest
 
@@ -23,6 +26,12 @@ CSV = "\ufeffid,title,content\r\n" + "".join(
     '{id},{title},"一，,二\n三""四"""\r\n'.format(**each) for each in OBJECTS
 )
 TSV = "\ttitle\tcontent\n" + "".join('\t{title}\t他说"一\n'.format(**each) for each in OBJECTS)
+QUOTED_TSV = "".join(
+    '"{id}"\t"{title}"\t"{content}"\n'.format(**each)
+    for each in [dict(zip(*[OBJECTS[0]] * 2))] + OBJECTS
+)
+# zstd writes TEXT so.
+ZSTD = bytes.fromhex("28b52ffd0458b10000e4b880e380820ae4ba8ce380820a0ae4b889e380820a8111bdba")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 9\n".format("0" * 64)
 HTML = "<p>一。</p>\n二。&nbsp;\n<div class='a'>三<br>\n四\n"
 
@@ -34,6 +43,14 @@ def archive(mode):
         member = tarfile.TarInfo("a")
         member.size = len(data)
         tar.addfile(member, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def zipped(name):
+    """Return the bytes of a ZIP archive that holds a file."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive_:
+        archive_.writestr(name, TEXT.encode("utf-8"))
     return stream.getvalue()
 
 
@@ -86,6 +103,7 @@ def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
         (CSV, "jsonl", "python3"),
         (TSV, "text", "python3"),
         (TSV, "jsonl", "python3"),
+        (QUOTED_TSV, "text", "python3"),
         (TEXT.replace("\n", "\r"), "text", "tr '"),
         (archive("w"), "text", "tar xf"),
         (archive("w:gz"), "text", "tar xf"),
@@ -93,12 +111,16 @@ def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
         (b"\xfe\xff" + TEXT.encode("utf-16-be"), "text", "iconv"),
         (bz2.compress(TEXT.encode("utf-8")), "text", "bunzip2"),
         (lzma.compress(TEXT.encode("utf-8")), "text", "unxz"),
+        (ZSTD, "text", "unzstd"),
+        (zipped("a"), "text", "unzip"),
+        (TEXT.encode("utf-16-le"), "text", "iconv"),
+        (TEXT.encode("utf-16-be"), "text", "iconv"),
     ],
 )
 def test_the_command_that_is_named_works(tmp_path, data, name, tool, monkeypatch):
     """The command, as typed by a user, makes a file that is read."""
     monkeypatch.chdir(tmp_path)  # where tar unpacks
-    path = tmp_path / {"bunzip2": "a.bz2", "unxz": "a.xz"}.get(tool, "a b.json")
+    path = tmp_path / "a b.json"
     with pytest.raises(UserError) as raised:
         check(path, data, name)
     message = str(raised.value)
@@ -159,3 +181,20 @@ def test_bad_lines_among_json_lines_are_left_to_the_parser(tmp_path):
     assert len(check(tmp_path / "a", data, "jsonl", skip_bad_lines=True)) == len(OBJECTS)
     with pytest.raises(UserError, match="line 1: not JSON"):
         check(tmp_path / "a", data, "jsonl")
+
+
+def test_the_command_that_removes_the_quotes_of_lines_works(tmp_path, caplog):
+    rows = [[line] for line in ('他说"一"。', "二。", "", "三。")]
+    with open(str(tmp_path / "a b"), "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(rows)
+    for is_told in (True, False):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="absl"):
+            input_check.check_inputs([str(tmp_path / "a b")], corpus.TEXT)
+        assert ("QUOTED LINES: " in caplog.text) == is_told
+        if is_told:
+            command = re.search("sed .* > NEW_FILE", caplog.text).group(0)
+            subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+            (tmp_path / "NEW_FILE").replace(tmp_path / "a b")
+    text = (tmp_path / "a b").read_text(encoding="utf-8")
+    assert text.splitlines() == [row[0] for row in rows]
