@@ -16,7 +16,7 @@ from checkpointing import model_files, run_folder
 from common import checks, cli, signals
 from common.errors import UserError
 from pretraining_data import inputs
-from tfrecords import manifest, reader
+from tfrecords import manifest
 from training import best_checkpoint, devices, loop, memory, model_fn, preflight, run_report
 from training.flags import (
     RunSettings,
@@ -107,8 +107,8 @@ def check_run(args, check):
     """
     settings = check("flags", check_flags, args)
     model = check("config", check_config, args)
+    schedule = check("optimizer", check_optimizer, args, model)
     records = check("records", check_records, args, settings, model)
-    schedule = check("optimizer", check_optimizer, args, model, records)
     vocabulary = check("vocabulary", check_vocabulary, args, records)
     check("output_dir", check_disk, args, settings, model, schedule)
     start = check("start", preflight.check_start, args, args.output_dir)
@@ -142,8 +142,8 @@ def check_config(args):
     return model, preflight.model_line(args.bert_config_file, model)
 
 
-def check_optimizer(args, model, records):
-    """Check the optimizer's flags against each other and the batch, counted in chunks.
+def check_optimizer(args, model):
+    """Check the optimizer's flags against each other.
 
     LAMB names its slots as the model's layout does.
 
@@ -166,13 +166,6 @@ def check_optimizer(args, model, records):
         slots=model.config.layout,
         **optimizer_fields(args),
     )
-    if args.do_train:
-        preflight.warn_of_learning_rate(
-            args.optimizer,
-            args.learning_rate,
-            int(args.train_batch_size * records.chunks_per_row),
-            model.config.hidden_size,
-        )
     schedule = preflight.Schedule(
         optimizer,
         optimization.create_optimizer(optimizer, 0.0).slot_names,
@@ -201,6 +194,13 @@ def check_records(args, settings, model):
         model.config.vocab_size,
     ):
         tf.logging.warning(warning)
+    if args.do_train:
+        preflight.warn_of_learning_rate(
+            args.optimizer,
+            args.learning_rate,
+            int(args.train_batch_size * records.chunks_per_row),
+            model.config.hidden_size,
+        )
     line = "sequences of {} pieces, {} predictions; {} files to train on, {} to evaluate on".format(
         args.max_seq_length,
         records.max_predictions_per_seq,
@@ -210,9 +210,7 @@ def check_records(args, settings, model):
     if records.max_chunks_per_row > 1:
         line = "compact, up to {} chunks a row; ".format(records.max_chunks_per_row) + line
     if args.check_only:  # else the input functions check them
-        num_read = reader.check_damage(
-            records.files.all, args.skip_damaged, records.eval_format.find_fault
-        )
+        num_read = records.check_damage(args.skip_damaged)
         line += "; {:,} records read".format(num_read) if num_read else "; only their first read"
     return records, line
 

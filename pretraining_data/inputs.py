@@ -50,33 +50,71 @@ class RecordFiles(NamedTuple):
 
 
 class Records(NamedTuple):
-    """The records of a run, and how they become features; None where nothing reads them."""
+    """The records of a run, and how they become features."""
 
     files: RecordFiles
-    train_format: object  # `reader.Examples` or `graph_masking.Masking`
+    train_format: object  # `reader.Examples` or `graph_masking.Masking`; None without files
     eval_format: object
     max_predictions_per_seq: int
     max_chunks_per_row: int  # 1 for the published format
-    chunks_per_row: float  # on average
+    chunks_per_row: float  # of the records to train on, on average
+
+    def check_damage(self, skip_damaged):
+        """Read all records as `reader.check_damage`; returns their number, or 0."""
+        pairs = [(self.files.train, self.train_format)]
+        if self.files.evaluation != self.files.train:
+            pairs.append((self.files.evaluation, self.eval_format))
+        numbers = [
+            reader.check_damage(paths, skip_damaged, record_format.find_fault)
+            for paths, record_format in pairs
+            if paths
+        ]
+        return sum(numbers) if all(numbers) else 0
+
+
+class _Format(NamedTuple):
+    """The format of some files, and its sizes, as in `Records`."""
+
+    reads: object
+    max_predictions_per_seq: int
+    max_chunks_per_row: int
+    chunks_per_row: float
 
 
 def read_records(args):
     """Find the records and their format; return the `Records`.
 
     Args:
-        args: the parsed flags of `define_flags`, with `do_train`, `do_eval` and `random_seed`.
+        args: the parsed flags of run_pretraining.py.
 
     Raises:
         UserError: for records of both formats, or of one that the flags do not fit.
     """
     record_files = find_records(args)
-    paths = record_files.all
+    train = _format_of(args, record_files.train, args.random_seed)
+    evaluation = _format_of(args, record_files.evaluation, EVALUATION_SEED)
+    both = [one for one in (train, evaluation) if one]
+    _refuse_masking_flags(args, both)
+    return Records(
+        record_files,
+        train and train.reads,
+        evaluation and evaluation.reads,
+        max(one.max_predictions_per_seq for one in both),
+        max(one.max_chunks_per_row for one in both),
+        both[0].chunks_per_row,
+    )
+
+
+def _format_of(args, paths, seed):
+    """Return the `_Format` of files, or None where there are none."""
     is_compact = [compact.is_compact(reader.first_record(path)) for path in paths]
     if not any(is_compact):
-        return _published_records(args, record_files)
+        most = args.max_predictions_per_seq
+        schema = pretraining_schema(args.max_seq_length, most)
+        return _Format(reader.examples(paths, schema), most, 1, 1.0) if paths else None
     if not all(is_compact):
         raise UserError(
-            "{} holds compact records and {} published ones: train on records of one format".format(
+            "{} holds compact records and {} published ones: name files of one format".format(
                 paths[is_compact.index(True)], paths[is_compact.index(False)]
             )
         )
@@ -86,31 +124,21 @@ def read_records(args):
     config, vocabulary, limits, chunks_per_row = masking_settings.read_settings(
         paths, given, args.max_seq_length
     )
-    train, evaluation = (
-        graph_masking.Masking(config, vocabulary, limits, seed)
-        for seed in (args.random_seed, EVALUATION_SEED)
-    )
-    return Records(
-        record_files,
-        train,
-        evaluation,
+    return _Format(
+        graph_masking.Masking(config, vocabulary, limits, seed),
         config.max_predictions_per_seq,
         config.max_chunks_per_row,
         chunks_per_row,
     )
 
 
-def _published_records(args, record_files):
+def _refuse_masking_flags(args, formats):
+    if any(isinstance(one.reads, graph_masking.Masking) for one in formats):
+        return
     for name in set(masking_settings.FLAGS) - {"max_predictions_per_seq"}:
         if args[name].present:
             text = "--{}: the records are masked already, since they are not compact: leave it out"
             raise UserError(text.format(name))
-    schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
-    train, evaluation = (
-        reader.examples(paths, schema) if paths else None
-        for paths in (record_files.train, record_files.evaluation)
-    )
-    return Records(record_files, train, evaluation, args.max_predictions_per_seq, 1, 1.0)
 
 
 def find_records(args):

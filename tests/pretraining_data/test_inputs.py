@@ -133,6 +133,8 @@ def test_both_formats_at_once(tmp_path):
         writer.write(record_files.serialize(schema, zeros))
     text = refused("{0}/a,{0}/b".format(tmp_path))
     assert "a holds compact records and" in text and "b published ones" in text
+    records, _ = read(tmp_path / "a", eval_input_file=tmp_path / "b")
+    assert (records.max_predictions_per_seq, records.max_chunks_per_row) == (51, 4)
     text = refused(tmp_path / "b", masked_lm_prob=0.2)
     assert text.startswith("--masked_lm_prob: the records are masked already")
 
