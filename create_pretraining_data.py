@@ -4,7 +4,7 @@
         --output_file=data/news.tfrecord --vocab_file=albert_config/vocab.txt
 
 Input: UTF-8 text with one sentence a line and a blank line between documents, JSON lines, or the
-output of WikiExtractor; gzipped or not. `pretraining_data/masking_reference.py` specifies how
+output of WikiExtractor; gzipped or not. `masking/reference.py` specifies how
 instances are made. The records depend on input, flags and seed, but not on the number of processes.
 A killed run is resumed when it is started again with the same flags.
 """
@@ -23,18 +23,8 @@ from absl import flags, logging
 
 from common import cli, files, progress
 from common.errors import UserError
-from pretraining_data import (
-    build,
-    corpus,
-    input_check,
-    instances,
-    masking_reference,
-    masking_settings,
-    rows,
-    segmenters,
-    sentence_order,
-    show,
-)
+from masking import mask_settings, reference, sentence_order
+from pretraining_data import build, corpus, input_check, instances, rows, segmenters, show
 from tfrecords import compact
 from tokenization import FullTokenizer
 
@@ -66,7 +56,7 @@ def define_flags(flag_values):
     define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
     define.bool("do_whole_word_mask", True, "Mask whole words; otherwise every piece is a word.")
     _define_instance_flags(define)
-    masking_settings.define_flags(flag_values, of_records=False)
+    mask_settings.define_flags(flag_values, of_records=False)
     _define_word_flags(define)
     _define_record_flags(define)
     _define_format_flags(define)
@@ -81,7 +71,7 @@ def _define_instance_flags(define):
         define.float(name, default, text, lower_bound=0.0, upper_bound=1.0)
         define.validator(name, lambda p: p == p, "no number")  # the bounds accept "nan"
 
-    shortest, longest = sentence_order.MIN_SEQ_LENGTH, masking_reference.MAX_SEQ_LENGTH
+    shortest, longest = sentence_order.MIN_SEQ_LENGTH, reference.MAX_SEQ_LENGTH
     text = "Length of the sequences, special pieces included."
     integer("max_seq_length", 512, text, shortest, longest)
     integer("max_predictions_per_seq", 51, "Most masked pieces in a sequence.", 1, longest)
@@ -248,7 +238,7 @@ def _load_segmenter(args):
 
 
 def _instance_maker(args, tokenizer, segmenter):
-    vocabulary = masking_reference.make_vocabulary(tokenizer.vocab, args.published_labels)
+    vocabulary = reference.make_vocabulary(tokenizer.vocab, args.published_labels)
     if not len(vocabulary.replacements):
         raise UserError("vocabulary {}: all pieces are special ones".format(args.vocab_file))
     is_compact = args.record_format == "compact"
@@ -257,8 +247,8 @@ def _instance_maker(args, tokenizer, segmenter):
         tokenizer=tokenizer,
         segmenter=segmenter if args.do_whole_word_mask else None,
         vocabulary=vocabulary,
-        config=masking_settings.masking_config(
-            {name: args[name].value for name in masking_settings.FLAGS},
+        config=mask_settings.masking_config(
+            {name: args[name].value for name in mask_settings.FLAGS},
             max_seq_length=args.max_seq_length,
             short_seq_prob=args.short_seq_prob,
             max_chunks_per_row=args.max_chunks_per_row if is_compact else 1,
@@ -324,7 +314,7 @@ def _settings(args, tokenizer, segmenter, maker):
     is_compact = args.record_format == "compact"
     return {
         "flags": {name: args[name].value for name in names},
-        "compact": masking_settings.vocabulary_entry(maker.vocabulary) if is_compact else None,
+        "compact": mask_settings.vocabulary_entry(maker.vocabulary) if is_compact else None,
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "segmenter": "{} {}".format(segmenter.name, segmenter.version).strip(),
         "user_dict_sha256": files.sha256(args.user_dict) if args.user_dict else None,

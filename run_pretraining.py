@@ -15,7 +15,7 @@ import optimization
 from checkpointing import model_files, run_folder
 from common import checks, cli, signals
 from common.errors import UserError
-from pretraining_data import inputs
+from masking import inputs
 from tfrecords import manifest
 from training import best_checkpoint, devices, loop, memory, model_fn, preflight, run_report
 from training.flags import (

@@ -17,8 +17,8 @@ import numpy as np
 
 import modeling
 import tokenization
-from pretraining_data import masking_reference, sentence_order
-from pretraining_data.draws import Draws
+from masking import reference, sentence_order
+from masking.draws import Draws
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VOCAB_SIZE = 30000
@@ -180,29 +180,24 @@ def test_sentence_order():
 def instances_of_sample():
     """Yield (pieces, duplicates) for each document of the sample; a duplicate: `Instance`s."""
     tokenizer = tokenization.FullTokenizer(os.path.join(ROOT, "albert_config", "vocab.txt"))
-    vocabulary = masking_reference.make_vocabulary(tokenizer.vocab)
-    config = masking_reference.MaskingConfig(
+    vocabulary = reference.make_vocabulary(tokenizer.vocab)
+    config = reference.MaskingConfig(
         max_seq_length=128,
         max_predictions_per_seq=20,
         masked_lm_prob=0.15,
         short_seq_prob=0.1,
-        gram_probabilities=masking_reference.gram_probabilities(3),
+        gram_probabilities=reference.gram_probabilities(3),
     )
     with open(os.path.join(ROOT, "data", "news_zh_1.txt"), encoding="utf-8") as stream:
         documents = stream.read().strip().split("\n\n")
     for number, text in enumerate(documents):
         pieces, begins, _ = tokenizer.encode(text)
-        breaks = masking_reference.find_breaks(text, None, pieces, begins, vocabulary)
-        document = masking_reference.Document(
-            pieces, np.append(breaks, np.int8(sentence_order.SENTENCE))
-        )
+        breaks = reference.find_breaks(text, None, pieces, begins, vocabulary)
+        document = reference.Document(pieces, np.append(breaks, np.int8(sentence_order.SENTENCE)))
         draws = [Draws(1, number, k) for k in range(DUPLICATES)]
         yield (
             pieces.tolist(),
-            [
-                masking_reference.make_instances(document, config, vocabulary, draw)
-                for draw in draws
-            ],
+            [reference.make_instances(document, config, vocabulary, draw) for draw in draws],
         )
 
 

@@ -14,8 +14,9 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from pretraining_data import corpus, masking, masking_reference, sentence_order
-from pretraining_data.draws import Draws, Stream
+from masking import blocks, reference, sentence_order
+from masking.draws import Draws, Stream
+from pretraining_data import corpus
 from tfrecords import wire
 
 # The child of the `Draws` of a block for the keys of its records; its documents are 0, 1, ...
@@ -51,8 +52,8 @@ class InstanceMaker(NamedTuple):
 
     tokenizer: object  # has `encode(text)`, which returns arrays `ids`, `begins` and `ends`
     segmenter: object  # has `word_ends(text)`; None makes every piece a word
-    vocabulary: masking_reference.Vocabulary
-    config: masking_reference.MaskingConfig
+    vocabulary: reference.Vocabulary
+    config: reference.MaskingConfig
     format: corpus.Format
     random_seed: int
     dupe_factor: int  # number of duplicates
@@ -68,7 +69,7 @@ class InstanceMaker(NamedTuple):
         text = "\n".join(lines)
         pieces, begins, ends = self.tokenizer.encode(text)
         word_ends = self.segmenter.word_ends(text) if self.segmenter else None
-        breaks = masking_reference.find_breaks(text, word_ends, pieces, begins, self.vocabulary)
+        breaks = reference.find_breaks(text, word_ends, pieces, begins, self.vocabulary)
         line_ends = np.cumsum([0] + [len(line) + 1 for line in lines])  # in characters
         document_ends = line_ends[np.cumsum([0] + [len(document) for document in documents])]
         bounds = np.searchsorted(begins, document_ends)  # in pieces
@@ -113,13 +114,13 @@ class InstanceMaker(NamedTuple):
         return counts
 
     def make_batches(self, tokenized):
-        """Yield the instances of all duplicates of a block, each time a `masking.Batch`."""
+        """Yield the instances of all duplicates of a block, each time a `blocks.Batch`."""
         text = tokenized.text
         if not len(text.numbers):
             return
         draws = Draws(self.random_seed, tokenized.index)
         pairs = sentence_order.pairs_of_block(text, self.dupe_factor, self.config, draws)
-        make_batch = masking.BatchMaker(text, self.config, self.vocabulary)
+        make_batch = blocks.BatchMaker(text, self.config, self.vocabulary)
         width = max(self.config.max_seq_length, self.config.max_predictions_per_seq)
         size = max(BATCH_PIECES // width, 1)
         for begin in range(0, len(pairs.begin), size):
@@ -144,7 +145,7 @@ class InstanceMaker(NamedTuple):
 
 
 def to_features(batch):
-    """Return a dict of the padded features of a `masking.Batch`, by their published names."""
+    """Return a dict of the padded features of a `blocks.Batch`, by their published names."""
     columns = np.arange(batch.input_ids.shape[1])
     is_piece = columns < batch.num_pieces[:, np.newaxis]
     is_masked = np.arange(batch.masked_lm_ids.shape[1]) < batch.num_masked[:, np.newaxis]
@@ -160,7 +161,7 @@ def to_features(batch):
 
 
 def count_batch(batch):
-    """Return the counts of a `masking.Batch` for the manifest, a Counter."""
+    """Return the counts of a `blocks.Batch` for the manifest, a Counter."""
     num_masked = int(batch.num_masked.sum())
     statistics = collections.Counter(
         instances=len(batch.swapped),

@@ -3,16 +3,17 @@
     documents -> pieces and breaks -> chunks -> rows -> serialized records
 
 Nothing is masked and nothing is swapped. A run draws masks, places of the split and swaps while it
-trains, see `masking_reference.mask_row`.
+trains, see `reference.mask_row`.
 """
 
 import collections
 
 import numpy as np
 
-from pretraining_data import instances, packing, sentence_order
-from pretraining_data.draws import Draws, Stream
-from pretraining_data.sentence_order import CLAUSE, SENTENCE, WORD
+from masking import sentence_order
+from masking.draws import Draws, Stream
+from masking.sentence_order import CLAUSE, SENTENCE, WORD
+from pretraining_data import instances, packing
 from tfrecords import compact
 
 # A chunk of full length ends with a clause where a sentence would leave more pieces unused.

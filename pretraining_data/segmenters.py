@@ -112,7 +112,7 @@ def _check_dictionary(path):
 
 
 def _load_none(_):
-    # `masking_reference.find_breaks` still joins the pieces of a Latin word.
+    # `reference.find_breaks` still joins the pieces of a Latin word.
     return Segmenter("none", "", list)
 
 

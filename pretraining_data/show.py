@@ -1,8 +1,8 @@
 """Records as text, for a person to read."""
 
-from pretraining_data import masking_reference
-from pretraining_data.draws import Draws
-from pretraining_data.sentence_order import pairs_of_document
+from masking import reference
+from masking.draws import Draws
+from masking.sentence_order import pairs_of_document
 from tfrecords import compact
 
 LEGEND = (
@@ -26,12 +26,12 @@ def format_instances(maker, tokenized, inv_vocab, number):
     for which in _spread_out(number, len(text.numbers)):
         begin, end = text.begins[which], text.ends[which]
         breaks = text.breaks[begin : end + 1]
-        document = masking_reference.Document(text.pieces[begin:end], breaks)
+        document = reference.Document(text.pieces[begin:end], breaks)
         number_in_block = int(text.numbers[which])
         of_document = draws.child(number_in_block, 0)
         pair, chunk_draws = pairs_of_document(breaks, maker.config, of_document)[0]
-        sequence = masking_reference.assemble(document, pair, maker.vocabulary)
-        instance = masking_reference.mask(
+        sequence = reference.assemble(document, pair, maker.vocabulary)
+        instance = reference.mask(
             sequence, pair.swapped, maker.config, maker.vocabulary, chunk_draws
         )
         parts.append(_format_instance(number_in_block, sequence, instance, inv_vocab))
@@ -46,7 +46,7 @@ def format_rows(maker, tokenized, inv_vocab, number):
     for which in _spread_out(number, len(rows)):
         row = compact.parse(records[which], maker.limits)
         draws = Draws(maker.random_seed, 0, which)
-        masked = masking_reference.mask_row(row, maker.config, maker.vocabulary, draws)
+        masked = reference.mask_row(row, maker.config, maker.vocabulary, draws)
         text = "row of {} chunks; {} of {} positions are used"
         used, length = row.num_positions, maker.config.max_seq_length
         parts.append(text.format(len(rows[which]), used, length))

@@ -3,7 +3,7 @@
 import numpy as np
 import record_files
 
-from pretraining_data import masking_reference, masking_settings
+from masking import mask_settings, reference
 from tfrecords import compact, manifest
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -12,17 +12,17 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 def make_vocabulary(size):
     """Return a `Vocabulary` of the special pieces and others."""
     pieces = SPECIAL + ["w{}".format(i) for i in range(size - len(SPECIAL))]
-    return masking_reference.make_vocabulary({piece: i for i, piece in enumerate(pieces)})
+    return reference.make_vocabulary({piece: i for i, piece in enumerate(pieces)})
 
 
 def make_config(**changes):
     """Return a `MaskingConfig` of short rows of up to four chunks."""
-    config = masking_reference.MaskingConfig(
+    config = reference.MaskingConfig(
         max_seq_length=64,
         max_predictions_per_seq=10,
         masked_lm_prob=0.15,
         short_seq_prob=0.1,
-        gram_probabilities=masking_reference.gram_probabilities(3),
+        gram_probabilities=reference.gram_probabilities(3),
         max_chunks_per_row=4,
     )
     return config._replace(**changes)
@@ -85,7 +85,7 @@ def write(path, rows, limits, **flags):
     }
     content = {
         "flags": dict(defaults, **flags),
-        "compact": masking_settings.vocabulary_entry(make_vocabulary(limits.vocab_size)),
+        "compact": mask_settings.vocabulary_entry(make_vocabulary(limits.vocab_size)),
         "vocab_size": limits.vocab_size,
         "counts": {"rows": len(rows), "instances": sum(len(row.lengths) for row in rows)},
         "outputs": [path],

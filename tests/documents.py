@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from pretraining_data import masking_reference, sentence_order
-from pretraining_data.masking_reference import Document
-from pretraining_data.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD
+from masking import reference, sentence_order
+from masking.reference import Document
+from masking.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD
 
 SPECIAL = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused2]", "<S>"]
 CHARACTERS = [chr(0x4E00 + i) for i in range(200)]
@@ -18,12 +18,12 @@ FIRST_PLAIN = len(SPECIAL)  # the first id that is no special piece
 
 def config(**changes):
     """Return a `MaskingConfig`."""
-    values = masking_reference.MaskingConfig(
+    values = reference.MaskingConfig(
         max_seq_length=64,
         max_predictions_per_seq=10,
         masked_lm_prob=0.15,
         short_seq_prob=0.1,
-        gram_probabilities=masking_reference.gram_probabilities(3),
+        gram_probabilities=reference.gram_probabilities(3),
     )
     return values._replace(**changes)
 
@@ -46,9 +46,9 @@ configs = st.builds(
     masked_lm_prob=st.floats(0, 1),
     short_seq_prob=st.sampled_from([0.0, 0.1, 1.0]),
     gram_probabilities=st.builds(
-        masking_reference.gram_probabilities,
+        reference.gram_probabilities,
         st.integers(1, 5),
-        st.sampled_from(sorted(masking_reference.GRAM_WEIGHTS)),
+        st.sampled_from(sorted(reference.GRAM_WEIGHTS)),
     ),
     replace_spans=st.booleans(),
 )

@@ -9,8 +9,8 @@ import pytest
 FLOORS = (
     ("common", "ops"),
     ("modeling optimization lamb_optimizer tokenization", "tfrecords", "checkpointing"),
-    ("pretraining_data", "training"),
-    ("finetuning",),
+    ("masking", "training"),
+    ("pretraining_data", "finetuning"),
     ("serving", "huggingface"),
 )  # and above them the entries, which import no other entry
 FLOOR_OF = {
@@ -28,6 +28,9 @@ WITHOUT_TENSORFLOW = (
     "common.checks",
     "tfrecords.wire",
     "tfrecords.index",
+    "tfrecords.compact",
+    "masking.blocks",
+    "masking.mask_settings",
     "pretraining_data.build",
     "finetuning.encoding",
     "finetuning.data_report",

@@ -61,6 +61,10 @@ def messages(root):
 # Part of a message -> the beginning of the name of a test elsewhere that sees it and types the
 # remedy; where the remedy is to leave a flag out, the other tests of the command do so.
 TESTED = {
+    "--dupe_factor={} with": "test_flags_that_compact_records",
+    "compact records have room for": "test_a_vocabulary_that_is_too_large",
+    "--{}: the records are masked already": "test_both_formats",
+    "was made with {}={}, and {} with {}": "test_two_defaults",
     "--runner={}": "test_a_runner_that_cannot",
     "repeat its flags to go on": "test_other_flags_are_refused",
     "leaves it out": "test_bad_json_is_named",
@@ -263,6 +267,19 @@ OTHER = "--output_dir=run --bert_config_file=other/config.json"
 # Part of the message, command, the flags of the mistake, and what the message says to type: flags
 # that are added, or a whole command line of predict.py or convert_checkpoint.py.
 CASES = (
+    ("--max_chunks_per_row needs", MAKE, "--max_chunks_per_row=2", "--record_format=compact"),
+    (
+        "--published_labels needs",
+        MAKE,
+        "--published_labels --record_format=compact",
+        "--record_format=published",
+    ),
+    (
+        "is not a TFRecord file of examples",
+        TRAIN,
+        "--input_file=text.txt",
+        "--input_file=train.tfrecord",
+    ),
     ("is more than max_position_embeddings", TRAIN, "--max_seq_length=17", "--max_seq_length=16"),
     ("nothing to do: give --do_train=True or", TRAIN, "--nodo_train", "--do_train=True"),
     ("--input_file is needed", TRAIN, "--input_file=", "--input_file=train.tfrecord"),

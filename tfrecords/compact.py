@@ -14,7 +14,7 @@ A record is a list of uint16, little-endian:
     n bits            only where the vocabulary has more than MAX_PIECES pieces: in place of the
                       highest bits, a bit for each piece, 16 in a number, the lowest bit first
 
-This module is without TensorFlow; `pretraining_data/graph_masking.py` reads records in a graph.
+This module is without TensorFlow; `masking/graph.py` reads records in a graph.
 """
 
 import struct

@@ -19,7 +19,9 @@ from tfrecords.wire import FeatureSpec
 
 # `check_damage` reads this many bytes in some seconds.
 CHECKED_BYTES = 8 << 30
-NO_EXAMPLES = "{} is not a TFRecord file of examples, or is damaged: make it again"
+NO_EXAMPLES = (
+    "{} is not a TFRecord file of examples, or is damaged: make it with create_pretraining_data.py"
+)
 
 
 class InputSettings(NamedTuple):
@@ -229,7 +231,7 @@ def make_input_fn(
 
     Args:
         files: list of paths of TFRecords, gzipped or not.
-        record_format: `Examples` or `graph_masking.Masking`, which turns records into features.
+        record_format: `Examples` or `graph.Masking`, which turns records into features.
         training: bool.
         seed: int, of the order.
         batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".

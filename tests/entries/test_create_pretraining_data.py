@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import tensorflow.compat.v1 as tf
 import create_pretraining_data
 from common import cli
 from common.errors import UserError
-from tfrecords import reader
+from tfrecords import compact, reader
 from tfrecords.manifest import read_manifest
 from tfrecords.wire import pretraining_schema
 from tokenization import FullTokenizer
@@ -564,3 +565,69 @@ def test_text_in_another_encoding_and_lone_sentences_get_a_warning(
     run(root, folder)
     for words in ("UNKNOWN PIECES", "SHORT DOCUMENTS", "SINGLE CHARACTERS"):
         assert (words in caplog.text) == (words == warning)
+
+
+COMPACT = {"record_format": "compact", "do_whole_word_mask": False}
+
+
+def read_rows(path, **limits):
+    content = read_manifest(path)
+    flags = content["flags"]
+    limits = compact.Limits(
+        flags["max_seq_length"], flags["max_chunks_per_row"], content["vocab_size"]
+    )
+    return [compact.parse(record, limits) for record in tf.io.tf_record_iterator(path)]
+
+
+@pytest.mark.parametrize("max_chunks", [1, 8])
+def test_compact_records_hold_the_text_once(root, folder, tokenizer, max_chunks):
+    path = run(root, folder, short_seq_prob=0, max_chunks_per_row=max_chunks, **COMPACT)
+    rows = read_rows(path)
+    chunks = []
+    for row in rows:
+        assert 1 <= len(row.lengths) <= max_chunks
+        begins = [sum(row.lengths[:i]) for i in range(len(row.lengths))]
+        for begin, length, splits in zip(begins, row.lengths, row.splits):
+            pieces = row.pieces[begin : begin + length].tolist()
+            chunks.append(tokenizer.convert_ids_to_tokens(pieces))
+            marks = [chunks[-1][split - 1] for split in splits]
+            assert all(mark in "。，！”取改" or mark == "造" for mark in marks), marks
+    expected = [tokenizer.tokenize(document) for document in TEXT.split("\n\n")]
+    expected = [pieces for pieces in expected if len(pieces) > 1]
+    whole = sum(map(len, expected))
+    assert sum(map(len, chunks)) == whole
+    for pieces in chunks:
+        text = "".join(pieces)
+        assert any(text in "".join(document) for document in expected)
+    counts = read_manifest(path)["counts"]
+    assert (counts["rows"], counts["instances"]) == (len(rows), len(chunks))
+    assert counts["positions"] == whole + 3 * len(chunks)
+
+
+def test_compact_records_are_shown_with_one_masking(root, folder, capsys):
+    run(root, folder, show=2, **COMPACT)
+    shown = capsys.readouterr().out
+    assert "one of many possible maskings" in shown
+    assert re.search(r"row of \d chunks; \d+ of 40 positions are used", shown)
+    assert "[CLS]" in shown and "[MASK]}" in shown
+
+
+def test_flags_that_compact_records_do_not_need(root, folder):
+    with pytest.raises(UserError, match="--dupe_factor=10 with --record_format=compact"):
+        run(root, folder, dupe_factor=10, **COMPACT)
+    run(root, folder, dupe_factor=1, **COMPACT)
+    run(root, folder, **COMPACT)
+
+
+@pytest.mark.parametrize("size, is_refused", [((1 << 16) + 1, True), (1 << 16, False)])
+def test_a_vocabulary_that_is_too_large_for_two_bytes(root, folder, size, is_refused):
+    vocab = folder / "vocab.txt"
+    pieces = (root / "albert_config" / "vocab.txt").read_text(encoding="utf-8").split("\n")[:21128]
+    pieces += ["more{}".format(i) for i in range(size - len(pieces))]
+    vocab.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    if is_refused:
+        with pytest.raises(UserError, match="room for 65536 pieces, and it has 65537: give --rec"):
+            run(root, folder, vocab_file=vocab, **COMPACT)
+        run(root, folder, vocab_file=vocab, record_format="published")
+    else:
+        assert read_rows(run(root, folder, vocab_file=vocab, **COMPACT))

@@ -8,7 +8,8 @@ import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining_data import corpus, instances, masking_reference, segmenters, sentence_order, show
+from masking import reference, sentence_order
+from pretraining_data import corpus, instances, segmenters, show
 from tokenization import FullTokenizer
 
 CHARACTERS = st.sampled_from(
@@ -25,7 +26,7 @@ def tokenizer(root):
 
 @pytest.fixture(scope="module")
 def vocabulary(tokenizer):
-    return masking_reference.make_vocabulary(tokenizer.vocab)
+    return reference.make_vocabulary(tokenizer.vocab)
 
 
 def maker_of(tokenizer, vocabulary, segmenter="rjieba", dupe_factor=2, **changes):
@@ -34,14 +35,14 @@ def maker_of(tokenizer, vocabulary, segmenter="rjieba", dupe_factor=2, **changes
         "max_predictions_per_seq": 5,
         "masked_lm_prob": 0.2,
         "short_seq_prob": 0.1,
-        "gram_probabilities": masking_reference.gram_probabilities(3),
+        "gram_probabilities": reference.gram_probabilities(3),
     }
     values.update(changes)
     return instances.InstanceMaker(
         tokenizer=tokenizer,
         segmenter=segmenters.load_segmenter(segmenter) if segmenter else None,
         vocabulary=vocabulary,
-        config=masking_reference.MaskingConfig(**values),
+        config=reference.MaskingConfig(**values),
         format=corpus.Format(),
         random_seed=1,
         dupe_factor=dupe_factor,

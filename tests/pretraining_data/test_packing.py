@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from masking.sentence_order import Level
 from pretraining_data import packing
-from pretraining_data.sentence_order import Level
 
 CAPACITY = 128
 

@@ -1,4 +1,4 @@
-"""Compact records to the features of training, in a TensorFlow graph: `masking_reference.mask_row`.
+"""Compact records to the features of training, in a TensorFlow graph: `reference.mask_row`.
 
 The functions make the same choices as that specification, with the same random numbers, for all
 rows of a batch at once. They are TensorFlow operations alone, since the process of a remote TPU
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from pretraining_data import masking_reference
-from pretraining_data.draws import Stream
+from masking import reference
+from masking.draws import Stream
 from tfrecords import compact
 
 # Rows of one call: more do not fit into the cache of a processor.
@@ -86,8 +86,8 @@ def _shift_xor(bits, number):
 class Masking(NamedTuple):
     """Reads compact records: the record format of `reader.make_input_fn`."""
 
-    config: masking_reference.MaskingConfig
-    vocabulary: masking_reference.Vocabulary
+    config: reference.MaskingConfig
+    vocabulary: reference.Vocabulary
     limits: compact.Limits
     seed: int
 
@@ -350,7 +350,7 @@ def _first_of_chunk(condition, chunk, num_chunks):
 
 
 def _take_whole(lengths, words, chunk, first, budget):
-    """Choose the grams that are not cut: `masking._take_whole`, for grams in their random order.
+    """Choose the grams that are not cut: `blocks._take_whole`, for grams in their random order.
 
     Args:
         lengths, words: int32 [g], pieces and words of each gram.
@@ -415,10 +415,10 @@ def _mask(sequences, grams, masked_end, config, vocabulary, draws):
     choice = draws.uniform(Stream.REPLACEMENT, position, chunk)
     choice = tf.cast(choice * len(vocabulary.replacements), tf.int32)
     replacement = tf.gather(tf.constant(vocabulary.replacements, tf.int32), choice)
-    kept_until = masking_reference.MASK_SHARE + masking_reference.KEEP_SHARE
+    kept_until = reference.MASK_SHARE + reference.KEEP_SHARE
     given = tf.where(action < kept_until, label, replacement)
     mask_id = tf.fill(tf.shape(label), vocabulary.mask_id)
-    given = tf.where(action < masking_reference.MASK_SHARE, mask_id, given)
+    given = tf.where(action < reference.MASK_SHARE, mask_id, given)
     input_ids = tf.tensor_scatter_nd_update(sequences.pieces, masked[:, tf.newaxis], given)
     return _Masked(chunk, position, label, input_ids)
 

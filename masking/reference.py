@@ -1,7 +1,7 @@
 """Pieces of documents to pre-training instances: sentence-order pairs, grams, 80/10/10.
 
 This is the readable specification, which makes one instance at a time.
-`pretraining_data/masking.py` makes the same instances, for many documents at once and many times
+`masking/blocks.py` makes the same instances, for many documents at once and many times
 faster. Both work on ids and half-open spans [begin, end), without TensorFlow. The steps for one
 document (`make_instances`):
 
@@ -21,8 +21,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from pretraining_data.draws import Stream
-from pretraining_data.sentence_order import (
+from masking.draws import Stream
+from masking.sentence_order import (
     CLAUSE,
     INSIDE,
     SENTENCE,

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 import run_pretraining
 from common import cli
 from common.errors import UserError
-from pretraining_data import inputs
+from masking import inputs
 from tfrecords import compact
 from tfrecords.wire import pretraining_schema
 

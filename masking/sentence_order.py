@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pretraining_data.draws import Draws, Stream
+from masking.draws import Draws, Stream
 from tfrecords.compact import NUM_SEPARATORS
 
 # The kinds of breaks: what begins at a piece. A stronger break has a higher number.
@@ -39,8 +39,8 @@ def pairs_of_document(breaks, config, draws):
     shorter: a random number of pieces from 2 to S - 3.
 
     Args:
-        breaks: int [n + 1], the breaks of a `masking_reference.Document`; n is at least 2.
-        config: `masking_reference.MaskingConfig`.
+        breaks: int [n + 1], the breaks of a `reference.Document`; n is at least 2.
+        config: `reference.MaskingConfig`.
         draws: `Draws` of this duplicate of the document.
 
     Returns:
@@ -164,7 +164,7 @@ def chunks_of_block(text, levels, dupe_factor, config, draws):
         text: `Text`.
         levels: list of `Level`, from `levels_of`.
         dupe_factor: int, number of duplicates.
-        config: `masking_reference.MaskingConfig`.
+        config: `reference.MaskingConfig`.
         draws: `Draws` of the seed and the block.
 
     Returns:

@@ -6,7 +6,7 @@ import numpy as np
 
 from common import cli, files
 from common.errors import UserError
-from pretraining_data import masking_reference
+from masking import reference
 from tfrecords import compact, manifest
 
 # The flags that decide on masks. The run that trains on compact records may change them.
@@ -32,13 +32,13 @@ def define_flags(flag_values, of_records):
             )
         )
 
-    longest = masking_reference.MAX_SEQ_LENGTH
+    longest = reference.MAX_SEQ_LENGTH
     text = "Share of the pieces to mask, but at least one word."
     define.float("masked_lm_prob", *default(0.1, text), lower_bound=0.0, upper_bound=1.0)
     define.validator("masked_lm_prob", lambda p: p == p, "no number")  # the bounds accept "nan"
     text = "Most words in a masked gram; 1 masks single words."
     define.integer("ngram", *default(3, text), lower_bound=1, upper_bound=longest)
-    weights = sorted(masking_reference.GRAM_WEIGHTS)
+    weights = sorted(reference.GRAM_WEIGHTS)
     text = "Probability of n words in a gram: as 1/n (shorter), equal, or longer ones first."
     value, text = default("shorter", text)
     define.enum("favor_ngram", value, weights, text)
@@ -48,12 +48,10 @@ def define_flags(flag_values, of_records):
 
 def masking_config(values, **fields):
     """Return the `MaskingConfig` of the values of FLAGS, a dict, and of further fields."""
-    return masking_reference.MaskingConfig(
+    return reference.MaskingConfig(
         max_predictions_per_seq=values["max_predictions_per_seq"],
         masked_lm_prob=values["masked_lm_prob"],
-        gram_probabilities=masking_reference.gram_probabilities(
-            values["ngram"], values["favor_ngram"]
-        ),
+        gram_probabilities=reference.gram_probabilities(values["ngram"], values["favor_ngram"]),
         replace_spans=values["replace_spans"],
         **fields,
     )
@@ -78,7 +76,7 @@ def vocabulary_entry(vocabulary):
 
 def _vocabulary_of(entry):
     ranges = [np.arange(first, last + 1) for first, last in entry["replacements"]]
-    return masking_reference.Vocabulary(
+    return reference.Vocabulary(
         cls_id=entry["cls_id"],
         sep_id=entry["sep_id"],
         mask_id=entry["mask_id"],

@@ -8,7 +8,7 @@ from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
 from common.files import find_files
-from pretraining_data import graph_masking, masking_settings
+from masking import graph, mask_settings
 from tfrecords import compact, reader
 from tfrecords.wire import pretraining_schema
 
@@ -34,7 +34,7 @@ def define_flags(flag_values):
         "Most masked pieces in a sequence; fewer are padded. Left out: that of compact records.",
         lower_bound=1,
     )
-    masking_settings.define_flags(flag_values, of_records=True)
+    mask_settings.define_flags(flag_values, of_records=True)
     reader.define_input_flags(flag_values)
 
 
@@ -53,7 +53,7 @@ class Records(NamedTuple):
     """The records of a run, and how they become features."""
 
     files: RecordFiles
-    train_format: object  # `reader.Examples` or `graph_masking.Masking`; None without files
+    train_format: object  # `reader.Examples` or `graph.Masking`; None without files
     eval_format: object
     max_predictions_per_seq: int
     max_chunks_per_row: int  # 1 for the published format
@@ -118,14 +118,12 @@ def _format_of(args, paths, seed):
                 paths[is_compact.index(True)], paths[is_compact.index(False)]
             )
         )
-    given = {
-        name: args[name].value if args[name].present else None for name in masking_settings.FLAGS
-    }
-    config, vocabulary, limits, chunks_per_row = masking_settings.read_settings(
+    given = {name: args[name].value if args[name].present else None for name in mask_settings.FLAGS}
+    config, vocabulary, limits, chunks_per_row = mask_settings.read_settings(
         paths, given, args.max_seq_length
     )
     return _Format(
-        graph_masking.Masking(config, vocabulary, limits, seed),
+        graph.Masking(config, vocabulary, limits, seed),
         config.max_predictions_per_seq,
         config.max_chunks_per_row,
         chunks_per_row,
@@ -133,9 +131,9 @@ def _format_of(args, paths, seed):
 
 
 def _refuse_masking_flags(args, formats):
-    if any(isinstance(one.reads, graph_masking.Masking) for one in formats):
+    if any(isinstance(one.reads, graph.Masking) for one in formats):
         return
-    for name in set(masking_settings.FLAGS) - {"max_predictions_per_seq"}:
+    for name in set(mask_settings.FLAGS) - {"max_predictions_per_seq"}:
         if args[name].present:
             text = "--{}: the records are masked already, since they are not compact: leave it out"
             raise UserError(text.format(name))

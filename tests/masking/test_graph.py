@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from pretraining_data import graph_masking, masking_reference
-from pretraining_data.draws import Draws
+from masking import graph, reference
+from masking.draws import Draws
 from tfrecords import compact
 
 VOCABULARY = compact_rows.make_vocabulary(205)
@@ -26,7 +26,7 @@ def features_of(rows, config, vocabulary, seed, epochs, numbers):
     tables = {name: np.zeros([len(rows), size], int) for name, size in shapes.items()}
     for i, row in enumerate(rows):
         draws = Draws(seed, epochs[i], numbers[i])
-        masked = masking_reference.mask_row(row, config, vocabulary, draws)
+        masked = reference.mask_row(row, config, vocabulary, draws)
         positions, labels = [], []
         for number, (instance, start) in enumerate(zip(masked.instances, masked.starts)):
             span = slice(start, start + len(instance.input_ids))
@@ -50,7 +50,7 @@ def features_of(rows, config, vocabulary, seed, epochs, numbers):
 
 def run_graph(rows, config, vocabulary, limits, seed, epochs, numbers, batch_size=None):
     with tf.Graph().as_default(), tf.Session() as session:
-        masking = graph_masking.Masking(config, vocabulary, limits, seed)
+        masking = graph.Masking(config, vocabulary, limits, seed)
         records = tf.placeholder(tf.string, [None])
         epoch, number = tf.placeholder(tf.int64, [None]), tf.placeholder(tf.int64, [None])
         features = masking.parse(records, epoch, number, batch_size or len(rows))
@@ -62,7 +62,7 @@ CONFIGS = {
     "default": {},
     "one chunk": {"max_chunks_per_row": 1},
     "single words": {"gram_probabilities": (1.0,)},
-    "long grams": {"gram_probabilities": masking_reference.gram_probabilities(6, "longer")},
+    "long grams": {"gram_probabilities": reference.gram_probabilities(6, "longer")},
     "many masks": {"masked_lm_prob": 0.5, "max_predictions_per_seq": 20},
     "all masked": {"masked_lm_prob": 1.0, "max_predictions_per_seq": 64},
     "spans": {"replace_spans": True},
@@ -145,14 +145,14 @@ def test_the_last_batch_is_filled_up(number):
 
 def test_shapes_are_static_and_no_python_is_called():
     config = compact_rows.make_config()
-    with tf.Graph().as_default() as graph:
-        masking = graph_masking.Masking(config, VOCABULARY, limits_of(config), 1)
+    with tf.Graph().as_default() as tf_graph:
+        masking = graph.Masking(config, VOCABULARY, limits_of(config), 1)
         records = tf.data.Dataset.from_tensors((tf.fill([4], ""), *[tf.zeros([4], tf.int64)] * 2))
         features = tf.data.make_one_shot_iterator(
             records.map(lambda *batch: masking.parse(*batch, 4))
         ).get_next()
         assert all(value.shape.is_fully_defined() for value in features.values())
         assert {value.dtype for value in features.values()} == {tf.int32, tf.float32}
-        functions = graph.as_graph_def().library.function
+        functions = tf_graph.as_graph_def().library.function
         kinds = {node.op for function in functions for node in function.node_def}
         assert "TopKV2" in kinds and not any("PyFunc" in kind for kind in kinds)

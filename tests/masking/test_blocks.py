@@ -5,10 +5,10 @@ from documents import PIECES, VOCAB, configs, documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining_data import masking, masking_reference, sentence_order
-from pretraining_data.draws import Draws
+from masking import blocks, reference, sentence_order
+from masking.draws import Draws
 
-PUBLISHED = masking_reference.make_vocabulary(VOCAB, published_labels=True)
+PUBLISHED = reference.make_vocabulary(VOCAB, published_labels=True)
 
 
 def text_of(many):
@@ -32,7 +32,7 @@ def specified(many, dupe_factor, config, draws):
         (number, instance)
         for number, document in zip(range(1, 2 * len(many), 2), many)
         for duplicate in range(dupe_factor)
-        for instance in masking_reference.make_instances(
+        for instance in reference.make_instances(
             document, config, PUBLISHED, draws.child(number, duplicate)
         )
     ]
@@ -49,7 +49,7 @@ def test_batches_are_equal_to_the_specification(many, config, dupe_factor, seed)
     draws = Draws(seed, 5)
     text = text_of(many)
     pairs = sentence_order.pairs_of_block(text, dupe_factor, config, draws)
-    batch = masking.BatchMaker(text, config, PUBLISHED)(pairs)
+    batch = blocks.BatchMaker(text, config, PUBLISHED)(pairs)
     expected = specified(many, dupe_factor, config, draws)
     assert len(batch.input_ids) == len(expected)
     for row, (number, instance) in enumerate(expected):
@@ -74,7 +74,7 @@ def test_batches_are_equal_to_the_specification(many, config, dupe_factor, seed)
 def test_the_division_of_pairs_into_batches_has_no_effect(document, config, seed, size):
     text = text_of([document])
     pairs = sentence_order.pairs_of_block(text, 2, config, Draws(seed))
-    make = masking.BatchMaker(text, config, PUBLISHED)
+    make = blocks.BatchMaker(text, config, PUBLISHED)
     whole = make(pairs)
     parts = [make(pairs.take(slice(i, i + size))) for i in range(0, len(pairs.begin), size)]
     for name in ("input_ids", "masked_lm_positions", "masked_lm_ids", "gram_words"):
@@ -85,18 +85,16 @@ def test_the_division_of_pairs_into_batches_has_no_effect(document, config, seed
 def test_kept_and_masked_pieces_are_counted():
     rng = np.random.RandomState(0)
     size = 4000
-    document = masking_reference.Document(
+    document = reference.Document(
         rng.randint(7, len(PIECES), size),
         np.append(rng.randint(0, 4, size), sentence_order.SENTENCE),
     )
     document.breaks[0] = sentence_order.SENTENCE
-    config = masking_reference.MaskingConfig(
-        64, 10, 0.15, 0.1, masking_reference.gram_probabilities(3)
-    )
+    config = reference.MaskingConfig(64, 10, 0.15, 0.1, reference.gram_probabilities(3))
     text = text_of([document])
     pairs = sentence_order.pairs_of_block(text, 3, config, Draws(1))
-    plain = masking_reference.make_vocabulary(VOCAB)
-    batch = masking.BatchMaker(text, config, plain)(pairs)
+    plain = reference.make_vocabulary(VOCAB)
+    batch = blocks.BatchMaker(text, config, plain)(pairs)
     rows, columns = np.nonzero(batch.masked_lm_positions)
     given_ids = batch.input_ids[rows, batch.masked_lm_positions[rows, columns]]
     assert batch.num_by_mask == np.sum(given_ids == plain.mask_id)

@@ -1,4 +1,4 @@
-"""Instances of many documents at once, in numpy: the fast version of `masking_reference`.
+"""Instances of many documents at once, in numpy: the fast version of `reference`.
 
 Each function here does the work of the function of the same name there, for all chunks of all
 duplicates of all documents of a block. Both use the same random numbers, so that the instances are
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pretraining_data import masking_reference
-from pretraining_data.draws import Stream
-from pretraining_data.sentence_order import NUM_SEPARATORS, WORD, Level
+from masking import reference
+from masking.draws import Stream
+from masking.sentence_order import NUM_SEPARATORS, WORD, Level
 
 
 class Batch(NamedTuple):
@@ -43,7 +43,7 @@ class _Segments(NamedTuple):
 
 
 class _Grams(NamedTuple):
-    """Arrays [g] of the fields of `masking_reference.Gram` and more, sorted by (row, begin)."""
+    """Arrays [g] of the fields of `reference.Gram` and more, sorted by (row, begin)."""
 
     row: np.ndarray  # the instance
     begin: np.ndarray
@@ -58,8 +58,8 @@ class BatchMaker:
 
     Args:
         text: `sentence_order.Text`.
-        config: `masking_reference.MaskingConfig`.
-        vocabulary: `masking_reference.Vocabulary`.
+        config: `reference.MaskingConfig`.
+        vocabulary: `reference.Vocabulary`.
     """
 
     def __init__(self, text, config, vocabulary):
@@ -75,7 +75,7 @@ class BatchMaker:
         first_size = segments.end[:, 0] - segments.begin[:, 0] + 2
         input_ids = self._assemble(segments, first_size, num_pieces)
         grams = self._make_grams(segments, pairs.draws)
-        budget = masking_reference.mask_budget(num_pieces, self._least(grams), self._config)
+        budget = reference.mask_budget(num_pieces, self._least(grams), self._config)
         grams = self._choose_grams(grams, budget, pairs.draws)
         return self._mask(input_ids, grams, segments, pairs)._replace(
             num_pieces=num_pieces, first_size=first_size
@@ -182,8 +182,8 @@ class BatchMaker:
         action = pairs.draws.uniform(Stream.ACTION, decider, row)
         choice = pairs.draws.uniform(Stream.REPLACEMENT, position, row)
         choice = (choice * len(vocabulary.replacements)).astype(np.int64)
-        is_mask = action < masking_reference.MASK_SHARE
-        is_random = action >= masking_reference.MASK_SHARE + masking_reference.KEEP_SHARE
+        is_mask = action < reference.MASK_SHARE
+        is_random = action >= reference.MASK_SHARE + reference.KEEP_SHARE
         given = np.where(is_random, vocabulary.replacements[choice], pieces)
         given = np.where(is_mask, vocabulary.mask_id, given)
         input_ids[row, position] = given

@@ -17,12 +17,12 @@ from documents import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining_data import masking_reference, sentence_order
-from pretraining_data.draws import Draws, Stream
-from pretraining_data.masking_reference import Document, Gram
-from pretraining_data.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD, Pair
+from masking import reference, sentence_order
+from masking.draws import Draws, Stream
+from masking.reference import Document, Gram
+from masking.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD, Pair
 
-VOCABULARY = masking_reference.make_vocabulary(VOCAB)
+VOCABULARY = reference.make_vocabulary(VOCAB)
 
 
 def segments(instance):
@@ -46,7 +46,7 @@ def first_word_of(instance):
 @settings(max_examples=300, deadline=None)
 @given(documents(), configs, st.integers(-(2**63), 2**63 - 1))
 def test_invariants_of_instances(document, config, seed):
-    made = masking_reference.make_instances(document, config, VOCABULARY, Draws(seed))
+    made = reference.make_instances(document, config, VOCABULARY, Draws(seed))
     rebuilt = []
     for instance in made:
         first, second = segments(instance)
@@ -77,8 +77,8 @@ def test_invariants_of_instances(document, config, seed):
 def test_grams_are_whole_words_of_one_segment(document, config, seed):
     pairs = sentence_order.pairs_of_document(document.breaks, config, Draws(seed))
     for pair, draws in pairs:
-        sequence = masking_reference.assemble(document, pair, VOCABULARY)
-        instance = masking_reference.mask(sequence, pair.swapped, config, VOCABULARY, draws)
+        sequence = reference.assemble(document, pair, VOCABULARY)
+        instance = reference.mask(sequence, pair.swapped, config, VOCABULARY, draws)
         masked = []
         for gram in instance.grams:
             inside = [
@@ -97,7 +97,7 @@ def test_grams_are_whole_words_of_one_segment(document, config, seed):
 @given(documents(), configs, st.integers(0, 2**63 - 1))
 def test_words_tile_the_segments(document, config, seed):
     for pair, _ in sentence_order.pairs_of_document(document.breaks, config, Draws(seed)):
-        sequence = masking_reference.assemble(document, pair, VOCABULARY)
+        sequence = reference.assemble(document, pair, VOCABULARY)
         words = sequence.first_words + sequence.second_words
         covered = [i for begin, end in words for i in range(begin, end)]
         middle = sequence.ids.index(VOCAB["[SEP]"])
@@ -184,13 +184,13 @@ def test_short_sequences_come_with_their_probability():
 
 def test_assemble_swaps_and_shifts_the_words():
     document = Document(np.arange(10, 16), breaks_of([2, 1], [3]))
-    sequence = masking_reference.assemble(document, Pair(0, 2, 6, True), VOCABULARY)
+    sequence = reference.assemble(document, Pair(0, 2, 6, True), VOCABULARY)
     cls, sep = VOCAB["[CLS]"], VOCAB["[SEP]"]
     assert sequence.ids == [cls, 12, 13, 14, 15, sep, 10, 11, sep]
     assert sequence.segment_ids == [0] * 6 + [1] * 3
     assert sequence.first_words == [(1, 2), (2, 5)]
     assert sequence.second_words == [(6, 8)]
-    cut = masking_reference.assemble(document, Pair(0, 1, 6, False), VOCABULARY)
+    cut = reference.assemble(document, Pair(0, 1, 6, False), VOCABULARY)
     assert cut.first_words == [(1, 2)]
     assert cut.second_words == [(3, 4), (4, 5), (5, 8)]
 
@@ -201,7 +201,7 @@ def find(text, pieces, words):
     begins = np.array([begin for _, begin in pieces])
     assert words is None or "".join(words) == text
     word_ends = None if words is None else np.cumsum([len(word) for word in words])
-    return masking_reference.find_breaks(text, word_ends, ids, begins, VOCABULARY).tolist()
+    return reference.find_breaks(text, word_ends, ids, begins, VOCABULARY).tolist()
 
 
 A, B, C = CHARACTERS[:3]
@@ -246,19 +246,17 @@ def test_a_clause_begins_after_its_marks():
 
 
 def test_gram_probabilities():
-    assert masking_reference.gram_probabilities(1) == (1.0,)
-    assert masking_reference.gram_probabilities(3) == pytest.approx((6 / 11, 3 / 11, 2 / 11))
-    assert masking_reference.gram_probabilities(3, "uniform") == pytest.approx((1 / 3,) * 3)
-    assert masking_reference.gram_probabilities(3, "longer") == pytest.approx(
-        (2 / 11, 3 / 11, 6 / 11)
-    )
+    assert reference.gram_probabilities(1) == (1.0,)
+    assert reference.gram_probabilities(3) == pytest.approx((6 / 11, 3 / 11, 2 / 11))
+    assert reference.gram_probabilities(3, "uniform") == pytest.approx((1 / 3,) * 3)
+    assert reference.gram_probabilities(3, "longer") == pytest.approx((2 / 11, 3 / 11, 6 / 11))
 
 
-@pytest.mark.parametrize("favor", sorted(masking_reference.GRAM_WEIGHTS))
+@pytest.mark.parametrize("favor", sorted(reference.GRAM_WEIGHTS))
 def test_gram_lengths_are_drawn_with_their_probabilities(favor):
-    probabilities = masking_reference.gram_probabilities(3, favor)
+    probabilities = reference.gram_probabilities(3, favor)
     words = [(i, i + 1) for i in range(60000)]
-    grams = masking_reference.make_grams(words, probabilities, Draws(1), Stream.FIRST_GRAMS)
+    grams = reference.make_grams(words, probabilities, Draws(1), Stream.FIRST_GRAMS)
     assert [begin for begin, _, _ in grams] == [0] + [end for _, end, _ in grams[:-1]]
     assert grams[-1].end == 60000
     counts = collections.Counter(gram.num_words for gram in grams)
@@ -286,7 +284,7 @@ def test_a_gram_that_does_not_fit_is_replaced_by_one_of_as_many_words():
     grams, words, (one, two, three, four) = ranked_grams(draws, [(2, 2), (2, 4), (1, 1), (2, 2)])
 
     def choose(budget):
-        return masking_reference.choose_grams(grams, words, budget, draws)
+        return reference.choose_grams(grams, words, budget, draws)
 
     assert choose(4) == sorted([one, four])
     # The rest of the budget takes one more gram, cut to the words that fit.
@@ -304,13 +302,13 @@ def test_a_gram_that_does_not_fit_is_replaced_by_one_of_as_many_words():
 )
 def test_the_budget_is_not_rounded_up_but_to_one_word(num_pieces, least, prob, most, expected):
     limits = config(masked_lm_prob=prob, max_predictions_per_seq=most)
-    assert masking_reference.mask_budget(num_pieces, least, limits) == expected
+    assert reference.mask_budget(num_pieces, least, limits) == expected
 
 
 @settings(max_examples=200, deadline=None)
 @given(documents(max_size=30), configs, st.integers(0, 2**63 - 1))
 def test_an_instance_without_a_mask_has_no_word_that_fits(document, config, seed):
-    for instance in masking_reference.make_instances(document, config, VOCABULARY, Draws(seed)):
+    for instance in reference.make_instances(document, config, VOCABULARY, Draws(seed)):
         assert instance.masked_lm_positions or config.max_predictions_per_seq < 20
 
 
@@ -318,7 +316,7 @@ def test_every_word_of_a_short_document_is_masked_in_some_duplicates():
     document = Document(np.arange(FIRST_PLAIN, FIRST_PLAIN + 6), breaks_of([1, 1, 1], [1, 1, 1]))
     counts = collections.Counter()
     for seed in range(3000):
-        (instance,) = masking_reference.make_instances(
+        (instance,) = reference.make_instances(
             document, config(masked_lm_prob=0.1, short_seq_prob=0.0), VOCABULARY, Draws(seed)
         )
         counts.update(instance.masked_lm_ids)
@@ -330,12 +328,8 @@ def test_every_word_of_a_short_document_is_masked_in_some_duplicates():
 def test_every_instance_has_a_mask_if_a_word_fits():
     draws = Draws(3)
     grams, words, (one, _) = ranked_grams(draws, [(3, 7), (3, 8)])
-    assert masking_reference.choose_grams(grams, words, 3, draws) == [
-        Gram(one.begin, one.begin + 2, 2)
-    ]
-    assert masking_reference.choose_grams(grams, words, 1, draws) == [
-        Gram(one.begin, one.begin + 1, 1)
-    ]
+    assert reference.choose_grams(grams, words, 3, draws) == [Gram(one.begin, one.begin + 2, 2)]
+    assert reference.choose_grams(grams, words, 1, draws) == [Gram(one.begin, one.begin + 1, 1)]
 
 
 def many_instances(num_documents, **changes):
@@ -346,7 +340,7 @@ def many_instances(num_documents, **changes):
         words = rng.randint(1, 3, 17000)
         breaks = breaks_of(*np.split(words, np.arange(20, 17000, 20)))
         pieces = rng.randint(FIRST_PLAIN, FIRST_PLAIN + len(CHARACTERS), len(breaks) - 1)
-        made += masking_reference.make_instances(
+        made += reference.make_instances(
             Document(pieces, breaks),
             config(max_seq_length=512, max_predictions_per_seq=51, masked_lm_prob=0.1, **changes),
             VOCABULARY,
@@ -393,7 +387,7 @@ def test_mask_rate_and_gram_lengths_of_whole_instances(instances):
         gram.num_words for instance in instances for gram in instance.grams
     )
     total = sum(counts.values())
-    for n, probability in enumerate(masking_reference.gram_probabilities(3), start=1):
+    for n, probability in enumerate(reference.gram_probabilities(3), start=1):
         assert abs(counts[n] / total - probability) < 0.025
 
 
@@ -415,13 +409,13 @@ def test_replace_spans_draws_once_for_a_gram():
 
 
 def test_published_labels_mark_later_characters_only():
-    vocabulary = masking_reference.make_vocabulary(VOCAB, published_labels=True)
+    vocabulary = reference.make_vocabulary(VOCAB, published_labels=True)
     pieces = np.array([VOCAB[piece] for piece in (A, B, "，", "al", "##bert", C, A)])
     document = Document(pieces, breaks_of([2, 1, 2, 2]))
     everything = config(masked_lm_prob=1.0, max_predictions_per_seq=64, gram_probabilities=(1.0,))
     pair = Pair(0, 3, 7, False)
-    sequence = masking_reference.assemble(document, pair, vocabulary)
-    instance = masking_reference.mask(sequence, False, everything, vocabulary, Draws(1))
+    sequence = reference.assemble(document, pair, vocabulary)
+    instance = reference.mask(sequence, False, everything, vocabulary, Draws(1))
     labels = [PIECES[i] for i in instance.masked_lm_ids]
     assert labels == [A, "##" + B, "，", "al", "##bert", C, "##" + A]
 
@@ -443,7 +437,7 @@ def test_equal_keys_give_equal_numbers_after_any_earlier_draws():
     document = Document(np.arange(FIRST_PLAIN, FIRST_PLAIN + 100), breaks_of(*[[2, 3]] * 20))
 
     def make(*key):
-        return masking_reference.make_instances(document, config(), VOCABULARY, Draws(*key))
+        return reference.make_instances(document, config(), VOCABULARY, Draws(*key))
 
     assert make(1, 2) == make(1, 2)
     assert make(1, 2) != make(1, 3)
