@@ -1,12 +1,12 @@
 """Measure the speed and the memory of create_pretraining_data.py.
 
-    python benchmarks/create_data.py --input=FILE [--num_workers=N]
+    python benchmarks/create_data.py --input=FILE [--num_workers=N] [--record_format=compact]
 
 Runs the script in a new process with the published settings (512 pieces, 51 predictions, 10%, 10
 duplicates, whole words) and with grams of up to 3 words. The last line is a JSON object with:
 
-    instances, seconds (of the whole process), instances_per_second, input_mb_per_second,
-    peak_rss_mb (the highest sum over all of its processes), workers
+    instances, fill, record_mb, seconds (of the whole process), instances_per_second,
+    input_mb_per_second, peak_rss_mb (the highest sum over all of its processes), workers
 """
 
 import argparse
@@ -27,6 +27,7 @@ def main():
     parser.add_argument("--input", required=True, help="text file")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count())
     parser.add_argument("--num_output_shards", type=int, default=1)
+    parser.add_argument("--record_format", default="published", help="published or compact")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         status, seconds, peak_bytes = measure(command(args, folder))
@@ -34,9 +35,13 @@ def main():
             sys.exit(status)
         manifest = next(name for name in os.listdir(folder) if name.endswith(".manifest.json"))
         with open(os.path.join(folder, manifest), encoding="utf-8") as stream:
-            instances = json.load(stream)["counts"]["instances"]
+            content = json.load(stream)
+        record_bytes = sum(map(os.path.getsize, content["outputs"]))
+    instances = content["counts"]["instances"]
     result = {
         "instances": instances,
+        "fill": content["statistics"]["fill"],
+        "record_mb": round(record_bytes / 1e6, 1),
         "seconds": round(seconds, 2),
         "instances_per_second": round(instances / seconds, 1),
         "input_mb_per_second": round(os.path.getsize(args.input) / 1e6 / seconds, 3),
@@ -56,6 +61,7 @@ def command(args, folder):
         "--vocab_file=" + os.path.join(ROOT, "albert_config", "vocab.txt"),
         "--num_workers={}".format(args.num_workers),
         "--num_output_shards={}".format(args.num_output_shards),
+        "--record_format=" + args.record_format,
     ]
 
 

@@ -35,12 +35,12 @@ mkdir -p "$out/records"
 sed -e 's/"postln"/"preln"/' -e 's/"initializer_range": 0.02/"initializer_range": 0.05/' \
   albert_config/albert_config_tiny.json > "$config"
 
-create_data() {  # TEXT NAME PREDICTIONS MASKED_SHARE DUPE_FACTOR
+create_data() {  # TEXT NAME PREDICTIONS MASKED_SHARE
   if [ ! -e "$out/records/$2.tfrecord" ]; then
     "$python" create_pretraining_data.py \
       --input_file="$1" --output_file="$out/records/$2.tfrecord" --vocab_file=$vocab \
-      --max_seq_length=128 --max_predictions_per_seq="$3" --masked_lm_prob="$4" --dupe_factor="$5" \
-      --do_whole_word_mask=False --ngram=1
+      --record_format=compact --max_seq_length=128 --max_predictions_per_seq="$3" \
+      --masked_lm_prob="$4" --do_whole_word_mask=False --ngram=1
   fi
 }
 
@@ -50,7 +50,7 @@ for corpus in "$corpora"/*.txt; do
     "$python" recipes/held_out.py --corpus="$corpus" --megabytes=1000 --share=0.01 \
       --output_dir="$out/$name"
   fi
-  create_data "$out/$name/train.txt" "train_$name" 38 0.30 2
+  create_data "$out/$name/train.txt" "train_$name" 38 0.30
 done
 if [ ! -e "$out/in_domain.txt" ]; then
   named=""
@@ -59,21 +59,21 @@ if [ ! -e "$out/in_domain.txt" ]; then
   done
   "$python" recipes/in_domain.py --tasks="${named#,}" --output_file="$out/in_domain.txt"
 fi
-create_data "$out/in_domain.txt" train_in_domain 38 0.30 3
+create_data "$out/in_domain.txt" train_in_domain 38 0.30
 
 cat "$out"/*/held_out.txt > "$out/held_out.txt"
 if [ ! -e "$out/entropy.json" ]; then
   "$python" recipes/held_out.py --entropy_of="$out/held_out.txt" --vocab_file=$vocab \
     > "$out/entropy.json"
 fi
-create_data "$out/held_out.txt" held_out 20 0.15 1
+create_data "$out/held_out.txt" held_out 20 0.15
 
 if [ ! -e "$out/pretrained/eval_results.json" ]; then
   "$python" run_pretraining.py --do_train=True --do_eval=True \
     --input_file="$out/records/train_*.tfrecord" \
     --eval_input_file="$out/records/held_out.tfrecord" \
     --output_dir="$out/pretrained" --bert_config_file="$config" \
-    --max_seq_length=128 --max_predictions_per_seq=38 --train_batch_size=32 \
+    --max_seq_length=128 --train_batch_size=32 \
     --num_train_steps=9000 --num_warmup_steps=500 --optimizer=adamw --learning_rate=0.001 \
     --save_checkpoints_steps=500
 fi
