@@ -61,7 +61,9 @@ def measure(records, masking, args):
         numbers = tf.range(len(records), dtype=tf.int64)
         rows = tf.data.Dataset.from_tensor_slices((records, tf.zeros_like(numbers), numbers))
         batches = rows.cache().repeat().batch(args.batch_size, drop_remainder=True)
-        batches = batches.map(lambda *batch: masking.parse(*batch, args.batch_size))
+        batches = batches.map(
+            lambda *batch: masking.parse(batch[0], batch[1], batch[2], args.batch_size)
+        )
         options = tf.data.Options()
         options.threading.private_threadpool_size = 1
         options.threading.max_intra_op_parallelism = 1

@@ -287,8 +287,9 @@ def _parsed(records, record_format, part):
 
 
 def _parse_all(batches, record_format, batch_size):
+    # TensorFlow 1.15 converts a call of (*batch, batch_size) wrongly.
     return batches.map(
-        lambda *batch: record_format.parse(*batch, batch_size),
+        lambda *batch: record_format.parse(batch[0], batch[1], batch[2], batch_size),
         num_parallel_calls=tf.data.experimental.AUTOTUNE,
     )
 

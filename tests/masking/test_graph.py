@@ -1,12 +1,16 @@
 """Masks drawn in a graph against the readable specification."""
 
 import compact_rows
+import documents
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from masking import graph, reference
+from masking import graph, reference, sentence_order
 from masking.draws import Draws
+from pretraining_data import instances, rows
 from tfrecords import compact
 
 VOCABULARY = compact_rows.make_vocabulary(205)
@@ -149,10 +153,42 @@ def test_shapes_are_static_and_no_python_is_called():
         masking = graph.Masking(config, VOCABULARY, limits_of(config), 1)
         records = tf.data.Dataset.from_tensors((tf.fill([4], ""), *[tf.zeros([4], tf.int64)] * 2))
         features = tf.data.make_one_shot_iterator(
-            records.map(lambda *batch: masking.parse(*batch, 4))
+            records.map(lambda *batch: masking.parse(batch[0], batch[1], batch[2], 4))
         ).get_next()
         assert all(value.shape.is_fully_defined() for value in features.values())
         assert {value.dtype for value in features.values()} == {tf.int32, tf.float32}
         functions = tf_graph.as_graph_def().library.function
         kinds = {node.op for function in functions for node in function.node_def}
         assert "TopKV2" in kinds and not any("PyFunc" in kind for kind in kinds)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(documents.documents(), min_size=1, max_size=6),
+    documents.configs,
+    st.integers(1, 6),
+    st.integers(-(2**63), 2**63 - 1),
+)
+def test_any_documents(texts, config, max_chunks, seed):
+    """From documents to rows to masks: those of the specification, and no piece is lost."""
+    config = config._replace(max_chunks_per_row=max_chunks, most_unused=3)
+    vocabulary = reference.make_vocabulary(documents.VOCAB)
+    maker = rows.RowMaker(None, None, vocabulary, config, None, 1, 1)
+    sizes = [len(text.pieces) for text in texts]
+    ends = np.cumsum(sizes)
+    text = sentence_order.Text(
+        np.concatenate([text.pieces for text in texts]),
+        np.concatenate([text.breaks[:-1] for text in texts] + [[sentence_order.SENTENCE]]),
+        ends - sizes,
+        ends,
+        np.arange(len(texts)),
+    )
+    tokenized = instances.Tokenized(0, text, None, None)
+    records = [record for batch in maker.make_records(tokenized) for record in batch.records]
+    parsed = [compact.parse(record, maker.limits) for record in records]
+    assert sorted(np.concatenate([row.pieces for row in parsed])) == sorted(text.pieces)
+    epochs, numbers = np.arange(len(parsed)) % 2, np.arange(len(parsed))
+    args = config, vocabulary
+    given = run_graph(parsed, *args, maker.limits, seed, epochs, numbers)
+    for name, values in features_of(parsed, *args, seed, epochs, numbers).items():
+        np.testing.assert_array_equal(given[name], values, name)
