@@ -252,7 +252,6 @@ def _instance_maker(args, tokenizer, segmenter):
             max_seq_length=args.max_seq_length,
             short_seq_prob=args.short_seq_prob,
             max_chunks_per_row=args.max_chunks_per_row if is_compact else 1,
-            most_unused=rows.MOST_UNUSED if is_compact else None,
         ),
         format=corpus.Format(
             args.input_format,

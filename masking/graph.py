@@ -192,6 +192,7 @@ class _Sequences(NamedTuple):
     length: tf.Tensor  # int32 [q], pieces of the chunk
     start: tf.Tensor  # int32 [q], position of [CLS] in the row
     first_size: tf.Tensor  # int32 [q], pieces of the first segment
+    has_order: tf.Tensor  # int32 [q], 0 or 1
     swapped: tf.Tensor  # int32 [q], 0 or 1
     pieces: tf.Tensor  # int32 [i]
     is_word: tf.Tensor  # bool [i]; True at the begin of every segment
@@ -203,7 +204,8 @@ class _Sequences(NamedTuple):
 def _assemble(rows, draws):
     """Split the chunks of `_Rows`, and swap the segments of some of them."""
     middle = _middles(rows, draws)
-    swapped = draws.below(Stream.SWAP, tf.fill(tf.shape(middle), 2))
+    has_order = tf.cast(rows.num_splits > 0, tf.int32)
+    swapped = has_order * draws.below(Stream.SWAP, tf.fill(tf.shape(middle), 2))
     first_size = tf.where(swapped > 0, rows.length - middle, middle)
     chunk, index = _spread(rows.length)
     # A swap turns the pieces of a chunk round by its first segment.
@@ -222,6 +224,7 @@ def _assemble(rows, draws):
         length=rows.length,
         start=start,
         first_size=first_size,
+        has_order=has_order,
         swapped=swapped,
         pieces=tf.gather(rows.pieces, source),
         is_word=tf.gather(rows.is_word, source) | begins_segment,
@@ -433,7 +436,8 @@ def _features(sequences, masked, config, vocabulary, batch_size):
         numbered from 1, chunk 0 is padding, and positions count from the [CLS] of their chunk.
         masked_lm_positions, masked_lm_ids, masked_lm_weights: int32, int32, float32 [B, P].
         chunk_starts, next_sentence_labels, next_sentence_weights: int32, int32, float32 [B, K],
-        the position of each [CLS], 1 for swapped segments, and 0 for a missing chunk.
+        the position of each [CLS], 1 for swapped segments, and 0 for a chunk without order or a
+        missing one.
 
         With K = 1, `input_mask` takes the place of chunk_ids, position_ids and chunk_starts.
     """
@@ -465,8 +469,8 @@ def _features(sequences, masked, config, vocabulary, batch_size):
     most = config.max_predictions_per_seq
     positions, labels = of_rows(row, column, most, [position, masked.label])
 
-    columns = [sequences.start, sequences.swapped, ones]
-    starts, swapped, is_chunk = of_rows(sequences.row, sequences.number, num_chunks, columns)
+    columns = [sequences.start, sequences.swapped, sequences.has_order]
+    starts, swapped, has_order = of_rows(sequences.row, sequences.number, num_chunks, columns)
     features = {
         "input_ids": ids,
         "segment_ids": segment_ids,
@@ -474,7 +478,7 @@ def _features(sequences, masked, config, vocabulary, batch_size):
         "masked_lm_ids": labels,
         "masked_lm_weights": tf.sequence_mask(number, most, tf.float32),
         "next_sentence_labels": swapped,
-        "next_sentence_weights": tf.cast(is_chunk, tf.float32),
+        "next_sentence_weights": tf.cast(has_order, tf.float32),
     }
     if num_chunks == 1:
         return dict(features, input_mask=chunk_ids)

@@ -17,7 +17,7 @@ S is the sequence length, P the number of predictions per sequence, V the size o
 """
 
 import itertools
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,9 +67,6 @@ class MaskingConfig(NamedTuple):
     gram_probabilities: tuple
     replace_spans: bool = False  # 80/10/10 for whole grams instead of single pieces
     max_chunks_per_row: int = 1  # of compact records
-    # How many pieces a chunk of full length may leave unused to end with a sentence instead of a
-    # clause; None: any number.
-    most_unused: Optional[int] = None
 
 
 class Document(NamedTuple):
@@ -262,7 +259,9 @@ def mask_row(row, config, vocabulary, draws):
         document = Document(pieces, np.append(np.where(is_word, WORD, INSIDE), SENTENCE))
         middles = splits or (1 + np.flatnonzero(is_word[1:])).tolist() or list(range(1, length))
         middle = middles[chunk_draws.below(Stream.MIDDLE, len(middles))[0]]
-        pair = Pair(0, middle, length, bool(chunk_draws.below(Stream.SWAP, 2)[0]))
+        # Without a place for a split between sentences, a chunk has no order to predict.
+        swapped = bool(splits) and bool(chunk_draws.below(Stream.SWAP, 2)[0])
+        pair = Pair(0, middle, length, swapped)
         sequence = assemble(document, pair, vocabulary)
         instance = mask(sequence, pair.swapped, config, vocabulary, chunk_draws, left)
         sequences.append(sequence)

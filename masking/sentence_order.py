@@ -58,7 +58,7 @@ def pairs_of_document(breaks, config, draws):
         target = max_pieces
         if chunk.uniform(Stream.SHORT)[0] < config.short_seq_prob:
             target = 2 + int(chunk.below(Stream.TARGET, max_pieces - 1)[0])
-        end = _chunk_end(levels, begin, size, target, max_pieces, config.most_unused)
+        end = _chunk_end(levels, begin, size, target, max_pieces)
         middles = next(filter(None, (_within(level, begin + 1, end - 1) for level in levels)))
         middle = middles[chunk.below(Stream.MIDDLE, len(middles))[0]]
         pairs.append((Pair(begin, middle, end, bool(chunk.below(Stream.SWAP, 2)[0])), chunk))
@@ -66,24 +66,19 @@ def pairs_of_document(breaks, config, draws):
     return pairs
 
 
-def _chunk_end(levels, begin, size, target, max_pieces, most_unused):
+def _chunk_end(levels, begin, size, target, max_pieces):
     """Return the end of the chunk that starts at `begin`: the end of a sentence, if possible.
 
     It is the first end of a sentence at or after the target, if that fits into `max_pieces`, else
     the last one that fits. A single sentence that is too long is cut at the last clause that ends
     in the second half of `max_pieces`, else at the last word that fits, else anywhere. The rest of
-    the document is never a single piece. Where `most_unused` is a number, a chunk that would end
-    before its target and leave more pieces unused than that ends at the last clause that fits.
+    the document is never a single piece.
     """
     limit = begin + max_pieces
     last = size if limit >= size else min(limit, size - 2)
     ends = [end for end in _within(levels[0], begin + 2, last) if end == size or end <= size - 2]
     if ends:
-        end = ends[min(bisect.bisect_left(ends, begin + target), len(ends) - 1)]
-        is_early = most_unused is not None and end < min(begin + target, size)
-        if is_early and last - end > most_unused:
-            return _within(levels[1], end, last)[-1]
-        return end
+        return ends[min(bisect.bisect_left(ends, begin + target), len(ends) - 1)]
     lows = (begin + max_pieces // 2 + 1, begin + 2, begin + 2)
     ends = [_within(level, low, last)[-1:] for level, low in zip(levels[1:], lows)]
     return next(filter(None, ends))[0]
@@ -212,10 +207,6 @@ def _chunk_ends(levels, begin, size, config, draws):
     end = sentences.first_from(np.minimum(begin + target, size))
     end = np.where(end == size - 1, size, end)
     end = np.where(end > last, sentences.last_until(last), end)
-    if config.most_unused is not None:
-        is_early = (end >= begin + 2) & (end < np.minimum(begin + target, size))
-        is_early &= last - end > config.most_unused
-        end = np.where(is_early, clauses.last_until(last), end)
     lows = (begin + max_pieces // 2 + 1, begin + 2)
     candidates = [level.last_until(last) for level in (clauses, words)]
     is_within = [candidate >= low for candidate, low in zip(candidates, lows)]

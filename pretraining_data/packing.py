@@ -14,8 +14,10 @@ from tfrecords.compact import NUM_SEPARATORS
 
 # A chunk tries so many rows with equal room. Rows that hold its document already are rare.
 ROWS_TRIED = 8
-# A chunk is cut for no less room than this share of a row.
-LEAST_REFILLED = 1 / 8
+# A chunk is cut for no less room than this, in positions.
+LEAST_ROOM = 16
+# A part ends with a sentence if that leaves at most this share of the room unused.
+MOST_UNUSED = 1 / 8
 
 
 class Chunk(NamedTuple):
@@ -92,24 +94,23 @@ def refill(rows, levels, capacity, max_chunks):
     Returns:
         List of rows with the same pieces.
     """
-    least = max(int(LEAST_REFILLED * capacity), NUM_SEPARATORS + 2)
     rooms = [capacity - sum(chunk.size for chunk in row) for row in rows]
     order = sorted(range(len(rows)), key=rooms.__getitem__)
-    full = [rows[i] for i in order if rooms[i] < least]
+    full = [rows[i] for i in order if rooms[i] < LEAST_ROOM]
     # The emptiest row is the last.
-    open_rows = [(rooms[i], rows[i]) for i in order if rooms[i] >= least]
+    open_rows = [(rooms[i], rows[i]) for i in order if rooms[i] >= LEAST_ROOM]
     while open_rows:
         _, row = open_rows.pop()
         left = []  # what finds no room
         for chunk in row:
-            left += _spread(chunk, open_rows, full, levels, least, max_chunks)
+            left += _spread(chunk, open_rows, full, levels, max_chunks)
         if left:
             full.append(left)
             break
     return full + [row for _, row in open_rows]
 
 
-def _spread(chunk, open_rows, full, levels, least, max_chunks):
+def _spread(chunk, open_rows, full, levels, max_chunks):
     """Move a chunk, in parts, into the emptiest rows; returns what is left, a list of `Chunk`."""
     for place in reversed(range(len(open_rows))):
         room, row = open_rows[place]
@@ -122,7 +123,7 @@ def _spread(chunk, open_rows, full, levels, least, max_chunks):
         part, chunk = chunk._replace(end=end), chunk._replace(begin=end)
         row.append(part)
         room -= part.size
-        if chunk.begin < chunk.end or room < least:
+        if chunk.begin < chunk.end or room < LEAST_ROOM:
             full.append(row)
         else:
             open_rows.append((room, row))
@@ -135,13 +136,11 @@ def _spread(chunk, open_rows, full, levels, least, max_chunks):
 def _cut(chunk, room, levels):
     """Return the end of the longest part of a chunk for some room, or None.
 
-    The part has half of the room or more, and the part and the rest have two pieces or more.
+    The part takes half of the room or more, and the part and the rest have two pieces or more.
     """
     if chunk.size <= room:
         return chunk.end
     limit = min(chunk.begin + room - NUM_SEPARATORS, chunk.end - 2)
-    for level in levels:
-        end = level.last_until(limit)
-        if end - chunk.begin >= max(room // 2, 2):
-            return int(end)
-    return None
+    ends = [int(level.last_until(limit)) for level in levels]
+    end = next((end for end in ends if limit - end <= MOST_UNUSED * room), max(ends))
+    return end if end - chunk.begin >= max(room // 2 - NUM_SEPARATORS, 2) else None

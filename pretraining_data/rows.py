@@ -16,8 +16,6 @@ from masking.sentence_order import CLAUSE, SENTENCE, WORD
 from pretraining_data import instances, packing
 from tfrecords import compact
 
-# A chunk of full length ends with a clause where a sentence would leave more pieces unused.
-MOST_UNUSED = 8
 # Records of one `SerializedInstances`.
 BATCH_ROWS = 1024
 
@@ -96,20 +94,21 @@ def serialize_rows(rows, text, limits):
 
 
 def _splits(chunks, breaks):
-    """Return where the sentences, or else the clauses, of each chunk begin: uint16 arrays."""
+    """Return where each chunk may be divided into two segments, uint16 arrays.
+
+    These places are breaks of the same kind as the begin and the end of the chunk, sentences or
+    clauses. Otherwise the marks at the ends of the segments would show the order: of two segments
+    of which one ends with a full stop and the other with a comma, the order would be known. Such a
+    chunk has no places, and so no order to predict.
+    """
     begins, ends = np.array([chunk[:2] for chunk in chunks]).T
-    found = []
-    for kind in (SENTENCE, CLAUSE):
+    splits = [np.zeros(0, np.uint16)] * len(chunks)
+    for kind in (CLAUSE, SENTENCE):
         places = np.flatnonzero(breaks >= kind)
         first, last = np.searchsorted(places, (begins + 1, ends))
-        found.append((places, first.tolist(), last.tolist()))
-    (sentences, first, last), (clauses, first_clause, last_clause) = found
-    splits = []
-    for i, begin in enumerate(begins.tolist()):
-        places = sentences[first[i] : last[i]]
-        if first[i] == last[i]:
-            places = clauses[first_clause[i] : last_clause[i]]
-        splits.append((places - begin).astype(np.uint16))
+        is_same = (breaks[begins] == kind) & (breaks[ends] == kind)
+        for i in np.flatnonzero(is_same).tolist():
+            splits[i] = (places[first[i] : last[i]] - begins[i]).astype(np.uint16)
     return splits
 
 

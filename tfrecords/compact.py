@@ -8,7 +8,7 @@ A record is a list of uint16, little-endian:
     k numbers         pieces of each chunk
     k numbers         splits of each chunk
     s numbers         the splits of each chunk: pieces of the chunk before a place where it may be
-                      divided into two segments
+                      divided into two segments; a chunk without such a place has no order
     n numbers         pieces of the chunks, one chunk after the other; the highest bit of a piece is
                       1 where a word begins
     n bits            only where the vocabulary has more than MAX_PIECES pieces: in place of the
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     """One or several chunks, each a run of consecutive text of one document."""
 
     lengths: List[int]  # pieces of each chunk, 2 or more
-    splits: List[List[int]]  # ascending, from 1 to length - 1; empty: at any word
+    splits: List[List[int]]  # ascending, from 1 to length - 1
     pieces: np.ndarray  # int [n], ids
     is_word: np.ndarray  # bool [n], whether a word begins
 

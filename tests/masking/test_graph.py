@@ -42,7 +42,7 @@ def features_of(rows, config, vocabulary, seed, epochs, numbers):
             labels += instance.masked_lm_ids
             tables["chunk_starts"][i, number] = start
             tables["next_sentence_labels"][i, number] = instance.swapped
-            tables["next_sentence_weights"][i, number] = 1
+            tables["next_sentence_weights"][i, number] = bool(row.splits[number])
         tables["masked_lm_positions"][i, : len(positions)] = positions
         tables["masked_lm_ids"][i, : len(positions)] = labels
         tables["masked_lm_weights"][i, : len(positions)] = 1
@@ -171,7 +171,7 @@ def test_shapes_are_static_and_no_python_is_called():
 )
 def test_any_documents(texts, config, max_chunks, seed):
     """From documents to rows to masks: those of the specification, and no piece is lost."""
-    config = config._replace(max_chunks_per_row=max_chunks, most_unused=3)
+    config = config._replace(max_chunks_per_row=max_chunks)
     vocabulary = reference.make_vocabulary(documents.VOCAB)
     maker = rows.RowMaker(None, None, vocabulary, config, None, 1, 1)
     sizes = [len(text.pieces) for text in texts]
