@@ -2,7 +2,8 @@
 
     bash make_venv.sh --tpu-compile
     python benchmarks/tpu_compile.py --config=albert_config/albert_config_base.json \
-        --batch_size=16 --max_seq_length=512 [--recompute] [--topology=v3:2x2] [--text=FILE]
+        --batch_size=16 --max_seq_length=512 [--chunks_per_row=8] [--recompute] \
+        [--topology=v3:2x2] [--text=FILE]
 
 The step is the one that run_pretraining.py --use_tpu=True builds for a core: forward and backward
 pass, sums over the cores, clipping, LAMB. TensorFlow lowers it in this process, and tpu_compiler.py
@@ -76,6 +77,9 @@ def parse_arguments(words=None):
     parser.add_argument("--batch_size", type=int, default=16, help="examples of a core")
     parser.add_argument("--max_seq_length", type=int, default=512)
     parser.add_argument("--max_predictions_per_seq", type=int, help="default: 15%% of the length")
+    parser.add_argument(
+        "--chunks_per_row", type=int, default=1, help="chunks that share a row; 1: no packing"
+    )
     parser.add_argument("--micro_batch_size", type=int, help="default: the whole batch at a time")
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--recompute", action="store_true", help="recompute the activations")
@@ -153,7 +157,13 @@ def feature_specs(args):
     """Return the names and the tf.TensorSpec of the features of a batch."""
     schema = pretraining_schema(args.max_seq_length, args.max_predictions_per_seq)
     shapes = {field.name: ([args.batch_size, field.length], field.dtype) for field in schema}
-    shapes["next_sentence_weights"] = ([args.batch_size, 1], "float32")
+    rows, length, chunks = args.batch_size, args.max_seq_length, args.chunks_per_row
+    shapes["next_sentence_labels"] = ([rows, chunks], "int64")
+    shapes["next_sentence_weights"] = ([rows, chunks], "float32")
+    if chunks > 1:
+        del shapes["input_mask"]
+        shapes["chunk_ids"] = shapes["position_ids"] = ([rows, length], "int64")
+        shapes["chunk_starts"] = ([rows, chunks], "int64")
     types = {"int64": tf.int32}
     specs = [tf.TensorSpec(size, types.get(kind, kind)) for size, kind in shapes.values()]
     return list(shapes), specs
@@ -164,7 +174,10 @@ def estimate(args):
     flags, settings = run_flags(args)
     model = run_pretraining.check_config(flags)[0]
     execution = modeling.Execution(**devices.execution_fields(settings))
-    step_memory = run_pretraining.step_memory(flags, model, execution)
+    sizes = args.max_seq_length, args.max_predictions_per_seq, args.chunks_per_row
+    step_memory = memory.StepMemory(
+        model.num_weights, memory.activation_bytes(model.config, execution, *sizes)
+    )
     free = memory.free_memory(settings)
     total = args.micro_batch_size * step_memory.bytes_per_example
     total += step_memory.weight_bytes(args.micro_batch_size < args.batch_size)

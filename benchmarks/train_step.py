@@ -1,11 +1,13 @@
 """Measures the speed of a pre-training step, and compares it with the speed of matrix products.
 
     python benchmarks/train_step.py --config=albert_config/albert_config_tiny.json \
-        --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--peer=hf]
+        --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--peer=hf|packed]
 
 It takes whole steps (forward, backward, clipping, LAMB) on random full-length sequences in a
 process. With --peer=hf a second process takes the same steps with AlbertForPreTraining of
-Hugging Face and AdamW under PyTorch, in turns with ours. The last line is a JSON object:
+Hugging Face and AdamW under PyTorch, in turns with ours. With --peer=packed the second process
+takes our steps on rows that are packed with --chunks_per_row chunks. The last line is a JSON
+object:
 
     step_seconds           median over --steps, after --warm_up
     examples_per_second
@@ -72,7 +74,8 @@ def parse_arguments():
     parser.add_argument("--max_predictions_per_seq", type=int, help="default: 15%% of the length")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--recompute_activations", action="store_true")
-    parser.add_argument("--peer", choices=["hf", "hf_compiled"])
+    parser.add_argument("--peer", choices=["hf", "hf_compiled", "packed"])
+    parser.add_argument("--chunks_per_row", type=int, default=8, help="of --peer=packed")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--warm_up", type=int, default=3)
     parser.add_argument("--contestant", choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
@@ -184,7 +187,31 @@ def random_batch(args, vocab_size):
     }
 
 
-def ours(args):
+def packed_batch(args, vocab_size):
+    """Return a batch of as many full rows with --chunks_per_row chunks of random lengths."""
+    import numpy as np
+
+    rng = np.random.RandomState(1)
+    batch = random_batch(args, vocab_size)
+    del batch["input_mask"]
+    shape = args.batch_size, args.chunks_per_row
+    starts = np.zeros(shape, np.int32)  # [B, K]
+    for row in starts:
+        others = rng.permutation(args.max_seq_length - 1)[: args.chunks_per_row - 1]
+        row[1:] = np.sort(others + 1)
+    positions = np.arange(args.max_seq_length)
+    chunks = np.sum(positions[:, np.newaxis] >= starts[:, np.newaxis], axis=2)  # [B, S]
+    return dict(
+        batch,
+        chunk_ids=chunks.astype(np.int32),
+        position_ids=positions.astype(np.int32) - np.take_along_axis(starts, chunks - 1, axis=1),
+        chunk_starts=starts,
+        next_sentence_labels=rng.randint(2, size=shape).astype(np.int32),
+        next_sentence_weights=np.ones(shape, np.float32),
+    )
+
+
+def ours(args, make_batch=random_batch):
     """Return the actions of this code base."""
     import tensorflow.compat.v1 as tf
 
@@ -197,7 +224,7 @@ def ours(args):
     execution = modeling.Execution(
         dtype=args.precision, recompute=args.recompute_activations, fused=True
     )
-    batch = random_batch(args, config.vocab_size)
+    batch = make_batch(args, config.vocab_size)
     features = {name: tf.placeholder(values.dtype, values.shape) for name, values in batch.items()}
     forward = run_pretraining.make_forward(config, execution)
     optimizer = optimization.OptimizerConfig("lamb", LEARNING_RATE, num_train_steps=1000)
@@ -256,6 +283,7 @@ CONTESTANTS = {
     "ours": ours,
     "hf": hugging_face,
     "hf_compiled": lambda args: hugging_face(args, compiled=True),
+    "packed": lambda args: ours(args, packed_batch),
 }
 
 

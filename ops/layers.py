@@ -288,7 +288,9 @@ class Layers(NamedTuple):
         @tf.custom_gradient
         def function(query, key, value):
             scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S', S]
-            scores = tf.cast(scores, tf.float32) + mask
+            # Added in the dtype of the scores, so that a TPU keeps them with the mask and reads it
+            # once. What a position sees is not rounded: there the mask is 0.
+            scores = tf.cast(scores + tf.cast(mask, scores.dtype), tf.float32)
             powers, inverse = self._softmax(scores, query.dtype)
             dropped = self.drop(powers, dropping)
             output = _scaled(tf.matmul(dropped, value), inverse)  # [B, N, S', D]

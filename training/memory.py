@@ -49,7 +49,7 @@ class FreeMemory(NamedTuple):
         return self.num_bytes if self.device == "TPU" else int(USABLE_SHARE * self.num_bytes)
 
 
-def activation_bytes(config, execution, sequence_length, num_predictions=0):
+def activation_bytes(config, execution, sequence_length, num_predictions=0, num_chunks=1):
     """Estimate the memory that one example of a pre-training step takes, in bytes.
 
     The tensors that the forward pass keeps for the backward pass count, and twice the largest
@@ -60,9 +60,11 @@ def activation_bytes(config, execution, sequence_length, num_predictions=0):
         execution: `modeling.Execution`.
         sequence_length: int, S.
         num_predictions: int, P; 0 for a model without the head for masked pieces.
+        num_chunks: int, K, the chunks of a packed row; 1 without packing.
     """
     if execution.for_tpu:
-        return tpu_activation_bytes(config, execution, sequence_length, num_predictions)
+        sizes = sequence_length, num_predictions, num_chunks
+        return tpu_activation_bytes(config, execution, *sizes)
     width, inner = config.hidden_size, config.intermediate_size
     scores = config.num_attention_heads * sequence_length
     # A layer keeps for each piece: input, QKV as product and as heads, context, two residual sums
@@ -73,10 +75,12 @@ def activation_bytes(config, execution, sequence_length, num_predictions=0):
     kept = layer + depth * sequence_length * width if execution.recompute else depth * layer
     # Logits, their softmax and their gradient, always in float32.
     logits = 3 * num_predictions * config.vocab_size * 4
-    return (kept + temporary) * tf.as_dtype(execution.dtype).size + logits
+    # Which positions a position sees: float32, one tensor for all layers.
+    mask = 4 * sequence_length**2 if num_chunks > 1 else 0
+    return (kept + temporary) * tf.as_dtype(execution.dtype).size + logits + mask
 
 
-def tpu_activation_bytes(config, execution, sequence_length, num_predictions=0):
+def tpu_activation_bytes(config, execution, sequence_length, num_predictions=0, num_chunks=1):
     """Estimate the same as `activation_bytes` for the program that a TPU's compiler makes.
 
     These are the tensors that it keeps, by its own lists. benchmarks/README.md holds the sums
@@ -85,7 +89,7 @@ def tpu_activation_bytes(config, execution, sequence_length, num_predictions=0):
     size = tf.as_dtype(execution.dtype).size
     width, inner, length = config.hidden_size, config.intermediate_size, sequence_length
     heads = config.num_attention_heads
-    outputs = 1 + num_predictions  # positions of the last layer
+    outputs = num_chunks + num_predictions  # positions of the last layer
     projected = heads * _tiled(width // heads)  # Q, K or V of a position
     # A layer keeps scores, Q, K, V, the inner activation before gelu, and, in float32, the
     # normalized values of both LayerNorms.

@@ -56,8 +56,13 @@ def step_in_parts(tmp_path_factory):
     return lowered(tmp_path_factory.mktemp("parts"), *options)
 
 
-def test_all_shapes_are_static(step, step_in_parts):
-    for x in step + step_in_parts:
+@pytest.fixture(scope="module")
+def packed_step(tmp_path_factory):
+    return lowered(tmp_path_factory.mktemp("packed"), "--chunks_per_row=3")
+
+
+def test_all_shapes_are_static(step, step_in_parts, packed_step):
+    for x in step + step_in_parts + packed_step:
         assert not any(x.shape.is_dynamic_dimension), x.name
 
 
@@ -76,6 +81,13 @@ def test_no_activation_is_split_into_heads_by_a_reshape(step):
     for x in step:
         if x.opcode == "reshape" and shape_of[x.operand_ids[0]] in rows:
             assert shape_of[x.id][-2:] != [HEADS, HIDDEN // HEADS], x.name
+
+
+def test_packed_rows_take_their_positions_from_a_product(step, packed_step):
+    assert count(packed_step, "dot") == count(step, "dot") + 2  # and its gradient
+    assert count(packed_step, "scatter") == count(step, "scatter")
+    masks = [x for x in packed_step if list(x.shape.dimensions)[-3:] == [BATCH, LENGTH, LENGTH]]
+    assert any(x.opcode == "compare" for x in masks)
 
 
 def test_micro_batches_are_one_loop_with_one_copy_of_the_model(step, step_in_parts):
@@ -104,6 +116,7 @@ def test_the_compiler_of_tpus_takes_the_step(tmp_path, root):
         output = subprocess.check_output(command + words_of(tmp_path, *more))
         return json.loads(output.decode().splitlines()[-1])
 
-    plain, again = compiled(), compiled("--recompute")
+    plain, again, packed = compiled(), compiled("--recompute"), compiled("--chunks_per_row=3")
     assert again["tflop"] > plain["tflop"] > 0 and plain["mcycles"] > 0 and not plain["random"]
+    assert packed["mcycles"] > 0 and not packed["random"]
     assert compiled("--replicas=8")["mcycles"] > plain["mcycles"]
