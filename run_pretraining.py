@@ -234,7 +234,11 @@ def step_memory(args, model, execution, records):
     return memory.StepMemory(
         num_weights=model.num_weights,
         bytes_per_example=memory.activation_bytes(
-            model.config, execution, args.max_seq_length, records.max_predictions_per_seq
+            model.config,
+            execution,
+            args.max_seq_length,
+            records.max_predictions_per_seq,
+            records.max_chunks_per_row,
         ),
     )
 
