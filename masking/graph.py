@@ -93,6 +93,17 @@ class Masking(NamedTuple):
 
     rows_at_once = ROWS_AT_ONCE
 
+    @property
+    def masks(self):
+        """How the masks are drawn, str, so that a resumed run can see a change."""
+        config = self.config
+        return "{:g} of the pieces and at most {}, grams by {}, {} replaced together".format(
+            config.masked_lm_prob,
+            config.max_predictions_per_seq,
+            "/".join("{:.2f}".format(share) for share in config.gram_probabilities),
+            "spans" if config.replace_spans else "no pieces",
+        )
+
     def find_fault(self, record):
         """Return what is wrong with a record, str, or None."""
         return compact.find_fault(record, self.limits)

@@ -217,20 +217,21 @@ def _damage_line(path, index, damage):
 
 
 class Order(NamedTuple):
-    """The values that decide the order of training."""
+    """The values that decide the order of training, and the masks."""
 
     files: List[List]  # [name, number of records] of each file
     seed: int
     shuffle_buffer: int
     batch_size: int
+    masks: str = ""  # in words; empty where the records are masked already
 
 
-def training_order(index, seed, shuffle_buffer, batch_size):
+def training_order(index, seed, shuffle_buffer, batch_size, masks=""):
     """Return the `Order` of the records of a `RecordIndex`."""
     counts = np.bincount(index.file, index.count, len(index.paths)).astype(int).tolist()
     names = map(os.path.basename, index.paths)
     pairs = [list(pair) for pair in zip(names, counts)]
-    return Order(pairs, seed, shuffle_buffer, batch_size)
+    return Order(pairs, seed, shuffle_buffer, batch_size, masks)
 
 
 def remember_order(folder, order, is_resumed):
@@ -245,12 +246,13 @@ def remember_order(folder, order, is_resumed):
     before = cache.get("order")
     if before == order._asdict():
         return
-    if before and is_resumed:
+    differences = _differences(before, order._asdict()) if before else []
+    if differences and is_resumed:
         logging.warning(
             "%s was trained on records in another order until now (%s): from here on some records "
             "may be repeated and others come later",
             folder,
-            ", ".join(_differences(before, order._asdict())),
+            ", ".join(differences),
         )
     _write_cache(folder, dict(cache, order=order._asdict()))
 
@@ -268,7 +270,7 @@ def _differences(old, new):
     words += [
         "{} {} instead of {}".format(name, new[name], old[name])
         for name in Order._fields[1:]
-        if old.get(name) != new[name]
+        if old.get(name, new[name]) != new[name]  # older versions kept no masks
     ]
     return words
 

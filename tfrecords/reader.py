@@ -172,6 +172,7 @@ class Examples(NamedTuple):
     stored: Tuple[FeatureSpec, ...]  # of the records
     wanted: Tuple[FeatureSpec, ...]  # of the features; shorter stored lists are padded with zeros
 
+    masks = ""  # the records are masked already
     rows_at_once = None  # `parse` takes any number of records
     find_fault = None
 
@@ -251,7 +252,8 @@ def make_input_fn(
     index = load_index(files, folder, settings.skip_damaged, record_format.find_fault)
     if training:
         _warn_of_large_files(index, settings.shuffle_buffer)
-        order = training_order(index, seed, settings.shuffle_buffer, batch_size)
+        sizes = settings.shuffle_buffer, batch_size
+        order = training_order(index, seed, *sizes, record_format.masks)
         remember_order(folder, order, is_resumed=first_example() > 0)
 
     def input_fn(params=None, input_context=None):

@@ -10,6 +10,7 @@ import record_files
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
+from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
 from masking import inputs
@@ -165,3 +166,11 @@ def test_a_bad_record_is_found_before_training(tmp_path, place, number, fault):
         read(tmp_path / "a")
     _, input_fn = read(tmp_path / "a", skip_damaged=True)
     assert take(input_fn, 1)
+
+
+def test_a_resumed_run_is_told_of_other_masks(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(run_folder, "latest_step", lambda folder: 1)
+    write(tmp_path / "a")
+    for share in (0.1, 0.1, 0.2):
+        read(tmp_path / "a", masked_lm_prob=share)
+        assert ("masks 0.2 of the pieces and at most 10" in caplog.text) == (share == 0.2)
