@@ -8,6 +8,7 @@ from typing import NamedTuple, Tuple
 # TensorFlow's C++ code logs ten lines at every start; errors are still raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common import cli, files
@@ -17,6 +18,7 @@ from training import best_checkpoint
 WORDS = "OUT_DIR..."  # on the command line, beside the flags
 PICTURE = "curves.png"
 EVENT_FILES = "events.out.tfevents.*"
+HOURS = "hours"
 
 
 class Panel(NamedTuple):
@@ -61,6 +63,7 @@ def define_flags(flag_values):
     """Define this script's flags."""
     define = cli.flag_definer(flag_values)
     define.string("output", None, "PNG file to write; curves.png in the first folder if left out.")
+    define.enum("x", "steps", ["steps", "hours"], "Horizontal axis; hours compare runs in time.")
     define.integer(
         "window",
         None,
@@ -76,8 +79,10 @@ def main(args, folders):
     if args.output and not (args.output.endswith(".png") or files.is_device(args.output)):
         raise UserError("--output={}: give a name that ends in .png".format(args.output))
     runs = [read_run(folder.rstrip("/")) for folder in folders]
+    if args.x == "hours":
+        runs = list(map(over_hours, runs))
     output = args.output or os.path.join(folders[0], PICTURE)
-    figure = draw(runs, args.window)
+    figure = draw(runs, args.window, args.x)
     with files.WholeFile(output) as whole:
         figure.savefig(whole, format="png")
     print(output)
@@ -102,31 +107,53 @@ def read_scalars(folder):
     """Return the scalars that a run wrote for TensorBoard: name -> list of (step, value).
 
     A run that continues after a kill writes a new file, which begins at its last checkpoint. Points
-    of older files from that step on are left out.
+    of older files from that step on are left out. The scalar HOURS is the time until each step,
+    without the time between the sessions.
     """
     scalars = {}
     for path in sorted(files.glob(os.path.join(folder, EVENT_FILES))):
         first_step = None
-        for step, name, value in _events(path):
+        for step, name, value, seconds in _events(path):
             if first_step is None:
-                first_step = step
+                first_step, first_second = step, seconds
                 for known, points in scalars.items():
                     scalars[known] = [point for point in points if point[0] < first_step]
+                before = scalars.get(HOURS) or [(step, 0.0)]
+                hours_before = before[-1][1]
             scalars.setdefault(name, []).append((step, value))
+            hours = scalars.setdefault(HOURS, [])
+            if not hours or hours[-1][0] < step:
+                hours.append((step, hours_before + (seconds - first_second) / 3600))
     return scalars
 
 
+def over_hours(run):
+    """Return a `Run` whose points are (hours, value) instead of (step, value)."""
+    if HOURS not in run.training:
+        raise UserError("{} has no times, only evaluations: give --x=steps".format(run.name))
+    steps, hours = zip(*run.training[HOURS])
+
+    def moved(scalars):
+        return {
+            name: [(float(np.interp(step, steps, hours)), value) for step, value in points]
+            for name, points in scalars.items()
+        }
+
+    return Run(run.name, moved(run.training), moved(run.held_out))
+
+
 def _events(path):
-    """Yield (step, name, value) of each scalar in an event file."""
+    """Yield (step, name, value, seconds) of each scalar in an event file."""
     verbosity = tf.logging.get_verbosity()
     tf.logging.set_verbosity(tf.logging.ERROR)  # summary_iterator warns that it is deprecated
     try:
         for event in tf.train.summary_iterator(path):
             for value in event.summary.value:
                 if value.HasField("simple_value"):
-                    yield event.step, value.tag, value.simple_value
+                    yield event.step, value.tag, value.simple_value, event.wall_time
                 elif value.HasField("tensor"):
-                    yield event.step, value.tag, float(tf.make_ndarray(value.tensor))
+                    number = float(tf.make_ndarray(value.tensor))
+                    yield event.step, value.tag, number, event.wall_time
     except tf.errors.DataLossError:
         return  # the last event is incomplete: the run was killed or still runs
     finally:
@@ -154,12 +181,13 @@ def smoothed(points, window=None):
 # ------------------------------------------------------------------------------- drawing
 
 
-def draw(runs, window=None):
+def draw(runs, window=None, x="steps"):
     """Return a matplotlib figure with a panel for each of `PANELS`.
 
     Args:
         runs: list of `Run`.
         window: int or None, as `smoothed`.
+        x: str, what the horizontal axis counts.
 
     Raises:
         UserError: where matplotlib is not installed.
@@ -174,7 +202,7 @@ def draw(runs, window=None):
     for axis, panel in zip(axes, PANELS):
         for run, color in colored:
             _draw_curves(axis, run, panel, color, window)
-        _draw_frame(axis, panel)
+        _draw_frame(axis, panel, x)
     handles = [lines.Line2D([], [], color=c, linewidth=3, label=run.name) for run, c in colored]
     handles += [
         lines.Line2D([], [], color=INK, linewidth=1.6, label="training, running average"),
@@ -207,7 +235,7 @@ def _finite(points):
     return [point for point in points if math.isfinite(point[1])]
 
 
-def _draw_frame(axis, panel):
+def _draw_frame(axis, panel, x):
     """Draw the published values, the scales and the title."""
     drawn = [value for line in axis.lines for value in line.get_ydata()]
     if not drawn:
@@ -228,7 +256,7 @@ def _draw_frame(axis, panel):
     axis.xaxis.set_major_formatter(lambda step, _: _short(step))
     axis.set_xlim(left=0)
     axis.set_title(panel.title, loc="left", color=INK, fontsize=12, fontweight="bold")
-    axis.set_xlabel("step", color=INK)
+    axis.set_xlabel(x, color=INK)
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.tick_params(colors=INK, length=0, labelbottom=True)

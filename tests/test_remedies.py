@@ -61,6 +61,7 @@ def messages(root):
 # Part of a message -> the beginning of the name of a test elsewhere that sees it and types the
 # remedy; where the remedy is to leave a flag out, the other tests of the command do so.
 TESTED = {
+    "has no times, only evaluations": "test_a_run_without_times",
     "--dupe_factor={} with": "test_flags_that_compact_records",
     "compact records have room for": "test_a_vocabulary_that_is_too_large",
     "--{}: the records are masked already": "test_both_formats",

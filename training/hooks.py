@@ -232,13 +232,13 @@ class CheckpointHook(tf.train.SessionRunHook):
         [saver] = tf.get_collection(tf.GraphKeys.SAVERS)
         try:
             saver.save(session, prefix, global_step=step, write_meta_graph=False)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, ValueError) as error:  # ValueError: the folder is gone
             raise UserError(
                 "cannot save a checkpoint at step {} in {} ({}): make room or repair the folder; "
                 "the last good checkpoint is {}".format(
                     step,
                     self._model_dir,
-                    str(error.message).split("\n")[0],
+                    str(error).split("\n")[0],
                     tf.train.latest_checkpoint(self._model_dir),
                 )
             ) from error

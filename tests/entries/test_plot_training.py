@@ -117,3 +117,28 @@ def test_help_tells_the_words(root):
     command = [sys.executable, str(root / "plot_training.py"), "--help"]
     ended = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
     assert "usage: plot_training.py OUT_DIR..." in ended.stdout and "--window" in ended.stdout
+
+
+def test_the_hours_of_a_run_leave_out_the_time_between_its_sessions(tmp_path):
+    for number, (begin, second) in enumerate(((1, 1000.0), (5, 90000.0))):
+        path = str(tmp_path / "events.out.tfevents.{}".format(number))
+        with tf.io.TFRecordWriter(path) as writer:
+            for i in range(6):
+                value = tf.Summary.Value(tag="loss", simple_value=1.0)
+                event = tf.Event(step=begin + i, wall_time=second + 36 * i)
+                event.summary.value.append(value)
+                writer.write(event.SerializeToString())
+    write_history(tmp_path, loss=2.5)
+    moved = plot_training.over_hours(plot_training.read_run(str(tmp_path)))
+    hours = [0.01 * i for i in (0, 1, 2, 3, 3, 4, 5, 6, 7, 8)]
+    np.testing.assert_allclose([x for x, _ in moved.training["loss"]], hours, atol=1e-9)
+    np.testing.assert_allclose(moved.held_out["loss"][0], (0.08, 2.5))
+    run(tmp_path, x="hours")
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_a_run_without_times_has_no_hours(tmp_path):
+    write_history(tmp_path, loss=2.5)
+    with pytest.raises(UserError, match="no times, only evaluations: give --x=steps"):
+        run(tmp_path, x="hours")
+    run(tmp_path, x="steps")

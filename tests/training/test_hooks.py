@@ -1,10 +1,12 @@
-"""The line of progress."""
+"""The hooks of training: the line of progress, and a checkpoint that cannot be saved."""
 
 import re
 
 import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 
+from common.errors import UserError
 from training import hooks
 
 
@@ -25,3 +27,14 @@ def test_progress_tells_pieces_a_second_and_the_share_that_is_no_padding(caplog)
     pattern = r"step 3 of 9: loss 2, ([\d.]+) examples/s, ([\d,]+) tokens/s, 75% full, ETA .+"
     examples, tokens = re.fullmatch(pattern, lines[2]).groups()
     assert abs(int(tokens.replace(",", "")) - 6 * float(examples)) <= 1
+
+
+def test_a_folder_that_is_gone_ends_the_run_with_a_line(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.train.get_or_create_global_step()
+        tf.add_to_collection(tf.GraphKeys.SAVERS, tf.train.Saver([step]))
+        hook = hooks.CheckpointHook(str(tmp_path / "gone"), 1, check=lambda *_: None)
+        hook.begin()
+        session.run(step.initializer)
+        with pytest.raises(UserError, match="cannot save a checkpoint at step 0 in .*gone .*exist"):
+            hook.after_create_session(session, None)
