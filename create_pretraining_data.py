@@ -40,6 +40,7 @@ RECORD_FORMATS = {
 MOST_CHUNKS = 64
 MANY_UNKNOWN = 0.05  # share of [UNK] that gets a warning
 MANY_SINGLE = 0.97  # words per piece above which there is a warning; Chinese text has 0.6 to 0.8
+FEW_ORDERS = 0.2  # share of the chunks of compact records below which there is a warning
 FEW_SENTENCES = 1.5  # sentences of a document, on average, below which there is a warning
 
 
@@ -97,7 +98,7 @@ def _define_word_flags(define):
 def _define_record_flags(define):
     text = (
         "published: instances of tf.train.Example, masked now, in duplicates; compact: rows of "
-        "text, 25 times smaller, that run_pretraining.py masks anew in every epoch."
+        "text, 20 to 40 times smaller, that run_pretraining.py masks anew in every epoch."
     )
     define.enum("record_format", "published", list(RECORD_FORMATS), text)
     text = "Most chunks of text in a row of compact records; 1 puts every chunk into its own row."
@@ -347,6 +348,12 @@ def _log_summary(manifest, seconds):
             "UNKNOWN PIECES: %.1f%% of the pieces are [UNK]: check the encoding of the text, "
             "--do_lower_case and --vocab_file",
             100 * manifest["statistics"]["unknown"],
+        )
+    if manifest["statistics"].get("chunks_with_order", 1) < FEW_ORDERS:
+        logging.warning(
+            "SENTENCE ORDER: only %.0f%% of the chunks have an order to predict: the others are "
+            "single sentences, or parts of one",
+            100 * manifest["statistics"]["chunks_with_order"],
         )
     if counts["sentences"] < FEW_SENTENCES * counts["documents"]:
         logging.warning(

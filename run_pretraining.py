@@ -390,6 +390,9 @@ def evaluate(trainer, input_fn, max_steps):
     for name in sorted(metrics):
         if name.startswith(("masked_lm", "sentence_order")):
             scores[name] = float(metrics[name])
+    if not scores["sentence_order_loss"]:  # the sum over nothing
+        tf.logging.warning("SENTENCE ORDER was not scored: no chunk of the records has an order")
+        del scores["sentence_order_loss"], scores["sentence_order_accuracy"]
     return scores
 
 

@@ -133,12 +133,12 @@ class Masking(NamedTuple):
 class _Rows(NamedTuple):
     """The chunks and pieces of records."""
 
-    words: tf.Tensor  # int32, the numbers of all records
+    numbers: tf.Tensor  # int32, all numbers of all records
     row: tf.Tensor  # int32 [q], the record of each chunk
     number: tf.Tensor  # int32 [q], index of the chunk in its row
     length: tf.Tensor  # int32 [q], its pieces
     num_splits: tf.Tensor  # int32 [q]
-    first_split: tf.Tensor  # int32 [q], index of its first split in `words`
+    first_split: tf.Tensor  # int32 [q], index of its first split in `numbers`
     first_piece: tf.Tensor  # int32 [q], index of its first piece among the pieces of the batch
     pieces: tf.Tensor  # int32 [i]
     is_word: tf.Tensor  # bool [i], whether a word begins
@@ -146,14 +146,14 @@ class _Rows(NamedTuple):
 
 def _decode(records, has_word_bits):
     """Return the `_Rows` of records, string [n]."""
-    words = tf.decode_raw(tf.strings.reduce_join(records), tf.uint16)
-    words = tf.cast(words, tf.int32)
+    numbers = tf.decode_raw(tf.strings.reduce_join(records), tf.uint16)
+    numbers = tf.cast(numbers, tf.int32)
     offset = tf.cumsum(tf.strings.length(records) // 2, exclusive=True)  # [n]
-    num_chunks, num_splits = tf.gather(words, offset + 1), tf.gather(words, offset + 2)
-    row, number = _spread(num_chunks)
-    lengths_at = tf.gather(offset, row) + compact.HEAD + number
-    length = tf.gather(words, lengths_at)
-    splits = tf.gather(words, lengths_at + tf.gather(num_chunks, row))
+    num_chunks, num_splits = tf.gather(numbers, offset + 1), tf.gather(numbers, offset + 2)
+    row, index_in_row = _owners(num_chunks)
+    lengths_at = tf.gather(offset, row) + compact.HEAD + index_in_row
+    length = tf.gather(numbers, lengths_at)
+    splits = tf.gather(numbers, lengths_at + tf.gather(num_chunks, row))
     splits_at = offset + compact.HEAD + 2 * num_chunks  # [n]
     pieces_at = splits_at + num_splits  # [n]
     first_chunk = tf.cumsum(num_chunks, exclusive=True)  # [n]
@@ -162,23 +162,23 @@ def _decode(records, has_word_bits):
         total = tf.cumsum(counts, exclusive=True)
         return total - tf.gather(tf.gather(total, first_chunk), row)
 
-    chunk, place = _spread(length)  # [i]
+    chunk, place = _owners(length)  # [i]
     before = before_in_row(length)
     index = tf.gather(before, chunk) + place  # in the row
     row_of_piece = tf.gather(row, chunk)
     at = tf.gather(pieces_at, row_of_piece)
-    pieces = tf.gather(words, at + index)
+    pieces = tf.gather(numbers, at + index)
     if has_word_bits:
         row_size = tf.math.segment_sum(length, row)
-        bits = tf.gather(words, at + tf.gather(row_size, row_of_piece) + index // 16)
+        bits = tf.gather(numbers, at + tf.gather(row_size, row_of_piece) + index // 16)
         is_word = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, index % 16), 1) > 0
     else:
         is_word = pieces >= compact.MAX_PIECES
         pieces %= compact.MAX_PIECES
     return _Rows(
-        words=words,
+        numbers=numbers,
         row=row,
-        number=number,
+        number=index_in_row,
         length=length,
         num_splits=splits,
         first_split=tf.gather(splits_at, row) + before_in_row(splits),
@@ -188,7 +188,7 @@ def _decode(records, has_word_bits):
     )
 
 
-def _spread(counts):
+def _owners(counts):
     """Return, for lists of these lengths, the list and the index in it of every element."""
     owner = tf.repeat(tf.range(tf.size(counts)), counts)
     index = tf.range(tf.size(owner)) - tf.gather(tf.cumsum(counts, exclusive=True), owner)
@@ -218,7 +218,7 @@ def _assemble(rows, draws):
     has_order = tf.cast(rows.num_splits > 0, tf.int32)
     swapped = has_order * draws.below(Stream.SWAP, tf.fill(tf.shape(middle), 2))
     first_size = tf.where(swapped > 0, rows.length - middle, middle)
-    chunk, index = _spread(rows.length)
+    chunk, index = _owners(rows.length)
     # A swap turns the pieces of a chunk round by its first segment.
     turn = tf.gather(middle * swapped, chunk)
     source = tf.gather(rows.first_piece, chunk) + (index + turn) % tf.gather(rows.length, chunk)
@@ -247,7 +247,7 @@ def _assemble(rows, draws):
 
 def _middles(rows, draws):
     """Return the piece of each chunk before which it is split, int32 [q]."""
-    chunk, index = _spread(rows.length)
+    chunk, index = _owners(rows.length)
     is_inner = rows.is_word & (index > 0)
     inner = tf.cast(tf.where(is_inner)[:, 0], tf.int32)  # the places where inner words begin
     number = tf.math.segment_sum(tf.cast(is_inner, tf.int32), chunk)  # [q]
@@ -260,7 +260,7 @@ def _middles(rows, draws):
         index = tf.where(is_used, first + chosen, tf.zeros_like(chosen))
         return tf.gather(tf.pad(values, [[0, 1]]), index)
 
-    split = at_chosen(rows.words, rows.first_split, has_splits)
+    split = at_chosen(rows.numbers, rows.first_split, has_splits)
     word = at_chosen(inner, first_inner, ~has_splits & has_inner) - rows.first_piece
     return tf.where(has_splits, split, tf.where(has_inner, word, 1 + chosen))
 
@@ -315,15 +315,18 @@ def _make_grams(sequences, config, draws):
 
 def _budgets(sequences, grams, config):
     """Return how many pieces of each chunk may be masked, int32 [q]."""
+    most = config.max_predictions_per_seq
     size = tf.cast(sequences.length + compact.NUM_SEPARATORS, tf.float64)
-    budget = tf.cast(tf.floor(config.masked_lm_prob * size + 1e-9), tf.int32)
-    budget = tf.minimum(tf.maximum(budget, grams.least), config.max_predictions_per_seq)
+    row_size = tf.gather(tf.math.segment_sum(size, sequences.row), sequences.row)
+    share = tf.minimum(tf.constant(config.masked_lm_prob, tf.float64), most / row_size)
+    budget = tf.cast(tf.floor(share * size + 1e-9), tf.int32)
+    budget = tf.minimum(tf.maximum(budget, grams.least), most)
     total = tf.cumsum(budget)
     before = total - budget
     before_row = tf.gather(tf.boolean_mask(before, tf.equal(sequences.number, 0)), sequences.row)
 
     def limited(budgets):
-        return tf.minimum(budgets - before_row, config.max_predictions_per_seq)
+        return tf.minimum(budgets - before_row, most)
 
     return limited(total) - limited(before)
 
@@ -414,7 +417,7 @@ class _Masked(NamedTuple):
 
 def _mask(sequences, grams, masked_end, config, vocabulary, draws):
     """Replace the pieces of the chosen grams; return `_Masked`."""
-    gram, _ = _spread(grams.end - grams.begin)  # [i], of each piece
+    gram, _ = _owners(grams.end - grams.begin)  # [i], of each piece
     places = tf.range(tf.size(gram))
     masked = tf.boolean_mask(places, places < tf.gather(masked_end, gram))  # [m]
     chunk, position, label = (

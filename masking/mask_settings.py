@@ -1,8 +1,7 @@
 """How to mask: the flags, and what a manifest keeps for the run that masks compact records."""
 
-import os
-
 import numpy as np
+from absl import logging
 
 from common import cli, files
 from common.errors import UserError
@@ -102,40 +101,72 @@ def read_settings(records_files, given, max_seq_length):
     Raises:
         UserError: for a missing manifest, or manifests with different defaults.
     """
-    manifests = {path: _manifest_of(path) for path in records_files}
-    values = {}
+    manifests = manifest.find_manifests(records_files)
+    for path, content in manifests.items():
+        if not (content and content.get("compact")):
+            raise UserError(
+                "{} holds compact records, and no {} beside it names it and says how to mask them: "
+                "copy that file too, and keep the names that create_pretraining_data.py gave; or "
+                "make the records again".format(path, files.MANIFEST_SUFFIX)
+            )
+    try:
+        return _read_settings(manifests, given, max_seq_length)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            "a {} of {} is not as create_pretraining_data.py wrote it ({} {}): make the records "
+            "again".format(
+                files.MANIFEST_SUFFIX, ", ".join(records_files), type(error).__name__, error
+            )
+        ) from error
+
+
+def _read_settings(manifests, given, max_seq_length):
+    values = {name: given[name] for name in FLAGS}
     for name in FLAGS:
-        values[name] = given[name]
         if given[name] is None:
             values[name] = _common_value(name, manifests)
-    stored = [content["flags"] for content in manifests.values()]
-    content = manifests[records_files[0]]
-    chunks = max(flags["max_chunks_per_row"] for flags in stored)
+    _check_values(values)
+    contents = list(manifests.values())
+    chunks = max(content["flags"]["max_chunks_per_row"] for content in contents)
+    longest = max(content["flags"]["max_seq_length"] for content in contents)
+    if longest > max_seq_length:
+        text = "{}: max_seq_length is {}, and the records were made with {}: set it to {}"
+        path = next(iter(manifests))
+        raise UserError(text.format(path, max_seq_length, longest, longest))
     config = masking_config(
         values, max_seq_length=max_seq_length, short_seq_prob=0.0, max_chunks_per_row=chunks
     )
-    longest = max(flags["max_seq_length"] for flags in stored)
-    limits = compact.Limits(longest, chunks, content["vocab_size"])
-    counts = [content["counts"] for content in manifests.values()]
-    num_chunks, num_rows = (sum(one[name] for one in counts) for name in ("instances", "rows"))
-    return config, _vocabulary_of(content["compact"]), limits, num_chunks / num_rows
-
-
-def _manifest_of(path):
-    """Return the manifest of a file of compact records.
-
-    It lies beside the file, or beside the first of the files that were made together.
-    """
-    own = manifest.read_manifest(path)
-    others = files.glob(os.path.join(os.path.dirname(path), "*" + files.MANIFEST_SUFFIX))
-    for content in [own] if own else map(files.read_json, sorted(others)):
-        names = map(os.path.basename, content.get("outputs", []))
-        if content.get("compact") and (own or os.path.basename(path) in names):
-            return content
-    raise UserError(
-        "{} holds compact records, and no {} beside it says how to mask them: copy that file too, "
-        "or make the records again".format(path, files.MANIFEST_SUFFIX)
+    _warn_of_lengths(config, longest)
+    limits = compact.Limits(longest, chunks, contents[0]["vocab_size"])
+    num_chunks, num_rows = (
+        sum(content["counts"][name] for content in contents) for name in ("instances", "rows")
     )
+    return config, _vocabulary_of(contents[0]["compact"]), limits, num_chunks / num_rows
+
+
+def _check_values(values):
+    """Raise a `ValueError` for values that no flag could have."""
+    is_valid = (
+        0 <= values["masked_lm_prob"] <= 1
+        and values["ngram"] >= 1
+        and values["max_predictions_per_seq"] >= 1
+        and values["favor_ngram"] in reference.GRAM_WEIGHTS
+    )
+    if not is_valid:
+        raise ValueError(values)
+
+
+def _warn_of_lengths(config, longest):
+    if longest < config.max_seq_length:
+        text = "the rows have at most %d positions; they are padded to --max_seq_length=%d"
+        logging.warning(text, longest, config.max_seq_length)
+    wanted = int(config.masked_lm_prob * longest)
+    if wanted > config.max_predictions_per_seq:
+        text = (
+            "masked_lm_prob asks for %d pieces of a row, --max_predictions_per_seq allows %d: all "
+            "chunks get fewer masks"
+        )
+        logging.warning(text, wanted, config.max_predictions_per_seq)
 
 
 def _common_value(name, manifests):

@@ -242,8 +242,9 @@ def assemble(document, pair, vocabulary):
 def mask_row(row, config, vocabulary, draws):
     """Return the `MaskedRow` of a compact record: each chunk is split, swapped and masked.
 
-    The chunks of a row share `max_predictions_per_seq`: the later ones get what the budgets of the
-    earlier ones leave.
+    The chunks of a row share `max_predictions_per_seq`. If that is less than `masked_lm_prob` asks
+    for, the share of the masked pieces is lower in all chunks alike. A later chunk gets at most
+    what the budgets of the earlier ones leave.
 
     Args:
         row: `compact.Row`.
@@ -253,6 +254,8 @@ def mask_row(row, config, vocabulary, draws):
     """
     sequences, instances, starts, begin, start = [], [], [], 0, 0
     left = config.max_predictions_per_seq
+    share = min(config.masked_lm_prob, left / row.num_positions)
+    config = config._replace(masked_lm_prob=share)
     for number, (length, splits) in enumerate(zip(row.lengths, row.splits)):
         chunk_draws = draws.child(number)
         pieces, is_word = (values[begin : begin + length] for values in (row.pieces, row.is_word))

@@ -165,7 +165,7 @@ def check_outputs(job, overwrite):
     ]
     if not existing or overwrite or unfinished == job.settings:
         return False
-    content = manifest.read_manifest(job.outputs[0])
+    content = manifest.find_manifests(existing)[existing[0]]
     if content is None:
         difference = "unknown flags, since the manifest is missing"
     elif {name: content.get(name) for name in job.settings} != job.settings:

@@ -189,6 +189,7 @@ def summarize(statistics, unknown, max_seq_length):
     summary = {"fill": round(statistics["positions"] / max(rows * max_seq_length, 1), 5)}
     if statistics["rows"]:  # compact records: nothing is masked
         summary["chunks_per_row"] = share("instances", "rows")
+        summary["chunks_with_order"] = share("instances_with_order", "instances")
     else:
         names = sorted(name for name in statistics if name.startswith("grams_of_"))
         grams = max(sum(statistics[name] for name in names), 1)

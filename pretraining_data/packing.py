@@ -103,14 +103,14 @@ def refill(rows, levels, capacity, max_chunks):
         _, row = open_rows.pop()
         left = []  # what finds no room
         for chunk in row:
-            left += _spread(chunk, open_rows, full, levels, max_chunks)
+            left += _move_parts(chunk, open_rows, full, levels, max_chunks)
         if left:
             full.append(left)
             break
     return full + [row for _, row in open_rows]
 
 
-def _spread(chunk, open_rows, full, levels, max_chunks):
+def _move_parts(chunk, open_rows, full, levels, max_chunks):
     """Move a chunk, in parts, into the emptiest rows; returns what is left, a list of `Chunk`."""
     for place in reversed(range(len(open_rows))):
         room, row = open_rows[place]

@@ -64,7 +64,7 @@ class RowMaker(instances.InstanceMaker):
                 serialize_rows(batch, tokenized.text, self.limits),
                 draws.uniform(Stream.ORDER, np.arange(begin, begin + len(batch))),
                 tokenized.index * instances.MAX_DOCUMENTS + documents,
-                count_rows(batch),
+                count_rows(batch, tokenized.text.breaks),
             )
 
 
@@ -104,7 +104,7 @@ def _splits(chunks, breaks):
     begins, ends = np.array([chunk[:2] for chunk in chunks]).T
     splits = [np.zeros(0, np.uint16)] * len(chunks)
     for kind in (CLAUSE, SENTENCE):
-        places = np.flatnonzero(breaks >= kind)
+        places = np.flatnonzero(breaks == kind)
         first, last = np.searchsorted(places, (begins + 1, ends))
         is_same = (breaks[begins] == kind) & (breaks[ends] == kind)
         for i in np.flatnonzero(is_same).tolist():
@@ -112,11 +112,12 @@ def _splits(chunks, breaks):
     return splits
 
 
-def count_rows(rows):
+def count_rows(rows, breaks):
     """Return the counts of rows for the manifest, a Counter; a chunk becomes an instance."""
     chunks = [chunk for row in rows for chunk in row]
     return collections.Counter(
         rows=len(rows),
         instances=len(chunks),
+        instances_with_order=sum(len(splits) > 0 for splits in _splits(chunks, breaks)),
         positions=sum(chunk.size for chunk in chunks),
     )

@@ -47,7 +47,7 @@ def format_rows(maker, tokenized, inv_vocab, number):
         row = compact.parse(records[which], maker.limits)
         draws = Draws(maker.random_seed, 0, which)
         masked = reference.mask_row(row, maker.config, maker.vocabulary, draws)
-        text = "row of {} chunks; {} of {} positions are used"
+        text = "chunks in this row: {}; {} of {} positions are used"
         used, length = row.num_positions, maker.config.max_seq_length
         parts.append(text.format(len(rows[which]), used, length))
         for chunk, sequence, instance in zip(rows[which], masked.sequences, masked.instances):

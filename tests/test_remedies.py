@@ -61,6 +61,10 @@ def messages(root):
 # Part of a message -> the beginning of the name of a test elsewhere that sees it and types the
 # remedy; where the remedy is to leave a flag out, the other tests of the command do so.
 TESTED = {
+    "names it and says how to mask them": "test_a_lost_manifest",
+    "is not as create_pretraining_data.py wrote it": "test_an_edited_manifest",
+    "masked_lm_prob asks for %d pieces of a row": "test_lengths_that_do_not_fit",
+    "they are padded to": "test_lengths_that_do_not_fit",
     "has no times, only evaluations": "test_a_run_without_times",
     "--dupe_factor={} with": "test_flags_that_compact_records",
     "compact records have room for": "test_a_vocabulary_that_is_too_large",

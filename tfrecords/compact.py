@@ -85,8 +85,8 @@ def serialize(lengths, splits, pieces, is_word=None):
 
 def is_compact(record):
     """Return whether a record, bytes, is a compact one of this or another version."""
-    # A published record begins with the tag 0x0A.
-    return len(record) >= 2 and record[1] == MAGIC >> 8
+    # A published record begins with the tag 0x0A and any byte.
+    return len(record) >= 2 and record[1] == MAGIC >> 8 and record[0] != 0x0A
 
 
 def parse(record, limits):

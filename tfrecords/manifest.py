@@ -27,6 +27,24 @@ def read_manifest(records_file):
     return files.read_json(path) if files.exists(path) else None
 
 
+def find_manifests(records_files):
+    """Return a dict from each path to its manifest, a dict, or None where there is none.
+
+    The manifest of several files that were made together lies beside the first of them, and names
+    all of them.
+    """
+    named, own = {}, {}  # by folder and name of the file
+    for folder in sorted({os.path.dirname(path) for path in records_files}):
+        for path in sorted(files.glob(os.path.join(folder, "*" + MANIFEST_SUFFIX))):
+            content = own[folder, os.path.basename(path)[: -len(MANIFEST_SUFFIX)]] = (
+                files.read_json(path)
+            )
+            for name in content.get("outputs", []):
+                named[folder, os.path.basename(name)] = content
+    named.update(own)
+    return {path: named.get(os.path.split(path)) for path in records_files}
+
+
 def check_manifests(records_files, max_seq_length, max_predictions_per_seq, vocab_size):
     """Compare the manifests of records with the settings of the training run.
 
@@ -47,10 +65,7 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
     }
     warnings, vocabularies = [], {}
     names = set(map(os.path.basename, records_files))
-    for path in records_files:
-        manifest = read_manifest(path)
-        if manifest is None:
-            continue
+    for path, manifest in _first_of_each(find_manifests(records_files)):
         vocabularies.setdefault(manifest.get("vocab_sha256"), path)
         stored = dict(manifest.get("flags", {}), vocab_size=manifest.get("vocab_size"))
         if manifest.get("compact"):  # the run masks them, as its own flags say
@@ -58,7 +73,7 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
         for name, value in sorted(wanted.items()):
             warnings += _compare(path, name, stored.get(name), value)
         missing = {os.path.basename(name) for name in manifest.get("outputs", [])} - names
-        if missing:
+        if missing and len(manifest["outputs"]) > 1:
             warnings.append(
                 "{} is one of {} files that were made together; {} are not read".format(
                     path, len(manifest["outputs"]), len(missing)
@@ -71,6 +86,15 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
             )
         )
     return warnings
+
+
+def _first_of_each(manifests):
+    """Yield (path, manifest) of the first file of each manifest."""
+    seen = []
+    for path, content in manifests.items():
+        if content is not None and not any(content is other for other in seen):
+            seen.append(content)
+            yield path, content
 
 
 def _compare(path, name, stored, wanted):

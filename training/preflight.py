@@ -64,12 +64,11 @@ def check_records_vocabulary(args, records):
     Raises:
         UserError: if the run in output_dir was trained with another vocabulary.
     """
-    for path in records:
-        contents = manifest.read_manifest(path)
-        if contents and contents.get("vocab_sha256"):
-            break
-    else:
+    manifests = manifest.find_manifests(records)
+    known = [path for path in records if (manifests[path] or {}).get("vocab_sha256")]
+    if not known:
         return None, "not known: there is no {} beside the records".format(files.MANIFEST_SUFFIX)
+    path, contents = known[0], manifests[known[0]]
     sha256 = contents["vocab_sha256"]
     before = run_report.read(args.output_dir).get("vocab_sha256")
     if before not in (None, sha256):

@@ -608,7 +608,7 @@ def test_compact_records_are_shown_with_one_masking(root, folder, capsys):
     run(root, folder, show=2, **COMPACT)
     shown = capsys.readouterr().out
     assert "one of many possible maskings" in shown
-    assert re.search(r"row of \d chunks; \d+ of 40 positions are used", shown)
+    assert re.search(r"chunks in this row: \d; \d+ of 40 positions are used", shown)
     assert "[CLS]" in shown and "[MASK]}" in shown
 
 

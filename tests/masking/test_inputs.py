@@ -29,7 +29,7 @@ def write(path, number=20, limits=LIMITS, **flags):
 
 def read(path, training=True, **flags):
     """Return the `inputs.Records` and the input function of flags."""
-    values = dict(input_file=path, max_seq_length=64, train_batch_size=8, **flags)
+    values = dict({"input_file": path, "max_seq_length": 64, "train_batch_size": 8}, **flags)
     values.update(output_dir="unused", bert_config_file="unused", do_train=True, do_eval=True)
     argv = ["run"] + ["--{}={}".format(name, value) for name, value in values.items()]
     args = cli.parse(run_pretraining.define_flags, argv)
@@ -104,7 +104,60 @@ def test_a_lost_manifest(tmp_path):
     write(tmp_path / "a")
     os.remove(str(tmp_path / "a.manifest.json"))
     text = refused(tmp_path / "a")
-    assert "holds compact records, and no .manifest.json beside it says how to mask them" in text
+    assert "holds compact records, and no .manifest.json beside it names it" in text
+    write(tmp_path / "a")
+    assert read(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["flags"].pop("ngram"),
+        lambda content: content.pop("counts"),
+        lambda content: content["flags"].update(masked_lm_prob=7),
+        lambda content: content["flags"].update(masked_lm_prob="x"),
+        lambda content: content["flags"].update(ngram=0),
+        lambda content: content["flags"].update(favor_ngram="?"),
+        lambda content: content["compact"].update(replacements=[]),
+        lambda content: content["counts"].update(rows=0),
+    ],
+)
+def test_an_edited_manifest(tmp_path, change):
+    write(tmp_path / "a")
+    content = json.loads((tmp_path / "a.manifest.json").read_text())
+    change(content)
+    (tmp_path / "a.manifest.json").write_text(json.dumps(content))
+    assert "is not as create_pretraining_data.py wrote it" in refused(tmp_path / "a")
+
+
+def test_lengths_that_do_not_fit(tmp_path, caplog):
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    content = json.loads((tmp_path / "a.manifest.json").read_text())
+    content["outputs"].append("b")
+    (tmp_path / "a.manifest.json").write_text(json.dumps(content))
+    os.remove(str(tmp_path / "b.manifest.json"))
+    text = refused(tmp_path / "b", max_seq_length=32)
+    assert "max_seq_length is 32, and the records were made with 64: set it to 64" in text
+    read(tmp_path / "b")
+    assert not any("max_seq_length" in message for message in caplog.messages)
+    read(tmp_path / "b", max_seq_length=80, masked_lm_prob=0.5)
+    assert "at most 64 positions; they are padded to --max_seq_length=80" in caplog.text
+    assert "asks for 32 pieces of a row, --max_predictions_per_seq allows 10" in caplog.text
+    caplog.clear()
+    read(tmp_path / "b", masked_lm_prob=0.5, max_predictions_per_seq=32)
+    assert "asks for" not in caplog.text
+
+
+def test_few_predictions_are_shared_by_all_chunks(tmp_path):
+    write(tmp_path / "a", 200)
+    _, input_fn = read(tmp_path / "a", masked_lm_prob=0.5, shuffle_buffer=1)
+    [batch] = take(input_fn, 1, 200)
+    rows = np.arange(200)[:, np.newaxis]
+    chunk = batch["chunk_ids"][rows, batch["masked_lm_positions"]][batch["masked_lm_weights"] > 0]
+    size = np.bincount(batch["chunk_ids"].ravel(), minlength=5)[1:]
+    share = np.bincount(chunk, minlength=5)[1:] / size
+    assert share.min() > 0.5 * share.max()
 
 
 def test_the_manifest_of_a_neighbour_serves_its_shards(tmp_path):

@@ -23,6 +23,11 @@ def test_a_row_is_read_as_it_was_written(vocab_size):
         assert row.num_positions <= limits.max_seq_length
 
 
+def test_a_published_record_is_not_taken_for_a_compact_one():
+    assert not compact.is_compact(b"\x0a\xac\x02")
+    assert compact.is_compact(b"\x02\xac")
+
+
 ROW = compact.Row([4, 3], [[2], []], np.array([7, 8, 9, 10, 11, 12, 13]), np.ones(7, bool))
 
 

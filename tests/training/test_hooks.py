@@ -33,7 +33,8 @@ def test_a_folder_that_is_gone_ends_the_run_with_a_line(tmp_path):
     with tf.Graph().as_default(), tf.Session() as session:
         step = tf.train.get_or_create_global_step()
         tf.add_to_collection(tf.GraphKeys.SAVERS, tf.train.Saver([step]))
-        hook = hooks.CheckpointHook(str(tmp_path / "gone"), 1, check=lambda *_: None)
+        (tmp_path / "file").write_text("")
+        hook = hooks.CheckpointHook(str(tmp_path / "file" / "gone"), 1, check=lambda *_: None)
         hook.begin()
         session.run(step.initializer)
         with pytest.raises(UserError, match="cannot save a checkpoint at step 0 in .*gone .*exist"):
