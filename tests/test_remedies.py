@@ -215,7 +215,10 @@ def made(tmp_path_factory):
         for split in ("train", "dev", "test"):
             rows = "".join(text.format(i % 2) + "日{}\t月\t1\n".format("天" * i) for i in range(4))
             (folder / name / (split + ".tsv")).write_text(rows, encoding="utf-8")
+    (folder / "small").mkdir()
+    helpers.write_config(folder / "small", 9, LENGTH, num_hidden_layers=1)
     write_checkpoints(folder)
+    write_records(folder / "other.tfrecord", 9)
     write_records(folder / "train.tfrecord")
     write_records(folder / "dev.tfrecord")
     manifest.write_manifest(str(folder / "dev.tfrecord"), {"vocab_sha256": "1"})
@@ -240,9 +243,10 @@ def write_checkpoints(folder):
             (folder / name / "results.json").write_text('{"vocab_sha256": "0"}')
 
 
-def write_records(path):
+def write_records(path, piece=1):
     schema = pretraining_schema(LENGTH, PREDICTIONS)
     values = {feature.name: np.ones(feature.length, int) for feature in schema}
+    values["masked_lm_ids"] *= piece
     with record_files.RecordWriter(str(path)) as writer:
         for _ in range(4):
             writer.write(record_files.serialize(schema, values))
@@ -280,6 +284,12 @@ CASES = (
         TRAIN,
         "--input_file=text.txt",
         "--input_file=train.tfrecord",
+    ),
+    (
+        "the records were made with another vocabulary",
+        TRAIN,
+        "--input_file=other.tfrecord --bert_config_file=small/config.json",
+        "--bert_config_file=config.json",
     ),
     ("is more than max_position_embeddings", TRAIN, "--max_seq_length=17", "--max_seq_length=16"),
     ("nothing to do: give --do_train=True or", TRAIN, "--nodo_train", "--do_train=True"),
