@@ -254,7 +254,8 @@ def write_records(path, piece=1):
 
 TRAIN, TUNE, MAKE = run_pretraining, run_classifier, create_pretraining_data
 CONVERT = convert_checkpoint
-# Flags to which those of a case are added; of two values of a flag the last one counts.
+# Flags to which those of a case are added; of two values of a flag the last one counts, and
+# `without:name` takes the flag of that name out.
 USUAL = {
     TRAIN: "--input_file=train.tfrecord --bert_config_file=config.json --output_dir=new "
     "--max_seq_length=16 --max_predictions_per_seq=4 --train_batch_size=4 --learning_rate=0.002 "
@@ -266,6 +267,7 @@ USUAL = {
     CONVERT: "",
     predict: "",
 }
+WITHOUT = "without:"
 EVALUATE = "--nodo_train --do_eval"
 JSONL = "--input_file=lines.jsonl --input_format=jsonl"
 OTHER = "--output_dir=run --bert_config_file=other/config.json"
@@ -293,7 +295,7 @@ CASES = (
     ),
     ("is more than max_position_embeddings", TRAIN, "--max_seq_length=17", "--max_seq_length=16"),
     ("nothing to do: give --do_train=True or", TRAIN, "--nodo_train", "--do_train=True"),
-    ("--input_file is needed", TRAIN, "--input_file=", "--input_file=train.tfrecord"),
+    ("--input_file is needed", TRAIN, "without:input_file", "--input_file=train.tfrecord"),
     ("--eval_every_steps={} needs", TRAIN, "--eval_every_steps=1", "--do_eval=True"),
     ("EVALUATION ON THE TRAINING", TRAIN, "--do_eval", "--eval_input_file=dev.tfrecord"),
     ("is far from %.2g", TRAIN, "--learning_rate=9", "--learning_rate=0.0026"),
@@ -349,7 +351,8 @@ CASES = (
         EVALUATE + " --init_checkpoint=pretrained",
         "--do_train=True",
     ),
-    ("--vocab_file is needed", TUNE, "--vocab_file=", "--vocab_file=vocab.txt"),
+    ("--vocab_file is needed", TUNE, "without:vocab_file", "--vocab_file=vocab.txt"),
+    ("--{} is empty: is a shell variable", TRAIN, "--init_checkpoint=", "--init_checkpoint=run"),
     ("--seeds={}: give whole numbers", TUNE, "--seeds=1,1", "--seeds=1,2,3"),
     (
         "the labels of task {} are not known",
@@ -441,11 +444,15 @@ def told(script, line, capsys, caplog):
     """Run a command, or its checks; return what it tells and whether it succeeds."""
     caplog.clear()
     usage = getattr(script, "WORDS", None)
-    words = (USUAL[script] + " " + line).split()
-    args = cli.parse(script.define_flags, [""] + words, usage)
+    words = line.split()
+    removed = tuple("--" + word[len(WITHOUT) :] + "=" for word in words if word.startswith(WITHOUT))
+    words = [word for word in USUAL[script].split() if not word.startswith(removed or " ")] + [
+        word for word in words if not word.startswith(WITHOUT)
+    ]
     # The checks of predict.py alone: other tests load a model to predict.
     main = predict.check_flags if script is predict else script.main
     try:
+        args = cli.parse(script.define_flags, [""] + words, usage)
         main(*([args, [word for word in words if word[:2] != "--"]] if usage else [args]))
         status, message = 0, ""
     except UserError as error:
