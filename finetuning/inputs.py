@@ -89,18 +89,17 @@ def check_vocab_size(path, tokenizer, config, config_path):
         logging.warning("%sif lines are missing, the pieces behind them are wrong", text)
 
 
-def check_vocabulary_of_start(args, tokenizer, prefix):
+def check_vocabulary_of_start(given, tokenizer, prefix):
     """Compare the vocabulary of the flags with the one beside the checkpoint of the start.
 
     Args:
-        args: the parsed flags.
+        given: str, path of the vocabulary or SentencePiece model.
         tokenizer: `tokenization.FullTokenizer` of this vocabulary.
         prefix: str, of the checkpoint. Without a vocabulary beside it nothing is checked.
 
     Raises:
         UserError: where their pieces differ.
     """
-    given = args.spm_model_file or args.vocab_file
     paths = [model_files.find(prefix, name) for name in _VOCABULARY_FLAGS]
     sha256_of = {path: files.sha256(path) for path in paths if path}
     description = model_files.find(prefix, model_files.DESCRIPTION)
