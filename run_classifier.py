@@ -378,6 +378,7 @@ def check_weights(args, work, model, data, tokenizer, schedule, starts):
                     start.checkpoint
                 )
             )
+        inputs.check_task_of_run(args, data.task, start)
         check_classifier_of_start(args, labels, tokenizer, start)
         preflight.warn_of_finished_run(
             start, schedule.optimizer.num_train_steps, "--num_train_epochs"

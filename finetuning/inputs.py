@@ -123,6 +123,36 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
     )
 
 
+def check_task_of_run(args, task, start):
+    """Compare a task with the one of the run in the output folder, which would be replaced.
+
+    Args:
+        args: has `output_dir` and `do_train`.
+        task: `tasks.Task`.
+        start: `run_folder.Start`; nothing is checked unless it is the run's own.
+
+    Raises:
+        UserError: where they differ. The tasks for files of one's own score any run of as many
+            texts, but do not train it.
+    """
+    description = start.is_own and model_files.find(start.checkpoint, model_files.DESCRIPTION)
+    if not description:
+        return
+    try:
+        before = tasks.get_task(files.read_json(description)["task"])
+    except (UserError, KeyError, AttributeError):  # it is damaged
+        return
+    is_of_own_files = {"sentence", "sentence_pair"}.intersection([before.name, task.name])
+    is_scored = is_of_own_files and set(before.fields) == set(task.fields) and not args.do_train
+    if before.name != task.name and not is_scored:
+        raise UserError(
+            "{} holds a run of task {}, not {}: give another --output_dir; to start from this "
+            "run, add --init_checkpoint={}".format(
+                os.path.dirname(description), before.name, task.name, start.checkpoint
+            )
+        )
+
+
 def check_case_of_start(args, prefix):
     """Compare --do_lower_case with the value that a fine-tuned start was trained with.
 

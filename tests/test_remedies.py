@@ -101,6 +101,7 @@ TESTED = {
     "no other row has the label": "test_a_header_of_unknown_words_is_no_class",
     "give --max_unknown_share=1": "test_unknown_pieces_of_a_file",
     "--do_lower_case={}, but": "test_the_case_is_compared",
+    "holds a run of task {}, not {}": "test_a_run_of_another_task",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",
     "leave the damage out with --skip_damaged": "test_check_only_finds_a",
     "cannot be divided among": "test_devices_that_do_not",
