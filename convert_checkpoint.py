@@ -23,11 +23,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 
 import modeling
+import tokenization
 from checkpointing import arrays as weights
 from checkpointing import inspection, model_files, run_folder
 from checkpointing.checkpoint_reader import Checkpoint, is_slot
 from common import cli, files
 from common.errors import UserError
+from finetuning import inputs
 from huggingface import check, configs
 from huggingface import folder as huggingface_folder
 
@@ -204,6 +206,8 @@ def read_or_make_description(args, prefix, arrays):
         raise UserError("--bert_config_file and --vocab_file are needed for {}".format(prefix))
     config = modeling.AlbertConfig.from_json_file(config_file)
     model_files.check_config(config, prefix)
+    tokenizer = tokenization.FullTokenizer(vocab_file, args.do_lower_case)
+    inputs.check_vocabulary_of_start(vocab_file, tokenizer, prefix)
     return model_files.Description(
         task="sentence_pair",
         labels=[str(i) for i in range(num_labels)],

@@ -378,6 +378,7 @@ def check_weights(args, work, model, data, tokenizer, schedule, starts):
                     start.checkpoint
                 )
             )
+        inputs.check_task_of_run(args, data.task, start)
         check_classifier_of_start(args, labels, tokenizer, start)
         preflight.warn_of_finished_run(
             start, schedule.optimizer.num_train_steps, "--num_train_epochs"
@@ -402,9 +403,10 @@ def check_classifier_of_start(args, labels, tokenizer, start):
     """
     if not start.checkpoint:
         return
+    given = args.spm_model_file or args.vocab_file
     comparisons = {
         "labels": lambda: model_files.check_labels(labels, start.checkpoint),
-        "pieces": lambda: inputs.check_vocabulary_of_start(args, tokenizer, start.checkpoint),
+        "pieces": lambda: inputs.check_vocabulary_of_start(given, tokenizer, start.checkpoint),
         "case": lambda: inputs.check_case_of_start(args, start.checkpoint),
     }
     for name, check in comparisons.items():

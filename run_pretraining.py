@@ -194,6 +194,7 @@ def check_records(args, settings, model):
         model.config.vocab_size,
     ):
         tf.logging.warning(warning)
+    records.check_ids(model.config.vocab_size)
     if args.do_train:
         preflight.warn_of_learning_rate(
             args.optimizer,

@@ -35,6 +35,18 @@ FIELDS = {
 }
 # Fields of a config that no variable's shape shows in a model whose layers share weights.
 NOT_IN_VARIABLES = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
+# Fields that decide the names and shapes of the variables in the encoder and the word table's
+# width. A run may have fewer positions or more pieces than its checkpoint.
+SHAPES = (
+    "layout",
+    "embedding_size",
+    "hidden_size",
+    "intermediate_size",
+    "type_vocab_size",
+    "parameter_sharing",
+    "num_hidden_groups",
+    "inner_group_num",
+)
 GIVEN = "the given config"
 
 
@@ -121,11 +133,14 @@ def find(prefix, name):
         prefix: str, in the folder of a run or in its subfolder of the best checkpoint.
         name: str, of the file.
     """
+    paths = [os.path.join(folder, name) for folder in _folders(prefix)]
+    return next(filter(files.exists, paths), None)
+
+
+def _folders(prefix):
+    """Return the folder of a checkpoint and, for a best checkpoint, that of its run."""
     folder = os.path.dirname(os.path.abspath(prefix) if files.is_local(prefix) else prefix)
-    folders = [folder]
-    if os.path.basename(folder) == BEST:
-        folders.append(os.path.dirname(folder))
-    return next(filter(files.exists, [os.path.join(place, name) for place in folders]), None)
+    return [folder] + [os.path.dirname(folder)] * (os.path.basename(folder) == BEST)
 
 
 def check_config(config, prefix):
@@ -139,7 +154,7 @@ def check_config(config, prefix):
         UserError: where a field differs.
     """
     given = {name: (getattr(config, name), GIVEN) for name in NOT_IN_VARIABLES}
-    check_same([prefix], given)
+    check_same([prefix], given, config.to_dict())
 
 
 def check_labels(labels, prefix):
@@ -155,12 +170,13 @@ def check_labels(labels, prefix):
     check_same([prefix], {"labels": (list(labels), "the task")})
 
 
-def check_same(prefixes, given=None):
+def check_same(prefixes, given=None, config=None):
     """Check the files of checkpoints against each other, in labels and NOT_IN_VARIABLES.
 
     Args:
         prefixes: list of str.
         given: dict of field to (value, its source, for messages), to compare these fields alone.
+        config: dict of a config whose shapes those of the checkpoints are, if one is known.
 
     Raises:
         UserError: where a field differs.
@@ -168,43 +184,71 @@ def check_same(prefixes, given=None):
     known = dict(given or {})
     compared = set(known or NOT_IN_VARIABLES + ("labels",))
     for prefix in prefixes:
-        for path, fields in _fields_beside(prefix):
+        beside = list(_fields_beside(prefix, config))
+        for path, fields in beside:
             for field in sorted(compared.intersection(fields)):
                 value, source = known.setdefault(field, (fields[field], path))
                 if value != fields[field]:
-                    is_file = source == GIVEN and os.path.basename(path) != DESCRIPTION
-                    remedy = "use"
-                    if is_file:
-                        remedy = "give --bert_config_file={}, which is".format(path)
-                    reason = "they are not of one model, though the variables of the checkpoint "
-                    reason += "fit both"
-                    if field == "labels" and len(value) != len(fields[field]):
-                        reason = "{} and {} labels".format(len(fields[field]), len(value))
-                    raise UserError(
-                        "{} says {}={!r}, {} {!r}: {}; {} what it was trained with, or another "
-                        "checkpoint".format(
-                            path, field, fields[field], source, value, reason, remedy
-                        )
-                    )
+                    raise _difference(field, known[field], (fields[field], path), beside)
 
 
-def _fields_beside(prefix):
-    """Yield (path, fields) of the readable files of a checkpoint: its config and labels."""
-    config, description = _find_config(prefix), find(prefix, DESCRIPTION)
+def _difference(field, known, other, beside):
+    """Return the `UserError` of a field with two values, each a pair (value, source)."""
+    (value, source), (wanted, path) = known, other
+    reason = "they are not of one model, though the variables of the checkpoint fit both"
+    if field == "labels" and len(value) != len(wanted):
+        reason = "{} and {} labels".format(len(wanted), len(value))
+    remedy = "use"
+    if source == GIVEN and os.path.basename(path) != DESCRIPTION:
+        agreeing = [name for name, fields in beside if fields.get(field) == value]
+        if agreeing:  # then no config agrees with all
+            return UserError(
+                "{} says {}={!r}, {} {!r}: {}; move the one that is wrong out of this "
+                "folder".format(path, field, wanted, agreeing[0], value, reason)
+            )
+        remedy = "give --bert_config_file={}, which is".format(path)
+    return UserError(
+        "{} says {}={!r}, {} {!r}: {}; {} what it was trained with, or another checkpoint".format(
+            path, field, wanted, source, value, reason, remedy
+        )
+    )
+
+
+def _fields_beside(prefix, config=None):
+    """Yield (path, fields) of the readable files of a checkpoint: its configs and labels.
+
+    A config of any other name than `CONFIG`, such as bert_config.json or albert_config_tiny.json,
+    counts if its shapes are those of `config`, or else of the checkpoint's other files.
+    """
+    own, description = find(prefix, CONFIG), find(prefix, DESCRIPTION)
+    known = []
     with contextlib.suppress(UserError):
-        if config:
-            yield config, _complete(files.read_json(config))
+        if own:
+            known.append((own, _complete(files.read_json(own))))
     with contextlib.suppress(UserError):
         if description:
             fields = _load_description(description)
-            yield description, dict(_complete(fields["config"]), labels=fields["labels"])
+            known.append((description, dict(_complete(fields["config"]), labels=fields["labels"])))
+    yield from known
+    others = [(path, fields) for path, fields in _configs_beside(prefix) if path != own]
+    shapes = [_shapes(fields) for fields in [config] * bool(config) + [one for _, one in known]]
+    shapes = shapes or [_shapes(fields) for _, fields in others]
+    if shapes and (config or shapes.count(shapes[0]) == len(shapes)):
+        yield from ((path, fields) for path, fields in others if _shapes(fields) == shapes[0])
 
 
-def _find_config(prefix):
-    """Return the config of a checkpoint; an archive may call it albert_config_tiny.json."""
-    path = find(prefix, CONFIG)
-    beside = files.glob(os.path.join(os.path.dirname(prefix), "albert_config*.json"))
-    return path or (beside[0] if len(beside) == 1 else None)
+def _configs_beside(prefix):
+    """Yield (path, fields) of every file of a checkpoint's folder that is a config of a model."""
+    for folder in _folders(prefix):
+        for path in sorted(files.glob(os.path.join(folder, "*config*.json"))):
+            with contextlib.suppress(UserError):
+                yield path, AlbertConfig.from_dict(files.read_json(path)).to_dict()
+
+
+def _shapes(fields):
+    """Return the values of SHAPES, and the number of layers if every layer has its own weights."""
+    is_shared = fields.get("parameter_sharing") == "all"
+    return [fields.get(name) for name in SHAPES] + [is_shared or fields.get("num_hidden_layers")]
 
 
 def _complete(fields):

@@ -164,6 +164,7 @@ def _parse_into(flag_values, argv, words=None):
         rest = flag_values(argv)
     except flags.Error as error:
         raise UserError(_mistake(error)) from error
+    _refuse_empty(flag_values)
     if len(rest) > 1 and not words:
         raise UserError(
             "unexpected argument {!r}: flags are written --name=value (--help lists them)".format(
@@ -171,6 +172,22 @@ def _parse_into(flag_values, argv, words=None):
             )
         )
     return rest
+
+
+def _refuse_empty(flag_values):
+    """Raise `UserError` for a text or list that is given and empty, as `--flag=$UNSET` is.
+
+    Without this the run would go on as if the flag were left out: from random weights, say.
+    """
+    for name in flag_values:
+        value = flag_values[name].value
+        texts = value.split(",") if isinstance(value, str) else value
+        is_given = flag_values[name].present and isinstance(texts, list)
+        if is_given and not any(text.strip() for text in texts):
+            raise UserError(
+                "--{} is empty: is a shell variable unset? Give a value, or leave the flag "
+                "out".format(name)
+            )
 
 
 def _home(_):

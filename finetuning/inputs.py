@@ -89,18 +89,17 @@ def check_vocab_size(path, tokenizer, config, config_path):
         logging.warning("%sif lines are missing, the pieces behind them are wrong", text)
 
 
-def check_vocabulary_of_start(args, tokenizer, prefix):
+def check_vocabulary_of_start(given, tokenizer, prefix):
     """Compare the vocabulary of the flags with the one beside the checkpoint of the start.
 
     Args:
-        args: the parsed flags.
+        given: str, path of the vocabulary or SentencePiece model.
         tokenizer: `tokenization.FullTokenizer` of this vocabulary.
         prefix: str, of the checkpoint. Without a vocabulary beside it nothing is checked.
 
     Raises:
         UserError: where their pieces differ.
     """
-    given = args.spm_model_file or args.vocab_file
     paths = [model_files.find(prefix, name) for name in _VOCABULARY_FLAGS]
     sha256_of = {path: files.sha256(path) for path in paths if path}
     description = model_files.find(prefix, model_files.DESCRIPTION)
@@ -122,6 +121,36 @@ def check_vocabulary_of_start(args, tokenizer, prefix):
             " or ".join(flags) or "the one with which it was trained",
         )
     )
+
+
+def check_task_of_run(args, task, start):
+    """Compare a task with the one of the run in the output folder, which would be replaced.
+
+    Args:
+        args: has `output_dir` and `do_train`.
+        task: `tasks.Task`.
+        start: `run_folder.Start`; nothing is checked unless it is the run's own.
+
+    Raises:
+        UserError: where they differ. The tasks for files of one's own score any run of as many
+            texts, but do not train it.
+    """
+    description = start.is_own and model_files.find(start.checkpoint, model_files.DESCRIPTION)
+    if not description:
+        return
+    try:
+        before = tasks.get_task(files.read_json(description)["task"])
+    except (UserError, KeyError, AttributeError):  # it is damaged
+        return
+    is_of_own_files = {"sentence", "sentence_pair"}.intersection([before.name, task.name])
+    is_scored = is_of_own_files and set(before.fields) == set(task.fields) and not args.do_train
+    if before.name != task.name and not is_scored:
+        raise UserError(
+            "{} holds a run of task {}, not {}: give another --output_dir; to start from this "
+            "run, add --init_checkpoint={}".format(
+                os.path.dirname(description), before.name, task.name, start.checkpoint
+            )
+        )
 
 
 def check_case_of_start(args, prefix):

@@ -9,7 +9,7 @@ from common import cli
 from common.errors import UserError
 from common.files import find_files
 from masking import graph, mask_settings
-from tfrecords import compact, reader
+from tfrecords import compact, manifest, reader
 from tfrecords.wire import pretraining_schema
 
 # Every evaluation of compact records draws the same masks.
@@ -58,6 +58,14 @@ class Records(NamedTuple):
     max_predictions_per_seq: int
     max_chunks_per_row: int  # 1 for the published format
     chunks_per_row: float  # of the records to train on, on average
+
+    def check_ids(self, vocab_size):
+        """Check published records whose vocabulary no manifest tells, as `reader.check_ids`."""
+        formats = ((self.files.train, self.train_format), (self.files.evaluation, self.eval_format))
+        published = [paths for paths, one in formats if isinstance(one, reader.Examples)]
+        for path in sorted(set().union(*published)):
+            if not (manifest.read_manifest(path) or {}).get("vocab_size"):
+                reader.check_ids(path, vocab_size)
 
     def check_damage(self, skip_damaged):
         """Read all records as `reader.check_damage`; returns their number, or 0."""

@@ -30,7 +30,7 @@ from common import files
 from common.errors import UserError
 from finetuning import tasks
 from finetuning.encoding import encode_examples
-from finetuning.inputs import check_vocab_size
+from finetuning.inputs import check_vocab_size, check_vocabulary_of_start
 
 POOLINGS = ("mean", "cls", "pooled")
 INPUTS = ("input_ids", "input_mask", "segment_ids")
@@ -110,11 +110,14 @@ class Predictor:
         self.task = None
         config = modeling.AlbertConfig.from_json_file(config_file)
         tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case, spm_model_file)
-        check_vocab_size(spm_model_file or vocab_file, tokenizer, config, config_file)
+        vocabulary = spm_model_file or vocab_file
+        check_vocab_size(vocabulary, tokenizer, config, config_file)
+        prefix = restore.find_checkpoint(checkpoint_path)
+        check_vocabulary_of_start(vocabulary, tokenizer, prefix)
         self._load(
             config,
             tokenizer,
-            Checkpoint(restore.find_checkpoint(checkpoint_path)),
+            Checkpoint(prefix),
             max_seq_length or MAX_SEQ_LENGTH,
             batch_size,
         )

@@ -105,6 +105,7 @@ TESTED = {
     "no other row has the label": "test_a_header_of_unknown_words_is_no_class",
     "give --max_unknown_share=1": "test_unknown_pieces_of_a_file",
     "--do_lower_case={}, but": "test_the_case_is_compared",
+    "holds a run of task {}, not {}": "test_a_run_of_another_task",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",
     "leave the damage out with --skip_damaged": "test_check_only_finds_a",
     "cannot be divided among": "test_devices_that_do_not",
@@ -219,7 +220,10 @@ def made(tmp_path_factory):
         for split in ("train", "dev", "test"):
             rows = "".join(text.format(i % 2) + "日{}\t月\t1\n".format("天" * i) for i in range(4))
             (folder / name / (split + ".tsv")).write_text(rows, encoding="utf-8")
+    (folder / "small").mkdir()
+    helpers.write_config(folder / "small", 9, LENGTH, num_hidden_layers=1)
     write_checkpoints(folder)
+    write_records(folder / "other.tfrecord", 9)
     write_records(folder / "train.tfrecord")
     write_records(folder / "dev.tfrecord")
     manifest.write_manifest(str(folder / "dev.tfrecord"), {"vocab_sha256": "1"})
@@ -244,9 +248,10 @@ def write_checkpoints(folder):
             (folder / name / "results.json").write_text('{"vocab_sha256": "0"}')
 
 
-def write_records(path):
+def write_records(path, piece=1):
     schema = pretraining_schema(LENGTH, PREDICTIONS)
     values = {feature.name: np.ones(feature.length, int) for feature in schema}
+    values["masked_lm_ids"] *= piece
     with record_files.RecordWriter(str(path)) as writer:
         for _ in range(4):
             writer.write(record_files.serialize(schema, values))
@@ -254,7 +259,8 @@ def write_records(path):
 
 TRAIN, TUNE, MAKE = run_pretraining, run_classifier, create_pretraining_data
 CONVERT = convert_checkpoint
-# Flags to which those of a case are added; of two values of a flag the last one counts.
+# Flags to which those of a case are added; of two values of a flag the last one counts, and
+# `without:name` takes the flag of that name out.
 USUAL = {
     TRAIN: "--input_file=train.tfrecord --bert_config_file=config.json --output_dir=new "
     "--max_seq_length=16 --max_predictions_per_seq=4 --train_batch_size=4 --learning_rate=0.002 "
@@ -266,6 +272,7 @@ USUAL = {
     CONVERT: "",
     predict: "",
 }
+WITHOUT = "without:"
 EVALUATE = "--nodo_train --do_eval"
 JSONL = "--input_file=lines.jsonl --input_format=jsonl"
 OTHER = "--output_dir=run --bert_config_file=other/config.json"
@@ -285,9 +292,15 @@ CASES = (
         "--input_file=text.txt",
         "--input_file=train.tfrecord",
     ),
+    (
+        "the records were made with another vocabulary",
+        TRAIN,
+        "--input_file=other.tfrecord --bert_config_file=small/config.json",
+        "--bert_config_file=config.json",
+    ),
     ("is more than max_position_embeddings", TRAIN, "--max_seq_length=17", "--max_seq_length=16"),
     ("nothing to do: give --do_train=True or", TRAIN, "--nodo_train", "--do_train=True"),
-    ("--input_file is needed", TRAIN, "--input_file=", "--input_file=train.tfrecord"),
+    ("--input_file is needed", TRAIN, "without:input_file", "--input_file=train.tfrecord"),
     ("--eval_every_steps={} needs", TRAIN, "--eval_every_steps=1", "--do_eval=True"),
     ("EVALUATION ON THE TRAINING", TRAIN, "--do_eval", "--eval_input_file=dev.tfrecord"),
     ("is far from %.2g", TRAIN, "--learning_rate=9", "--learning_rate=0.0026"),
@@ -343,7 +356,8 @@ CASES = (
         EVALUATE + " --init_checkpoint=pretrained",
         "--do_train=True",
     ),
-    ("--vocab_file is needed", TUNE, "--vocab_file=", "--vocab_file=vocab.txt"),
+    ("--vocab_file is needed", TUNE, "without:vocab_file", "--vocab_file=vocab.txt"),
+    ("--{} is empty: is a shell variable", TRAIN, "--init_checkpoint=", "--init_checkpoint=run"),
     ("--seeds={}: give whole numbers", TUNE, "--seeds=1,1", "--seeds=1,2,3"),
     (
         "the labels of task {} are not known",
@@ -435,11 +449,15 @@ def told(script, line, capsys, caplog):
     """Run a command, or its checks; return what it tells and whether it succeeds."""
     caplog.clear()
     usage = getattr(script, "WORDS", None)
-    words = (USUAL[script] + " " + line).split()
-    args = cli.parse(script.define_flags, [""] + words, usage)
+    words = line.split()
+    removed = tuple("--" + word[len(WITHOUT) :] + "=" for word in words if word.startswith(WITHOUT))
+    words = [word for word in USUAL[script].split() if not word.startswith(removed or " ")] + [
+        word for word in words if not word.startswith(WITHOUT)
+    ]
     # The checks of predict.py alone: other tests load a model to predict.
     main = predict.check_flags if script is predict else script.main
     try:
+        args = cli.parse(script.define_flags, [""] + words, usage)
         main(*([args, [word for word in words if word[:2] != "--"]] if usage else [args]))
         status, message = 0, ""
     except UserError as error:

@@ -4,6 +4,8 @@ B is the batch size.
 """
 
 import collections
+import contextlib
+import itertools
 from typing import NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
@@ -19,6 +21,9 @@ from tfrecords.wire import FeatureSpec
 
 # `check_damage` reads this many bytes in some seconds.
 CHECKED_BYTES = 8 << 30
+# `check_ids` reads this many records of a file.
+CHECKED_RECORDS = 64
+ID_FEATURES = ("input_ids", "masked_lm_ids")
 NO_EXAMPLES = (
     "{} is not a TFRecord file of examples, or is damaged: make it with create_pretraining_data.py"
 )
@@ -88,6 +93,36 @@ def check_records(files, schema):
                 )
     _warn_of_padding(files[0], stored, schema)
     return stored
+
+
+def check_ids(path, vocab_size):
+    """Compare the ids in the first records of a published file with the size of a vocabulary.
+
+    Args:
+        path: str.
+        vocab_size: int, that of the model.
+
+    Raises:
+        UserError: names the record, counted from 0, and the first feature with a larger id.
+    """
+    for number, record in enumerate(itertools.islice(_records(path), CHECKED_RECORDS)):
+        features = _example(path, record or b"").features.feature
+        for name in ID_FEATURES:
+            largest = max(features[name].int64_list.value, default=0)
+            if largest >= vocab_size:
+                raise UserError(
+                    "{}: record {} holds piece {} in {}, but vocab_size is {} in the config, so "
+                    "the records were made with another vocabulary: give the --bert_config_file "
+                    "of a model with that vocabulary, or make the records again with the "
+                    "model's".format(path, number, largest, name, vocab_size)
+                )
+
+
+def _records(path):
+    """Yield the records of a file up to the first lost one, bytes; None for a damaged one."""
+    with contextlib.suppress(wire.LostRecords), open_records(path) as stream:
+        for frame in wire.read_frames(stream):
+            yield frame.record
 
 
 def check_damage(files, skip_damaged=False, find_fault=None):
@@ -160,8 +195,12 @@ def first_record(path):
 
 
 def _first_example(path):
+    return _example(path, first_record(path))
+
+
+def _example(path, record):
     try:
-        return tf.train.Example.FromString(first_record(path))
+        return tf.train.Example.FromString(record)
     except DecodeError as error:
         raise UserError(NO_EXAMPLES.format(path)) from error
 

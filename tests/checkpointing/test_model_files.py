@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -154,19 +155,52 @@ def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
         ("classifier.json", '{"config": 3, "labels": 5}'),
     ],
 )
-def test_files_with_other_names_and_damaged_ones_are_not_compared(tmp_path, name, damaged):
-    theirs = json.dumps(dict(config().to_dict(), hidden_act="gelu_new", num_attention_heads=4))
-    for other in ("config.json", "my_config.json"):
-        (tmp_path / other).write_text(theirs, encoding="utf-8")
+def test_damaged_files_and_configs_of_other_shapes_are_not_compared(tmp_path, name, damaged):
+    theirs = dict(config().to_dict(), num_attention_heads=4)
+    others = {"config.json": {"hidden_size": 16}, "my_config.json": {"parameter_sharing": "none"}}
+    for other, fields in others.items():
+        (tmp_path / other).write_text(json.dumps(dict(theirs, **fields)), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
     (tmp_path / name).write_text(damaged, encoding="utf-8")
     model_files.check_config(config(), str(tmp_path / "model.ckpt"))
     model_files.check_labels(LABELS, str(tmp_path / "model.ckpt"))
 
 
-def test_the_only_config_of_an_archive_belongs_to_its_checkpoint(tmp_path):
-    theirs = json.dumps(dict(config().to_dict(), ln_type="preln"))
-    (tmp_path / "albert_config_tiny.json").write_text(theirs, encoding="utf-8")
-    with pytest.raises(UserError, match="albert_config_tiny.json says ln_type='preln'"):
-        model_files.check_config(config(), str(tmp_path / "model.ckpt"))
-    (tmp_path / "albert_config_base.json").write_text(theirs, encoding="utf-8")
-    model_files.check_config(config(), str(tmp_path / "model.ckpt"))
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["bert_config.json"],
+        ["albert_config_tiny.json"],
+        ["albert_config_tiny.json", "albert_config_old.json"],
+        ["config.json", "albert_config.json"],
+    ],
+)
+@pytest.mark.parametrize("field, value", [("num_attention_heads", 4), ("ln_type", "preln")])
+def test_every_config_of_these_shapes_belongs_to_the_checkpoint(tmp_path, names, field, value):
+    """Also where the run has fewer positions and more pieces."""
+    theirs = dict(config().to_dict(), hidden_act="gelu_new", **{field: value})
+    for name in names:
+        (tmp_path / name).write_text(json.dumps(theirs), encoding="utf-8")
+    other = json.dumps(dict(theirs, hidden_size=16))
+    (tmp_path / "albert_config_other.json").write_text(other, encoding="utf-8")
+    prefix = str(tmp_path / "model.ckpt")
+    given = dataclasses.replace(config(), vocab_size=9, max_position_embeddings=9)
+    message = "json says {}={!r}, the given config .*; give --bert_config_file=(.*), which is what"
+    with pytest.raises(UserError, match=message.format(field, value)) as error:
+        model_files.check_config(given, prefix)
+    named = re.search("file=(.*), which", str(error.value)).group(1)
+    model_files.check_config(modeling.AlbertConfig.from_json_file(named), prefix)
+
+
+def test_configs_of_a_folder_that_contradict_each_other(tmp_path):
+    for name, heads in (("bert_config.json", 4), ("my_config.json", 2)):
+        theirs = dict(config().to_dict(), num_attention_heads=heads)
+        (tmp_path / name).write_text(json.dumps(theirs), encoding="utf-8")
+    prefix = str(tmp_path / "model.ckpt")
+    for given in (config(), dataclasses.replace(config(), num_attention_heads=4)):
+        with pytest.raises(UserError, match="move the one that is wrong out of this folder"):
+            model_files.check_config(given, prefix)
+    with pytest.raises(UserError, match="they are not of one model"):
+        model_files.check_same([prefix])
+    (tmp_path / "my_config.json").unlink()
+    model_files.check_config(given, prefix)

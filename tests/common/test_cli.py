@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 
 from common import cli
+from common.errors import UserError
 
 SCRIPT = """
 from absl import flags
@@ -65,6 +66,22 @@ def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):
         ("~a/b", "~a/b"),
     ):
         assert cli.parse(define_flags, ["", "--input=" + given]).input == expected
+
+
+@pytest.mark.parametrize("argument", ["--path=", "--path= ", "--path=,", "--names=", "--names=,"])
+def test_an_empty_value_is_refused(argument):
+    """An unset variable of a shell is no flag that was left out."""
+
+    def define_flags(flag_values):
+        define = cli.flag_definer(flag_values)
+        define.string("path", None, "A file.")
+        define.list("names", [], "Names.")
+
+    assert cli.parse(define_flags, ["", "--path=a", "--names=,b"]).names == ["", "b"]
+    name = argument.partition("=")[0]
+    with pytest.raises(UserError, match="^" + name + " is empty: is a shell variable unset"):
+        cli.parse(define_flags, ["", argument])
+    assert cli.parse(define_flags, ["", argument, "--path=a", "--names=b"]).path == "a"
 
 
 def test_ctrl_c_ends_in_one_line(root):

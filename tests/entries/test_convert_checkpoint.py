@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import re
+import shutil
 
 import helpers
 import numpy as np
@@ -576,6 +578,24 @@ def test_what_a_run_has_is_not_given_again(classifier, tmp_path, vocabulary):
     prefix = str(tmp_path / "run" / "model.ckpt")
     with pytest.raises(UserError, match="classifier.json has it: leave --vocab_file out"):
         call("to-huggingface", prefix, output_dir=tmp_path / "again", vocab_file=vocabulary)
+
+
+def test_another_vocabulary_than_the_one_beside_the_checkpoint(fixtures, tmp_path, vocabulary):
+    """The flag that the message names helps."""
+    pytest.importorskip("safetensors")
+    source = tmp_path / "archive"
+    shutil.copytree(str(fixtures / "google_one_group"), str(source))
+    size = json.loads((source / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    pieces = pathlib.Path(vocabulary).read_text(encoding="utf-8").split()[:size]
+    given = tmp_path / "given.txt"
+    (source / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    given.write_text("\n".join(pieces[:5] + pieces[:4:-1]), encoding="utf-8")
+    values = {"output_dir": tmp_path / "there", "bert_config_file": source / "config.json"}
+    with pytest.raises(UserError, match="given.txt is not the vocabulary of .*: give --") as error:
+        call("to-huggingface", str(source), vocab_file=given, **values)
+    assert not (tmp_path / "there").exists()
+    named = str(error.value).rpartition("--vocab_file=")[2]
+    call("to-huggingface", str(source), vocab_file=named, **values)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '"albert"', "3"])

@@ -369,9 +369,14 @@ def test_a_model_without_classifier(out, tmp_path, capsys):
     with pytest.raises(UserError, match="is a model without classifier"):
         run({"model_dir": out, "checkpoint": prefix}, "天", "地")
     files = {"bert_config_file": "config.json", "vocab_file": "vocab.txt"}
-    named.update({flag: out.parent / name for flag, name in files.items()})
-    run(dict(named, max_seq_length=LENGTH), "天", "地")
+    named.update({flag: out.parent / name for flag, name in files.items()}, max_seq_length=LENGTH)
+    run(named, "天", "地")
     assert len(json.loads(capsys.readouterr().out)) == 16
+    pieces = named["vocab_file"].read_text(encoding="utf-8").split()
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces[:5] + pieces[:4:-1]), encoding="utf-8")
+    with pytest.raises(UserError, match="is not the vocabulary of .*: give --vocab_file=") as error:
+        run(named, "天", "地")
+    run(dict(named, vocab_file=str(error.value).rpartition("=")[2]), "天", "地")
 
 
 def test_answers_into_a_folder_are_refused_before_the_model_is_loaded(tmp_path):

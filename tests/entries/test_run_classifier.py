@@ -610,6 +610,33 @@ def test_bad_rows_may_be_skipped_and_a_sample_taken(workspace, monkeypatch):
     assert sum(results["examples"]["classes"]["train"].values()) == 30
 
 
+@pytest.mark.parametrize("seeds", [None, "3"])
+def test_a_run_of_another_task_keeps_its_folder(workspace, seeds, capsys):
+    """What the message names works; other names of the task, and files of one's own, are scored."""
+    for split in ("train", "dev"):
+        path = workspace / "data" / (split + ".txt")
+        (path.parent / (split + ".tsv")).write_text(path.read_text())
+    values = {"do_eval": True, "seeds": seeds}
+    run(workspace, do_train=True, **values)
+    folder = workspace / "out" / ("seed_3" if seeds else "")
+    before = (folder / "classifier.json").read_bytes(), (folder / "results.json").read_bytes()
+    message = (
+        r"{} holds a run of task lcqmc_pair, not {}: give another --output_dir; .*, add --(.*)"
+    )
+    for name, do_train in (("afqmc", True), ("afqmc", False), ("sentence_pair", True)):
+        with pytest.raises(UserError, match=message.format(folder, name)) as error:
+            run(workspace, task_name=name, do_train=do_train, **values)
+    after = (folder / "classifier.json").read_bytes(), (folder / "results.json").read_bytes()
+    assert after == before
+    flag, value = re.search(message.format(folder, name), str(error.value)).group(1).split("=")
+    other = {"output_dir": workspace / "other", "check_only": True, flag: value}
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, task_name="afqmc", do_train=True, **dict(values, **other))
+    assert ended.value.code == 0, capsys.readouterr().out
+    for name, do_train in (("LCQMC", True), ("lcqmc", False), ("sentence_pair", False)):
+        run(workspace, task_name=name, do_train=do_train, **values)
+
+
 def test_clue_gets_its_file(workspace, trained):
     for split in ("train", "dev", "test"):
         path = workspace / "data" / (split + ".txt")

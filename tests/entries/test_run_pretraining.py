@@ -362,6 +362,26 @@ def test_check_only_finds_a_file_that_lacks_its_end(workspace, monkeypatch, caps
     assert ended.value.code == 0 and "; only their first read" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["input_file", "eval_input_file"])
+def test_ids_beyond_the_vocabulary_are_named(workspace, name, capsys):
+    """A manifest would tell the vocabulary."""
+    many = workspace / "many.tfrecord"
+    write_records(str(many), count=20)
+    helpers.write_config(workspace, 59, SEQUENCE, num_hidden_layers=1)  # records hold up to 59
+    with pytest.raises(SystemExit) as end:
+        run(workspace, check_only=True, **{name: many})
+    assert end.value.code == 2
+    words = (
+        r"FAIL  records .*\.tfrecord: record \d+ holds piece 59 in input_ids, but vocab_size is 59"
+    )
+    assert re.search(words, capsys.readouterr().out)
+    for path in (many, workspace / "train.tfrecord", workspace / "dev.tfrecord"):
+        manifest.write_manifest(str(path), {"vocab_size": 59})
+    with pytest.raises(SystemExit) as end:
+        run(workspace, check_only=True, **{name: many})
+    assert end.value.code == 0
+
+
 def test_the_default_of_the_warm_up_is_named_with_what_to_give(workspace, capsys):
     values = {"num_warmup_steps": None, "check_only": True}
     with pytest.raises(SystemExit):

@@ -16,9 +16,8 @@ def write_vocab(path, pieces, end="\n"):
 
 
 def check(folder, vocab_file):
-    args = argparse.Namespace(vocab_file=vocab_file, spm_model_file=None)
     tokenizer = FullTokenizer(vocab_file)
-    inputs.check_vocabulary_of_start(args, tokenizer, str(folder / "best" / "model.ckpt-1"))
+    inputs.check_vocabulary_of_start(vocab_file, tokenizer, str(folder / "best" / "model.ckpt-1"))
 
 
 def test_without_a_vocabulary_beside_the_checkpoint_nothing_is_checked(tmp_path):
