@@ -401,7 +401,7 @@ def test_inspect_of_an_unusual_size_tells_one_layout_and_fields_that_work(
         (
             ["from-huggingface", "nowhere"],
             {"output_dir": "out"},
-            "config.json: not a readable",
+            "nowhere does not exist",
         ),
     ],
 )
