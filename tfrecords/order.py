@@ -58,11 +58,6 @@ def shuffled(index, seed, pool_size, first=0):
     count_of_block = tf.constant(index.count)  # [N]
     first_of_block = tf.constant(np.cumsum(index.count) - index.count)  # [N], number of a record
 
-    def read_numbered(block):
-        count = tf.gather(count_of_block, block)
-        numbers = tf.gather(first_of_block, block) + tf.range(count)
-        return read_block(block).batch(count).map(lambda records: (records, numbers))
-
     def read_epoch(epoch):
         blocks = permutation(len(index.file), seed, epoch)  # [N]
         counts = tf.gather(count_of_block, blocks)  # [N]
@@ -77,17 +72,17 @@ def shuffled(index, seed, pool_size, first=0):
             order = permutation(size, seed, -1 - (epoch * len(index.file) + head))
             first_of_pool = tf.maximum(skipped - (ends[head] - counts[head]), 0)
             records = tf.data.Dataset.from_tensor_slices(blocks[head:tail]).interleave(
-                read_numbered, cycle_length=PARALLEL_READS, num_parallel_calls=READ_CALLS
+                lambda block: read_block(block).batch(tf.gather(count_of_block, block)),
+                cycle_length=PARALLEL_READS,
+                num_parallel_calls=READ_CALLS,
             )
-            pool = records.unbatch().batch(size)  # one element: string [size], int64 [size]
+            records = records.unbatch().batch(size)  # one element: string [size]
             order = order[first_of_pool:]
-            return pool.map(
-                lambda records, numbers: (
-                    tf.gather(records, order),
-                    tf.fill(tf.shape(order), epoch),
-                    tf.gather(numbers, order),
-                )
+            numbers = tf.gather(
+                _ranges(tf.gather(first_of_block, blocks[head:tail]), counts[head:tail]), order
             )
+            epochs = tf.fill(tf.shape(order), epoch)
+            return records.map(lambda pool: (tf.gather(pool, order), epochs, numbers))
 
         is_left = tf.gather(ends, tails - 1) > skipped
         left = tuple(tf.boolean_mask(bounds, is_left) for bounds in (heads, tails))
@@ -95,6 +90,12 @@ def shuffled(index, seed, pool_size, first=0):
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(read_epoch)
     return epochs.prefetch(1).unbatch()  # the next pool is read while one is used up
+
+
+def _ranges(first, counts):
+    """Return the numbers first, first + 1, ... of lists of these lengths, int64 [sum of counts]."""
+    begins = tf.cumsum(counts, exclusive=True)
+    return tf.repeat(first - begins, counts) + tf.range(tf.reduce_sum(counts))
 
 
 def permutation(size, seed, number):
