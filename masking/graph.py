@@ -137,6 +137,8 @@ class _Rows(NamedTuple):
     row: tf.Tensor  # int32 [q], the record of each chunk
     number: tf.Tensor  # int32 [q], index of the chunk in its row
     length: tf.Tensor  # int32 [q], its pieces
+    chunk: tf.Tensor  # int32 [i], the chunk of each piece
+    index: tf.Tensor  # int32 [i], index of the piece in its chunk
     num_splits: tf.Tensor  # int32 [q]
     first_split: tf.Tensor  # int32 [q], index of its first split in `numbers`
     first_piece: tf.Tensor  # int32 [q], index of its first piece among the pieces of the batch
@@ -156,15 +158,8 @@ def _decode(records, has_word_bits):
     splits = tf.gather(numbers, lengths_at + tf.gather(num_chunks, row))
     splits_at = offset + compact.HEAD + 2 * num_chunks  # [n]
     pieces_at = splits_at + num_splits  # [n]
-    first_chunk = tf.cumsum(num_chunks, exclusive=True)  # [n]
-
-    def before_in_row(counts):
-        total = tf.cumsum(counts, exclusive=True)
-        return total - tf.gather(tf.gather(total, first_chunk), row)
-
-    chunk, place = _owners(length)  # [i]
-    before = before_in_row(length)
-    index = tf.gather(before, chunk) + place  # in the row
+    chunk, index_in_chunk = _owners(length)  # [i]
+    index = tf.gather(_before_in_row(length, row, index_in_row), chunk) + index_in_chunk
     row_of_piece = tf.gather(row, chunk)
     at = tf.gather(pieces_at, row_of_piece)
     pieces = tf.gather(numbers, at + index)
@@ -180,8 +175,10 @@ def _decode(records, has_word_bits):
         row=row,
         number=index_in_row,
         length=length,
+        chunk=chunk,
+        index=index_in_chunk,
         num_splits=splits,
-        first_split=tf.gather(splits_at, row) + before_in_row(splits),
+        first_split=tf.gather(splits_at, row) + _before_in_row(splits, row, index_in_row),
         first_piece=tf.cumsum(length, exclusive=True),
         pieces=pieces,
         is_word=is_word,
@@ -193,6 +190,17 @@ def _owners(counts):
     owner = tf.repeat(tf.range(tf.size(counts)), counts)
     index = tf.range(tf.size(owner)) - tf.gather(tf.cumsum(counts, exclusive=True), owner)
     return owner, index
+
+
+def _before_in_row(counts, row, number):
+    """Return the sum of the counts of the earlier chunks of the same row, [q].
+
+    Args:
+        counts: tensor [q], of each chunk.
+        row, number: int32 [q], the row of each chunk and its index there.
+    """
+    total = tf.cumsum(counts, exclusive=True)
+    return total - tf.gather(tf.boolean_mask(total, tf.equal(number, 0)), row)
 
 
 class _Sequences(NamedTuple):
@@ -218,7 +226,7 @@ def _assemble(rows, draws):
     has_order = tf.cast(rows.num_splits > 0, tf.int32)
     swapped = has_order * draws.below(Stream.SWAP, tf.fill(tf.shape(middle), 2))
     first_size = tf.where(swapped > 0, rows.length - middle, middle)
-    chunk, index = _owners(rows.length)
+    chunk, index = rows.chunk, rows.index
     # A swap turns the pieces of a chunk round by its first segment.
     turn = tf.gather(middle * swapped, chunk)
     source = tf.gather(rows.first_piece, chunk) + (index + turn) % tf.gather(rows.length, chunk)
@@ -226,14 +234,11 @@ def _assemble(rows, draws):
     segment = tf.cast(index >= first_of_piece, tf.int32)
     begins_segment = tf.equal(index, 0) | tf.equal(index, first_of_piece)
     size = rows.length + compact.NUM_SEPARATORS
-    total = tf.cumsum(size, exclusive=True)
-    first_chunk = tf.equal(rows.number, 0)
-    start = total - tf.gather(tf.boolean_mask(total, first_chunk), rows.row)
     return _Sequences(
         row=rows.row,
         number=rows.number,
         length=rows.length,
-        start=start,
+        start=_before_in_row(size, rows.row, rows.number),
         first_size=first_size,
         has_order=has_order,
         swapped=swapped,
@@ -247,10 +252,9 @@ def _assemble(rows, draws):
 
 def _middles(rows, draws):
     """Return the piece of each chunk before which it is split, int32 [q]."""
-    chunk, index = _owners(rows.length)
-    is_inner = rows.is_word & (index > 0)
+    is_inner = rows.is_word & (rows.index > 0)
     inner = tf.cast(tf.where(is_inner)[:, 0], tf.int32)  # the places where inner words begin
-    number = tf.math.segment_sum(tf.cast(is_inner, tf.int32), chunk)  # [q]
+    number = tf.math.segment_sum(tf.cast(is_inner, tf.int32), rows.chunk)  # [q]
     first_inner = tf.cumsum(number, exclusive=True)
     has_splits, has_inner = rows.num_splits > 0, number > 0
     total = tf.where(has_splits, rows.num_splits, tf.where(has_inner, number, rows.length - 1))
@@ -285,7 +289,7 @@ def _make_grams(sequences, config, draws):
     segment = tf.gather(2 * sequences.chunk + sequences.segment, begins)  # [w]
     number = tf.math.segment_sum(tf.ones_like(segment), segment)  # [2q], words
     first_word = tf.cumsum(number, exclusive=True)  # [2q]
-    index = tf.range(tf.size(segment)) - tf.gather(first_word, segment)  # in its segment
+    _, index = _owners(number)  # of each word in its segment
     segments = tf.range(tf.size(number))
     streams = tf.cast(Stream.FIRST_GRAMS + segments % 2, tf.int64)
     numbers = draws.take(segments // 2).uniform(streams, index, segment)
@@ -321,14 +325,8 @@ def _budgets(sequences, grams, config):
     share = tf.minimum(tf.constant(config.masked_lm_prob, tf.float64), most / row_size)
     budget = tf.cast(tf.floor(share * size + 1e-9), tf.int32)
     budget = tf.minimum(tf.maximum(budget, grams.least), most)
-    total = tf.cumsum(budget)
-    before = total - budget
-    before_row = tf.gather(tf.boolean_mask(before, tf.equal(sequences.number, 0)), sequences.row)
-
-    def limited(budgets):
-        return tf.minimum(budgets - before_row, most)
-
-    return limited(total) - limited(before)
+    before = _before_in_row(budget, sequences.row, sequences.number)
+    return tf.minimum(before + budget, most) - tf.minimum(before, most)
 
 
 def _choose_grams(grams, budget, draws):
@@ -478,7 +476,7 @@ def _features(sequences, masked, config, vocabulary, batch_size):
 
     row = tf.gather(sequences.row, masked.chunk)  # [m]
     number = tf.math.unsorted_segment_sum(tf.ones_like(row), row, batch_size)  # [B]
-    column = tf.range(tf.size(row)) - tf.gather(tf.cumsum(number, exclusive=True), row)
+    _, column = _owners(number)  # [m]
     position = tf.gather(sequences.start, masked.chunk) + masked.position
     most = config.max_predictions_per_seq
     positions, labels = of_rows(row, column, most, [position, masked.label])

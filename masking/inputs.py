@@ -63,8 +63,9 @@ class Records(NamedTuple):
         """Check published records whose vocabulary no manifest tells, as `reader.check_ids`."""
         formats = ((self.files.train, self.train_format), (self.files.evaluation, self.eval_format))
         published = [paths for paths, one in formats if isinstance(one, reader.Examples)]
-        for path in sorted(set().union(*published)):
-            if not (manifest.read_manifest(path) or {}).get("vocab_size"):
+        manifests = manifest.find_manifests(sorted(set().union(*published)))
+        for path, content in manifests.items():
+            if not (content or {}).get("vocab_size"):
                 reader.check_ids(path, vocab_size)
 
     def check_damage(self, skip_damaged):

@@ -22,14 +22,9 @@ def define_flags(flag_values, of_records):
     define = cli.flag_definer(flag_values)
 
     def default(value, text):
-        return (
-            (None, text + " For compact records; their default if left out.")
-            if of_records
-            else (
-                value,
-                text,
-            )
-        )
+        if of_records:
+            return None, text + " For compact records; their default if left out."
+        return value, text
 
     longest = reference.MAX_SEQ_LENGTH
     text = "Share of the pieces to mask, but at least one word."
@@ -121,10 +116,11 @@ def read_settings(records_files, given, max_seq_length):
 
 
 def _read_settings(manifests, given, max_seq_length):
-    values = {name: given[name] for name in FLAGS}
-    for name in FLAGS:
-        if given[name] is None:
-            values[name] = _common_value(name, manifests)
+    manifests = dict(manifest.first_of_each(manifests))
+    values = {
+        name: _common_value(name, manifests) if given[name] is None else given[name]
+        for name in FLAGS
+    }
     _check_values(values)
     contents = list(manifests.values())
     chunks = max(content["flags"]["max_chunks_per_row"] for content in contents)

@@ -16,9 +16,6 @@ from masking.sentence_order import CLAUSE, SENTENCE, WORD
 from pretraining_data import instances, packing
 from tfrecords import compact
 
-# Records of one `SerializedInstances`.
-BATCH_ROWS = 1024
-
 
 class RowMaker(instances.InstanceMaker):
     """Makes compact records of a `corpus.Block`; there are no duplicates."""
@@ -50,35 +47,44 @@ class RowMaker(instances.InstanceMaker):
         )
 
     def make_records(self, tokenized):
-        """Yield the serialized rows of a block, each time an `instances.SerializedInstances`.
+        """Yield the serialized rows of a block, one `instances.SerializedInstances`, if it has any.
 
         The document of a row is that of its longest chunk.
         """
         rows = self.make_rows(tokenized)
+        if not rows:
+            return
+        chunks = [chunk for row in rows for chunk in row]
+        splits = find_splits(chunks, tokenized.text.breaks)
+        longest = [max(row, key=lambda chunk: chunk.size) for row in rows]
+        documents = np.array([chunk.document for chunk in longest])
         draws = Draws(self.random_seed, tokenized.index, instances.RECORD_KEYS)
-        for begin in range(0, len(rows), BATCH_ROWS):
-            batch = rows[begin : begin + BATCH_ROWS]
-            longest = [max(row, key=lambda chunk: chunk.size) for row in batch]
-            documents = np.array([chunk.document for chunk in longest])
-            yield instances.SerializedInstances(
-                serialize_rows(batch, tokenized.text, self.limits),
-                draws.uniform(Stream.ORDER, np.arange(begin, begin + len(batch))),
-                tokenized.index * instances.MAX_DOCUMENTS + documents,
-                count_rows(batch, tokenized.text.breaks),
-            )
+        statistics = collections.Counter(
+            rows=len(rows),
+            instances=len(chunks),  # so many a run makes of them in every epoch
+            instances_with_order=sum(len(of_chunk) > 0 for of_chunk in splits),
+            positions=sum(chunk.size for chunk in chunks),
+        )
+        yield instances.SerializedInstances(
+            serialize_rows(rows, splits, tokenized.text, self.limits),
+            draws.uniform(Stream.ORDER, np.arange(len(rows))),
+            tokenized.index * instances.MAX_DOCUMENTS + documents,
+            statistics,
+        )
 
 
-def serialize_rows(rows, text, limits):
+def serialize_rows(rows, splits, text, limits):
     """Return the records of rows, bytes each.
 
     Args:
         rows: list of rows, which are lists of `packing.Chunk`.
+        splits: list of uint16 arrays, the splits of each chunk of all rows.
         text: `sentence_order.Text`.
         limits: `compact.Limits`.
     """
     is_word = text.breaks[:-1] >= WORD
     pieces = compact.encode_pieces(text.pieces, is_word, limits.has_word_bits)
-    splits = iter(_splits([chunk for row in rows for chunk in row], text.breaks))
+    splits = iter(splits)
     records = []
     for row in rows:
         spans = [slice(chunk.begin, chunk.end) for chunk in row]
@@ -93,7 +99,7 @@ def serialize_rows(rows, text, limits):
     return records
 
 
-def _splits(chunks, breaks):
+def find_splits(chunks, breaks):
     """Return where each chunk may be divided into two segments, uint16 arrays.
 
     These places are breaks of the same kind as the begin and the end of the chunk, sentences or
@@ -110,14 +116,3 @@ def _splits(chunks, breaks):
         for i in np.flatnonzero(is_same).tolist():
             splits[i] = (places[first[i] : last[i]] - begins[i]).astype(np.uint16)
     return splits
-
-
-def count_rows(rows, breaks):
-    """Return the counts of rows for the manifest, a Counter; a chunk becomes an instance."""
-    chunks = [chunk for row in rows for chunk in row]
-    return collections.Counter(
-        rows=len(rows),
-        instances=len(chunks),
-        instances_with_order=sum(len(splits) > 0 for splits in _splits(chunks, breaks)),
-        positions=sum(chunk.size for chunk in chunks),
-    )

@@ -1,5 +1,6 @@
 """Random compact records for tests, and a manifest beside them."""
 
+import documents
 import numpy as np
 import record_files
 
@@ -17,15 +18,7 @@ def make_vocabulary(size):
 
 def make_config(**changes):
     """Return a `MaskingConfig` of short rows of up to four chunks."""
-    config = reference.MaskingConfig(
-        max_seq_length=64,
-        max_predictions_per_seq=10,
-        masked_lm_prob=0.15,
-        short_seq_prob=0.1,
-        gram_probabilities=reference.gram_probabilities(3),
-        max_chunks_per_row=4,
-    )
-    return config._replace(**changes)
+    return documents.config(**dict({"max_chunks_per_row": 4}, **changes))
 
 
 def random_row(rng, limits, largest=None):

@@ -65,7 +65,7 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
     }
     warnings, vocabularies = [], {}
     names = set(map(os.path.basename, records_files))
-    for path, manifest in _first_of_each(find_manifests(records_files)):
+    for path, manifest in first_of_each(find_manifests(records_files)):
         vocabularies.setdefault(manifest.get("vocab_sha256"), path)
         stored = dict(manifest.get("flags", {}), vocab_size=manifest.get("vocab_size"))
         if manifest.get("compact"):  # the run masks them, as its own flags say
@@ -88,8 +88,8 @@ def check_manifests(records_files, max_seq_length, max_predictions_per_seq, voca
     return warnings
 
 
-def _first_of_each(manifests):
-    """Yield (path, manifest) of the first file of each manifest."""
+def first_of_each(manifests):
+    """Yield (path, manifest) of the first file of each manifest that `find_manifests` found."""
     seen = []
     for path, content in manifests.items():
         if content is not None and not any(content is other for other in seen):

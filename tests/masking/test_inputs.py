@@ -1,6 +1,5 @@
 """The records of run_pretraining.py: compact ones, and what is wrong with them."""
 
-import json
 import os
 
 import compact_rows
@@ -14,7 +13,7 @@ from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
 from masking import inputs
-from tfrecords import compact
+from tfrecords import compact, manifest
 from tfrecords.wire import pretraining_schema
 
 LIMITS = compact.Limits(max_seq_length=64, max_chunks_per_row=4, vocab_size=60)
@@ -94,6 +93,13 @@ def test_large_batches_are_masked_in_parts(tmp_path, size):
         np.testing.assert_array_equal(values, np.concatenate([batch[name] for batch in small]))
 
 
+def edit_manifest(path, change):
+    """Call `change` with the manifest beside a file, a dict, and write what it becomes."""
+    content = manifest.read_manifest(str(path))
+    change(content)
+    manifest.write_manifest(str(path), content)
+
+
 def refused(path, **flags):
     with pytest.raises(UserError) as error:
         read(path, **flags)
@@ -124,18 +130,14 @@ def test_a_lost_manifest(tmp_path):
 )
 def test_an_edited_manifest(tmp_path, change):
     write(tmp_path / "a")
-    content = json.loads((tmp_path / "a.manifest.json").read_text())
-    change(content)
-    (tmp_path / "a.manifest.json").write_text(json.dumps(content))
+    edit_manifest(tmp_path / "a", change)
     assert "is not as create_pretraining_data.py wrote it" in refused(tmp_path / "a")
 
 
 def test_lengths_that_do_not_fit(tmp_path, caplog):
     write(tmp_path / "a")
     write(tmp_path / "b")
-    content = json.loads((tmp_path / "a.manifest.json").read_text())
-    content["outputs"].append("b")
-    (tmp_path / "a.manifest.json").write_text(json.dumps(content))
+    edit_manifest(tmp_path / "a", lambda content: content["outputs"].append("b"))
     os.remove(str(tmp_path / "b.manifest.json"))
     text = refused(tmp_path / "b", max_seq_length=32)
     assert "max_seq_length is 32, and the records were made with 64: set it to 64" in text
@@ -163,9 +165,7 @@ def test_few_predictions_are_shared_by_all_chunks(tmp_path):
 def test_the_manifest_of_a_neighbour_serves_its_shards(tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "b")
-    content = json.loads((tmp_path / "a.manifest.json").read_text())
-    content["outputs"].append("elsewhere/b")
-    (tmp_path / "a.manifest.json").write_text(json.dumps(content))
+    edit_manifest(tmp_path / "a", lambda content: content["outputs"].append("elsewhere/b"))
     os.remove(str(tmp_path / "b.manifest.json"))
     assert read(tmp_path / "b")[0].max_chunks_per_row == 4
 

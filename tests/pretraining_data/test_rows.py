@@ -28,7 +28,9 @@ def made(root):
 def test_the_sample_fills_its_rows(made):
     maker, tokenized = made
     chunks = [chunk for row in maker.make_rows(tokenized) for chunk in row]
-    statistics = rows.count_rows(maker.make_rows(tokenized), tokenized.text.breaks)
+    [made_records] = maker.make_records(tokenized)
+    statistics = made_records.statistics
+    assert statistics["rows"] == len(made_records.records) == len(maker.make_rows(tokenized))
     assert statistics["positions"] / (128 * statistics["rows"]) > 0.95
     assert sum(chunk.end - chunk.begin for chunk in chunks) == len(tokenized.text.pieces)
 
