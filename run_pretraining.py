@@ -323,7 +323,10 @@ def make_forward(config, execution=modeling.PLAIN):
         return model_fn.ModelOutputs(
             loss=masked_lm.loss + order.loss,
             predictions=None,
-            eval_metrics=(pretraining_metrics, metric_tensors(features, masked_lm, order)),
+            eval_metrics=(
+                pretraining_metrics,
+                metric_tensors(features, masked_lm, order, model.get_pooled_output()),
+            ),
             scalars={"masked_lm_loss": masked_lm.loss, "sentence_order_loss": order.loss},
             is_piece=is_piece,
         )
@@ -339,7 +342,7 @@ def packing_of(features):
     return packing, tf.not_equal(packing.chunk_ids, 0)
 
 
-def metric_tensors(features, masked_lm, order):
+def metric_tensors(features, masked_lm, order, pooled):
     """Return the arguments of `pretraining_metrics`: tensors with examples along the first axis."""
     return [
         masked_lm.example_loss,
@@ -350,11 +353,20 @@ def metric_tensors(features, masked_lm, order):
         tf.argmax(order.logits, axis=-1, output_type=tf.int32),
         features["next_sentence_labels"],
         features["next_sentence_weights"],
+        tf.cast(pooled, tf.float32),
     ]
 
 
 def pretraining_metrics(
-    masked_lm_loss, masked_lm_pieces, ids, weights, order_loss, order, order_labels, order_weights
+    masked_lm_loss,
+    masked_lm_pieces,
+    ids,
+    weights,
+    order_loss,
+    order,
+    order_labels,
+    order_weights,
+    pooled,
 ):
     """Average losses (in nats) and accuracies over an evaluation.
 
@@ -364,6 +376,7 @@ def pretraining_metrics(
         order_loss, order: float32 and int32 [B*K], losses and predicted orders.
         order_labels, order_weights: int32 and float32 [B*K] or [B, K], 1 for swapped segments, and
             0 for missing chunks and for examples that only fill up a batch.
+        pooled: float32 [B*K, H], the pooler's outputs.
 
     Returns:
         dict of name to a pair (value, update) of streaming metrics.
@@ -376,10 +389,64 @@ def pretraining_metrics(
             name + "_loss": tf.metrics.mean(losses, weights),
         }
 
-    return dict(
-        averages("masked_lm", masked_lm_loss, masked_lm_pieces, ids, weights),
-        **averages("sentence_order", order_loss, order, order_labels, order_weights),
-    )
+    scores = averages("masked_lm", masked_lm_loss, masked_lm_pieces, ids, weights)
+    scores.update(averages("sentence_order", order_loss, order, order_labels, order_weights))
+    scores.update(pooler_metrics(pooled, tf.reshape(order_weights, [-1, 1])))
+    return scores
+
+
+def pooler_metrics(pooled, weights):
+    """Return streaming metrics that tell whether the pooler is alive.
+
+    `pooler_saturation` is the share of its units that are within 0.01 of tanh's ends.
+    `pooler_spread` is the standard deviation of a unit over the chunks, averaged over the units.
+
+    Args:
+        pooled: float32 [B*K, H].
+        weights: float32 [B*K, 1], 0 for chunks that do not count.
+    """
+    is_saturated = tf.cast(tf.abs(pooled) > 0.99, tf.float32)
+    total = tf.reduce_sum(weights)
+
+    def moment(values):
+        mean = tf.div_no_nan(tf.reduce_sum(values * weights, axis=0), total)  # [H]
+        return tf.metrics.mean_tensor(mean, tf.fill(tf.shape(mean), total))
+
+    mean, update_mean = moment(pooled)
+    square, update_square = moment(pooled**2)
+    spread = tf.reduce_mean(tf.sqrt(tf.maximum(square - mean**2, 0.0)))
+    return {
+        "pooler_saturation": tf.metrics.mean(tf.reduce_mean(is_saturated, -1, True), weights),
+        "pooler_spread": (spread, tf.group(update_mean, update_square)),
+    }
+
+
+def symptoms(scores):
+    """Return lines that tell what is wrong with a model and what to do, a list of str.
+
+    Args:
+        scores: dict that `evaluate` returns. As long as masked pieces are not learned, nothing is
+            said about the order of sentences: a model learns that later.
+    """
+    lines = []
+    if scores["pooler_saturation"] > 0.9:
+        lines.append(
+            "SATURATED POOLER: {:.0%} of its units are at an end of tanh, where no gradient "
+            "passes; start again with a lower --learning_rate".format(scores["pooler_saturation"])
+        )
+    if scores["pooler_spread"] < 0.001:
+        lines.append(
+            "DEAD POOLER: its output is the same for every text (standard deviation {:.1g}); start "
+            "again with a lower --learning_rate".format(scores["pooler_spread"])
+        )
+    if scores["masked_lm_accuracy"] > 0.2 and scores["sentence_order_loss"] > 0.69:  # ln 2 is 0.693
+        lines.append(
+            "SENTENCE ORDER AT CHANCE ({:.1%}), although masked pieces are learned ({:.1%}); use "
+            "ln_type postln, a lower --learning_rate and more --num_warmup_steps".format(
+                scores["sentence_order_accuracy"], scores["masked_lm_accuracy"]
+            )
+        )
+    return lines
 
 
 def evaluate(trainer, input_fn, max_steps):
@@ -388,12 +455,15 @@ def evaluate(trainer, input_fn, max_steps):
     scores = {"global_step": int(metrics["global_step"])}
     # Estimator's own loss gives every batch the same weight, however few examples the last one has.
     scores["loss"] = float(metrics["masked_lm_loss"] + metrics["sentence_order_loss"])
-    for name in sorted(metrics):
-        if name.startswith(("masked_lm", "sentence_order")):
-            scores[name] = float(metrics[name])
-    if not scores["sentence_order_loss"]:  # the sum over nothing
+    has_order = metrics["sentence_order_loss"] > 0  # else it is the sum over nothing
+    scored = ("masked_lm", "sentence_order", "pooler") if has_order else ("masked_lm",)
+    scores.update(
+        (name, float(metrics[name])) for name in sorted(metrics) if name.startswith(scored)
+    )
+    if not has_order:
         tf.logging.warning("SENTENCE ORDER was not scored: no chunk of the records has an order")
-        del scores["sentence_order_loss"], scores["sentence_order_accuracy"]
+    for line in symptoms(scores) if has_order else ():
+        tf.logging.warning(line)
     return scores
 
 

@@ -7,6 +7,7 @@ import tensorflow.compat.v1 as tf
 import run_pretraining
 
 BATCH, POSITIONS = 4, 5
+WIDTH = 6
 FILLED_UP = 2  # examples of the last batch that are not real
 
 
@@ -46,6 +47,7 @@ def pretraining_batch(rng, last):
         "order": rng.integers(0, 2, [BATCH], np.int32),
         "order_labels": rng.integers(0, 2, [BATCH, 1], np.int32),
         "order_weights": is_real,
+        "pooled": np.tanh(rng.normal(0, 2, [BATCH, WIDTH])).astype(np.float32),
     }
 
 
@@ -68,6 +70,7 @@ def test_pretraining_metrics_weigh_positions_and_real_examples():
     masked = joined(batches, "weights") > 0
     right_ids = joined(batches, "masked_lm_pieces") == joined(batches, "ids")
     right_order = joined(batches, "order") == joined(batches, "order_labels")
+    pooled = np.concatenate([batch["pooled"] for batch in batches])[real]
     found = evaluate(run_pretraining.pretraining_metrics, batches)
     assert found == pytest.approx(
         {
@@ -75,6 +78,8 @@ def test_pretraining_metrics_weigh_positions_and_real_examples():
             "masked_lm_loss": average(joined(batches, "masked_lm_loss"), masked),
             "sentence_order_accuracy": average(right_order, real),
             "sentence_order_loss": average(joined(batches, "order_loss"), real),
+            "pooler_saturation": np.mean(abs(pooled) > 0.99),
+            "pooler_spread": np.mean(np.std(pooled, axis=0)),
         },
         rel=1e-5,
     )
@@ -87,3 +92,28 @@ def test_what_fills_up_a_batch_changes_nothing():
         if name not in ("order_weights", "weights"):
             values[-FILLED_UP * (len(values) // BATCH) :] += 1
     assert evaluate(run_pretraining.pretraining_metrics, batches) == before
+
+
+HEALTHY = {
+    "masked_lm_accuracy": 0.3,
+    "sentence_order_accuracy": 0.75,
+    "sentence_order_loss": 0.5,
+    "pooler_saturation": 0.1,
+    "pooler_spread": 0.4,
+}
+
+
+@pytest.mark.parametrize(
+    "changed, lines",
+    [
+        ({}, []),
+        ({"pooler_saturation": 0.97}, ["SATURATED POOLER: 97%"]),
+        ({"pooler_spread": 2e-5}, ["DEAD POOLER: its output is the same for every text"]),
+        ({"sentence_order_loss": 0.6931}, ["SENTENCE ORDER AT CHANCE (75.0%)"]),
+        ({"sentence_order_loss": 0.6931, "masked_lm_accuracy": 0.1}, []),  # too early to tell
+    ],
+)
+def test_symptoms_of_a_sick_model(changed, lines):
+    found = run_pretraining.symptoms(dict(HEALTHY, **changed))
+    assert len(found) == len(lines)
+    assert all(line.startswith(start) for line, start in zip(found, lines))
