@@ -1,12 +1,14 @@
-"""Predict with a fine-tuned model, or make vectors of texts. The model is loaded once.
+"""Predict with a fine-tuned or a pre-trained model, or make vectors. The model is loaded once.
 
-python predict.py --model_dir=OUT TEXT_A [TEXT_B]           one text or pair
+python predict.py 北京是中国的[MASK]都。                      pieces for each [MASK]
+python predict.py TEXT_A TEXT_B                             how similar two texts are
+python predict.py --search_file=FILE TEXT                   the lines nearest to a text
+python predict.py --model_dir=OUT TEXT_A [TEXT_B]           labels of a fine-tuned model
 ... | python predict.py --model_dir=OUT | ...               one a line, answered at once
 python predict.py --model_dir=OUT --input_file=questions.tsv --output_file=answers.tsv
 """
 
 import io
-import json
 import os
 import shlex
 import sys
@@ -22,12 +24,13 @@ from common import cli, file_types, files, progress
 from common.errors import UserError
 from finetuning import data_report, predictions, task_files, tasks
 from finetuning.flags import define_text_flags
-from serving import model_flags, predictor
+from serving import answers, model_flags, predictor
+from serving.answers import to_json
+from tokenization import MASK
 
 WORDS = "[TEXT_A [TEXT_B]]"  # on the command line, beside the flags
 STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
 LINES_SUFFIXES = (".tsv", ".txt")
-DIGITS = 6  # of what is printed
 
 
 def define_flags(flag_values):
@@ -39,7 +42,7 @@ def define_flags(flag_values):
         None,
         "File in a format of the task's test files (.tsv, .txt, .json, .jsonl), or - for standard "
         "input, which is also read where no text is given: one example a line, a tab between the "
-        "texts of a pair. A file for embeddings has such lines, too.",
+        "texts of a pair. A file for a model without labels has such lines, too.",
     )
     define.string(
         "output_file",
@@ -66,6 +69,14 @@ def define_flags(flag_values):
         "The vector: mean of the last layer over all pieces; the last layer at [CLS]; or that "
         "through the pooler.",
     )
+    define.string(
+        "search_file",
+        None,
+        "File of texts, one a line: answer each text with the lines whose vectors are nearest.",
+    )
+    define.integer(
+        "top", 5, "Pieces shown for a [MASK], or lines of the search_file.", lower_bound=1
+    )
     define.integer(
         "predict_batch_size",
         predictor.BATCH_SIZE,
@@ -80,21 +91,35 @@ def main(args, words):
     tf.logging.set_verbosity(tf.logging.INFO)
     check_flags(args, words)
     model = model_flags.load_predictor(args, args.predict_batch_size)
+    kind = choose_kind(args, model)
     if words:
-        texts = check_texts(args, model, words)
-        answer_lines(args, model, [(texts, None)])
+        texts = check_texts(kind, words)
+        answer_lines(args, model, kind, [(texts, None)])
     elif args.output_file:
-        answer_file(args, model)
+        answer_file(args, model, kind)
     else:
-        answer_lines(args, model, read_lines(args, model, sys.stdin.buffer, STANDARD_INPUT_NAME))
+        stream = read_lines(kind, sys.stdin.buffer, STANDARD_INPUT_NAME)
+        answer_lines(args, model, kind, stream)
+
+
+def choose_kind(args, model):
+    """Return the kind of answers that the flags ask a model for, one of `serving.answers`."""
+    if args.search_file:
+        lines = [text for (text,) in read_file(args.search_file, answers.Nearest, skip_blank=True)]
+        return answers.Nearest(model, lines, args.pooling, args.top, progress.Lines("pieces"))
+    if args.embeddings:
+        return answers.Vectors(model, args.pooling)
+    return answers.Labels(model) if model.task else answers.Masks(model, args.top)
 
 
 def check_flags(args, words):
     """Raise a `UserError` for flags that contradict each other, before a model is loaded."""
-    if not args.model_dir and not args.embeddings:
-        raise UserError("--model_dir is needed; without a fine-tuned model there are --embeddings")
-    if args["pooling"].present and not args.embeddings:
-        raise UserError("--pooling={} is for --embeddings=True".format(args.pooling))
+    if args["pooling"].present and not (args.embeddings or args.search_file):
+        raise UserError(
+            "--pooling={} is for --embeddings=True or --search_file".format(args.pooling)
+        )
+    if args.embeddings and args.search_file:
+        raise UserError("--embeddings=True and --search_file are given: leave one of them out")
     if len(words) > 2:
         raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
     if words and args.input_file:
@@ -103,7 +128,8 @@ def check_flags(args, words):
     if is_file != bool(args.output_file):
         raise UserError("--input_file=FILE and --output_file belong together")
     if is_file:
-        suffixes = LINES_SUFFIXES if args.embeddings else task_files.SUFFIXES
+        has_labels = args.model_dir and not (args.embeddings or args.search_file)
+        suffixes = task_files.SUFFIXES if has_labels else LINES_SUFFIXES
         suffix = os.path.splitext(args.input_file)[1]
         if suffix == ".csv":
             raise UserError(task_files.csv_remedy(args.input_file))
@@ -123,20 +149,21 @@ def check_flags(args, words):
 # ------------------------------------------------------------------- one example after another
 
 
-def answer_lines(args, model, examples):
+def answer_lines(args, model, kind, examples):
     """Answer each example before the next one is read; one that is not valid gets an error.
 
     Args:
         args: the parsed flags.
         model: `predictor.Predictor`.
+        kind: one of `serving.answers`.
         examples: iterator of (tuple of texts, None) or (None, `UserError`).
 
     Raises:
         UserError: at the end, if there was an error.
     """
-    is_table = args.output_format == "tsv" and not args.embeddings
-    if is_table:
-        show("\t".join(["prediction"] + ["p({})".format(label) for label in model.task.labels]))
+    is_table = args.output_format == "tsv" and kind.header is not None
+    if is_table and kind.header:
+        show("\t".join(kind.header))
     errors, num_lines = [], 0
     pieces = data_report.UnknownPieces(model.tokenizer)
     for texts, error in examples:
@@ -144,11 +171,15 @@ def answer_lines(args, model, examples):
         if error:
             errors.append(error)
             message = " ".join(str(error).split())
-            empty = [""] * (is_table and len(model.task.labels))
-            show("\t".join(["error: " + message] + empty) if is_table else json_error(message))
+            row = ["error: " + message] + [""] * (len(kind.header or [""]) - 1)
+            show("\t".join(row) if is_table else to_json({"error": message}))
             continue
-        show(answer_line(args, model, texts))
-        pieces.add(list(texts))
+        if is_table:
+            for row in kind.rows(texts):
+                show("\t".join(row))
+        else:
+            show(to_json(kind.answer(texts)))
+        pieces.add(without_masks(texts))
     if pieces.share > data_report.WARNED_SHARE:
         logging.warning(pieces.sentence("the texts"))
     if errors:
@@ -156,24 +187,14 @@ def answer_lines(args, model, examples):
         raise UserError(message.format(len(errors), num_lines, errors[0]))
 
 
-def answer_line(args, model, texts):
-    """Return the answer to a tuple of texts in one line."""
-    if args.embeddings:
-        return vector_line(model.embed([texts], args.pooling)[0])
-    (answer,) = model.predict([texts])
-    if args.output_format == "json":
-        return json_line(answer)
-    cells = ["{:.{}f}".format(p, DIGITS) for p in answer["probabilities"].values()]
-    return "\t".join([answer["label"]] + cells)
-
-
-def json_error(message):
-    """Return the answer to a line that is no example, as JSON."""
-    return json.dumps({"error": message}, ensure_ascii=False)
-
-
-def read_lines(args, model, stream, name):
+def read_lines(kind, stream, name, skip_blank=False):
     """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is no example.
+
+    Args:
+        kind: one of `serving.answers`, which must have an answer for the texts.
+        stream: iterator of lines.
+        name: str, of the stream, for errors.
+        skip_blank: bool, whether a blank line is left out.
 
     Raises:
         UserError: for a stream that is no text, such as UTF-16 or gzip.
@@ -183,11 +204,13 @@ def read_lines(args, model, stream, name):
         refusal = number == 1 and file_types.refusal(name, line, name == STANDARD_INPUT_NAME)
         if refusal:
             raise UserError(refusal)
+        if skip_blank and not line.strip():
+            continue
         where = "{}, row {}: ".format(name, number)
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             is_utf8 = is_utf8 or file_types.holds_wide(text)
-            yield check_texts(args, model, text.split("\t"), where), None
+            yield check_texts(kind, text.split("\t"), where), None
         except UnicodeDecodeError:
             mend = file_types.mend_utf8(line, is_utf8)
             yield None, UserError("{}not UTF-8 text; {}".format(where, mend))
@@ -195,15 +218,19 @@ def read_lines(args, model, stream, name):
             yield None, error
 
 
-def check_texts(args, model, texts, where=""):
+def check_texts(kind, texts, where=""):
     """Return the texts of an example as a tuple; raises `UserError` if it is not valid."""
     if not all(text.strip() for text in texts):
         raise UserError(where + "a text is empty")
     if len(texts) > 2:
         raise UserError("{}{} texts: one, or two with a tab between".format(where, len(texts)))
-    if not args.embeddings:
-        predictor.check_number(model.task, texts, where)
+    kind.check(texts, where)
     return tuple(texts)
+
+
+def without_masks(texts):
+    """Return texts as a list without "[MASK]", to count their unknown pieces."""
+    return [text.replace(MASK, "") for text in texts]
 
 
 def show(line):
@@ -215,43 +242,56 @@ def show(line):
 # ------------------------------------------------------------------------------ a whole file
 
 
-def answer_file(args, model):
+def answer_file(args, model, kind):
     """Answer all examples of the input file, in the order of its rows."""
-    lines = progress.Lines("pieces")
-    if args.embeddings:
-        write_vectors(args.output_file, model.embed(read_file(args, model), args.pooling, lines))
+    if isinstance(kind, answers.Labels):
+        write_labels(args, model)
         return
+    texts = read_file(args.input_file, kind)
+    check_pieces(args, model, [text for row in texts for text in without_masks(row)])
+    if isinstance(kind, answers.Vectors):
+        warn_of_columns(args.input_file, texts)
+        vectors = model.embed(texts, args.pooling, progress.Lines("pieces"))
+        write_vectors(args.output_file, vectors)
+        return
+    is_table = args.output_format == "tsv"
+    with files.WholeFile(args.output_file) as whole:
+        lines = ["\t".join(kind.header)] if is_table and kind.header else []
+        for row in texts:
+            lines += map("\t".join, kind.rows(row)) if is_table else [to_json(kind.answer(row))]
+        whole.write("".join(line + "\n" for line in lines).encode("utf-8"))
+
+
+def write_labels(args, model):
+    """Answer a file of examples of the model's task with labels."""
     examples = tasks.read_examples(model.task, args.input_file, "test", header=args.header)
     check_pieces(args, model, data_report.texts_of(examples))
     texts = [(example.text_a, example.text_b) for example in examples]
     if texts[0][1] is None:
         texts = [text for text, _ in texts]
-    probabilities = model.probabilities(texts, lines)
+    probabilities = model.probabilities(texts, progress.Lines("pieces"))
     labels = model.task.labels
     if args.output_format == "tsv":
         predictions.write_predictions(args.output_file, labels, examples, probabilities)
         return
     with files.WholeFile(args.output_file) as whole:
         for example, row in zip(examples, probabilities):
-            answer = dict(predictor.answer(labels, row), id=example.guid)
-            whole.write((json_line(answer) + "\n").encode("utf-8"))
+            answer = answers.rounded_answer(predictor.answer(labels, row))
+            whole.write((to_json(dict(answer, id=example.guid)) + "\n").encode("utf-8"))
 
 
-def read_file(args, model):
-    """Return the tuples of texts of a file for embeddings; raises `UserError` for a bad line."""
-    with files.open_file(args.input_file) as stream:
+def read_file(path, kind, skip_blank=False):
+    """Return the tuples of texts of a file, as `read_lines`; raises `UserError` for a bad line."""
+    with files.open_file(path) as stream:
         content = stream.read()
-    remedy = "vectors are made of texts, one a line, as from jq -r .FIELD {} > NEW_FILE"
-    task_files.refuse_json(args.input_file, content, remedy.format(shlex.quote(args.input_file)))
-    rows = list(read_lines(args, model, io.BytesIO(content), args.input_file))
-    task_files.refuse_quoted(args.input_file, content)
+    remedy = "give texts, one a line, as from jq -r .FIELD {} > NEW_FILE"
+    task_files.refuse_json(path, content, remedy.format(shlex.quote(path)))
+    rows = list(read_lines(kind, io.BytesIO(content), path, skip_blank))
+    task_files.refuse_quoted(path, content)
     for _, error in rows:
         if error:
             raise error
-    texts = [texts for texts, _ in rows]
-    warn_of_columns(args.input_file, texts)
-    check_pieces(args, model, [text for pair in texts for text in pair])
-    return texts
+    return [texts for texts, _ in rows]
 
 
 def warn_of_columns(path, texts):
@@ -287,18 +327,8 @@ def write_vectors(path, vectors):
             np.save(whole, vectors)
             return
         for vector in vectors:
-            whole.write((vector_line(vector) + "\n").encode("utf-8"))
-
-
-def vector_line(vector):
-    """Return a vector as a JSON list."""
-    return json.dumps([float("{:.{}g}".format(value, DIGITS)) for value in vector])
-
-
-def json_line(answer):
-    """Return an answer as JSON."""
-    rounded = {label: round(p, DIGITS) for label, p in answer["probabilities"].items()}
-    return json.dumps(dict(answer, probabilities=rounded), ensure_ascii=False)
+            line = to_json(answers.rounded_vector(vector))
+            whole.write((line + "\n").encode("utf-8"))
 
 
 if __name__ == "__main__":

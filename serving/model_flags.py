@@ -20,7 +20,7 @@ def define_flags(flag_values):
         "bert_config_file",
         None,
         "JSON file of a model that was pre-trained only; then without model_dir, with "
-        "checkpoint and a vocabulary, for embeddings.",
+        "checkpoint and a vocabulary.",
     )
     define.string("vocab_file", None, "WordPiece vocabulary of such a model.")
     define.string("spm_model_file", None, "SentencePiece model, in place of vocab_file.")

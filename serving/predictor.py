@@ -7,10 +7,14 @@
         # [{"label": "1", "probabilities": {"0": 0.02, "1": 0.98}}, ...]
     predictor.embed(["花呗怎么还款"])  # float32 [1, H]
 
+    predictor = Predictor.of_pretrained("albert_tiny_zh", "albert_config_tiny.json", "vocab.txt")
+    predictor.fill_masks(["北京是中国的[MASK]都。"], top=2)  # [[[("首", 0.93), ("故", 0.02)]]]
+
 Texts are sorted by length and each batch is padded to its longest text. For outputs that depend on
 [CLS] alone, the last layer is computed at [CLS] alone. Threads may share a predictor.
 
-Dimension letters: n texts, B batch size, S longest of a batch, H hidden size.
+Dimension letters: n texts, B batch size, S longest of a batch, H hidden size, M masked pieces of a
+batch, V vocabulary.
 """
 
 import os
@@ -31,8 +35,11 @@ from common.errors import UserError
 from finetuning import tasks
 from finetuning.encoding import encode_examples
 from finetuning.inputs import check_vocab_size, check_vocabulary_of_start
+from tokenization import CLS, MASK, SEP
 
 POOLINGS = ("mean", "cls", "pooled")
+MASKED = "masked"
+MASKED_LM_BIAS = "cls/predictions/output_bias"
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 BATCH_SIZE = 64
 MAX_SEQ_LENGTH = 128  # default for a model that was pre-trained only
@@ -44,7 +51,9 @@ NO_CLASSIFIER = (
 
 
 class Predictor:
-    """A model that predicts labels, if it was fine-tuned, and makes vectors of texts.
+    """A model that predicts labels or masked pieces, and makes vectors of texts.
+
+    A fine-tuned model predicts labels. A model that was pre-trained only predicts masked pieces.
 
     Args:
         model_dir: str, the --output_dir of a fine-tuning run.
@@ -94,7 +103,7 @@ class Predictor:
         max_seq_length=None,
         batch_size=BATCH_SIZE,
     ):
-        """Return a predictor of a model without classifier, which makes vectors only.
+        """Return a predictor of a model without classifier.
 
         Args:
             checkpoint_path: str, a checkpoint or a folder with one.
@@ -132,6 +141,8 @@ class Predictor:
         with tf.Graph().as_default() as graph:
             inputs = list(input_placeholders().values())
             outputs = build_outputs(config, inputs, len(self.task.labels) if self.task else None)
+            if checkpoint.holds(MASKED_LM_BIAS):
+                outputs[MASKED] = build_masked_output(config, inputs, tokenizer.vocab[MASK])
             # A product of matrices uses all cores. Other ops are too small for a second thread.
             options = tf.ConfigProto(inter_op_parallelism_threads=-1, allow_soft_placement=True)
             options.gpu_options.allow_growth = True
@@ -187,6 +198,70 @@ class Predictor:
             float32 [n, H].
         """
         return self._compute(pooling, _as_tuples(texts), progress)
+
+    def fill_masks(self, texts, top=5):
+        """Predict the pieces that "[MASK]" stands for.
+
+        Args:
+            texts: list of str.
+            top: int, how many pieces are returned for a "[MASK]".
+
+        Returns:
+            For each text a list, with a list for each "[MASK]": (piece, probability), best first.
+
+        Raises:
+            UserError: for a model without the weights of masked-piece prediction, and for a text
+                whose "[MASK]" is behind the last piece that the model reads.
+        """
+        answers = []
+        for begin in range(0, len(texts), self._batch_size):
+            rows = texts[begin : begin + self._batch_size]
+            batch = self.masked_batch(rows)
+            probabilities = iter(self.masked_probabilities(batch))
+            for row, ids in zip(rows, batch[0]):
+                count = np.sum(ids == self.tokenizer.vocab[MASK])
+                if count < row.count(MASK):
+                    raise UserError(
+                        "a {} is behind piece {} of {!r}: give a larger max_seq_length".format(
+                            MASK, self.max_seq_length - 1, row
+                        )
+                    )
+                answers.append([self._best(next(probabilities), top) for _ in range(count)])
+        return answers
+
+    def _best(self, probabilities, top):
+        """Return the `top` most probable (piece, probability) of float [V], best first."""
+        ids = np.argsort(-probabilities, kind="stable")[:top].tolist()
+        pieces = self.tokenizer.convert_ids_to_tokens(ids)
+        return list(zip(pieces, probabilities[ids].tolist()))
+
+    def masked_probabilities(self, batch):
+        """Return float32 [M, V], the probabilities at every [MASK] of a batch, row after row.
+
+        Args:
+            batch: what `masked_batch` returns.
+        """
+        if MASKED not in self._computations:
+            raise UserError(
+                "{} holds no weights for masked pieces: give a pre-trained checkpoint".format(
+                    self.checkpoint.prefix
+                )
+            )
+        return self._computations[MASKED](*batch)
+
+    def masked_batch(self, texts):
+        """Return the feeds of texts in which "[MASK]" stands for that piece, as `padded_batch`."""
+        cls_id, sep_id, mask_id = self.tokenizer.convert_tokens_to_ids((CLS, SEP, MASK))
+        rows = []
+        for text in texts:
+            ids = []
+            for part in text.split(MASK):
+                ids += [mask_id] + self.tokenizer.encode(part).ids.tolist()
+            rows.append([cls_id] + ids[1 : self.max_seq_length - 1] + [sep_id])
+        mask = np.arange(max(map(len, rows))) < np.array([[len(row)] for row in rows])
+        ids = np.zeros(mask.shape, np.int32)
+        ids[mask] = np.concatenate(rows)
+        return ids, mask.astype(np.int32), np.zeros_like(ids)
 
     def _compute(self, name, texts, progress):
         if any(len(text) == 2 for text in texts):
@@ -268,6 +343,20 @@ def build_outputs(config, inputs, num_labels=None):
             head = modeling.classification_head(first, num_labels)
             outputs["probabilities"] = tf.nn.softmax(head.logits)
     return outputs
+
+
+def build_masked_output(config, inputs, mask_id):
+    """Return float32 [M, V], the probabilities at every [MASK] of a batch, row after row.
+
+    Args:
+        config, inputs: as of `build_outputs`.
+        mask_id: int, the id of [MASK].
+    """
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        model = modeling.AlbertModel(config, False, *inputs, scope="bert")
+        hidden = tf.boolean_mask(model.sequence_output, tf.equal(inputs[0], mask_id))
+        with tf.variable_scope("cls/predictions"):
+            return tf.nn.softmax(modeling.masked_lm_logits(model, hidden))
 
 
 def padded_batch(features, rows):

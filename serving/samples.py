@@ -1,16 +1,12 @@
 """Texts on which exports are tried, and the predictor's outputs for them.
 
-Dimension letters: B batch size, S length, M masked pieces of a text, V vocabulary.
+Dimension letters: B batch size, S length.
 """
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
-import modeling
-from checkpointing import restore
 from finetuning import encoding, tasks
 from serving import predictor
-from tokenization import CLS, MASK, SEP
 
 # Texts of all lengths, with characters that are difficult for a tokenizer.
 SAMPLES = (
@@ -70,26 +66,4 @@ def differences(model, kind, outputs, rows):
 
 def masked_feeds(model, texts):
     """Return the feeds of texts in which "[MASK]" stands for that piece: a dict as `id_feeds`."""
-    cls_id, sep_id, mask_id = model.tokenizer.convert_tokens_to_ids((CLS, SEP, MASK))
-    rows = []
-    for text in texts:
-        ids = []
-        for part in text.split(MASK):
-            ids += [mask_id] + model.tokenizer.encode(part).ids.tolist()
-        rows.append([cls_id] + ids[1 : model.max_seq_length - 1] + [sep_id])
-    mask = np.arange(max(map(len, rows))) < np.array([[len(row)] for row in rows])
-    ids = np.zeros(mask.shape, np.int32)
-    ids[mask] = np.concatenate(rows)
-    return dict(zip(predictor.INPUTS, (ids, mask.astype(np.int32), np.zeros_like(ids))))
-
-
-def masked_probabilities(model, feeds):
-    """Return float32 [masks of all texts, V], by a graph that scores every position."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        encoder = modeling.AlbertModel(model.config, False, *map(tf.constant, feeds.values()))
-        hidden = tf.reshape(encoder.sequence_output, [-1, model.config.hidden_size])
-        is_mask = feeds["input_ids"].reshape(-1) == model.tokenizer.vocab[MASK]
-        with tf.variable_scope("cls/predictions"):
-            logits = modeling.masked_lm_logits(encoder, tf.boolean_mask(hidden, is_mask))
-        restore.load_weights(session, model.checkpoint)
-        return session.run(tf.nn.softmax(logits))
+    return dict(zip(predictor.INPUTS, model.masked_batch(texts)))

@@ -219,7 +219,7 @@ def saved_model_differences(model, folder):
 def _masked_difference(model, name, function):
     """Return the largest difference of the best pieces' probabilities from a plain model's."""
     feeds = samples.masked_feeds(model, samples.MASKED_SAMPLES)
-    wanted = samples.masked_probabilities(model, feeds)  # [all masks, V]
+    wanted = model.masked_probabilities(feeds.values())  # [all masks, V]
     if name.endswith("_text"):
         feeds = {"text": [text.encode("utf-8") for text in samples.MASKED_SAMPLES]}
     outputs = function(feeds)

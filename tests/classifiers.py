@@ -1,4 +1,4 @@
-"""Small fine-tuned classifiers of random weights, in the folders that runs leave behind."""
+"""Small models of random weights, fine-tuned and pre-trained, in the folders that runs leave."""
 
 import helpers
 import numpy as np
@@ -50,6 +50,27 @@ def save_weights(path, config, seed, step):
             session.run(tf.global_variables_initializer())
             session.run(tf.get_collection("starts"))
             saver.save(session, str(path), global_step=step)
+
+
+def write_pretrained(folder, **fields):
+    """Write a model of random weights with the head for masked pieces; returns its flags."""
+    fields = dict(fields, num_hidden_layers=1, initializer_range=0.3)
+    helpers.write_config(folder, len(PIECES), LENGTH, **fields)
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        ids = tf.zeros([1, 2], tf.int32)
+        model = modeling.AlbertModel(config, False, ids)
+        modeling.masked_lm_head(model, ids, ids, tf.ones([1, 2]))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(folder / "model.ckpt"))
+    return {
+        "checkpoint": folder / "model.ckpt",
+        "bert_config_file": folder / "config.json",
+        "vocab_file": folder / "vocab.txt",
+        "max_seq_length": LENGTH,
+    }
 
 
 def random_like(variable):

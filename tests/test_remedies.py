@@ -124,6 +124,7 @@ TESTED = {
     "adds it if started again": "test_a_run_is_the_model",
     "--model_dir has its own": "test_a_run_is_the_model",
     "--model_dir is needed; or": "test_a_model_without_classifier",
+    "put {2} where a piece is missing": "test_what_a_pretrained_model",
     "is a model without classifier": "test_a_model_without_classifier",
     "--model_dir={} is a checkpoint": "test_a_checkpoint_in_place",
     "--model_dir={} {}: give": "test_a_run_is_the_model",
@@ -422,7 +423,12 @@ CASES = (
         "to-huggingface pretrained --output_dir=theirs --bert_config_file=config.json "
         "--vocab_file=vocab.txt",
     ),
-    ("--model_dir is needed; without", predict, "天", "天 --model_dir=run"),
+    (
+        "--embeddings=True and --search_file",
+        predict,
+        "天 --model_dir=run --embeddings --search_file=text.txt",
+        "天 --model_dir=run --search_file=text.txt",
+    ),
     ("texts and --input_file", predict, "天 --model_dir=run --input_file=-", "天 --model_dir=run"),
     (
         "--pooling={} is for",

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from absl import logging
-from classifiers import ARCHITECTURES, LABELS, LENGTH, PAIRS, PIECES, TEXTS, write_model
+from classifiers import (
+    ARCHITECTURES,
+    LABELS,
+    LENGTH,
+    PAIRS,
+    PIECES,
+    TEXTS,
+    write_model,
+    write_pretrained,
+)
 from sentencepiece_model import train_sentencepiece
 
 import export_model
@@ -41,27 +50,6 @@ def encoded(texts):
 
 def served(path):
     return saved_model.load_saved_model(str(path))[1]
-
-
-def write_pretrained(folder, **fields):
-    """Write a model of random weights with the head for masked pieces; returns its flags."""
-    fields = dict(fields, num_hidden_layers=1, initializer_range=0.3)
-    helpers.write_config(folder, len(PIECES), LENGTH, **fields)
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
-    config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(1)
-        ids = tf.zeros([1, 2], tf.int32)
-        model = modeling.AlbertModel(config, False, ids)
-        modeling.masked_lm_head(model, ids, ids, tf.ones([1, 2]))
-        session.run(tf.global_variables_initializer())
-        tf.train.Saver().save(session, str(folder / "model.ckpt"))
-    return {
-        "checkpoint": folder / "model.ckpt",
-        "bert_config_file": folder / "config.json",
-        "vocab_file": folder / "vocab.txt",
-        "max_seq_length": LENGTH,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +168,7 @@ def test_masks_are_filled(tmp_path, name):
         max_seq_length=LENGTH,
     )
     feeds = samples.masked_feeds(model, texts)
-    wanted = samples.masked_probabilities(model, feeds)
+    wanted = model.masked_probabilities(feeds.values())
     best = np.sort(wanted, axis=1)[:, :-4:-1]  # [masks, 3]
     places = found["probabilities"][:, :, 0] > 0
     np.testing.assert_allclose(found["probabilities"][places], best, atol=1e-5)

@@ -14,7 +14,7 @@ import types
 import helpers
 import numpy as np
 import pytest
-from classifiers import LABELS, LENGTH, PAIRS, TEXTS, table, write_model
+from classifiers import LABELS, LENGTH, PAIRS, TEXTS, table, write_model, write_pretrained
 
 import predict
 from checkpointing import arrays as weights
@@ -333,7 +333,7 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "must end in .tsv or"),
         ({"input_file": "q.csv", "output_file": "a.tsv"}, [], "q.csv has commas .* > q.tsv$"),
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
-        ({"model_dir": None}, ["a"], "--model_dir is needed"),
+        ({"model_dir": None}, ["a"], "--model_dir is needed; or"),
         ({"vocab_file": "vocab.txt"}, ["a"], "leave --vocab_file out"),
         (
             {"model_dir": "nowhere"},
@@ -395,3 +395,63 @@ def test_the_input_file_is_not_replaced(out, tmp_path):
     with pytest.raises(UserError, match="--output_file would replace --input_file"):
         run({"model_dir": out, "input_file": questions, "output_file": same})
     assert questions.read_text(encoding="utf-8") == "天\t地\n"
+
+
+# ------------------------------------------------------------------- without a fine-tuned model
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """The flags of a pre-trained model."""
+    return write_pretrained(tmp_path_factory.mktemp("pretrained"))
+
+
+def test_masks_of_a_text(pretrained, capsys):
+    run(dict(pretrained, top=3), "天[MASK]玄[MASK]")
+    ((filled, *masks),) = rows_of(capsys.readouterr().out)
+    best = [mask.split() for mask in masks]  # piece, probability, piece, probability ...
+    assert filled == "天{}玄{}".format(*(row[0].replace("##", "") for row in best))
+    assert [len(row) for row in best] == [6, 6]
+    run(dict(pretrained, output_format="json"), "天[MASK]玄[MASK]")
+    found = json.loads(capsys.readouterr().out)
+    assert found["text"] == filled and [len(mask) for mask in found["masks"]] == [5, 5]
+    assert [list(mask)[0] for mask in found["masks"]] == [row[0] for row in best]
+
+
+def test_two_texts_are_compared(pretrained, capsys):
+    run(pretrained, "天地", "天地")
+    run(pretrained, "天地", "玄黄宇宙")
+    (same,), (other,) = rows_of(capsys.readouterr().out)
+    assert float(same) == pytest.approx(1) and -1 <= float(other) < 0.999
+
+
+@pytest.mark.parametrize("is_finetuned", [True, False])
+def test_the_nearest_lines(out, pretrained, is_finetuned, tmp_path, capsys):
+    (tmp_path / "lines.txt").write_text("天地玄黄\n\n日月\n宇宙洪荒日\n", encoding="utf-8")
+    flags = dict({"model_dir": out} if is_finetuned else pretrained)
+    flags.update(search_file=tmp_path / "lines.txt", top=2)
+    run(flags, "日月")
+    header, first, second = rows_of(capsys.readouterr().out)
+    assert header == ["text", "similarity", "nearest"]
+    assert first[0] == second[0] == "日月" and first[2] == "日月"
+    assert float(first[1]) == pytest.approx(1, abs=1e-5) and float(second[1]) < 1
+    run(dict(flags, output_format="json"), "日月")
+    found = json.loads(capsys.readouterr().out)
+    assert [row["text"] for row in found["nearest"]] == [first[2], second[2]]
+
+
+def test_a_file_for_a_pretrained_model(pretrained, tmp_path):
+    (tmp_path / "in.txt").write_text("天[MASK]\n天\t地\n", encoding="utf-8")
+    run(dict(pretrained, input_file=tmp_path / "in.txt", output_file=tmp_path / "out.tsv"))
+    filled, similarity = rows_of((tmp_path / "out.tsv").read_text(encoding="utf-8"))
+    assert filled[0].startswith("天") and len(filled) == 2 and len(similarity) == 1
+
+
+def test_what_a_pretrained_model_cannot_answer(pretrained, capsys, monkeypatch):
+    lines = io.BytesIO("天地\n天[MASK]\n".encode("utf-8"))
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=lines))
+    with pytest.raises(UserError, match="1 of 2 lines are no examples"):
+        run(pretrained)
+    refused, answered = rows_of(capsys.readouterr().out)
+    assert refused[0].startswith("error: standard input, row 1: '天地' has no [MASK]: put [MASK]")
+    assert answered[0].startswith("天") and len(answered) == 2

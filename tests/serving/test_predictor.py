@@ -16,6 +16,7 @@ from classifiers import (
     save_weights,
     table,
     write_model,
+    write_pretrained,
 )
 
 import modeling
@@ -202,3 +203,36 @@ def test_a_checkpoint_without_classifier_is_told(tmp_path):
         tf.train.Saver().save(session, str(out / "pretrained.ckpt"))
     with pytest.raises(UserError, match="is a model without classifier"):
         predictor.Predictor(str(out), str(out / "pretrained.ckpt"))
+
+
+@pytest.mark.parametrize("name", ["albert_zh", "google"])
+def test_pieces_for_masks(tmp_path, out, name):
+    flags = write_pretrained(tmp_path, **ARCHITECTURES[name])
+    paths = [str(flags[key]) for key in ("checkpoint", "bert_config_file", "vocab_file")]
+    model = predictor.Predictor.of_pretrained(*paths, max_seq_length=LENGTH, batch_size=2)
+    texts = ["[MASK]地玄[MASK]", "没有", "天[MASK]", "天[SEP]", "日[MASK]月"]
+    found = model.fill_masks(texts, top=3)
+    assert [len(masks) for masks in found] == [2, 0, 1, 0, 1]
+    (first, second), one = found[0], found[2][0]
+    assert all(len(pieces) == 3 for pieces in (first, second, one))
+    probabilities = all_probabilities(paths, model.tokenizer, "天 [MASK]")
+    best = np.argsort(-probabilities)[:3]
+    assert [piece for piece, _ in one] == model.tokenizer.convert_ids_to_tokens(best)
+    np.testing.assert_allclose([p for _, p in one], probabilities[best], atol=1e-5)
+    with pytest.raises(UserError, match="a .MASK. is behind piece 15 of .*larger max_seq_length"):
+        model.fill_masks(["天" * LENGTH + "[MASK]"])
+    with pytest.raises(UserError, match="give a pre-trained checkpoint"):
+        predictor.Predictor(str(out)).fill_masks(["天[MASK]"])
+
+
+def all_probabilities(paths, tokenizer, text):
+    """Return float [V] at the last piece of a text, in a plain graph."""
+    checkpoint, config_file, _ = paths
+    ids = tokenizer.convert_tokens_to_ids(["[CLS]"] + text.split() + ["[SEP]"])
+    with tf.Graph().as_default(), tf.Session() as session:
+        config = modeling.AlbertConfig.from_json_file(config_file)
+        model = modeling.AlbertModel(config, False, tf.constant([ids]))
+        places = tf.constant([[len(ids) - 2]])
+        head = modeling.masked_lm_head(model, places, tf.zeros_like(places), tf.ones([1, 1]))
+        tf.train.Saver().restore(session, checkpoint)
+        return session.run(tf.nn.softmax(head.logits))[0]

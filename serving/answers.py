@@ -1,0 +1,175 @@
+"""The kinds of answers that predict.py gives: labels, vectors, filled masks, nearest lines."""
+
+import json
+
+import numpy as np
+
+from common.errors import UserError
+from serving import predictor
+from tokenization import MASK
+
+DIGITS = 6  # of what is printed
+
+
+class Labels:
+    """Labels of texts or pairs with their probabilities.
+
+    Args:
+        model: `predictor.Predictor` of a fine-tuned model.
+
+    Attributes:
+        header: list of str, the names of a table's columns; empty for a table without a header,
+            None where answers are no rows of a table.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self.header = ["prediction"] + ["p({})".format(label) for label in model.task.labels]
+
+    def check(self, texts, where):
+        """Raise a `UserError` that begins with `where` for a tuple of texts without an answer."""
+        predictor.check_number(self._model.task, texts, where)
+
+    def answer(self, texts):
+        """Return the answer to a tuple of texts as what json can write."""
+        (answer,) = self._model.predict([texts])
+        return rounded_answer(answer)
+
+    def rows(self, texts):
+        """Return the answer as rows of a table, lists of str."""
+        answer = self.answer(texts)
+        return [[answer["label"]] + list(map(_decimal, answer["probabilities"].values()))]
+
+
+class Vectors:
+    """Vectors of texts or pairs: lists of numbers, never a table."""
+
+    header = None
+
+    def __init__(self, model, pooling):
+        self._model, self._pooling = model, pooling
+
+    def check(self, texts, where):
+        """See `Labels.check`: every text has a vector."""
+
+    def answer(self, texts):
+        """See `Labels.answer`."""
+        return rounded_vector(self._model.embed([texts], self._pooling)[0])
+
+
+class Masks:
+    """Pieces for each [MASK] of a text; for two texts the cosine of their vectors.
+
+    Args:
+        model: `predictor.Predictor` of a pre-trained model.
+        top: int, the number of pieces for a [MASK].
+    """
+
+    header = []
+
+    def __init__(self, model, top):
+        self._model, self._top = model, top
+
+    def check(self, texts, where):
+        """See `Labels.check`."""
+        if len(texts) == 1 and MASK not in texts[0]:
+            raise UserError(
+                "{0}{1!r} has no {2}: put {2} where a piece is missing, or give two texts to "
+                "compare, --search_file=FILE, or --embeddings=True".format(where, texts[0], MASK)
+            )
+
+    def answer(self, texts):
+        """See `Labels.answer`."""
+        if len(texts) == 2:
+            first, second = self._model.embed([(text,) for text in texts])
+            return {"similarity": round(float(cosines(first, second)), DIGITS)}
+        (masks,) = self._model.fill_masks(texts, self._top)
+        filled = texts[0]
+        for pieces in masks:
+            filled = filled.replace(MASK, _shown(pieces[0][0]), 1)
+        return {"text": filled, "masks": [{p: round(x, DIGITS) for p, x in row} for row in masks]}
+
+    def rows(self, texts):
+        """See `Labels.rows`."""
+        answer = self.answer(texts)
+        if "similarity" in answer:
+            return [[_decimal(answer["similarity"])]]
+        masks = [" ".join("{} {:.2f}".format(p, x) for p, x in m.items()) for m in answer["masks"]]
+        return [[answer["text"]] + masks]
+
+
+class Nearest:
+    """The lines of a file whose vectors are nearest to that of a text.
+
+    The mean of all lines' vectors is subtracted first: it is what all texts have in common, and
+    without it every cosine is close to 1.
+
+    Args:
+        model: `predictor.Predictor`.
+        lines: list of str.
+        pooling: str, of `Predictor.embed`.
+        top: int, the number of lines in an answer.
+        progress: function of (pieces computed, pieces in all), or None.
+    """
+
+    header = ["text", "similarity", "nearest"]
+
+    def __init__(self, model, lines, pooling, top, progress=None):
+        self._model, self._lines, self._pooling, self._top = model, lines, pooling, top
+        vectors = model.embed(lines, pooling, progress)
+        self._center = vectors.mean(axis=0)
+        self._vectors = vectors - self._center
+
+    @staticmethod
+    def check(texts, where):
+        """See `Labels.check`."""
+        if len(texts) != 1:
+            raise UserError(where + "a search takes one text, not a pair")
+
+    def answer(self, texts):
+        """See `Labels.answer`."""
+        (vector,) = self._model.embed(texts, self._pooling)
+        similarities = cosines(self._vectors, vector - self._center)
+        best = np.argsort(-similarities, kind="stable")[: self._top]
+        nearest = [
+            {"text": self._lines[place], "similarity": round(float(similarities[place]), DIGITS)}
+            for place in best
+        ]
+        return {"text": texts[0], "nearest": nearest}
+
+    def rows(self, texts):
+        """See `Labels.rows`."""
+        return [
+            [texts[0], _decimal(found["similarity"]), found["text"]]
+            for found in self.answer(texts)["nearest"]
+        ]
+
+
+def cosines(vectors, vector):
+    """Return the cosines of float [..., H] with float [H]; 0 for a vector of zeros."""
+    norms = np.linalg.norm(vectors, axis=-1) * np.linalg.norm(vector)
+    return np.dot(vectors, vector) / np.maximum(norms, 1e-12)
+
+
+def to_json(answer):
+    """Return an answer in one line of JSON."""
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def rounded_answer(answer):
+    """Return the dict of `predictor.answer` with fewer digits."""
+    rounded = {label: round(p, DIGITS) for label, p in answer["probabilities"].items()}
+    return dict(answer, probabilities=rounded)
+
+
+def rounded_vector(vector):
+    """Return a vector as a list of numbers with fewer digits."""
+    return [float("{:.{}g}".format(value, DIGITS)) for value in vector]
+
+
+def _decimal(number):
+    return "{:.{}f}".format(number, DIGITS)
+
+
+def _shown(piece):
+    return piece[2:] if piece.startswith("##") else piece
