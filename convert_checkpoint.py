@@ -5,7 +5,7 @@
         --bert_config_file=albert_config_tiny.json --vocab_file=vocab.txt
     python convert_checkpoint.py to-huggingface lcqmc_runs --output_dir=lcqmc_hf
     python convert_checkpoint.py from-huggingface albert_tiny_hf --output_dir=albert_tiny_again
-    python convert_checkpoint.py slim my_model/model.ckpt-125000 --output_dir=slim
+    python convert_checkpoint.py slim my_model/model.ckpt-125000 --output_dir=slim --float16
     python convert_checkpoint.py average my_model/model.ckpt-12{3,4,5}000 --output_dir=average
 
 PATH is a checkpoint or a folder with one; the best checkpoint of a run's folder is taken.
@@ -55,6 +55,7 @@ def define_flags(flag_values):
         "stores shared layers once for each; or albert, which stores them once.",
     )
     define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
+    define.bool("float16", False, "slim: write weights of half precision, in half the bytes.")
     define.bool("json", False, "inspect: print a JSON object instead of a table.")
 
 
@@ -144,7 +145,10 @@ def _body(shapes):
 def slim(args, folder, path):
     """Write a checkpoint's weights alone."""
     prefix = run_folder.find_best(path)
-    _write_checkpoint(folder, os.path.basename(prefix), weights.read(prefix))
+    arrays = weights.read(prefix)
+    if args.float16:
+        arrays = {name: weights.as_float16(array, name) for name, array in arrays.items()}
+    _write_checkpoint(folder, os.path.basename(prefix), arrays)
     _copy_description(prefix, folder)
 
 

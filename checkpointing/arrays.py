@@ -31,12 +31,23 @@ def read(prefix):
     """
     checkpoint = Checkpoint(prefix)
     names = checkpoint.names
-    return {names[name]: _as_float32(checkpoint.read(name)) for name in checkpoint.weight_names()}
+    return {names[name]: checkpoint.read_weight(name) for name in checkpoint.weight_names()}
 
 
-def _as_float32(array):
-    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-    return array.astype(np.float32) if is_float else array
+def as_float16(array, name):
+    """Return a weight in half precision; an array of integers as it is.
+
+    Raises:
+        UserError: for a weight beyond the largest number of float16; it names the variable.
+    """
+    if array.dtype.kind != "f":
+        return array
+    largest = float(np.abs(array).max(initial=0))
+    if largest > np.finfo(np.float16).max:
+        raise UserError(
+            "{}: {:.3g} is too large for float16: leave --float16 out".format(name, largest)
+        )
+    return array.astype(np.float16)
 
 
 def write(prefix, arrays):
@@ -85,8 +96,9 @@ def average(prefixes):
 def fit(shapes, prefix, output_dir, allow_vocab_resize=False):
     """Give the tables of a checkpoint the lengths that the model's tables have.
 
-    Position tables lose their last rows. Word embeddings get new rows, which are random as at the
-    start of a training, and the MLM bias gets zeros.
+    Weights of another precision become float32. Position tables lose their last rows. Word
+    embeddings get new rows, which are random as at the start of a training, and the MLM bias gets
+    zeros.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's weights.
@@ -95,11 +107,11 @@ def fit(shapes, prefix, output_dir, allow_vocab_resize=False):
         allow_vocab_resize: bool, whether a vocabulary may get rows.
 
     Returns:
-        str, the prefix of the copy; the given prefix if no table has to change.
+        str, the prefix of the copy; the given prefix if nothing has to change.
     """
     checkpoint = Checkpoint(prefix)
     resized = restore.plan_restore(shapes, checkpoint, True, allow_vocab_resize).resized
-    if not resized:
+    if not resized and checkpoint.is_float32():
         return prefix
     arrays = read(prefix)
     rng = np.random.RandomState(0)

@@ -79,6 +79,15 @@ class Checkpoint:
         with _refused_if_damaged(self.prefix):
             return self._reader.get_tensor(name)  # checks the length and the checksum
 
+    def read_weight(self, name):
+        """Return a variable as `read`; one of floats in float32, the type of all weights here."""
+        array = self.read(name)
+        return array.astype(np.float32, copy=False) if self.dtypes[name].is_floating else array
+
+    def is_float32(self):
+        """Return whether no variable has another floating type, such as float16."""
+        return all(dtype == tf.float32 for dtype in self.dtypes.values() if dtype.is_floating)
+
     def check_whole(self):
         """Read every variable; raises UserError for one that is damaged or not finite."""
         for name, dtype in self.dtypes.items():

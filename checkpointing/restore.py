@@ -358,11 +358,12 @@ def _check_shapes(unequal, prefix, is_new):
 
 
 def _check_types(names, checkpoint):
-    odd = [name for name in sorted(names) if checkpoint.dtypes[name] != tf.float32]
+    odd = [name for name in sorted(names) if not checkpoint.dtypes[name].is_floating]
     if odd:
         raise UserError(
-            "{}: {} is {}, weights are float32 here: convert_checkpoint.py slim makes them "
-            "so".format(checkpoint.prefix, odd[0], checkpoint.dtypes[odd[0]].name)
+            "{}: {} is {}, not a weight: give another checkpoint".format(
+                checkpoint.prefix, odd[0], checkpoint.dtypes[odd[0]].name
+            )
         )
 
 
@@ -455,7 +456,7 @@ def load_weights(session, checkpoint):
     plan = match_weights(shapes_of(variables.values()), checkpoint)
     # One run of the session for all: each other set of fetches is a pass over the whole graph.
     initializers = {stored: variables[name].initializer for stored, name in plan.assignment.items()}
-    values = {op.inputs[1]: checkpoint.read(stored) for stored, op in initializers.items()}
+    values = {op.inputs[1]: checkpoint.read_weight(name) for name, op in initializers.items()}
     session.run(list(initializers.values()), values)
     return plan
 

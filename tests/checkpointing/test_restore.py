@@ -94,15 +94,20 @@ def test_a_classifier_of_other_labels_is_replaced_if_that_is_allowed(fixtures, t
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
-def test_another_precision_is_named_and_slim_makes_it_float32(fixtures, tmp_path, dtype):
+def test_another_precision_becomes_float32(fixtures, tmp_path, dtype):
     shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
-    other, slim = str(tmp_path / "other.ckpt"), str(tmp_path / "slim.ckpt")
-    weights.write(other, {name: np.zeros(shape, dtype) for name, shape in shapes.items()})
-    words = "is {}, weights are float32 here: .* slim makes".format(np.dtype(dtype).name)
-    with pytest.raises(UserError, match=words):
-        restore.check_warm_start(shapes, other)
-    weights.write(slim, weights.read(other))
-    assert not restore.check_warm_start(shapes, slim).missing
+    other = str(tmp_path / "other.ckpt")
+    weights.write(other, {name: np.full(shape, 0.1, dtype) for name, shape in shapes.items()})
+    assert not restore.check_warm_start(shapes, other).missing
+    fitted = weights.fit(shapes, other, str(tmp_path / "run"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, shape in shapes.items():
+            tf.get_variable(name, shape)
+        restore.load_weights(session, Checkpoint(other))
+        loaded = session.run(tf.trainable_variables())
+    for array in loaded + list(weights.read(fitted).values()):
+        assert array.dtype == np.float32 and (array == np.float32(dtype(0.1))).all()
+    assert Checkpoint(fitted).is_float32() and not Checkpoint(other).is_float32()
 
 
 def test_weights_that_are_not_finite_are_named(fixtures, tmp_path):

@@ -311,6 +311,19 @@ def test_half_precision_becomes_float32(tmp_path):
     assert array.dtype == np.float32
 
 
+def test_slim_in_half_precision(tmp_path):
+    arrays = {"a": np.array([0.1, -3.0], np.float32), "number": np.int64(7)}
+    weights.write(str(tmp_path / "model.ckpt"), arrays)
+    call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "slim", float16=True)
+    checkpoint = Checkpoint(str(tmp_path / "slim" / "model.ckpt"))
+    assert checkpoint.dtypes == {"a": tf.float16, "number": tf.int64}
+    np.testing.assert_array_equal(checkpoint.read_weight("a"), arrays["a"].astype(np.float16))
+    weights.write(str(tmp_path / "model.ckpt"), {"a": np.array([7e4], np.float32)})
+    with pytest.raises(UserError, match="a: 7e.04 is too large for float16: leave --float16 out"):
+        call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "other", float16=True)
+    call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "other")
+
+
 def test_average_is_the_mean(tmp_path):
     for number in (1, 2, 6):
         arrays = {"a": np.full(3, number, np.float32), "global_step": np.int64(number)}
