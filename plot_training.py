@@ -49,6 +49,10 @@ COLUMNS = 3
 # Okabe and Ito's colors, which people with any color vision can distinguish.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#333333", "#8a8a8a"
+# The scores of --general_eval_input_file begin with it.
+GENERAL = "general_"
+OWN_STYLE = {"linewidth": 1, "marker": "o"}
+GENERAL_STYLE = {"linewidth": 1, "linestyle": ":", "marker": "s"}
 
 
 class Run(NamedTuple):
@@ -206,9 +210,12 @@ def draw(runs, window=None, x="steps"):
     handles = [lines.Line2D([], [], color=c, linewidth=3, label=run.name) for run, c in colored]
     handles += [
         lines.Line2D([], [], color=INK, linewidth=1.6, label="training, running average"),
-        lines.Line2D([], [], color=INK, linewidth=1, marker="o", label="held out"),
+        lines.Line2D([], [], color=INK, label="held out", **OWN_STYLE),
         lines.Line2D([], [], color=FAINT, linestyle="--", label="published"),
     ]
+    if any(name.startswith(GENERAL) for run in runs for name in run.held_out):
+        style = dict(GENERAL_STYLE, label="held out, general text")
+        handles.append(lines.Line2D([], [], color=INK, **style))
     drawing.legend(handles=handles, loc="upper center", ncol=4, frameon=False, fontsize=11)
     rows = -(-len(handles) // 4)
     drawing.tight_layout(rect=(0, 0, 1, 1 - 0.035 * rows), h_pad=2.5, w_pad=2.5)
@@ -222,13 +229,19 @@ def _draw_curves(axis, run, panel, color, window):
             axis.plot(*zip(*points), color=color, linewidth=0.8, alpha=0.3)
             points = smoothed(points, window)
         axis.plot(*zip(*points), color=color, linewidth=1.8)
-    points = _finite(run.held_out.get(panel.scalar, ()))
+    _draw_evaluations(axis, run.held_out.get(panel.scalar, ()), panel, color, OWN_STYLE)
+    general = run.held_out.get(GENERAL + panel.scalar, ())
+    _draw_evaluations(axis, general, panel, color, GENERAL_STYLE)
+
+
+def _draw_evaluations(axis, points, panel, color, style):
+    points = _finite(points)
     if points:
-        marker = {"marker": "o", "markersize": 5, "markeredgecolor": "white"}
-        axis.plot(*zip(*points), color=color, linewidth=1, markeredgewidth=0.8, **marker)
-        style = {"ha": "right", "color": color, "fontsize": 10, "fontweight": "bold"}
+        marks = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.8}
+        axis.plot(*zip(*points), color=color, **marks, **style)
+        text = {"ha": "right", "color": color, "fontsize": 10, "fontweight": "bold"}
         last = _number(points[-1][1], panel)
-        axis.annotate(last, points[-1], (0, 8), textcoords="offset points", **style)
+        axis.annotate(last, points[-1], (0, 8), textcoords="offset points", **text)
 
 
 def _finite(points):

@@ -69,17 +69,14 @@ def main(args):
     run = checks.run_checks(check_run, args)
     trainer = make_trainer(make_model_fn(run), run.settings, run.computation.placement)
     # Both are made before training, so that bad evaluation files are reported at once.
-    train_input = args.do_train and inputs.make_input_fn(args, run.records, training=True)
-    eval_input = args.do_eval and inputs.make_input_fn(args, run.records, training=False)
-    evaluation = args.do_eval and best_checkpoint.Evaluation(
-        lambda: evaluate(trainer, eval_input, args.eval_steps), args.eval_every_steps, "loss"
-    )
+    train_input = args.do_train and inputs.make_input_fn(args, run.records.train, training=True)
+    evaluation = args.do_eval and make_evaluation(run, trainer)
     report = run_report.new_report(
         "run_pretraining.py",
         args,
         run.start,
         config=[args.bert_config_file],
-        records=run.records.files.all,
+        records=run.records.paths,
     )
     report["vocab_sha256"] = run.vocab_sha256
     if trainer.is_chief:
@@ -93,6 +90,23 @@ def main(args):
             scores = evaluation.run() if trainer.is_chief else None
         if trainer.is_chief:
             run_report.write(args.output_dir, report, RESULTS, scores)
+
+
+def make_evaluation(run, trainer):
+    """Return the `best_checkpoint.Evaluation` of a run, of all records to evaluate on."""
+    input_fn = inputs.make_input_fn(run.args, run.records.evaluation, training=False)
+    general = run.records.general
+    general_input_fn = general.paths and inputs.make_input_fn(run.args, general, training=False)
+
+    def run_evaluation():
+        scores = evaluate(trainer, input_fn, run.args.eval_steps)
+        if general_input_fn:
+            others = evaluate(trainer, general_input_fn, run.args.eval_steps, name="general")
+            del others["global_step"]
+            scores.update(("general_" + score, value) for score, value in others.items())
+        return scores
+
+    return best_checkpoint.Evaluation(run_evaluation, run.args.eval_every_steps, "loss")
 
 
 # ------------------------------------------------------------------------------- checks
@@ -123,6 +137,10 @@ def check_flags(args):
     """Check that there is something to do; returns (`RunSettings`, line)."""
     if not (args.do_train or args.do_eval):
         raise UserError("nothing to do: give --do_train=True or --do_eval=True")
+    if args.general_eval_input_file and not args.do_eval:
+        raise UserError(
+            "--general_eval_input_file={} needs --do_eval=True".format(args.general_eval_input_file)
+        )
     if args.eval_every_steps and not (args.do_train and args.do_eval):
         raise UserError(
             "--eval_every_steps={} needs --do_train=True and --do_eval=True".format(
@@ -184,11 +202,11 @@ def check_records(args, settings, model):
     Raises:
         UserError: where a file is needed and missing, or cannot be used or reached.
     """
-    for name in ("input_file", "eval_input_file"):
+    for name in ("input_file", "eval_input_file", "general_eval_input_file"):
         refuse_local_paths(settings, name, args[name].value)
     records = inputs.read_records(args)
     for warning in manifest.check_manifests(
-        records.files.all,
+        records.paths,
         args.max_seq_length,
         records.max_predictions_per_seq,
         model.config.vocab_size,
@@ -205,8 +223,8 @@ def check_records(args, settings, model):
     line = "sequences of {} pieces, {} predictions; {} files to train on, {} to evaluate on".format(
         args.max_seq_length,
         records.max_predictions_per_seq,
-        len(records.files.train) if args.do_train else 0,
-        len(records.files.evaluation) if args.do_eval else 0,
+        len(records.train.paths) if args.do_train else 0,
+        len(records.evaluation.paths) if args.do_eval else 0,
     )
     if records.max_chunks_per_row > 1:
         line = "compact, up to {} chunks a row; ".format(records.max_chunks_per_row) + line
@@ -218,7 +236,7 @@ def check_records(args, settings, model):
 
 def check_vocabulary(args, records):
     """Compare the vocabulary of the records with the run's and the model's: (sha256, line)."""
-    return preflight.check_records_vocabulary(args, records.files.all)
+    return preflight.check_records_vocabulary(args, records.paths)
 
 
 def check_devices(args, settings, model, records):
@@ -449,9 +467,9 @@ def symptoms(scores):
     return lines
 
 
-def evaluate(trainer, input_fn, max_steps):
+def evaluate(trainer, input_fn, max_steps, name=None):
     """Evaluate the latest checkpoint; returns a dict of metrics over real examples only."""
-    metrics = trainer.evaluate(input_fn, steps=max_steps)
+    metrics = trainer.evaluate(input_fn, steps=max_steps, name=name)
     scores = {"global_step": int(metrics["global_step"])}
     # Estimator's own loss gives every batch the same weight, however few examples the last one has.
     scores["loss"] = float(metrics["masked_lm_loss"] + metrics["sentence_order_loss"])

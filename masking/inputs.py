@@ -34,35 +34,41 @@ def define_flags(flag_values):
         "Most masked pieces in a sequence; fewer are padded. Left out: that of compact records.",
         lower_bound=1,
     )
+    define.string(
+        "general_eval_input_file",
+        None,
+        "More TFRecords to evaluate on, such as general text when pre-training is continued on "
+        "text of one domain; their scores begin with general_.",
+    )
     mask_settings.define_flags(flag_values, of_records=True)
     reader.define_input_flags(flag_values)
 
 
-class RecordFiles(NamedTuple):
-    """Paths of TFRecords."""
+class Split(NamedTuple):
+    """Records of one use, and how they become features."""
 
-    train: List[str]
-    evaluation: List[str]
-
-    @property
-    def all(self):
-        return sorted(set(self.train + self.evaluation))
+    paths: List[str]
+    reads: object  # `reader.Examples` or `graph.Masking`; None without paths
 
 
 class Records(NamedTuple):
-    """The records of a run, and how they become features."""
+    """The records of a run."""
 
-    files: RecordFiles
-    train_format: object  # `reader.Examples` or `graph.Masking`; None without files
-    eval_format: object
+    train: Split
+    evaluation: Split
+    general: Split
     max_predictions_per_seq: int
     max_chunks_per_row: int  # 1 for the published format
     chunks_per_row: float  # of the records to train on, on average
 
+    @property
+    def paths(self):
+        """All paths, sorted."""
+        return sorted(set(self.train.paths + self.evaluation.paths + self.general.paths))
+
     def check_ids(self, vocab_size):
         """Check published records whose vocabulary no manifest tells, as `reader.check_ids`."""
-        formats = ((self.files.train, self.train_format), (self.files.evaluation, self.eval_format))
-        published = [paths for paths, one in formats if isinstance(one, reader.Examples)]
+        published = [x.paths for x in self._splits() if isinstance(x.reads, reader.Examples)]
         manifests = manifest.find_manifests(sorted(set().union(*published)))
         for path, content in manifests.items():
             if not (content or {}).get("vocab_size"):
@@ -70,15 +76,16 @@ class Records(NamedTuple):
 
     def check_damage(self, skip_damaged):
         """Read all records as `reader.check_damage`; returns their number, or 0."""
-        pairs = [(self.files.train, self.train_format)]
-        if self.files.evaluation != self.files.train:
-            pairs.append((self.files.evaluation, self.eval_format))
         numbers = [
-            reader.check_damage(paths, skip_damaged, record_format.find_fault)
-            for paths, record_format in pairs
-            if paths
+            reader.check_damage(split.paths, skip_damaged, split.reads.find_fault)
+            for split in self._splits()
         ]
         return sum(numbers) if all(numbers) else 0
+
+    def _splits(self):
+        """Return the `Split`s that have paths, those of equal paths once."""
+        splits = {tuple(x.paths): x for x in (self.train, self.evaluation, self.general)}
+        return [split for paths, split in splits.items() if paths]
 
 
 class _Format(NamedTuple):
@@ -99,18 +106,17 @@ def read_records(args):
     Raises:
         UserError: for records of both formats, or of one that the flags do not fit.
     """
-    record_files = find_records(args)
-    train = _format_of(args, record_files.train, args.random_seed)
-    evaluation = _format_of(args, record_files.evaluation, EVALUATION_SEED)
-    both = [one for one in (train, evaluation) if one]
-    _refuse_masking_flags(args, both)
+    seeds = (args.random_seed, EVALUATION_SEED, EVALUATION_SEED)
+    files_of_uses = find_records(args)
+    formats = [_format_of(args, paths, seed) for paths, seed in zip(files_of_uses, seeds)]
+    known = [one for one in formats if one]
+    _refuse_masking_flags(args, known)
+    splits = [Split(paths, one and one.reads) for paths, one in zip(files_of_uses, formats)]
     return Records(
-        record_files,
-        train and train.reads,
-        evaluation and evaluation.reads,
-        max(one.max_predictions_per_seq for one in both),
-        max(one.max_chunks_per_row for one in both),
-        both[0].chunks_per_row,
+        *splits,
+        max(one.max_predictions_per_seq for one in known),
+        max(one.max_chunks_per_row for one in known),
+        known[0].chunks_per_row,
     )
 
 
@@ -149,7 +155,7 @@ def _refuse_masking_flags(args, formats):
 
 
 def find_records(args):
-    """Return the `RecordFiles` that the flags name.
+    """Return the paths to train on, to evaluate on, and of general text: three lists of str.
 
     Raises:
         UserError: where a file is needed and missing.
@@ -166,23 +172,24 @@ def find_records(args):
             len(trained_on),
             len(evaluation),
         )
-    return RecordFiles(train, evaluation)
+    general = args.general_eval_input_file
+    return train, evaluation, find_files(general) if general else []
 
 
-def make_input_fn(args, records, training):
+def make_input_fn(args, split, training):
     """Return an input function; for training it starts at the step of the latest checkpoint.
 
     Args:
         args: the parsed flags of run_pretraining.py.
-        records: `Records`.
+        split: `Split`.
         training: bool.
 
     Raises:
         UserError: as `reader.make_input_fn`.
     """
     return reader.make_input_fn(
-        records.files.train if training else records.files.evaluation,
-        records.train_format if training else records.eval_format,
+        split.paths,
+        split.reads,
         training,
         seed=args.random_seed,
         batch_size=args.train_batch_size,

@@ -308,6 +308,12 @@ CASES = (
     ("is more than max_position_embeddings", TRAIN, "--max_seq_length=17", "--max_seq_length=16"),
     ("nothing to do: give --do_train=True or", TRAIN, "--nodo_train", "--do_train=True"),
     ("--input_file is needed", TRAIN, "without:input_file", "--input_file=train.tfrecord"),
+    (
+        "--general_eval_input_file={} needs",
+        TRAIN,
+        "--general_eval_input_file=dev.tfrecord",
+        "--do_eval --eval_input_file=dev.tfrecord",
+    ),
     ("--eval_every_steps={} needs", TRAIN, "--eval_every_steps=1", "--do_eval=True"),
     ("EVALUATION ON THE TRAINING", TRAIN, "--do_eval", "--eval_input_file=dev.tfrecord"),
     ("is far from %.2g", TRAIN, "--learning_rate=9", "--learning_rate=0.0026"),

@@ -262,6 +262,22 @@ def test_evaluation_alone_and_on_training_files_is_told(continued, caplog):
     assert "EVALUATION ON THE TRAINING FILES" in caplog.text
 
 
+def test_general_text_is_evaluated_beside_the_own(continued):
+    run(continued, do_train=False)
+    own = results(continued)
+    write_records(str(continued / "general.tfrecord"), 7, seed=5)
+    run(continued, do_train=False, general_eval_input_file=continued / "general.tfrecord")
+    both = results(continued)
+    assert {name: both[name] for name in own} == own
+    general = {name: value for name, value in both.items() if name not in own}
+    assert set(general) == {"general_" + name for name in set(own) - {"global_step"}}
+    run(continued, do_train=False, eval_input_file=continued / "general.tfrecord")
+    alone = results(continued)
+    assert general == {"general_" + name: alone[name] for name in set(own) - {"global_step"}}
+    with pytest.raises(UserError, match="general.tfrecord needs --do_eval=True"):
+        run(continued, do_eval=False, general_eval_input_file="general.tfrecord")
+
+
 def test_shorter_records_are_padded_with_a_warning(continued, caplog):
     write_records(str(continued / "short.tfrecord"), 4, sequence=12, predictions=3)
     with caplog.at_level("WARNING", logger="tensorflow"):

@@ -34,7 +34,8 @@ def read(path, training=True, **flags):
     args = cli.parse(run_pretraining.define_flags, argv)
     records = inputs.read_records(args)
     args.output_dir = os.path.dirname(str(path))
-    return records, inputs.make_input_fn(args, records, training)
+    split = records.train if training else records.evaluation
+    return records, inputs.make_input_fn(args, split, training)
 
 
 def take(input_fn, number, batch_size=8):
@@ -49,9 +50,9 @@ def test_the_manifest_says_how_to_mask(tmp_path):
     assert records.max_predictions_per_seq == 10
     assert records.max_chunks_per_row == 4
     assert records.chunks_per_row == np.mean([len(row.lengths) for row in rows])
-    config = records.train_format.config
+    config = records.train.reads.config
     assert config == compact_rows.make_config(short_seq_prob=0.0)
-    vocabulary, expected = records.train_format.vocabulary, compact_rows.make_vocabulary(60)
+    vocabulary, expected = records.train.reads.vocabulary, compact_rows.make_vocabulary(60)
     assert (vocabulary.cls_id, vocabulary.mask_id) == (expected.cls_id, expected.mask_id)
     np.testing.assert_array_equal(vocabulary.replacements, expected.replacements)
 
@@ -60,7 +61,7 @@ def test_flags_change_the_masks(tmp_path):
     write(tmp_path / "a")
     flags = {"masked_lm_prob": 0.3, "ngram": 1, "max_predictions_per_seq": 6, "replace_spans": True}
     records, input_fn = read(tmp_path / "a", **flags)
-    config = records.train_format.config
+    config = records.train.reads.config
     assert (config.masked_lm_prob, config.gram_probabilities, config.replace_spans) == (
         0.3,
         (1,),
@@ -176,7 +177,7 @@ def test_two_defaults_need_a_flag(tmp_path):
     both = "{0}/a,{0}/b".format(tmp_path)
     text = refused(both)
     assert "was made with masked_lm_prob=0.15" in text and "with 0.3: give --masked_lm_prob" in text
-    assert read(both, masked_lm_prob=0.2)[0].train_format.config.masked_lm_prob == 0.2
+    assert read(both, masked_lm_prob=0.2)[0].train.reads.config.masked_lm_prob == 0.2
 
 
 def test_both_formats_at_once(tmp_path):
