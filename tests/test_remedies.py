@@ -134,6 +134,8 @@ TESTED = {
     "--quantization is for": "test_quantization_is_for_tflite",
     "give a name that ends in .png": "test_only_a_name_of_a_png",
     "name the --output_dir of a run": "test_writes_a_picture_of",
+    "a flag has two hyphens": "test_a_flag_with_other_dashes",
+    "type ASCII commas: {}": "test_wide_commas_in",
     "--help lists": "test_help_lists_the_flags",
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
     "needs the environment variable TF_CONFIG": "test_a_missing_description_is",
