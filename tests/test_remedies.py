@@ -136,6 +136,7 @@ TESTED = {
     "name the --output_dir of a run": "test_writes_a_picture_of",
     "a flag has two hyphens": "test_a_flag_with_other_dashes",
     "type ASCII commas: {}": "test_wide_commas_in",
+    "a record is no example like the first one": "test_records_of_two_kinds",
     "--help lists": "test_help_lists_the_flags",
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
     "needs the environment variable TF_CONFIG": "test_a_missing_description_is",
