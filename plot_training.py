@@ -156,8 +156,9 @@ def _events(path):
                 if value.HasField("simple_value"):
                     yield event.step, value.tag, value.simple_value, event.wall_time
                 elif value.HasField("tensor"):
-                    number = float(tf.make_ndarray(value.tensor))
-                    yield event.step, value.tag, number, event.wall_time
+                    array = tf.make_ndarray(value.tensor)
+                    if array.size == 1 and array.dtype.kind in "fiub":  # no text or histogram
+                        yield event.step, value.tag, float(array.item()), event.wall_time
     except tf.errors.DataLossError:
         return  # the last event is incomplete: the run was killed or still runs
     finally:

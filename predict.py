@@ -269,6 +269,8 @@ def write_labels(args, model):
     texts = [(example.text_a, example.text_b) for example in examples]
     if texts[0][1] is None:
         texts = [text for text, _ in texts]
+    elif not any(example.label for example in examples):
+        warn_of_labels(args.input_file, texts, "if they are labels, it is no file of pairs")
     probabilities = model.probabilities(texts, progress.Lines("pieces"))
     labels = model.task.labels
     if args.output_format == "tsv":
@@ -302,15 +304,21 @@ def warn_of_columns(path, texts):
             task_files.shown("\t".join(texts[0])),
             shlex.quote(path),
         )
-    seconds = {pair[1] for pair in texts if len(pair) > 1}
-    if seconds and 4 * len(seconds) <= len(texts):
+    remedy = "without them: cut -f 1 {} > NEW_FILE".format(shlex.quote(path))
+    warn_of_labels(path, [pair for pair in texts if len(pair) > 1], remedy)
+
+
+def warn_of_labels(path, pairs, remedy):
+    """Warn of pairs whose second texts seem to be labels: few for many different first texts."""
+    firsts, seconds = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+    if seconds and 4 * len(seconds) <= len(firsts):
         logging.warning(
-            "LABELS: the second texts are %d, such as %s, for %d first ones; without them: "
-            "cut -f 1 %s > NEW_FILE",
+            "LABELS: the second texts of %s are %d, such as %s, for %d first ones; %s",
+            path,
             len(seconds),
             task_files.shown(min(seconds)),
-            len(texts),
-            shlex.quote(path),
+            len(firsts),
+            remedy,
         )
 
 

@@ -18,6 +18,10 @@ from common.errors import UserError
 USER_ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
 # TensorFlow's warnings about deprecations and about how TPUEstimator calls Estimator.
 NOISE = re.compile("deprecat|includes params argument|eval_on_tpu ignored")
+# A flag, and a word that is meant as one: word processors and web pages turn hyphens into dashes
+# and quotes into curly ones, and Chinese keyboards write wide signs.
+FLAG, MEANT_FLAG = re.compile(r"--?\w+(=|$)"), re.compile("[“”‘’]?[-‐-―−－]+(\\w+)([=＝]|$)")
+WIDE_COMMA = re.compile("[，、]")
 
 
 def parse(define_flags, argv, words=None):
@@ -160,11 +164,13 @@ def _help(define_flags, words):
 def _parse_into(flag_values, argv, words=None):
     # A shell expands ~ at the beginning of a word alone.
     argv = [re.sub("(?<=[=,])~(?=/)", _home, x) if x.startswith("-") else x for x in argv]
+    _refuse_other_dashes(flag_values, argv[1:])
     try:
         rest = flag_values(argv)
     except flags.Error as error:
         raise UserError(_mistake(error)) from error
     _refuse_empty(flag_values)
+    _refuse_wide_commas(flag_values)
     if len(rest) > 1 and not words:
         raise UserError(
             "unexpected argument {!r}: flags are written --name=value (--help lists them)".format(
@@ -188,6 +194,29 @@ def _refuse_empty(flag_values):
                 "--{} is empty: is a shell variable unset? Give a value, or leave the flag "
                 "out".format(name)
             )
+
+
+def _refuse_other_dashes(flag_values, words):
+    """Raise `UserError` for a flag with dashes or wide signs, as `—name=value`, `--name＝value`.
+
+    Without this `predict.py` would take it for a text, and others miss the flag.
+    """
+    for word in words:
+        meant = MEANT_FLAG.match(word)
+        name = meant.group(1) if meant and not FLAG.match(word) else ""
+        if name in flag_values or name[:2] == "no" and name[2:] in flag_values:
+            text = "{}: a flag has two hyphens and an ASCII equals sign, without quotes: type --{}"
+            raise UserError(text.format(word, name + "=VALUE" * (meant.group(2) != "")))
+
+
+def _refuse_wide_commas(flag_values):
+    """Raise `UserError` for a list that only wide commas divide, as `--labels=0，1`."""
+    for name in flag_values:
+        value = flag_values[name].value
+        is_one = flag_values[name].present and isinstance(value, list) and len(value) == 1
+        if is_one and WIDE_COMMA.search(value[0]):
+            listed = WIDE_COMMA.sub(",", value[0])
+            raise UserError("--{}={}: type ASCII commas: {}".format(name, value[0], listed))
 
 
 def _home(_):

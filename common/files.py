@@ -124,9 +124,9 @@ def find_files(pattern):
     for part in filter(None, (part.strip() for part in pattern.split(","))):
         matches = [part] if exists(part) else _visible(part)
         if not matches:
-            raise UserError(
-                "no file matches {!r}: check the path, or make the file first".format(part)
-            )
+            remedy = "type ASCII commas between names" if "，" in part else "check the path"
+            text = "no file matches {!r}: {}, or make the file first"
+            raise UserError(text.format(part, remedy))
         # Calls to a remote file system are slow, so only one of remote matches is checked.
         checked = matches if is_local(part) else matches[:1]
         folder = next(filter(is_folder, checked), None)

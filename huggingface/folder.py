@@ -67,7 +67,7 @@ def write_model(folder, family, config, arrays, model):
 
 
 def check_folder(path):
-    """Raise UserError for a path that is a file, or a checkpoint of TensorFlow."""
+    """Raise UserError for a path that is no folder of a model of Hugging Face."""
     if os.path.isfile(path):
         raise UserError(
             "{} is a file: give its folder, {}".format(path, os.path.dirname(path) or ".")
@@ -85,6 +85,12 @@ def check_folder(path):
     if not os.path.isdir(path):
         text = "{} does not exist: give the folder of a model; one on a hub is downloaded first"
         raise UserError(text.format(path))
+    if not os.path.exists(os.path.join(path, CONFIG)):
+        # The cache of transformers and huggingface_hub has the files of a model further inside.
+        inside = sorted(files.glob(os.path.join(path, "snapshots", "*", CONFIG)))
+        text = "{} has no {}: give the folder that holds it and the weights"
+        where = ", " + os.path.dirname(inside[-1]) if inside else ""
+        raise UserError(text.format(path, CONFIG) + where)
 
 
 def read_model(folder):
@@ -239,15 +245,22 @@ def _wordpieces(ids, path):
 
 
 def check_vocabulary(model):
-    """Raise UserError where a `model_files.Description` has more pieces than its config allows."""
+    """Compare the pieces of a `model_files.Description` with its config; warn if there are fewer.
+
+    Raises:
+        UserError: if there are more.
+    """
     tokenizer = model.vocab_file, model.do_lower_case, model.spm_model_file
     number = len(tokenization.FullTokenizer(*tokenizer).vocab)
-    room = model.config["vocab_size"]
+    room, path = model.config["vocab_size"], model.spm_model_file or model.vocab_file
     if number > room:
         raise UserError(
             "{} has {} pieces, the model {}: use the vocabulary that it was pre-trained "
-            "with".format(model.spm_model_file or model.vocab_file, number, room)
+            "with".format(path, number, room)
         )
+    if number < room:
+        text = "%s has %d pieces, the model %d: if lines are missing, the pieces behind are wrong"
+        logging.warning(text, path, number, room)
 
 
 def read_description(folder, config, num_labels, vocabulary):

@@ -11,6 +11,7 @@ nats, which is the least loss that a model without any context can reach on it.
 """
 
 import collections
+import contextlib
 import json
 import math
 import os
@@ -19,8 +20,10 @@ import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from common import cli, files
+from common import cli, file_types, files
 from common.errors import UserError
+
+HEAD_BYTES = 1 << 16  # of a file, to recognize what is no text
 
 
 def define_flags(flag_values):
@@ -28,7 +31,9 @@ def define_flags(flag_values):
     define = cli.flag_definer(flag_values)
     define.string("corpus", None, "Text to split, a blank line between documents.")
     define.float("megabytes", 10, "How much of the corpus to take.")
+    define.validator("megabytes", lambda size: size > 0, "give a number above 0")
     define.float("share", 0.05, "Share of the documents held out.")
+    define.validator("share", lambda share: 0 < share <= 0.5, "give at most 0.5, and above 0")
     define.string("json_lines", None, "JSON lines to split.")
     define.string("key", None, "Field of the JSON lines whose values are held out.")
     define.string("output_dir", None, "Folder for the two parts.")
@@ -57,15 +62,22 @@ def split(corpus, megabytes, share, output_dir):
         dict of the numbers of documents.
     """
     every = int(round(1 / share))
-    os.makedirs(output_dir, exist_ok=True)
-    counts = {"train": 0, "held_out": 0}
-    with open(os.path.join(output_dir, "train.txt"), "w", encoding="utf-8") as train, open(
-        os.path.join(output_dir, "held_out.txt"), "w", encoding="utf-8"
-    ) as held_out:
+    parts = {name: os.path.join(output_dir, name + ".txt") for name in ("train", "held_out")}
+    refuse_to_replace(corpus, parts)
+    counts = dict.fromkeys(parts, 0)
+    with contextlib.ExitStack() as stack:
+        streams = {name: stack.enter_context(files.WholeFile(parts[name])) for name in parts}
         for index, document in enumerate(documents(corpus, megabytes * 1e6)):
-            name, stream = ("held_out", held_out) if index % every == 0 else ("train", train)
-            stream.write(document + "\n")
+            name = "held_out" if index % every == 0 else "train"
+            streams[name].write((document + "\n").encode("utf-8"))
             counts[name] += 1
+        if not all(counts.values()):
+            raise UserError(
+                "{}: {} document(s), too few to hold some out: a blank line ends a document; "
+                "sed G FILE > NEW_FILE puts one after each line".format(
+                    corpus, sum(counts.values())
+                )
+            )
     return counts
 
 
@@ -75,30 +87,79 @@ def split_rows(json_lines, key, output_dir):
     Returns:
         dict of the numbers of rows.
     """
-    parts = {"train": [], "dev": []}
-    with open(json_lines, encoding="utf-8", newline="\n") as stream:
-        for line in stream:
-            is_held_out = zlib.crc32(json.loads(line)[key].encode("utf-8")) % 10 == 0
-            parts["dev" if is_held_out else "train"].append(line)
-    os.makedirs(output_dir, exist_ok=True)
-    for name, lines in parts.items():
-        files.write_text(os.path.join(output_dir, name + ".json"), "".join(lines))
-    return {name: len(lines) for name, lines in parts.items()}
+    parts = {name: os.path.join(output_dir, name + ".json") for name in ("train", "dev")}
+    refuse_to_replace(json_lines, parts)
+    rows = {name: [] for name in parts}
+    for number, line in enumerate(lines_of(json_lines), 1):
+        if line.strip():
+            value = value_of(json_lines, number, line, key)
+            is_held_out = zlib.crc32(value.encode("utf-8")) % 10 == 0
+            rows["dev" if is_held_out else "train"].append(line)
+    if not all(rows.values()):
+        text = "{}: the values of --key={} are too few or too equal to hold some out"
+        raise UserError(text.format(json_lines, key))
+    for name, path in parts.items():
+        files.write_text(path, "".join(rows[name]))
+    return {name: len(lines) for name, lines in rows.items()}
+
+
+def value_of(path, number, line, key):
+    """Return the text in a field of a row of JSON; raises `UserError` where there is none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise UserError("{}, row {}: not a JSON object: write one a line".format(path, number))
+    texts = [name for name, value in row.items() if isinstance(value, str)]
+    if key not in texts:
+        text = "{}, row {}: no text in the field --key={}: give one of {}"
+        raise UserError(text.format(path, number, key, ", ".join(texts)))
+    return row[key]
+
+
+def refuse_to_replace(source, parts):
+    """Raise `UserError` where a part would replace the file that is split."""
+    for path in parts.values():
+        if os.path.realpath(path) == os.path.realpath(source):
+            text = "--output_dir={}: {} would be replaced by a part of it: give another folder"
+            raise UserError(text.format(os.path.dirname(path), source))
+
+
+def lines_of(path):
+    """Yield the lines of a text with their ends; raises `UserError` if it is no UTF-8 text."""
+    if not os.path.isfile(path):
+        what = "it is a folder" if os.path.isdir(path) else "it does not exist"
+        raise UserError("cannot read {}: {}".format(path, what))
+    with open(path, "rb") as stream:
+        refusal = file_types.refusal(path, stream.read(HEAD_BYTES))
+        if refusal:
+            raise UserError(refusal)
+        stream.seek(0)
+        is_utf8 = False
+        for number, line in enumerate(stream, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                mend = file_types.mend_utf8(line, is_utf8)
+                problem = "{}, row {}: not UTF-8 text; {}".format(path, number, mend)
+                raise UserError(problem) from None
+            is_utf8 = is_utf8 or file_types.holds_wide(text)
+            yield text
 
 
 def documents(path, limit):
     """Yield documents, their lines with line ends, until `limit` bytes were read."""
     lines, size = [], 0
-    with open(path, encoding="utf-8", newline="\n") as stream:
-        for line in stream:
-            size += len(line.encode("utf-8"))
-            if line.strip():
-                lines.append(line)
-            elif lines:
-                yield "".join(lines)
-                lines = []
-                if size >= limit:
-                    return
+    for line in lines_of(path):
+        size += len(line.encode("utf-8"))
+        if line.strip():
+            lines.append(line)
+        elif lines:
+            yield "".join(lines)
+            lines = []
+            if size >= limit:
+                return
     if lines:
         yield "".join(lines)
 
@@ -109,9 +170,8 @@ def unigram_entropy(path, vocab_file):
 
     tokenizer = tokenization.FullTokenizer(vocab_file)
     counts = collections.Counter()
-    with open(path, encoding="utf-8", newline="\n") as stream:
-        for line in stream:
-            counts.update(tokenizer.tokenize(line))
+    for line in lines_of(path):
+        counts.update(tokenizer.tokenize(line))
     total = sum(counts.values())
     entropy = -sum(n / total * math.log(n / total) for n in counts.values())
     return {"unigram_entropy_nats": entropy, "pieces": total, "different_pieces": len(counts)}

@@ -36,6 +36,8 @@ def main(args):
     counts, lines = {}, []
     for named in args.tasks:
         name, _, folder = named.partition(":")
+        if not folder:
+            raise UserError("--tasks: {} has no folder: give TASK:FOLDER".format(named))
         examples = unseen_examples(tasks.get_task(name), folder)
         counts[name] = len(examples)
         lines += documents(examples)
@@ -47,13 +49,19 @@ def unseen_examples(task, folder):
     """Return the train examples without those that share a text with the dev or test file."""
     seen = set()
     for split in ("dev", "test"):
-        try:
+        if has_file(task, folder, split):
             held_out = tasks.load_examples(task, folder, split)
-        except UserError:  # not every task has both
-            continue
-        seen.update(text for example in held_out for text in texts(example))
+            seen.update(text for example in held_out for text in texts(example))
     train = tasks.load_examples(task, folder, "train")
     return [example for example in train if not seen.intersection(texts(example))]
+
+
+def has_file(task, folder, split):
+    """Return whether a folder has the file of a split; not every task has a dev and a test file."""
+    try:
+        return bool(tasks.find_file(task, folder, split))
+    except UserError:
+        return False
 
 
 def texts(example):

@@ -20,6 +20,10 @@ if [ $# -ne 3 ]; then
   echo "usage: bash recipes/pretrain_tiny.sh CORPUS_DIR TASKS_DIR OUTPUT_DIR" >&2
   exit 2
 fi
+if ! compgen -G "$1/*.txt" > /dev/null; then
+  echo "pretrain_tiny.sh: error: CORPUS_DIR $1 holds no *.txt" >&2
+  exit 2
+fi
 corpora=$(realpath "$1")
 tasks=$(realpath "$2")
 out=$(realpath -m "$3")

@@ -16,9 +16,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from checkpointing import restore
+from checkpointing import model_files, restore
 from checkpointing.arrays import read, write
-from common import cli
+from common import cli, files
 from common.errors import UserError
 
 # Weights whose outputs are added to the sum, and weights that read it without LayerNorm.
@@ -32,15 +32,31 @@ def define_flags(flag_values):
     define = cli.flag_definer(flag_values)
     define.string("checkpoint", None, "Checkpoint of a pre-LN model of layout albert_zh.")
     define.float("scale", 0.08, "Factor of the sum.")
-    define.string("output_dir", None, "Folder for the new checkpoint.")
+    define.validator("scale", lambda scale: 0 < scale < float("inf"), "give a number above 0")
+    define.string("output_dir", None, "Folder to make, for the new checkpoint.")
 
 
 def main(args):
     """Write the new checkpoint."""
     if not args.checkpoint or not args.output_dir:
         raise UserError("give --checkpoint and --output_dir")
-    arrays = read(restore.find_checkpoint(args.checkpoint))
-    write(os.path.join(args.output_dir, "model.ckpt"), rescaled(arrays, args.scale))
+    prefix = restore.find_checkpoint(args.checkpoint)
+    arrays = read(prefix)
+    check_model(prefix, arrays)
+    with files.whole_folder(args.output_dir.rstrip("/")) as folder:
+        write(os.path.join(folder, "model.ckpt"), rescaled(arrays, args.scale))
+
+
+def check_model(prefix, arrays):
+    """Raise `UserError` for a model that the factor would change: it is not pre-LN albert_zh."""
+    path = model_files.find(prefix, model_files.CONFIG)
+    ln_type = files.read_json(path).get("ln_type") if path else "preln"  # no variable shows it
+    has_layers = any(name.startswith("bert/encoder/layer_") for name in arrays)
+    if ln_type != "preln" or not has_layers:
+        raise UserError(
+            "{} is not a pre-LN model of layout albert_zh{}: give it to run_classifier.py as it "
+            "is".format(prefix, ", according to " + path if path and has_layers else "")
+        )
 
 
 def rescaled(arrays, scale):

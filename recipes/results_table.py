@@ -34,11 +34,23 @@ def main(args):
         os.path.dirname, sorted(glob.glob(os.path.join(args.folder, "*", run_report.REPORT)))
     )
     reports = {os.path.basename(folder): run_report.read(folder) for folder in folders}
-    runs = {name: scores_of(run) for name, run in reports.items() if run["metrics"]}  # finished
+    runs = {name: scores_of(run) for name, run in reports.items() if is_scored(run)}
+    if "command" in run_report.read(args.folder):  # it would be replaced
+        text = "--folder={} is a run itself: give the folder that holds a folder for each run"
+        raise UserError(text.format(args.folder))
+    if not runs:
+        text = "--folder={} holds no folder of a fine-tuning run with scores on dev"
+        raise UserError(text.format(args.folder))
     files.write_json(os.path.join(args.folder, run_report.REPORT), runs)
     rows = [["run"] + list(SCORES)]
     rows += [[name] + [shown(scores[key]) for key in SCORES] for name, scores in runs.items()]
     print(text_table(rows))
+
+
+def is_scored(run):
+    """Return whether a report is that of a finished fine-tuning run that was evaluated."""
+    metrics = run.get("metrics")
+    return isinstance(metrics, dict) and all(name in metrics for name in SCORES)
 
 
 def scores_of(run):

@@ -9,8 +9,10 @@ import tensorflow.compat.v1 as tf
 
 from checkpointing import model_files, run_folder
 from common import files
+from common.errors import UserError
 
 HISTORY = "eval_history.jsonl"
+SHOWN_CHARACTERS = 60  # of a damaged line
 
 
 class Evaluation(NamedTuple):
@@ -29,14 +31,47 @@ class Evaluation(NamedTuple):
 
 
 def read_history(folder, last_step=math.inf):
-    """Return the evaluations of a run up to a step: dict of global step to results, ascending."""
+    """Return the evaluations of a run up to a step: dict of global step to results, ascending.
+
+    Raises:
+        UserError: names a line that is damaged.
+    """
     path = os.path.join(folder, HISTORY)
     if not files.exists(path):
         return {}
     with files.open_file(path) as stream:
-        evaluations = [json.loads(line) for line in stream.read().decode("utf-8").splitlines()]
-    by_step = {results["global_step"]: results for results in evaluations}
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+    by_step = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            results = json.loads(line)
+            by_step[results["global_step"] + 0] = results
+        except (ValueError, KeyError, TypeError):
+            text = "{}, row {}: {!r} is no evaluation: remove this row"
+            raise UserError(text.format(path, number, line[:SHOWN_CHARACTERS])) from None
     return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
+
+
+def read_best(folder, evaluation):
+    """Return the step and the metric of the best checkpoint of a run, a dict, None without one.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = _best_file(folder)
+    if not files.exists(path):
+        return None
+    try:
+        best = files.read_json(path)
+        evaluation.score(best)
+    except (UserError, KeyError, TypeError) as error:
+        text = "{} is damaged ({}): remove it; the next evaluation then counts as the best"
+        raise UserError(text.format(path, error)) from error
+    return best
+
+
+def _best_file(folder):
+    return os.path.join(folder, model_files.BEST, model_files.BEST + ".json")
 
 
 def evaluate(trainer, evaluation):
@@ -54,12 +89,10 @@ def evaluate(trainer, evaluation):
     folder = trainer.model_dir
     results = evaluation.run()
     step, value = results["global_step"], results[evaluation.metric]
-    best_folder = os.path.join(folder, model_files.BEST)
-    best_file = os.path.join(best_folder, model_files.BEST + ".json")
-    best = files.read_json(best_file) if files.exists(best_file) else None
+    best = read_best(folder, evaluation)
     if evaluation.score(results) > (evaluation.score(best) if best else -math.inf):
-        run_folder.copy(tf.train.latest_checkpoint(folder), best_folder)
-        files.write_json(best_file, {"global_step": step, evaluation.metric: value})
+        run_folder.copy(tf.train.latest_checkpoint(folder), os.path.join(folder, model_files.BEST))
+        files.write_json(_best_file(folder), {"global_step": step, evaluation.metric: value})
         tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
     lines = list(read_history(folder, step - 1).values()) + [results]
     # The history is written last: a run repeats an evaluation that is not in it.

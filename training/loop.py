@@ -8,7 +8,7 @@ from checkpointing import run_folder
 from common import cli, files
 from common.errors import UserError
 from training import hooks
-from training.best_checkpoint import evaluate, has_stalled, read_history
+from training.best_checkpoint import evaluate, has_stalled, read_best, read_history
 
 
 def define_evaluation_flags(flag_values, best):
@@ -95,6 +95,8 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
         step = run_folder.latest_step(folder)
         every = evaluation.every_steps if evaluation else 0
         seen = read_history(folder, step)
+        if evaluation:
+            read_best(folder, evaluation)  # damage is told before the steps are trained
         while step < max_steps:
             if every and step and step % every == 0 and step not in seen:
                 evaluate(trainer, evaluation)

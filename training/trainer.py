@@ -1,6 +1,7 @@
 """The object that trains a model on all devices, and evaluates and predicts on one."""
 
 import contextlib
+import re
 import time
 
 import tensorflow.compat.v1 as tf
@@ -126,6 +127,10 @@ class _LastStep(tf.train.SessionRunHook):
         self.value = int(session.run(self._global_step))
 
 
+# Of TensorFlow's messages about a record that `tf.io.parse_example` cannot read.
+NO_EXAMPLE = re.compile("Could not parse example|ParseExample")
+
+
 @contextlib.contextmanager
 def user_errors():
     """Turn TensorFlow's errors that a user can mend into one clear line."""
@@ -141,6 +146,19 @@ def user_errors():
         raise UserError(
             "out of memory ({}): lower --micro_batch_size, or --max_seq_length".format(
                 _first_line(error)
+            )
+        ) from error
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        # TensorFlow fails to decode its own message if that quotes a record.
+        is_decoded = isinstance(error, tf.errors.OpError)
+        text = str(error) if is_decoded else error.object.decode("utf-8", "replace")
+        if not NO_EXAMPLE.search(text):
+            raise
+        sizes = re.search(r"Values size: (\d+) but output shape: \[(\d+)", text)
+        raise UserError(
+            "a record is no example like the first one of its file{}: a file must hold records of "
+            "the same flags alone, so make them again with create_pretraining_data.py".format(
+                " (length {}, not {})".format(*sizes.groups()) if sizes else ""
             )
         ) from error
 

@@ -71,17 +71,44 @@ def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):
 @pytest.mark.parametrize("argument", ["--path=", "--path= ", "--path=,", "--names=", "--names=,"])
 def test_an_empty_value_is_refused(argument):
     """An unset variable of a shell is no flag that was left out."""
-
-    def define_flags(flag_values):
-        define = cli.flag_definer(flag_values)
-        define.string("path", None, "A file.")
-        define.list("names", [], "Names.")
-
-    assert cli.parse(define_flags, ["", "--path=a", "--names=,b"]).names == ["", "b"]
+    assert cli.parse(define_path_and_names, ["", "--path=a", "--names=,b"]).names == ["", "b"]
     name = argument.partition("=")[0]
     with pytest.raises(UserError, match="^" + name + " is empty: is a shell variable unset"):
-        cli.parse(define_flags, ["", argument])
-    assert cli.parse(define_flags, ["", argument, "--path=a", "--names=b"]).path == "a"
+        cli.parse(define_path_and_names, ["", argument])
+    assert cli.parse(define_path_and_names, ["", argument, "--path=a", "--names=b"]).path == "a"
+
+
+@pytest.mark.parametrize(
+    "word, typed",
+    [
+        ("—path=a", "--path=VALUE"),
+        ("—-path=a", "--path=VALUE"),
+        ("––path", "--path"),
+        ("－－path＝a", "--path=VALUE"),
+        ("--path＝a", "--path=VALUE"),
+        ("“--path=a”", "--path=VALUE"),
+        ("—nofast", "--nofast"),
+    ],
+)
+def test_a_flag_with_other_dashes_is_neither_missed_nor_a_text(word, typed):
+    with pytest.raises(UserError, match=r"^{}: a flag has two hyphens.* {}$".format(word, typed)):
+        cli.parse(define_path_and_names, ["", "--names=b", word], "TEXT...")
+    texts = ["", "——他说", "—pathos=a", "-path=b", "--nofast", "--names", "—"]
+    assert cli.parse(define_path_and_names, texts, "TEXT...").path == "b"
+
+
+def test_wide_commas_in_a_list_are_told():
+    with pytest.raises(UserError, match="^--names=0，1: type ASCII commas: 0,1$"):
+        cli.parse(define_path_and_names, ["", "--names=0，1"])
+    names = cli.parse(define_path_and_names, ["", "--names=好，很好,坏"]).names
+    assert names == ["好，很好", "坏"]
+
+
+def define_path_and_names(flag_values):
+    define = cli.flag_definer(flag_values)
+    define.string("path", None, "A file.")
+    define.list("names", [], "Names.")
+    define.bool("fast", True, "Whether to hurry.")
 
 
 def test_ctrl_c_ends_in_one_line(root):

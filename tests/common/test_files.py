@@ -98,7 +98,10 @@ def test_find_files_names_what_matches_nothing(tmp_path, part):
     assert "{}/{}".format(tmp_path, part) in str(raised.value)
 
 
-@pytest.mark.parametrize("pattern, message", [("", "no input file"), (",", "no input file")])
+@pytest.mark.parametrize(
+    "pattern, message",
+    [("", "no input file"), (",", "no input file"), ("a，b", "type ASCII commas between names")],
+)
 def test_find_files_wants_a_name(pattern, message):
     with pytest.raises(UserError, match=message):
         files.find_files(pattern)

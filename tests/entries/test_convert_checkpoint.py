@@ -428,9 +428,13 @@ def test_mistakes_are_one_clear_line(words, values, message, tmp_path, monkeypat
 def test_what_is_no_folder_of_hugging_face_is_named(fixtures, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     own = str(fixtures / "google_groups")
+    (tmp_path / "snapshots" / "b").mkdir(parents=True)
+    (tmp_path / "snapshots" / "b" / "config.json").write_text("{}")
     for path, words in (
         ("clue/albert_chinese_tiny", "tiny does not exist: give the folder of a model; one on a"),
         (str(tmp_path / "model.safetensors"), "is a file: give its folder, " + str(tmp_path)),
+        (str(tmp_path), "{0} has no config.json: .*, {0}/snapshots/b$".format(tmp_path)),
+        (str(tmp_path / "snapshots"), "snapshots has no config.json: give the folder .* weights$"),
         (own, "is a checkpoint of TensorFlow already; .*to-huggingface"),
         (own + "/model.ckpt", "is a checkpoint of TensorFlow already"),
     ):
@@ -585,6 +589,15 @@ def test_a_vocabulary_larger_than_the_model(classifier, tmp_path):
         stream.write("more\n")
     with pytest.raises(UserError, match="vocab.txt has 106 pieces, the model 105"):
         call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+
+
+def test_a_vocabulary_without_its_last_pieces_is_told(classifier, tmp_path, caplog):
+    path = classifier / "vocab.txt"
+    pieces = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(pieces[:-5]), encoding="utf-8")
+    with caplog.at_level("WARNING", logger="absl"):
+        call("from-huggingface", str(classifier), output_dir=tmp_path / "back")
+    assert "vocab.txt has 100 pieces, the model 105: if lines are missing" in caplog.text
 
 
 def test_what_a_run_has_is_not_given_again(classifier, tmp_path, vocabulary):

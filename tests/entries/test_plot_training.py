@@ -66,6 +66,25 @@ def test_half_an_event_is_the_end(folder):
     assert len(plot_training.read_scalars(str(folder))["loss"]) == 19
 
 
+def test_texts_and_histograms_of_other_programs_are_left_out(tmp_path):
+    with tf.Graph().as_default(), tf.summary.FileWriter(str(tmp_path)) as writer:
+        for tag, value in (("text", "{a: 1}"), ("weights", [[0.0, 1.0, 2.0]]), ("loss", 2.0)):
+            tensor = tf.make_tensor_proto(value)
+            writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=tag, tensor=tensor)]), 3)
+    scalars = plot_training.read_scalars(str(tmp_path))
+    assert scalars["loss"] == [(3, 2.0)] and sorted(scalars) == ["hours", "loss"]
+
+
+@pytest.mark.parametrize("line", ['{"global_step": 30, "loss": ', "[1, 2]", '{"loss": 1}', ""])
+def test_a_damaged_history_is_named(folder, line):
+    path = folder / "eval_history.jsonl"
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(UserError, match=r"eval_history.jsonl, row 3: .*: remove this row$"):
+        run(folder)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    assert len(plot_training.read_run(str(folder)).held_out["loss"]) == 2
+
+
 def test_running_average():
     points = [(1, 4.0), (2, 2.0), (3, 0.0)]
     assert plot_training.smoothed(points, 1) == points

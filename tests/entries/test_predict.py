@@ -191,7 +191,8 @@ def test_columns_that_are_no_texts_are_told_with_the_command_that_removes_them(
     tmp_path, out, caplog
 ):
     questions = tmp_path / "q.tsv"
-    questions.write_text("text\tlabel\n" + "天\t否\n人\t是\n" * 8, encoding="utf-8")
+    rows = ["{}\t{}\n".format("天" * i, "否是"[i % 2]) for i in range(1, 17)]
+    questions.write_text("text\tlabel\n" + "".join(rows), encoding="utf-8")
     values = {"model_dir": out, "output_file": tmp_path / "a.npy", "embeddings": True}
     for begin in ("HEADER", "LABELS", None):
         caplog.clear()
@@ -206,6 +207,20 @@ def test_columns_that_are_no_texts_are_told_with_the_command_that_removes_them(
         assert told[0].startswith(begin)
         subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
         (tmp_path / "new.tsv").replace(questions)
+
+
+def test_labels_in_place_of_second_texts_are_told(tmp_path, out, caplog):
+    """A file of another task is not answered silently; candidates of a search are no labels."""
+    questions = tmp_path / "q.tsv"
+    values = {"model_dir": out, "input_file": questions, "output_file": tmp_path / "a.tsv"}
+    labelled = ["{}\t{}\n".format("天" * i, "地玄"[i % 2]) for i in range(1, 9)]
+    searched = ["{}\t{}\n".format(a, b) for a in "天日" for b in "地玄月洪"]
+    for rows, is_told in ((labelled, True), (searched, False)):
+        caplog.clear()
+        questions.write_text("".join(rows), encoding="utf-8")
+        with caplog.at_level("WARNING", logger="absl"):
+            run(values)
+        assert ("LABELS: the second texts of {}".format(questions) in caplog.text) == is_told
 
 
 def test_vectors_of_json_lines_need_the_command_that_is_named(tmp_path, out):

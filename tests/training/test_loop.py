@@ -146,6 +146,19 @@ def test_no_number_is_never_the_best(tmp_path):
     assert best(tmp_path)["global_step"] == 4
 
 
+@pytest.mark.parametrize("content", ['{"global_step": 2, ', '{"global_step": 2}', "[]"])
+def test_a_damaged_best_json_is_told_before_training(tmp_path, content):
+    run(tmp_path, every=2, last_step=2, evaluator=Evaluator(tmp_path))
+    path = tmp_path / "best" / "best.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match="best.json is damaged .*: remove it"):
+        run(tmp_path, every=2, last_step=4, evaluator=Evaluator(tmp_path))
+    assert saved_steps(tmp_path)[-1] == 2
+    path.unlink()
+    run(tmp_path, every=2, last_step=4, evaluator=Evaluator(tmp_path))
+    assert best(tmp_path)["global_step"] == 4
+
+
 STALLING = {1: 3.0, 2: 1.0, 3: 2.0, 4: 1.0, 5: 0.5}.items()
 
 

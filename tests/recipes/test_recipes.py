@@ -1,0 +1,179 @@
+"""Mistakes with the scripts of recipes/ end in one line, and leave the user's files as they are."""
+
+import json
+import pathlib
+import subprocess
+
+import helpers
+import numpy as np
+import pytest
+
+from checkpointing import arrays as weights
+from common import cli
+from common.errors import UserError
+from recipes import held_out, in_domain, rescale, results_table
+
+DOCUMENTS = "天地。\n玄黄。\n\n宇宙。\n洪荒。\n\n日月。\n"
+ROWS = [{"sentence1": "天地" * i, "label": "0", "n": 1} for i in range(1, 30)]
+
+
+def run(script, **values):
+    script.main(cli.parse(script.define_flags, [""] + helpers.arguments(values)))
+
+
+def files_of(folder):
+    paths = filter(pathlib.Path.is_file, folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+# ------------------------------------------------------------------------------ held_out.py
+
+
+def test_documents_are_held_out(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text(DOCUMENTS, encoding="utf-8")
+    run(held_out, corpus=tmp_path / "a.txt", share=0.5, output_dir=tmp_path / "out")
+    assert json.loads(capsys.readouterr().out) == {"train": 1, "held_out": 2}
+    assert (tmp_path / "out" / "train.txt").read_text(encoding="utf-8") == "宇宙。\n洪荒。\n\n"
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("train.txt", DOCUMENTS.encode("utf-8"), "train.txt would be replaced by a part of it"),
+        ("a.txt", DOCUMENTS.encode("gb18030"), r"row 1: not UTF-8 text; .*iconv -f GB18030"),
+        ("a.txt", DOCUMENTS.encode("utf-8") + b"\xff\n", "row 8: not UTF-8 text; the text before"),
+        ("a.txt", DOCUMENTS.encode("utf-16"), "is UTF-16: convert it"),
+        ("a.txt", DOCUMENTS.replace("\n\n", "\n").encode("utf-8"), r"1 document\(s\), .*sed G"),
+        ("a.txt", b"", r"0 document\(s\)"),
+    ],
+)
+def test_a_corpus_that_cannot_be_split_stays_as_it_is(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        run(held_out, corpus=tmp_path / name, output_dir=tmp_path)
+    assert files_of(tmp_path) == {name: content}
+
+
+@pytest.mark.parametrize("flag", [{"share": 0}, {"share": 5}, {"share": "nan"}, {"megabytes": 0}])
+def test_a_share_holds_some_out_and_leaves_some(flag, tmp_path):
+    with pytest.raises(UserError, match="above 0"):
+        run(held_out, corpus=tmp_path / "a.txt", output_dir=tmp_path, **flag)
+
+
+@pytest.mark.parametrize("flag", ["corpus", "json_lines", "entropy_of"])
+def test_a_file_that_cannot_be_read_is_named(flag, tmp_path):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(UserError, match="cannot read {}: ".format(path)):
+            run(held_out, key="text", output_dir=tmp_path / "out", **{flag: path})
+
+
+@pytest.mark.parametrize(
+    "key, line, message",
+    [
+        ("premise", None, "row 1: no text in the field --key=premise: give one of sentence1, la"),
+        ("n", None, "--key=n: give one of sentence1, label"),
+        ("label", None, "the values of --key=label are too few"),
+        ("sentence1", "[1]", "row 30: not a JSON object"),
+        ("sentence1", "天地", "row 30: not a JSON object"),
+    ],
+)
+def test_rows_that_cannot_be_split(key, line, message, tmp_path):
+    path = tmp_path / "rows.json"
+    lines = [json.dumps(row) for row in ROWS] + [line] * bool(line)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        run(held_out, json_lines=path, key=key, output_dir=tmp_path)
+    assert list(files_of(tmp_path)) == ["rows.json"]
+
+
+# ----------------------------------------------------------------------------- in_domain.py
+
+
+def test_a_bad_dev_file_does_not_let_its_texts_in(tmp_path, capsys):
+    rows = "天地\t玄黄\t1\n宇宙\t洪荒\t0\n"
+    (tmp_path / "train.tsv").write_text(rows, encoding="utf-8")
+    task, corpus = "lcqmc:{}".format(tmp_path), tmp_path / "corpus.txt"
+    dev = tmp_path / "dev.tsv"
+    dev.write_bytes(rows[:8].encode("gb18030"))
+    with pytest.raises(UserError, match="dev.tsv, row 1: not UTF-8"):
+        run(in_domain, tasks=task, output_file=corpus)
+    assert not corpus.exists()
+    dev.write_text(rows[:8], encoding="utf-8")
+    run(in_domain, tasks=task, output_file=corpus)  # there is no test file
+    assert json.loads(capsys.readouterr().out) == {"lcqmc": 1}
+    assert "天地" not in corpus.read_text(encoding="utf-8")
+
+
+def test_a_task_has_a_folder(tmp_path):
+    with pytest.raises(UserError, match="lcqmc has no folder: give TASK:FOLDER"):
+        run(in_domain, tasks="lcqmc", output_file=tmp_path / "corpus.txt")
+
+
+# ------------------------------------------------------------------------------- rescale.py
+
+
+def write_checkpoint(folder, layer="layer_shared", **config):
+    folder.mkdir()
+    names = ["bert/encoder/{}/output/dense/kernel".format(layer), "bert/pooler/dense/bias"]
+    weights.write(str(folder / "model.ckpt"), {name: np.ones([2], "f") for name in names})
+    (folder / "albert_config.json").write_text(json.dumps(config))
+    return folder / "model.ckpt"
+
+
+def test_only_a_pre_ln_model_of_albert_zh_is_scaled(tmp_path):
+    out, scaled = tmp_path / "out", "bert/encoder/layer_shared/output/dense/kernel"
+    post = write_checkpoint(tmp_path / "post", ln_type="postln")
+    google = write_checkpoint(tmp_path / "google", "transformer/group_0", ln_type="preln")
+    for checkpoint in (post, google):
+        with pytest.raises(UserError, match="is not a pre-LN model of layout albert_zh"):
+            run(rescale, checkpoint=checkpoint, output_dir=out)
+    pre = write_checkpoint(tmp_path / "pre", ln_type="preln")
+    run(rescale, checkpoint=pre, scale=0.5, output_dir=out)
+    assert {name: list(x) for name, x in weights.read(str(out / "model.ckpt")).items()} == {
+        scaled: [0.5, 0.5]
+    }
+    with pytest.raises(UserError, match="out exists"):
+        run(rescale, checkpoint=pre, output_dir=out)
+    with pytest.raises(UserError, match="--scale=0.0: give a number above 0"):
+        run(rescale, checkpoint=pre, scale=0, output_dir=out)
+
+
+# ------------------------------------------------------------------------- results_table.py
+
+
+def write_report(folder, **metrics):
+    folder.mkdir(parents=True)
+    report = {"command": "run_classifier.py", "metrics": metrics}
+    (folder / "results.json").write_text(json.dumps(report))
+
+
+def test_runs_without_scores_on_dev_are_left_out(tmp_path, capsys):
+    write_report(tmp_path / "lcqmc", eval_accuracy=0.5, eval_macro_f1=0.25)
+    write_report(tmp_path / "pretrained", masked_lm_accuracy=0.5)
+    write_report(tmp_path / "unfinished")
+    run(results_table, folder=tmp_path)
+    rows = capsys.readouterr().out.split("\n")
+    assert rows[1].split() == ["lcqmc", "50.00", "25.00"] and not any(rows[2:])
+    run(results_table, folder=tmp_path)  # over its own results.json
+
+
+def test_a_run_of_several_seeds_keeps_its_report(tmp_path):
+    write_report(tmp_path / "run", eval_accuracy=0.5, eval_macro_f1=0.25)
+    write_report(tmp_path / "run" / "seed_1", eval_accuracy=0.5, eval_macro_f1=0.25)
+    before = files_of(tmp_path)
+    with pytest.raises(UserError, match="run is a run itself"):
+        run(results_table, folder=tmp_path / "run")
+    for folder in (tmp_path / "run" / "seed_1", tmp_path / "none"):
+        with pytest.raises(UserError, match="is a run itself|holds no folder of a fine-tuning"):
+            run(results_table, folder=folder)
+    assert files_of(tmp_path) == before and not (tmp_path / "none").exists()
+
+
+# --------------------------------------------------------------------------- pretrain_tiny.sh
+
+
+def test_a_folder_without_texts_is_no_corpus(root, tmp_path):
+    script = [str(root / "recipes" / "pretrain_tiny.sh"), str(tmp_path), ".", str(tmp_path / "out")]
+    ended = subprocess.run(["bash"] + script, stderr=subprocess.PIPE, check=False)
+    assert ended.returncode == 2 and b"holds no *.txt" in ended.stderr
+    assert not list(tmp_path.iterdir())
