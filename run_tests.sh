@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv if needed, then runs ruff, pytest in two processes, and a part of the tests under
+# Makes .venv if needed, then runs ruff, pytest in three processes, and a part of the tests under
 # TensorFlow 1.15. Arguments go to pytest, which then runs in one process, and TensorFlow 1.15 is
 # left out. Paths are relative to this folder:
 #     bash run_tests.sh tests/common/test_cli.py -k help
@@ -12,5 +12,6 @@ if [ $# -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
 # A file's tests share models, so they stay in one process; files start in the order of conftest.py.
-.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Tests that wait for processes, locks or signals leave time of two cores to a third process.
+.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 bash tests/run_legacy.sh

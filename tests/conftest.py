@@ -26,8 +26,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Exempt what was imported, which lives to the end, from every garbage collection."""
+    """Make garbage collections rare, and exempt what was imported, which lives to the end."""
     gc.freeze()
+    gc.set_threshold(20000, 20, 10)  # a graph has thousands of objects, most of them in use
 
 
 @pytest.fixture(scope="session")

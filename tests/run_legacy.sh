@@ -13,8 +13,11 @@ TESTS=(
   tests/tfrecords/test_order.py
   tests/masking/test_graph.py
   tests/checkpointing/test_{restore,run_folder}.py
-  tests/entries/test_whole_path.py
 )
+
+run_pytest() {
+  .venv-legacy/bin/python -m pytest -qq -p no:cacheprovider "$@"
+}
 
 status=0
 UV_PYTHON_DOWNLOADS=never bash make_venv.sh --legacy || status=$?
@@ -22,10 +25,15 @@ if [ "$status" -eq 3 ]; then
   echo "TensorFlow 1.15: not tested (PYTHON37=/path/to/python3.7 names a Python that is not on PATH)"
   exit 0
 fi
+# The commands run beside the other tests: pytest-xdist would start a file of one test last.
 # Tests of `fused` need TensorFlow 2; those of the curves of half precision take long.
 if [ "$status" -eq 0 ]; then
-  .venv-legacy/bin/python -m pytest -qq -p no:cacheprovider -n 2 --dist loadfile \
-    -k "not fused and not curves and not any_documents" "${TESTS[@]}" || status=$?
+  run_pytest tests/entries/test_whole_path.py &
+  commands=$!
+  trap 'kill "$commands"' INT TERM
+  run_pytest -n 2 --dist loadfile -k "not fused and not curves and not any_documents" \
+    "${TESTS[@]}" || status=$?
+  wait "$commands" || status=$?
 fi
 if [ "$status" -ne 0 ]; then
   echo "TensorFlow 1.15: FAILED"

@@ -145,9 +145,29 @@ def test_a_request_as_json(signatures, model):
     assert found["label"][0].decode("utf-8") == wanted["label"]
 
 
-@pytest.mark.parametrize("name", ["albert_zh", "google"])
-def test_masks_are_filled(tmp_path, name):
-    flags = write_pretrained(tmp_path, **ARCHITECTURES[name])
+def expected_fills(flags, texts):
+    """Return the feeds of texts, and the three best probabilities of each mask, [masks, 3]."""
+    model = predictor.Predictor.of_pretrained(
+        *[str(flags[key]) for key in ("checkpoint", "bert_config_file", "vocab_file")],
+        max_seq_length=LENGTH,
+    )
+    feeds = samples.masked_feeds(model, texts)
+    wanted = model.masked_probabilities(feeds.values())
+    return feeds, np.sort(wanted, axis=1)[:, :-4:-1]
+
+
+def test_masks_of_ids_are_filled_in_the_layout_google(tmp_path):
+    flags = write_pretrained(tmp_path, **ARCHITECTURES["google"])
+    run(output_dir=tmp_path / "served", top_k=3, raw_text=False, **flags)
+    signatures = served(tmp_path / "served" / "1")
+    assert set(signatures) == {"fill_mask", "embed", "serving_default"}
+    feeds, best = expected_fills(flags, ["[MASK]地玄[MASK]", "没有", "天[MASK]"])
+    found = signatures["fill_mask"](feeds)["probabilities"]
+    np.testing.assert_allclose(found[found[:, :, 0] > 0], best, atol=1e-5)
+
+
+def test_masks_are_filled(tmp_path):
+    flags = write_pretrained(tmp_path)
     run(output_dir=tmp_path / "served", top_k=3, **flags)
     signatures = served(tmp_path / "served" / "1")
     fills, embeds = {"fill_mask", "fill_mask_text"}, {"embed", "embed_text"}
@@ -163,13 +183,7 @@ def test_masks_are_filled(tmp_path, name):
     ]
     assert found["pieces"][0, 0, 0].decode("utf-8") == PIECES[found["ids"][0, 0, 0]]
     assert found["pieces"][1, 0, 0] == b""
-    model = predictor.Predictor.of_pretrained(
-        *[str(flags[key]) for key in ("checkpoint", "bert_config_file", "vocab_file")],
-        max_seq_length=LENGTH,
-    )
-    feeds = samples.masked_feeds(model, texts)
-    wanted = model.masked_probabilities(feeds.values())
-    best = np.sort(wanted, axis=1)[:, :-4:-1]  # [masks, 3]
+    feeds, best = expected_fills(flags, texts)
     places = found["probabilities"][:, :, 0] > 0
     np.testing.assert_allclose(found["probabilities"][places], best, atol=1e-5)
     again = signatures["fill_mask"](feeds)

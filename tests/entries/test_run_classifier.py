@@ -19,7 +19,7 @@ import run_classifier
 from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
-from finetuning import batching, inputs, seeds
+from finetuning import batching, inputs, predictions, seeds
 from training import best_checkpoint, loop, preflight
 
 LENGTH = 16
@@ -128,23 +128,32 @@ def test_the_folder_of_a_run_predicts_the_same_again(trained, tmp_path):
         )
 
 
-def test_a_run_that_stopped_goes_on_at_the_right_record(alone, workspace, monkeypatch):
-    """Not a bit differs from the run that did not stop: weights, slots, dropout, records."""
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A workspace whose folder `out` holds a run that stopped after 3 of 12 steps and went on."""
+    folder = write_workspace(tmp_path_factory.mktemp("stopped"))
     train = loop.train_and_evaluate
 
     def in_parts(trainer, input_fn, max_steps, *settings):
         for step in (3, max_steps):
             train(trainer, input_fn, step, *settings)
 
-    monkeypatch.setattr(loop, "train_and_evaluate", in_parts)
-    run(workspace, do_train=True, **SHORT)
-    whole, parts = weights_of(alone / "out"), weights_of(workspace / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_and_evaluate", in_parts)
+        run(folder, do_train=True, **SHORT)
+    return folder
+
+
+def test_a_run_that_stopped_goes_on_at_the_right_record(alone, stopped):
+    """Not a bit differs from the run that did not stop: weights, slots, dropout, records."""
+    whole, parts = weights_of(alone / "out"), weights_of(stopped / "out")
     assert whole["global_step"] == 12
     for name in whole:
         assert whole[name].tobytes() == parts[name].tobytes(), name
 
 
 def test_padding_and_division_of_batches_do_not_change_what_is_trained(workspace, monkeypatch):
+    """A run of whole batches of one length, and one of divided batches of their own lengths."""
     lengths = []
     make_forward = run_classifier.make_forward
 
@@ -159,22 +168,14 @@ def test_padding_and_division_of_batches_do_not_change_what_is_trained(workspace
 
     monkeypatch.setattr(run_classifier, "make_forward", recording)
     values = {"do_train": True, "num_train_epochs": 0.5, "classifier_dropout_prob": 0}
-    run(workspace, output_dir=workspace / "plain", **values)
-    assert lengths[-1] is None
     run(workspace, output_dir=workspace / "padded", dynamic_padding=False, **values)
     assert lengths[-1] == LENGTH
     run(workspace, output_dir=workspace / "divided", micro_batch_size=2, **values)
     assert lengths[-1] is None
-    for name in ("padded", "divided"):
-        assert_same_weights(workspace / name, workspace / "plain", 20)
-
-
-def assert_same_weights(folder, reference, step):
-    found, expected = (tf.train.load_checkpoint(str(path)) for path in (folder, reference))
-    assert found.get_tensor("global_step") == expected.get_tensor("global_step") == step
-    for name in expected.get_variable_to_shape_map():
-        values = found.get_tensor(name), expected.get_tensor(name)
-        np.testing.assert_allclose(*values, rtol=0, atol=1e-5, err_msg=name)
+    padded, divided = (weights_of(workspace / name) for name in ("padded", "divided"))
+    assert padded["global_step"] == divided["global_step"] == 20
+    for name, value in padded.items():
+        np.testing.assert_allclose(divided[name], value, rtol=0, atol=1e-5, err_msg=name)
 
 
 def test_replicas_learn_from_batches_of_other_lengths(workspace, root):
@@ -257,7 +258,7 @@ def test_labels_in_another_order_are_not_those_of_the_classifier(trained, worksp
         run(workspace, do_train=True, **dict(task, labels="0,1"))
 
 
-def test_another_vocabulary_is_not_that_of_the_classifier(trained, workspace, caplog):
+def test_another_vocabulary_is_not_that_of_the_classifier(trained, workspace, caplog, monkeypatch):
     """The flag that the message names helps."""
     (workspace / "vocab.txt").write_text("\n".join(PIECES[:5] + PIECES[:4:-1]), encoding="utf-8")
     message = "{}/vocab.txt is not the vocabulary of .*: give --(vocab_file)=({}/vocab.txt)$"
@@ -272,11 +273,12 @@ def test_another_vocabulary_is_not_that_of_the_classifier(trained, workspace, ca
     assert read_json(workspace / "out" / "eval_results.json")["eval_accuracy"] == 1.0
     shutil.rmtree(str(workspace / "out"))
     caplog.clear()
+    monkeypatch.setattr(loop, "train_and_evaluate", lambda *_: None)
     run(workspace, do_train=True, init_checkpoint=trained / "out")
     [warning] = [r.getMessage() for r in caplog.records if "learns the new" in r.getMessage()]
     assert re.match(message.rstrip("$"), warning) and warning.endswith("learns the new pieces")
     with pytest.raises(UserError, match="classifier.json: give --do_lower_case=True$"):
-        run(workspace, do_eval=True, init_checkpoint=trained / "out", do_lower_case=False)
+        run(workspace, do_eval=True, do_lower_case=False, **dict(own, **{name: value}))
 
 
 def test_evaluates_the_checkpoint_of_output_dir_first(trained, alone, tmp_path):
@@ -318,6 +320,20 @@ def test_a_test_file_without_labels_is_predicted(trained, workspace):
     assert read_json(workspace / "out" / "test_results.json") == {"test_examples": 2}
 
 
+@pytest.fixture
+def guessed(monkeypatch):
+    """Every prediction is a guess instead of the model's; a list of the numbers of examples."""
+    numbers = []
+
+    def guess(trainer, input_fn, num_examples, path):
+        numbers.append(num_examples)
+        return np.full([num_examples, 2], 0.5)
+
+    monkeypatch.setattr(predictions, "predict", guess)
+    return numbers
+
+
+@pytest.mark.usefixtures("guessed")
 def test_features_of_other_settings_are_not_used(trained, workspace):
     run_folder.copy(scored_checkpoint(trained), str(workspace / "weights"))  # without description
     for changes in ({}, {}, {"max_seq_length": 12}, {"do_lower_case": False}):
@@ -455,13 +471,26 @@ def alone(tmp_path_factory):
 def seeded(tmp_path_factory):
     """A workspace whose folder `out` holds runs of the seeds 1 and 2; not to be written to.
 
-    A first command makes the run of seed 1, a second command adds that of seed 2.
+    A first command makes the run of seed 1, a second command adds that of seed 2. The second is
+    killed after the training, and then goes on.
     """
     folder = write_workspace(tmp_path_factory.mktemp("seeded"))
-    for numbers in ("1", "1,2"):
-        run(folder, seeds=numbers, **SEEDS)
-        results = read_json(folder / "out" / "results.json")
-        assert set(results["seeds"]) == set(numbers.split(","))
+    run(folder, seeds="1", **SEEDS)
+    before = read_json(folder / "out" / "results.json")
+    assert set(before["seeds"]) == {"1"}
+
+    def killed(run, seed_run, *args, score_best=run_classifier.score_best):
+        if seed_run.folder.endswith("seed_2"):
+            raise KeyboardInterrupt
+        return score_best(run, seed_run, *args)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_classifier, "score_best", killed)
+        run(folder, seeds="1,2", **SEEDS)
+    assert run_folder.latest_step(str(folder / "out" / "seed_2")) == 12
+    assert read_json(folder / "out" / "results.json") == before
+    run(folder, seeds="1,2", **SEEDS)
+    assert set(read_json(folder / "out" / "results.json")["seeds"]) == {"1", "2"}
     return folder
 
 
@@ -530,33 +559,20 @@ def test_seeds_give_mean_and_deviation_and_are_made_once(seeded, alone, tmp_path
     assert read_json(folder / "out" / "results.json")["metrics"] == results["metrics"]
 
 
-def test_several_seeds_go_on_where_a_kill_ended_them(seeded, tmp_path, monkeypatch):
-    folder, values = copied(seeded, tmp_path), dict(SEEDS, seeds="1,2")
-    whole = read_json(folder / "out" / "results.json")
-    (folder / "out" / "results.json").unlink()
-    shutil.rmtree(str(folder / "out" / "seed_2"))
-
-    def killed(run, *args, predict=run_classifier.score):
-        if args[0].model_dir.endswith("seed_2"):
-            raise KeyboardInterrupt
-        return predict(run, *args)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_classifier, "score", killed)
-        run(folder, **values)
-    assert run_folder.latest_step(str(folder / "out" / "seed_2")) == 12
-    assert not (folder / "out" / "results.json").exists()
-    run(folder, **values)
-    parts = read_json(folder / "out" / "results.json")
-    assert parts["metrics"] == whole["metrics"] and parts["seeds"] == whole["seeds"]
+def test_several_seeds_go_on_where_a_kill_ended_them(seeded, alone):
+    """The run of seed 2, killed before its scores, has those of a run of its own."""
+    whole = read_json(alone / "out" / "results.json")["metrics"]
+    assert {"eval_accuracy", "test_accuracy"} < set(whole)
+    assert read_json(seeded / "out" / "results.json")["seeds"]["2"] == whole
+    assert read_json(seeded / "out" / "seed_2" / "results.json")["metrics"] == whole
 
 
-def test_a_single_run_is_told_of_other_settings(workspace, caplog):
-    run(workspace, do_train=True)
+def test_a_single_run_is_told_of_other_settings(stopped, tmp_path, caplog):
+    folder = copied(stopped, tmp_path)
     with caplog.at_level("WARNING", logger="absl"):
-        run(workspace, do_train=True)
+        run(folder, do_train=True, **SHORT)
         assert "other settings" not in caplog.text
-        run(workspace, do_train=True, weight_decay=0.5)
+        run(folder, do_train=True, weight_decay=0.5, **SHORT)
     assert "other settings: weight_decay 0.01, now 0.5; the run still continues" in caplog.text
 
 
@@ -583,7 +599,7 @@ def write_own(folder, split, rows):
 
 
 @pytest.mark.parametrize("labels, expected", [(None, ["是", "黄"]), ("黄,是", ["黄", "是"])])
-def test_labels_of_own_files_are_given_or_found(workspace, labels, expected):
+def test_labels_of_own_files_are_given_or_found(workspace, labels, expected, request):
     rows = [{"text_a": "天地" * (i % 3 + 1), "label": "是黄"[i % 2]} for i in range(12)]
     for split in ("train", "dev"):
         write_own(workspace, split, rows)
@@ -592,6 +608,7 @@ def test_labels_of_own_files_are_given_or_found(workspace, labels, expected):
     run(workspace, labels=labels, **dict(values, **SCORED))
     header = read_table(workspace / "out" / "predictions.tsv")[0]
     assert header[3:] == ["p({})".format(label) for label in expected]
+    request.getfixturevalue("guessed")
     run(workspace, do_predict=True, **values)  # the folder tells the labels
     assert read_table(workspace / "out" / "predictions.tsv")[0] == header
     with pytest.raises(UserError, match="the labels of task sentence are not known"):
@@ -610,31 +627,40 @@ def test_bad_rows_may_be_skipped_and_a_sample_taken(workspace, monkeypatch):
     assert sum(results["examples"]["classes"]["train"].values()) == 30
 
 
-@pytest.mark.parametrize("seeds", [None, "3"])
-def test_a_run_of_another_task_keeps_its_folder(workspace, seeds, capsys):
+@pytest.mark.parametrize("seeds", [None, "1"])
+def test_a_run_of_another_task_keeps_its_folder(
+    seeds, alone, seeded, guessed, tmp_path, monkeypatch, capsys
+):
     """What the message names works; other names of the task, and files of one's own, are scored."""
+    workspace = copied(seeded if seeds else alone, tmp_path)
+    monkeypatch.setattr(loop, "train_and_evaluate", lambda *_: None)  # all steps are done
     for split in ("train", "dev"):
         path = workspace / "data" / (split + ".txt")
         (path.parent / (split + ".tsv")).write_text(path.read_text())
-    values = {"do_eval": True, "seeds": seeds}
-    run(workspace, do_train=True, **values)
-    folder = workspace / "out" / ("seed_3" if seeds else "")
+    folder = workspace / "out" / ("seed_1" if seeds else "")
     before = (folder / "classifier.json").read_bytes(), (folder / "results.json").read_bytes()
     message = (
         r"{} holds a run of task lcqmc_pair, not {}: give another --output_dir; .*, add --(.*)"
     )
+    evaluation = {"do_eval": True, "seeds": seeds}
+    training = dict(evaluation, do_train=True, patience=3, **SHORT)
+    if seeds:
+        del training["random_seed"]
+    values = {True: training, False: evaluation}
     for name, do_train in (("afqmc", True), ("afqmc", False), ("sentence_pair", True)):
         with pytest.raises(UserError, match=message.format(folder, name)) as error:
-            run(workspace, task_name=name, do_train=do_train, **values)
+            run(workspace, task_name=name, **values[do_train])
     after = (folder / "classifier.json").read_bytes(), (folder / "results.json").read_bytes()
     assert after == before
     flag, value = re.search(message.format(folder, name), str(error.value)).group(1).split("=")
     other = {"output_dir": workspace / "other", "check_only": True, flag: value}
     with pytest.raises(SystemExit) as ended:
-        run(workspace, task_name="afqmc", do_train=True, **dict(values, **other))
+        run(workspace, task_name="afqmc", **dict(training, **other))
     assert ended.value.code == 0, capsys.readouterr().out
+    assert guessed == []
     for name, do_train in (("LCQMC", True), ("lcqmc", False), ("sentence_pair", False)):
-        run(workspace, task_name=name, do_train=do_train, **values)
+        run(workspace, task_name=name, **values[do_train])
+        assert guessed.pop() == ODD and not guessed
 
 
 def test_clue_gets_its_file(workspace, trained):

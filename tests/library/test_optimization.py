@@ -219,8 +219,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path):
     assert {name for name, _ in tf.train.list_variables(str(tmp_path))} == set(whole)
 
 
-@pytest.mark.parametrize("scale_loss", [False, True])
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config, scale_loss", zip(CONFIGS, (False, True, True)))
 def test_mirrored_replicas_equal_one_device_on_the_sum_of_gradients(config, scale_loss):
     config = config._replace(clip_norm=0.3, exclude_from_weight_decay=("bias$",), weight_decay=0.5)
     with tf.Graph().as_default():
@@ -270,8 +269,7 @@ def test_tpu_shards_are_added_up_before_clipping(monkeypatch):
     np.testing.assert_allclose(clipped, config.clip_norm, rtol=1e-4)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("num_micro_batches", [2, 8])
+@pytest.mark.parametrize("config, num_micro_batches", zip(CONFIGS, (2, 8, 2)))
 def test_micro_batches_equal_one_batch_clipped_once(config, num_micro_batches):
     config = config._replace(clip_norm=0.3)
     parts = np.random.RandomState(2).normal(size=(8, 4, 3)).astype(np.float32)

@@ -1,6 +1,7 @@
 """The run on Apache Beam makes what the local run makes."""
 
 import json
+import pathlib
 import re
 import shlex
 import subprocess
@@ -18,8 +19,27 @@ from common import cli
 from common.errors import UserError
 
 
-@pytest.mark.parametrize("record_format", ["published", "compact"])
-def test_beam_in_several_processes_makes_the_same_records(root, tmp_path, record_format):
+def run(values):
+    argv = ["create"] + ["--{}={}".format(*item) for item in values.items()]
+    create_pretraining_data.main(cli.parse(create_pretraining_data.define_flags, argv))
+
+
+def run_in_a_process(values):
+    command = [sys.executable, str(pathlib.Path(create_pretraining_data.__file__))]
+    command += ["--{}={}".format(*item) for item in values.items()]
+    subprocess.run(command, cwd=str(values["output_file"].parent.parent), check=True)
+
+
+SEVERAL = "--direct_num_workers=2 --direct_running_mode=multi_processing"
+
+
+@pytest.mark.parametrize(
+    "record_format, options, run_beam",
+    [("published", None, run), ("compact", SEVERAL, run_in_a_process)],
+)
+def test_beam_in_one_or_several_processes_makes_the_same_records(
+    root, tmp_path, record_format, options, run_beam
+):
     sample = (root / "data" / "news_zh_1.txt").read_text(encoding="utf-8")
     for name in "ab":
         (tmp_path / name).write_text("\n\n".join([sample + name] * 6), encoding="utf-8")
@@ -32,22 +52,12 @@ def test_beam_in_several_processes_makes_the_same_records(root, tmp_path, record
         "record_format": record_format,
         "num_output_shards": 3,
     }
-    runs = {
-        "local": {},
-        "beam": {
-            "runner": "DirectRunner",
-            "runner_options": "--direct_num_workers=2 --direct_running_mode=multi_processing",
-        },
-    }
+    beam = {"runner": "DirectRunner"}
+    if options:
+        beam["runner_options"] = options
     records, manifests = {}, {}
-    for name, more in runs.items():
-        values = dict(flags, output_file=tmp_path / name / "out", **more)
-        subprocess.run(
-            [sys.executable, str(root / "create_pretraining_data.py")]
-            + ["--{}={}".format(*item) for item in values.items()],
-            cwd=str(tmp_path),
-            check=True,
-        )
+    for name, run_one, more in (("local", run, {"num_workers": 1}), ("beam", run_beam, beam)):
+        run_one(dict(flags, output_file=tmp_path / name / "out", **more))
         paths = sorted((tmp_path / name).glob("out-?????-of-00003"))
         records[name] = [list(tf.io.tf_record_iterator(str(path))) for path in paths]
         with open("{}.manifest.json".format(paths[0]), encoding="utf-8") as stream:
@@ -77,9 +87,8 @@ def test_mistakes_are_named_and_leave_nothing(root, tmp_path, changes, message):
         "runner": "DirectRunner",
     }
     values.update(changes)
-    argv = ["create"] + ["--{}={}".format(*item) for item in values.items()]
     with pytest.raises(UserError) as raised:
-        create_pretraining_data.main(cli.parse(create_pretraining_data.define_flags, argv))
+        run(values)
     assert message in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
