@@ -106,7 +106,9 @@ def make_evaluation(run, trainer):
             scores.update(("general_" + score, value) for score, value in others.items())
         return scores
 
-    return best_checkpoint.Evaluation(run_evaluation, run.args.eval_every_steps, "loss")
+    every = run.args.eval_every_steps
+    at_start = run.start.mode == "warm start"
+    return best_checkpoint.Evaluation(run_evaluation, every, "loss", at_start=at_start)
 
 
 # ------------------------------------------------------------------------------- checks

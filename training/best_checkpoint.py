@@ -22,6 +22,7 @@ class Evaluation(NamedTuple):
     every_steps: int  # 0: at the end only.
     metric: str  # Key of the results that decides which checkpoint is best.
     higher_is_better: bool = False
+    at_start: bool = False  # Whether a model that has not trained yet is evaluated, too.
     patience: int = 0  # Evaluations without a better value after which training ends; 0: never.
 
     def score(self, results):
@@ -90,8 +91,9 @@ def evaluate(trainer, evaluation):
     results = evaluation.run()
     step, value = results["global_step"], results[evaluation.metric]
     best = read_best(folder, evaluation)
-    if evaluation.score(results) > (evaluation.score(best) if best else -math.inf):
-        run_folder.copy(tf.train.latest_checkpoint(folder), os.path.join(folder, model_files.BEST))
+    latest = tf.train.latest_checkpoint(folder)  # None before the first step
+    if latest and evaluation.score(results) > (evaluation.score(best) if best else -math.inf):
+        run_folder.copy(latest, os.path.join(folder, model_files.BEST))
         files.write_json(_best_file(folder), {"global_step": step, evaluation.metric: value})
         tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
     lines = list(read_history(folder, step - 1).values()) + [results]

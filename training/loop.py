@@ -98,7 +98,8 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
         if evaluation:
             read_best(folder, evaluation)  # damage is told before the steps are trained
         while step < max_steps:
-            if every and step and step % every == 0 and step not in seen:
+            is_due = every and step % every == 0 and (step or evaluation.at_start)
+            if is_due and step not in seen:
                 evaluate(trainer, evaluation)
             if has_stalled(folder, step, evaluation):
                 return read_history(folder, step)[step]

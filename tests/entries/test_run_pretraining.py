@@ -245,6 +245,20 @@ def test_evaluation_alone_and_on_training_files_is_told(continued, caplog):
     assert "EVALUATION ON THE TRAINING FILES" in caplog.text
 
 
+def test_a_warm_start_is_evaluated_before_its_first_step(trained, tmp_path):
+    best = trained / "out" / "best"
+    new = {"output_dir": tmp_path / "new", "num_train_steps": 2, "eval_every_steps": 2}
+    run(trained, init_checkpoint=best, **new)
+    history = best_checkpoint.read_history(str(tmp_path / "new"))
+    assert sorted(history) == [0, 2]
+    step = json.loads((best / "best.json").read_text())["global_step"]
+    start = best_checkpoint.read_history(str(trained / "out"))[step]
+    names = set(start) - {"global_step"}
+    assert {name: history[0][name] for name in names} == pytest.approx(
+        {name: start[name] for name in names}, rel=1e-5
+    )
+
+
 def test_general_text_is_evaluated_beside_the_own(continued):
     run(continued, do_train=False)
     own = results(continued)
