@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Continues the pre-training of a checkpoint on your own text. It evaluates on a part of your text
+# that is held out, and on general text, before the first step and at every tenth of the way. At the
+# end it draws both curves: the first tells what the model learns, the second what it forgets.
+# A stage whose result exists is skipped, and a run that was stopped continues.
+#
+#   bash recipes/continue_pretraining.sh TEXT GENERAL_TEXT CHECKPOINT CONFIG OUTPUT_DIR [FLAGS...]
+#
+# TEXT, GENERAL_TEXT: one sentence a line, a blank line between documents. 5% of the documents of
+# TEXT are held out. GENERAL_TEXT is never trained on; a megabyte is enough. CHECKPOINT and CONFIG:
+# the published model. FLAGS go to run_pretraining.py: --learning_rate=5e-5 --num_train_steps=2000.
+#
+# The learning rate is a tenth of the peak of a pre-training with AdamW. With more of it the model
+# forgets more.
+set -euo pipefail
+
+if [ $# -lt 5 ]; then
+  echo "usage: bash recipes/continue_pretraining.sh TEXT GENERAL_TEXT CHECKPOINT CONFIG OUTPUT_DIR [FLAGS...]" >&2
+  exit 2
+fi
+text=$(realpath "$1")
+general=$(realpath "$2")
+checkpoint=$(realpath "$3")
+config=$(realpath "$4")
+out=$(realpath -m "$5")
+shift 5
+cd "$(dirname "$0")/.."
+
+python=python3
+if [ -x .venv/bin/python ]; then
+  python=.venv/bin/python
+fi
+mkdir -p "$out/records"
+
+create_data() {  # TEXT NAME
+  if [ ! -e "$out/records/$2.tfrecord" ]; then
+    "$python" create_pretraining_data.py \
+      --input_file="$1" --output_file="$out/records/$2.tfrecord" \
+      --vocab_file=albert_config/vocab.txt --record_format=compact \
+      --max_seq_length=128 --max_predictions_per_seq=20 --masked_lm_prob=0.15
+  fi
+}
+
+if [ ! -e "$out/text/held_out.txt" ]; then
+  "$python" recipes/held_out.py --corpus="$text" --megabytes=100000 --share=0.05 --output_dir="$out/text"
+fi
+create_data "$out/text/train.txt" train
+create_data "$out/text/held_out.txt" held_out
+create_data "$general" general
+
+"$python" run_pretraining.py --do_train=True --do_eval=True \
+  --input_file="$out/records/train.tfrecord" --eval_input_file="$out/records/held_out.tfrecord" \
+  --general_eval_input_file="$out/records/general.tfrecord" \
+  --init_checkpoint="$checkpoint" --bert_config_file="$config" --output_dir="$out/continued" \
+  --max_seq_length=128 --train_batch_size=32 --optimizer=adamw --learning_rate=6e-5 \
+  --num_train_steps=1000 --num_warmup_steps=100 --eval_every_steps=100 "$@"
+"$python" plot_training.py "$out/continued"
