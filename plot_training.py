@@ -104,6 +104,9 @@ def read_run(folder):
     run = Run(folder, read_scalars(folder), held_out)
     if not (run.training or run.held_out):
         raise UserError("{} holds no curves: name the --output_dir of a run".format(folder))
+    if any(name.startswith("eval_") for name in run.held_out):
+        text = "{0} is a run of fine-tuning, not of pre-training: tensorboard --logdir={0} draws it"
+        raise UserError(text.format(folder))
     return run
 
 

@@ -248,9 +248,9 @@ def answer_file(args, model, kind):
         write_labels(args, model)
         return
     texts = read_file(args.input_file, kind)
+    warn_of_columns(args.input_file, texts)
     check_pieces(args, model, [text for row in texts for text in without_masks(row)])
     if isinstance(kind, answers.Vectors):
-        warn_of_columns(args.input_file, texts)
         vectors = model.embed(texts, args.pooling, progress.Lines("pieces"))
         write_vectors(args.output_file, vectors)
         return
@@ -297,7 +297,7 @@ def read_file(path, kind, skip_blank=False):
 
 
 def warn_of_columns(path, texts):
-    """Warn of a header, and of labels in the place of second texts, which vectors would include."""
+    """Warn of a header, and of labels in the place of second texts, which answers would include."""
     if {text.strip().lower() for text in texts[0]} <= set(task_files.COLUMN_NAMES):
         logging.warning(
             "HEADER: the first of the texts is %s; without it: tail -n +2 %s > NEW_FILE",

@@ -164,16 +164,16 @@ def find_records(args):
         raise UserError("--input_file is needed: TFRecords of create_pretraining_data.py")
     train = find_files(args.input_file) if args.input_file else []
     evaluation = find_files(args.eval_input_file) if args.eval_input_file else train
-    trained_on = [path for path in evaluation if path in set(train)]
-    if args.do_eval and trained_on:
-        tf.logging.warning(
-            "EVALUATION ON THE TRAINING FILES, %d of %d: the scores will not hold for new text; "
-            "give other files with --eval_input_file",
-            len(trained_on),
-            len(evaluation),
-        )
     general = args.general_eval_input_file
-    return train, evaluation, find_files(general) if general else []
+    general = find_files(general) if general else []
+    for flag, paths in (("eval_input_file", evaluation), ("general_eval_input_file", general)):
+        trained_on = [path for path in paths if path in set(train)]
+        if args.do_eval and trained_on:
+            tf.logging.warning(
+                "EVALUATION ON THE TRAINING FILES, {} of {}: the scores will not hold for new "
+                "text; give other files with --{}".format(len(trained_on), len(paths), flag)
+            )
+    return train, evaluation, general
 
 
 def make_input_fn(args, split, training):

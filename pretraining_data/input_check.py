@@ -17,6 +17,7 @@ from pretraining_data import corpus
 
 NUM_LINES = 20
 HEAD_BYTES = 1 << 16
+LABEL_CHARACTERS = 16
 
 _CSV_TO_LINES = (
     "python3 -c 'import csv, json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
@@ -66,6 +67,7 @@ def check_inputs(paths, format_):
         if lines:
             _check_format(path, lines, format_)
             _check_html(path, lines, format_)
+            _warn_of_labels(path, lines)
             if len(lines) > 1 and format_.name == "text" and all(map(_QUOTED.match, lines)):
                 logging.warning(
                     "QUOTED LINES: every line at the beginning of %s is in quotes, as by a program "
@@ -148,6 +150,28 @@ def _fields(line):
         return [name for name, value in stored.items() if isinstance(value, str)]
     except (ValueError, AttributeError):  # a long line may be cut
         return list(dict.fromkeys(re.findall(r'[{,]\s*"(\w+)"\s*:\s*"', line)))
+
+
+def _warn_of_labels(path, lines):
+    """Warn of lines with tabs whose first or last cells are few and short, as labels are."""
+    rows = [line.split("\t") for line in lines]
+    width = len(rows[0])
+    if width < 2 or len(rows) < 5 or {len(row) for row in rows} != {width}:
+        return
+    for column in (0, width - 1):
+        values = {row[column] for row in rows}
+        if 3 * len(values) <= len(rows) and max(map(len, values)) <= LABEL_CHARACTERS:
+            texts = (str(place + 1) for place in range(width) if place != column)
+            logging.warning(
+                "LABELS: the lines of %s are rows of a table, and cell %d has few values, such as "
+                "%r; the texts alone: cut -f %s %s | tr '\\t' '\\n' | sed G > NEW_FILE",
+                path,
+                column + 1,
+                min(values),
+                ",".join(texts),
+                shlex.quote(path),
+            )
+            return
 
 
 def _check_html(path, lines, format_):

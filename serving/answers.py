@@ -110,11 +110,18 @@ class Nearest:
         pooling: str, of `Predictor.embed`.
         top: int, the number of lines in an answer.
         progress: function of (pieces computed, pieces in all), or None.
+
+    Raises:
+        UserError: for fewer than two different lines, which have nothing but their mean.
     """
 
     header = ["text", "similarity", "nearest"]
 
     def __init__(self, model, lines, pooling, top, progress=None):
+        if len(set(lines)) < 2:
+            raise UserError(
+                "--search_file needs two or more different lines; two texts are compared without it"
+            )
         self._model, self._lines, self._pooling, self._top = model, lines, pooling, top
         vectors = model.embed(lines, pooling, progress)
         self._center = vectors.mean(axis=0)

@@ -45,8 +45,8 @@ BATCH_SIZE = 64
 MAX_SEQ_LENGTH = 128  # default for a model that was pre-trained only
 NO_CLASSIFIER = (
     "{0} is a model without classifier, which predicts no labels: give the --output_dir of "
-    "run_classifier.py as --model_dir; or, for vectors, leave --model_dir out and give "
-    "predict.py --embeddings=True --checkpoint={0} with its --bert_config_file and --vocab_file"
+    "run_classifier.py as --model_dir; or leave --model_dir out and give --checkpoint={0} with its "
+    "--bert_config_file and --vocab_file, for masked pieces and vectors"
 )
 
 

