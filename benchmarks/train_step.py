@@ -4,13 +4,14 @@
         --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--peer=hf|packed]
 
 It takes whole steps (forward, backward, clipping, LAMB) on random full-length sequences in a
-process. With --peer=hf a second process takes the same steps with AlbertForPreTraining of
-Hugging Face and AdamW under PyTorch, in turns with ours. With --peer=packed the second process
-takes our steps on rows that are packed with --chunks_per_row chunks. The last line is a JSON
-object:
+process, or on the first ones of --records. With --peer=hf a second process takes the same steps
+with AlbertForPreTraining of Hugging Face and AdamW under PyTorch, in turns with ours. With
+--peer=packed the second process takes our steps on rows that are packed with --chunks_per_row
+chunks, or on those of --packed_records. The last line is a JSON object:
 
     step_seconds           median over --steps, after --warm_up
     examples_per_second
+    pieces_per_second      padding left out
     matmul_flop_per_step   see `matmul_flop`
     matmul_peak_gflops     the best of many float32 products of 2048 x 2048 matrices, in our process
     mfu                    matmul_flop_per_step / step_seconds / peak
@@ -19,6 +20,7 @@ object:
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -33,6 +35,7 @@ sys.path.insert(0, ROOT)
 
 PEAK_SIZE = 2048
 PRODUCTS_A_TURN = 3
+NUM_BATCHES = 32  # of --records, taken in turns
 LEARNING_RATE = 1e-4
 
 
@@ -54,7 +57,7 @@ def main():
         for name, process in processes.items():
             seconds[name].append(ask(process, "step"))
     results = {
-        name: summary(args, seconds[name], min(peaks), ask(process, "memory"))
+        name: summary(args, process, seconds[name], min(peaks))
         for name, process in processes.items()
     }
     for process in processes.values():
@@ -76,6 +79,8 @@ def parse_arguments():
     parser.add_argument("--recompute_activations", action="store_true")
     parser.add_argument("--peer", choices=["hf", "hf_compiled", "packed"])
     parser.add_argument("--chunks_per_row", type=int, default=8, help="of --peer=packed")
+    parser.add_argument("--records", help="file of create_pretraining_data.py")
+    parser.add_argument("--packed_records", help="the same for --peer=packed")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--warm_up", type=int, default=3)
     parser.add_argument("--contestant", choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
@@ -106,7 +111,7 @@ def matmul_flop(config, batch_size, sequence_length, num_predictions):
     return 3 * 2 * multiply_adds
 
 
-def summary(args, seconds, peak_seconds, peak_rss_mb):
+def summary(args, process, seconds, peak_seconds):
     """Return the figures of one contestant as a dict."""
     import modeling
 
@@ -117,10 +122,11 @@ def summary(args, seconds, peak_seconds, peak_rss_mb):
     return {
         "step_seconds": round(step, 4),
         "examples_per_second": round(args.batch_size / step, 2),
+        "pieces_per_second": round(ask(process, "pieces") / step),
         "matmul_flop_per_step": flop,
         "matmul_peak_gflops": round(peak / 1e9, 1),
         "mfu": round(flop / step / peak, 3),
-        "peak_rss_mb": round(peak_rss_mb, 1),
+        "peak_rss_mb": round(ask(process, "memory"), 1),
     }
 
 
@@ -146,13 +152,15 @@ def ask(process, command):
 
 
 def serve(actions):
-    """Answer commands: seconds of a `step` or of a `peak` product, or the `memory` in MB."""
+    """Answer commands: seconds of a `step` or a `peak` product, `memory` in MB, `pieces` a step."""
     for line in sys.stdin:
         command = line.strip()
         if command == "quit":
             return
         if command == "memory":
             answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        elif command == "pieces":
+            answer = actions[command]
         else:
             begin = time.perf_counter()
             actions[command]()
@@ -211,8 +219,29 @@ def packed_batch(args, vocab_size):
     )
 
 
-def ours(args, make_batch=random_batch):
+def read_batches(args, path):
+    """Return the first batches of a file of records, as run_pretraining.py trains on them."""
+    import tensorflow.compat.v1 as tf
+
+    import run_pretraining
+    from common import cli
+    from masking import inputs
+
+    flags = {name: getattr(args, name) for name in ("max_seq_length", "max_predictions_per_seq")}
+    flags.update(input_file=path, bert_config_file=args.config, output_dir="unused", do_train=True)
+    flags.update(train_batch_size=args.batch_size)
+    argv = ["train_step.py"] + ["--{}={}".format(*item) for item in flags.items()]
+    parsed = cli.parse(run_pretraining.define_flags, argv)
+    input_fn = inputs.make_input_fn(parsed, inputs.read_records(parsed).train, training=True)
+    with tf.Graph().as_default(), tf.Session() as session:
+        dataset = input_fn({"batch_size": args.batch_size})
+        batches = tf.data.make_one_shot_iterator(dataset).get_next()
+        return [session.run(batches) for _ in range(NUM_BATCHES)]
+
+
+def ours(args, make_batch=random_batch, records=None):
     """Return the actions of this code base."""
+    import numpy as np
     import tensorflow.compat.v1 as tf
 
     import modeling
@@ -224,7 +253,8 @@ def ours(args, make_batch=random_batch):
     execution = modeling.Execution(
         dtype=args.precision, recompute=args.recompute_activations, fused=True
     )
-    batch = make_batch(args, config.vocab_size)
+    batches = read_batches(args, records) if records else [make_batch(args, config.vocab_size)]
+    batch = batches[0]
     features = {name: tf.placeholder(values.dtype, values.shape) for name, values in batch.items()}
     forward = run_pretraining.make_forward(config, execution)
     optimizer = optimization.OptimizerConfig("lamb", LEARNING_RATE, num_train_steps=1000)
@@ -237,10 +267,14 @@ def ours(args, make_batch=random_batch):
     product = tf.matmul(matrix, matrix).op
     session = tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=1))
     session.run(tf.global_variables_initializer())
-    feed = {features[name]: values for name, values in batch.items()}
+    feeds = itertools.cycle(
+        [{features[name]: values for name, values in batch.items()} for batch in batches]
+    )
+    is_piece = [batch.get("input_mask", batch.get("chunk_ids")) != 0 for batch in batches]
     return {
-        "step": lambda: session.run([train_op.op, train_op.sums["loss"]], feed),
+        "step": lambda: session.run([train_op.op, train_op.sums["loss"]], next(feeds)),
         "peak": lambda: session.run(product),
+        "pieces": sum(map(np.count_nonzero, is_piece)) / len(batches),
     }
 
 
@@ -276,14 +310,14 @@ def hugging_face(args, compiled=False):
         optimizer.step()
         return outputs.loss.item()
 
-    return {"step": step}
+    return {"step": step, "pieces": batch["input_mask"].sum().item()}
 
 
 CONTESTANTS = {
-    "ours": ours,
+    "ours": lambda args: ours(args, records=args.records),
     "hf": hugging_face,
     "hf_compiled": lambda args: hugging_face(args, compiled=True),
-    "packed": lambda args: ours(args, packed_batch),
+    "packed": lambda args: ours(args, packed_batch, args.packed_records),
 }
 
 
