@@ -35,6 +35,8 @@ FIELDS = {
 }
 # Fields of a config that no variable's shape shows in a model whose layers share weights.
 NOT_IN_VARIABLES = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
+# Fields of a fine-tuning run that say what its classifier computes.
+OF_RUNS = ("labels", "task", "vocabulary_sha256")
 # Fields that decide the names and shapes of the variables in the encoder and the word table's
 # width. A run may have fewer positions or more pieces than its checkpoint.
 SHAPES = (
@@ -171,7 +173,7 @@ def check_labels(labels, prefix):
 
 
 def check_same(prefixes, given=None, config=None):
-    """Check the files of checkpoints against each other, in labels and NOT_IN_VARIABLES.
+    """Check the files of checkpoints against each other, in OF_RUNS and NOT_IN_VARIABLES.
 
     Args:
         prefixes: list of str.
@@ -182,7 +184,7 @@ def check_same(prefixes, given=None, config=None):
         UserError: where a field differs.
     """
     known = dict(given or {})
-    compared = set(known or NOT_IN_VARIABLES + ("labels",))
+    compared = set(known or NOT_IN_VARIABLES + OF_RUNS)
     for prefix in prefixes:
         beside = list(_fields_beside(prefix, config))
         for path, fields in beside:
@@ -228,7 +230,8 @@ def _fields_beside(prefix, config=None):
     with contextlib.suppress(UserError):
         if description:
             fields = _load_description(description)
-            known.append((description, dict(_complete(fields["config"]), labels=fields["labels"])))
+            of_run = {name: fields[name] for name in OF_RUNS}
+            known.append((description, dict(_complete(fields["config"]), **of_run)))
     yield from known
     others = [(path, fields) for path, fields in _configs_beside(prefix) if path != own]
     shapes = [_shapes(fields) for fields in [config] * bool(config) + [one for _, one in known]]

@@ -28,6 +28,7 @@ _MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = len(_POINTER)
 _NUM_WIDE = 3  # characters of 3 bytes; text in another encoding hardly ever begins like so many
+_PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _COMMON_SHARE = 0.95  # random bytes have 35%
@@ -108,16 +109,33 @@ def mend_utf8(data, is_utf8=False):
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         if not is_utf8 and not holds_wide(data[: error.start].decode("utf-8")):
-            try:
-                data.decode("gb18030")
-            except UnicodeDecodeError:
+            encoding = _chinese_encoding(data)
+            if encoding is None:
                 return "convert the file from its encoding, which is not GB18030 either"
-            return "convert the file (iconv -f GB18030 -t UTF-8)"
+            return "convert the file (iconv -f {} -t UTF-8)".format(encoding)
         if error.reason == "unexpected end of data":
             return "the file ends inside a character, so it is cut: fetch or make it again"
         odd = " ".join(map("{:02x}".format, data[error.start : error.start + 4]))
         return "the text before is UTF-8, but not the bytes {}: mend this place".format(odd)
     return None
+
+
+def _chinese_encoding(data):
+    """Return the name of the encoding of Chinese bytes that are not UTF-8, None for another one.
+
+    Most bytes of Big5 are valid in GB18030, too, but many become characters for private use.
+    """
+    gb18030, big5 = (_decode(data, codec) for codec in ("gb18030", "big5hkscs"))
+    if big5 and not _PRIVATE.search(big5) and (gb18030 is None or _PRIVATE.search(gb18030)):
+        return "BIG5-HKSCS"
+    return None if gb18030 is None else "GB18030"
+
+
+def _decode(data, codec):
+    try:
+        return data.decode(codec)
+    except UnicodeDecodeError:
+        return None
 
 
 def holds_wide(text):

@@ -14,11 +14,17 @@ from common.errors import UserError
 from finetuning import batching, data_report, tasks
 from finetuning.encoding import encode_cached, measure_lengths
 from tfrecords import index
+from training import run_report
 
 # Copy of a vocabulary beside a checkpoint -> the flag that names it.
 _VOCABULARY_FLAGS = {
     model_files.WORDPIECE: "vocab_file",
     model_files.SENTENCEPIECE: "spm_model_file",
+}
+# Files of a run -> their field with the vocabulary's sha256. The first that has it counts.
+_VOCABULARY_RECORDS = {
+    model_files.DESCRIPTION: "vocabulary_sha256",
+    run_report.REPORT: "vocab_sha256",
 }
 
 
@@ -95,18 +101,16 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
     Args:
         given: str, path of the vocabulary or SentencePiece model.
         tokenizer: `tokenization.FullTokenizer` of this vocabulary.
-        prefix: str, of the checkpoint. Without a vocabulary beside it nothing is checked.
+        prefix: str, of the checkpoint. Where neither a vocabulary nor the results of a run are
+            beside it, nothing is checked.
 
     Raises:
         UserError: where their pieces differ.
     """
     paths = [model_files.find(prefix, name) for name in _VOCABULARY_FLAGS]
     sha256_of = {path: files.sha256(path) for path in paths if path}
-    description = model_files.find(prefix, model_files.DESCRIPTION)
-    expected = set(sha256_of.values())
-    if description:
-        with contextlib.suppress(UserError, KeyError):  # it is damaged
-            expected = {files.read_json(description)["vocabulary_sha256"]}
+    source, recorded = _recorded_vocabulary(prefix)
+    expected = {recorded} if recorded else set(sha256_of.values())
     if not expected or files.sha256(given) in expected:
         return
     copies = [path for path in sha256_of if sha256_of[path] in expected]
@@ -117,10 +121,21 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
         "{} is not the vocabulary of {}, according to {}: give {}".format(
             given,
             prefix,
-            copies[0] if copies else description,
+            copies[0] if copies else source,
             " or ".join(flags) or "the one with which it was trained",
         )
     )
+
+
+def _recorded_vocabulary(prefix):
+    """Return (path, sha256) of the file that tells a checkpoint's vocabulary, or (None, None)."""
+    for name, field in _VOCABULARY_RECORDS.items():
+        path = model_files.find(prefix, name)
+        with contextlib.suppress(UserError):  # it is damaged
+            content = files.read_json(path) if path else None
+            if isinstance(content, dict) and content.get(field):
+                return path, content[field]
+    return None, None
 
 
 def check_task_of_run(args, task, start):

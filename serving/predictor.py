@@ -83,10 +83,16 @@ class Predictor:
         if not checkpoint.holds("output_weights"):
             raise UserError(NO_CLASSIFIER.format(checkpoint.prefix))
         model_files.check_labels(model.labels, checkpoint.prefix)
+        vocabulary = (model.vocab_file, model.do_lower_case, model.spm_model_file)
+        tokenizer = tokenization.FullTokenizer(*vocabulary)
+        if checkpoint_path:
+            given = model.spm_model_file or model.vocab_file
+            check_vocabulary_of_start(given, tokenizer, checkpoint.prefix)
+            _warn_of_task(model.task, checkpoint.prefix)
         self.task = tasks.get_task(model.task)._replace(labels=model.labels)
         self._load(
             modeling.AlbertConfig.from_dict(model.config, source),
-            tokenization.FullTokenizer(model.vocab_file, model.do_lower_case, model.spm_model_file),
+            tokenizer,
             checkpoint,
             max_seq_length or model.max_seq_length,
             batch_size,
@@ -287,6 +293,15 @@ class Predictor:
             self._has_warned_of_cuts = True
             line = "%d of %d texts are longer than %d pieces and lose their end; not logged again"
             logging.warning(line, count, total, self.max_seq_length)
+
+
+def _warn_of_task(task, prefix):
+    """Warn if the run of a checkpoint was one of another task, whose labels mean other things."""
+    path = model_files.find(prefix, model_files.DESCRIPTION)
+    trained = files.read_json(path).get("task") if path else task
+    if trained != task:
+        line = "ANOTHER TASK: %s was trained for %s, not for %s, as the model's folder says"
+        logging.warning(line, prefix, trained, task)
 
 
 def _check_model_dir(path):

@@ -91,7 +91,7 @@ TESTED = {
     "has line ends of old Macs": "test_the_command_that_is",
     "with tar xf": "test_the_command_that_is",
     "unpack it with gunzip": "test_the_command_that_converts_a_file",
-    "(iconv -f GB18030 -t UTF-8)": "test_gb18030_is_converted",
+    "(iconv -f {} -t UTF-8)": "test_gb18030_and_big5_are_converted",
     "csv.reader(open(sys.argv[1]": "test_the_command_that_makes_a_table",
     "has blanks between": "test_the_command_that_puts",
     "jq -r .FIELD": "test_vectors_of_json",
@@ -538,16 +538,18 @@ def predict_words(line):
     return cli.parse(predict.define_flags, [""] + line.split() + words, predict.WORDS), words
 
 
-def test_gb18030_is_converted(tmp_path):
+@pytest.mark.parametrize("encoding", ["gb18030", "big5"])
+def test_gb18030_and_big5_are_converted(tmp_path, encoding):
     path = tmp_path / "train.tsv"
-    path.write_bytes("天\t地\t1\n".encode("gb18030"))
+    path.write_bytes("怎麼還這個問題的款\t地\t1\n".encode(encoding))
     row_format = task_files.RowFormat(("text_a", "text_b", "label"), frozenset("01"), True)
     with pytest.raises(UserError, match="row 1: not UTF-8") as error:
         task_files.open_rows(str(path), row_format)
     command = re.search(r"\((iconv .*)\)", str(error.value)).group(1)
     path.write_bytes(subprocess.check_output(command.split(), input=path.read_bytes()))
     rows = task_files.open_rows(str(path), row_format)
-    assert rows.parse(rows.lines[0][1])["text_b"] == "地"
+    row = rows.parse(rows.lines[0][1])
+    assert (row["text_a"], row["text_b"]) == ("怎麼還這個問題的款", "地")
 
 
 # --------------------------------------------------------------------------------- the table

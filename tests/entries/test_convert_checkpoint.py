@@ -287,13 +287,21 @@ def test_what_belongs_to_a_run_s_checkpoint_comes_along(vocabulary, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels, heads, message", [("ba", 2, "labels"), ("ab", 4, "num_attention_heads=4, .* 2")]
+    "labels, heads, task, message",
+    [
+        ("ba", 2, "sentence", "labels"),
+        ("ab", 4, "sentence", "num_attention_heads=4, .* 2"),
+        ("ab", 2, "chnsenticorp", "task='chnsenticorp', .* 'sentence'"),
+    ],
 )
-def test_models_that_are_not_one_have_no_average(vocabulary, tmp_path, labels, heads, message):
-    for name, *described in (("one", "ab", 2), ("two", labels, heads)):
+def test_models_that_are_not_one_have_no_average(
+    vocabulary, tmp_path, labels, heads, task, message
+):
+    for name, *described in (("one", "ab", 2, "sentence"), ("two", labels, heads, task)):
         config = modeling.AlbertConfig(105, 8, 12, 2, described[1], intermediate_size=20).to_dict()
         folder = str(tmp_path / name)
-        found = model_files.Description("sentence", list(described[0]), 20, config, vocabulary)
+        task = described[2]
+        found = model_files.Description(task, list(described[0]), 20, config, vocabulary)
         model_files.write(folder, found)
         weights.write(os.path.join(folder, "model.ckpt"), {"a": np.ones(3, np.float32)})
     prefixes = [str(tmp_path / name / "model.ckpt") for name in ("none", "one", "two")]

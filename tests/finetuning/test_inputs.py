@@ -37,6 +37,19 @@ def test_pieces_are_compared(described, tmp_path):
         check(tmp_path, write_vocab(tmp_path / "given.txt", "地天"))
 
 
+def test_the_results_of_a_pre_training_name_its_vocabulary(tmp_path):
+    given = write_vocab(tmp_path / "given.txt", "天地")
+    report = tmp_path / "results.json"
+    for content in ("{", "[]", "{}", '{"vocab_sha256": null}'):  # nothing to compare with
+        report.write_text(content)
+        check(tmp_path, given)
+    report.write_text(json.dumps({"vocab_sha256": inputs.files.sha256(given)}))
+    check(tmp_path, given)
+    other = write_vocab(tmp_path / "other.txt", "地天")
+    with pytest.raises(UserError, match="other.txt is not .* to .*results.json: give the one with"):
+        check(tmp_path, other)
+
+
 def test_a_copy_that_was_exchanged_is_no_remedy(tmp_path):
     (tmp_path / "best").mkdir()
     copy = write_vocab(tmp_path / "vocab.txt", "天地")

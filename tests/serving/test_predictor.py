@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import json
 import logging
 
 import numpy as np
@@ -203,6 +204,21 @@ def test_a_checkpoint_without_classifier_is_told(tmp_path):
         tf.train.Saver().save(session, str(out / "pretrained.ckpt"))
     with pytest.raises(UserError, match="is a model without classifier"):
         predictor.Predictor(str(out), str(out / "pretrained.ckpt"))
+
+
+def test_a_checkpoint_of_another_run_is_told(tmp_path, out, caplog):
+    for folder in ("task", "vocabulary"):
+        (tmp_path / folder).mkdir()
+    of_task = write_model(tmp_path / "task", task="lcqmc_pair_like")
+    with caplog.at_level("WARNING", logger="absl"):
+        predictor.Predictor(str(out), str(of_task))
+    assert "was trained for lcqmc_pair_like, not for sentence_pair" in caplog.text
+    other = write_model(tmp_path / "vocabulary")
+    description = json.loads((other / "classifier.json").read_text(encoding="utf-8"))
+    description["vocabulary_sha256"] = "0" * 64
+    (other / "classifier.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(UserError, match="is not the vocabulary of .*, according to"):
+        predictor.Predictor(str(out), str(other))
 
 
 @pytest.mark.parametrize("name", ["albert_zh", "google"])
