@@ -318,7 +318,7 @@ def _settings(args, tokenizer, segmenter, maker):
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "segmenter": "{} {}".format(segmenter.name, segmenter.version).strip(),
         "user_dict_sha256": files.sha256(args.user_dict) if args.user_dict else None,
-        "vocab_sha256": files.sha256(args.vocab_file),
+        "vocab_sha256": files.vocabulary_sha256(args.vocab_file),
         "vocab_size": len(tokenizer.vocab),
     }
 

@@ -86,7 +86,7 @@ def write(folder, model):
     description.update(
         labels=list(model.labels),
         vocabulary=name,
-        vocabulary_sha256=files.sha256(os.path.join(folder, name)),
+        vocabulary_sha256=files.vocabulary_sha256(os.path.join(folder, name)),
     )
     files.write_json(os.path.join(folder, DESCRIPTION), dict(sorted(description.items())))
 
@@ -112,7 +112,7 @@ def read(folder):
     sha256 = fields.pop("vocabulary_sha256")
     if files.exists(vocabulary):
         files.refuse_pointer(vocabulary)
-    if not files.exists(vocabulary) or files.sha256(vocabulary) != sha256:
+    if not files.exists(vocabulary) or files.vocabulary_sha256(vocabulary) != sha256:
         message = "{} is missing or not the vocabulary of the training (sha256 {}...): put it there"
         raise UserError(message.format(vocabulary, sha256[:12]))
     is_sentencepiece = os.path.basename(vocabulary) == SENTENCEPIECE

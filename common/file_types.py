@@ -12,6 +12,11 @@ _CONVERSIONS = (
     (rb"BZh[1-9]1AY", "is compressed with bzip2: unpack it with bunzip2", _NEW),
     (rb"\xfd7zXZ", "is compressed with xz: unpack it with unxz", _NEW),
     (rb"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it with unzstd", _NEW),
+    (
+        rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|docProps/|xl/|word/)|\xd0\xcf\x11\xe0",
+        "is a file of Excel or Word: save it there as text in UTF-8, columns with tabs between",
+        "",
+    ),
     (rb"PK\x03\x04", "is a ZIP archive: unpack it with unzip", _PATH),
     (rb"(?!.*\n).*\r.*\r", "has line ends of old Macs: convert it with tr '\\r' '\\n'", _NEW),
 )
@@ -60,7 +65,7 @@ def conversion(path, head, is_pipe=False):
     """
     for pattern, text, arguments in _CONVERSIONS:
         if re.match(pattern, head, re.DOTALL):
-            return "{} {} {}".format(path, text, _arguments(path, arguments, is_pipe))
+            return "{} {} {}".format(path, text, _arguments(path, arguments, is_pipe)).rstrip()
     return pointer(path, head)
 
 

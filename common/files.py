@@ -23,6 +23,7 @@ from common import file_types
 from common.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+BOM = b"\xef\xbb\xbf"  # the byte-order mark of UTF-8
 MANIFEST_SUFFIX = ".manifest.json"
 WORK_SUFFIX = ".work"
 # Seconds to wait for a folder that another process has locked.
@@ -78,6 +79,16 @@ def sha256(path):
         for chunk in iter(lambda: stream.read(1 << 20), b""):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def vocabulary_sha256(path):
+    """Return the sha256 of a vocabulary, which is the same for its copy with CR LF or a BOM."""
+    with _user_errors("read", path), open_file(path) as stream:
+        content = stream.read()
+    if b"\0" not in content:  # else it is a SentencePiece model
+        content = content.replace(b"\r\n", b"\n")
+        content = content[len(BOM) :] if content.startswith(BOM) else content
+    return hashlib.sha256(content).hexdigest()
 
 
 def remove(path):

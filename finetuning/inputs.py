@@ -108,10 +108,10 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
         UserError: where their pieces differ.
     """
     paths = [model_files.find(prefix, name) for name in _VOCABULARY_FLAGS]
-    sha256_of = {path: files.sha256(path) for path in paths if path}
+    sha256_of = {path: files.vocabulary_sha256(path) for path in paths if path}
     source, recorded = _recorded_vocabulary(prefix)
     expected = {recorded} if recorded else set(sha256_of.values())
-    if not expected or files.sha256(given) in expected:
+    if not expected or files.vocabulary_sha256(given) in expected:
         return
     copies = [path for path in sha256_of if sha256_of[path] in expected]
     if any(_holds_pieces(copy, tokenizer.vocab) for copy in copies):

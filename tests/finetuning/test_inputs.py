@@ -45,6 +45,9 @@ def test_the_results_of_a_pre_training_name_its_vocabulary(tmp_path):
         check(tmp_path, given)
     report.write_text(json.dumps({"vocab_sha256": inputs.files.sha256(given)}))
     check(tmp_path, given)
+    content = (tmp_path / "given.txt").read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf" + content)
+    check(tmp_path, str(tmp_path / "windows.txt"))  # the same pieces
     other = write_vocab(tmp_path / "other.txt", "地天")
     with pytest.raises(UserError, match="other.txt is not .* to .*results.json: give the one with"):
         check(tmp_path, other)

@@ -219,3 +219,9 @@ def test_labels_of_a_table_are_told_and_left_out(tmp_path, row, columns, caplog)
     caplog.clear()
     check(path, "".join("上联{0}\t下联{0}\n".format(i) for i in range(9)))  # texts, no labels
     assert not caplog.text
+
+
+@pytest.mark.parametrize("member", ["[Content_Types].xml", "_rels/.rels", "word/document.xml"])
+def test_files_of_office_programs_are_named(tmp_path, member):
+    with pytest.raises(UserError, match="is a file of Excel or Word: save it there as text"):
+        check(tmp_path / "corpus.docx", zipped(member))
