@@ -20,6 +20,7 @@ chunks, or on those of --packed_records. The last line is a JSON object:
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -27,6 +28,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -228,12 +230,15 @@ def read_batches(args, path):
     from masking import inputs
 
     flags = {name: getattr(args, name) for name in ("max_seq_length", "max_predictions_per_seq")}
-    flags.update(input_file=path, bert_config_file=args.config, output_dir="unused", do_train=True)
+    flags.update(input_file=path, bert_config_file=args.config, do_train=True)
     flags.update(train_batch_size=args.batch_size)
-    argv = ["train_step.py"] + ["--{}={}".format(*item) for item in flags.items()]
-    parsed = cli.parse(run_pretraining.define_flags, argv)
-    input_fn = inputs.make_input_fn(parsed, inputs.read_records(parsed).train, training=True)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with contextlib.ExitStack() as stack:
+        flags["output_dir"] = stack.enter_context(tempfile.TemporaryDirectory())  # of the index
+        argv = ["train_step.py"] + ["--{}={}".format(*item) for item in flags.items()]
+        parsed = cli.parse(run_pretraining.define_flags, argv)
+        input_fn = inputs.make_input_fn(parsed, inputs.read_records(parsed).train, training=True)
+        stack.enter_context(tf.Graph().as_default())
+        session = stack.enter_context(tf.Session())
         dataset = input_fn({"batch_size": args.batch_size})
         batches = tf.data.make_one_shot_iterator(dataset).get_next()
         return [session.run(batches) for _ in range(NUM_BATCHES)]

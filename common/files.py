@@ -4,6 +4,7 @@ A path with "://" (gs://, hdfs://) goes through tf.io.gfile. TensorFlow is impor
 paths, so that programs on local files start without it.
 """
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -23,7 +24,6 @@ from common import file_types
 from common.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
-BOM = b"\xef\xbb\xbf"  # the byte-order mark of UTF-8
 MANIFEST_SUFFIX = ".manifest.json"
 WORK_SUFFIX = ".work"
 # Seconds to wait for a folder that another process has locked.
@@ -87,7 +87,7 @@ def vocabulary_sha256(path):
         content = stream.read()
     if b"\0" not in content:  # else it is a SentencePiece model
         content = content.replace(b"\r\n", b"\n")
-        content = content[len(BOM) :] if content.startswith(BOM) else content
+        content = re.sub(b"^" + codecs.BOM_UTF8, b"", content)
     return hashlib.sha256(content).hexdigest()
 
 

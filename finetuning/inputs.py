@@ -138,6 +138,15 @@ def _recorded_vocabulary(prefix):
     return None, None
 
 
+def task_of_start(prefix):
+    """Return the `tasks.Task` that the run of a checkpoint trained, None where it is not known."""
+    description = model_files.find(prefix, model_files.DESCRIPTION)
+    try:
+        return description and tasks.get_task(files.read_json(description)["task"])
+    except (UserError, KeyError, TypeError, AttributeError):  # it is damaged
+        return None
+
+
 def check_task_of_run(args, task, start):
     """Compare a task with the one of the run in the output folder, which would be replaced.
 
@@ -150,12 +159,8 @@ def check_task_of_run(args, task, start):
         UserError: where they differ. The tasks for files of one's own score any run of as many
             texts, but do not train it.
     """
-    description = start.is_own and model_files.find(start.checkpoint, model_files.DESCRIPTION)
-    if not description:
-        return
-    try:
-        before = tasks.get_task(files.read_json(description)["task"])
-    except (UserError, KeyError, AttributeError):  # it is damaged
+    before = start.is_own and task_of_start(start.checkpoint)
+    if not before:
         return
     is_of_own_files = {"sentence", "sentence_pair"}.intersection([before.name, task.name])
     is_scored = is_of_own_files and set(before.fields) == set(task.fields) and not args.do_train
@@ -163,7 +168,10 @@ def check_task_of_run(args, task, start):
         raise UserError(
             "{} holds a run of task {}, not {}: give another --output_dir; to start from this "
             "run, add --init_checkpoint={}".format(
-                os.path.dirname(description), before.name, task.name, start.checkpoint
+                os.path.dirname(model_files.find(start.checkpoint, model_files.DESCRIPTION)),
+                before.name,
+                task.name,
+                start.checkpoint,
             )
         )
 

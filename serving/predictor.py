@@ -34,7 +34,7 @@ from common import files
 from common.errors import UserError
 from finetuning import tasks
 from finetuning.encoding import encode_examples
-from finetuning.inputs import check_vocab_size, check_vocabulary_of_start
+from finetuning.inputs import check_vocab_size, check_vocabulary_of_start, task_of_start
 from tokenization import CLS, MASK, SEP
 
 POOLINGS = ("mean", "cls", "pooled")
@@ -297,11 +297,10 @@ class Predictor:
 
 def _warn_of_task(task, prefix):
     """Warn if the run of a checkpoint was one of another task, whose labels mean other things."""
-    path = model_files.find(prefix, model_files.DESCRIPTION)
-    trained = files.read_json(path).get("task") if path else task
-    if trained != task:
+    trained = task_of_start(prefix)
+    if trained and trained.name != task:
         line = "ANOTHER TASK: %s was trained for %s, not for %s, as the model's folder says"
-        logging.warning(line, prefix, trained, task)
+        logging.warning(line, prefix, trained.name, task)
 
 
 def _check_model_dir(path):

@@ -217,7 +217,7 @@ def saved_model_differences(model, folder):
 
 
 def _masked_difference(model, name, function):
-    """Return the largest difference of the best pieces' probabilities from a plain model's."""
+    """Return the largest difference of the best pieces' probabilities from the predictor's."""
     feeds = samples.masked_feeds(model, samples.MASKED_SAMPLES)
     wanted = model.masked_probabilities(feeds.values())  # [all masks, V]
     if name.endswith("_text"):

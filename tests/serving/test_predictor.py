@@ -209,10 +209,10 @@ def test_a_checkpoint_without_classifier_is_told(tmp_path):
 def test_a_checkpoint_of_another_run_is_told(tmp_path, out, caplog):
     for folder in ("task", "vocabulary"):
         (tmp_path / folder).mkdir()
-    of_task = write_model(tmp_path / "task", task="lcqmc_pair_like")
+    of_task = write_model(tmp_path / "task", task="lcqmc_pair")
     with caplog.at_level("WARNING", logger="absl"):
         predictor.Predictor(str(out), str(of_task))
-    assert "was trained for lcqmc_pair_like, not for sentence_pair" in caplog.text
+    assert "was trained for lcqmc_pair, not for sentence_pair" in caplog.text
     other = write_model(tmp_path / "vocabulary")
     description = json.loads((other / "classifier.json").read_text(encoding="utf-8"))
     description["vocabulary_sha256"] = "0" * 64
