@@ -390,6 +390,7 @@ def check_weights(args, work, model, data, tokenizer, schedule, starts):
             model,
             schedule if args.do_train else None,
             new_variables(args),
+            None if args.spm_model_file else args.vocab_file,
         )
         lines.append(line)
     return model, "; ".join(lines)

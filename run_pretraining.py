@@ -128,7 +128,7 @@ def check_run(args, check):
     vocabulary = check("vocabulary", check_vocabulary, args, records)
     check("output_dir", check_disk, args, settings, model, schedule)
     start = check("start", preflight.check_start, args, args.output_dir)
-    check("weights", check_weights, args, settings, start, model, schedule)
+    check("weights", check_weights, args, settings, start, model, schedule, records, vocabulary)
     settings = check("tpu", preflight.check_tpu, settings)
     computation = check("devices", check_devices, args, settings, model, records)
     check("memory", preflight.check_memory, settings, computation)
@@ -270,11 +270,14 @@ def check_disk(args, settings, model, schedule):
     return preflight.check_disk(settings, [args.output_dir], num_kept, model, schedule)
 
 
-def check_weights(args, settings, start, model, schedule):
+def check_weights(args, settings, start, model, schedule, records, vocab_sha256):
     """Compare the checkpoint that the run starts from with the model; returns (None, line)."""
     schedule = schedule if args.do_train else None
     preflight.warn_of_finished_run(start, args.num_train_steps, "--num_train_steps")
-    return preflight.check_weights(settings, args.output_dir, start, model, schedule)
+    vocab_file = preflight.vocabulary_of_records(records.paths, vocab_sha256)
+    return preflight.check_weights(
+        settings, args.output_dir, start, model, schedule, vocab_file=vocab_file
+    )
 
 
 # ------------------------------------------------------------------------------- model

@@ -348,7 +348,10 @@ def _check_shapes(unequal, prefix, is_new):
     else:
         remedy = "use the config that belongs to the checkpoint"
         if all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in unequal):
-            remedy += ", or --allow_vocab_resize=True to start the new pieces at random"
+            remedy += (
+                ", or, if the new pieces are the last rows of the vocabulary, "
+                "--allow_vocab_resize=True to start them at random"
+            )
     name, stored, wanted = unequal[0]
     raise UserError(
         "{}: {} has shape {} but the model's has {} ({} variables differ): {}".format(

@@ -83,12 +83,20 @@ def sha256(path):
 
 def vocabulary_sha256(path):
     """Return the sha256 of a vocabulary, which is the same for its copy with CR LF or a BOM."""
+    return hashlib.sha256(_vocabulary(path)).hexdigest()
+
+
+def vocabulary_rows(path):
+    """Return the rows of a WordPiece vocabulary, a list of bytes."""
+    return _vocabulary(path).rstrip(b"\n").split(b"\n")
+
+
+def _vocabulary(path):
     with _user_errors("read", path), open_file(path) as stream:
         content = stream.read()
-    if b"\0" not in content:  # else it is a SentencePiece model
-        content = content.replace(b"\r\n", b"\n")
-        content = re.sub(b"^" + codecs.BOM_UTF8, b"", content)
-    return hashlib.sha256(content).hexdigest()
+    if b"\0" in content:  # it is a SentencePiece model
+        return content
+    return re.sub(b"^" + codecs.BOM_UTF8, b"", content.replace(b"\r\n", b"\n"))
 
 
 def remove(path):
@@ -126,7 +134,7 @@ def find_files(pattern):
 
     Args:
         pattern: str, paths and globs separated by commas. Manifests and unfinished files that a
-            glob happens to match are left out.
+            glob happens to match are left out, and a local file with several names counts once.
 
     Raises:
         UserError: names the path or glob that matches nothing.
@@ -146,7 +154,9 @@ def find_files(pattern):
         paths.update(matches)
     if not paths:
         raise UserError("no input file is named in {!r}".format(pattern))
-    return sorted(paths)
+    paths = sorted(paths)
+    real = [os.path.realpath(path) if is_local(path) else path for path in paths]
+    return [path for i, path in enumerate(paths) if real[i] not in real[:i]]
 
 
 def list_files(folder):

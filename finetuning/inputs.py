@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple
 from absl import logging
 
 import tokenization
-from checkpointing import model_files, run_folder
+from checkpointing import model_files, new_pieces, run_folder
 from common import files
 from common.errors import UserError
 from finetuning import batching, data_report, tasks
@@ -114,8 +114,8 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
     if not expected or files.vocabulary_sha256(given) in expected:
         return
     copies = [path for path in sha256_of if sha256_of[path] in expected]
-    if any(_holds_pieces(copy, tokenizer.vocab) for copy in copies):
-        return
+    if any(new_pieces.begins_with(tokenizer.vocab, copy) for copy in copies):
+        return  # the same pieces with other line ends, or new ones behind them
     flags = ["--{}={}".format(_VOCABULARY_FLAGS[os.path.basename(copy)], copy) for copy in copies]
     raise UserError(
         "{} is not the vocabulary of {}, according to {}: give {}".format(
@@ -196,13 +196,6 @@ def check_case_of_start(args, prefix):
             "--do_lower_case={}, but {} was trained with {}, according to {}: give "
             "--do_lower_case={}".format(args.do_lower_case, prefix, trained, description, trained)
         )
-
-
-def _holds_pieces(path, pieces):
-    """Return whether a file is a WordPiece vocabulary of these pieces, with any line ends."""
-    with contextlib.suppress(UserError):
-        return list(tokenization.load_vocab(path)) == list(pieces)
-    return False
 
 
 def check_pieces(args, data, tokenizer):

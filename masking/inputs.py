@@ -1,5 +1,6 @@
 """The records that run_pretraining.py reads, in the published or in the compact format."""
 
+import os
 from typing import List, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -173,7 +174,38 @@ def find_records(args):
                 "EVALUATION ON THE TRAINING FILES, {} of {}: the scores will not hold for new "
                 "text; give other files with --{}".format(len(trained_on), len(paths), flag)
             )
+        elif args.do_eval:
+            _warn_of_same_text(train, paths, flag)
     return train, evaluation, general
+
+
+def _warn_of_same_text(train, paths, flag):
+    """Warn where records to evaluate on were made of a text that is trained on.
+
+    Some shards of compact records may be held out: each piece of text is in one of them.
+    """
+    trained_on = manifest.find_manifests(train)
+    made_of = {
+        one["sha256"]: (one["path"], name)
+        for name, content in manifest.first_of_each(trained_on)
+        for one in content.get("inputs", [])
+    }
+    for path, content in manifest.first_of_each(manifest.find_manifests(paths)):
+        is_shard = os.path.basename(path) in map(os.path.basename, content.get("outputs", []))
+        if content.get("compact") and is_shard and content in trained_on.values():
+            continue
+        same = [one for one in content.get("inputs", []) if one["sha256"] in made_of]
+        if same:
+            tf.logging.warning(
+                "EVALUATION ON THE TRAINING TEXT: %s was made of %s, and %s of %s, which is the "
+                "same text: the scores will not hold for new text; give records of other text "
+                "with --%s",
+                path,
+                same[0]["path"],
+                made_of[same[0]["sha256"]][1],
+                made_of[same[0]["sha256"]][0],
+                flag,
+            )
 
 
 def make_input_fn(args, split, training):

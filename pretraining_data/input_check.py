@@ -4,6 +4,7 @@ The first lines of every file decide. A text may hold a line of JSON or a tag: n
 unless all of these lines look so, or, for HTML, half of them.
 """
 
+import collections
 import csv
 import json
 import re
@@ -11,7 +12,7 @@ import shlex
 
 from absl import logging
 
-from common import file_types
+from common import file_types, files
 from common.errors import UserError
 from pretraining_data import corpus
 
@@ -76,6 +77,27 @@ def check_inputs(paths, format_):
                     _UNQUOTE,
                     shlex.quote(path),
                 )
+    for path, same in _copies(paths):
+        logging.warning(
+            "TEXT TWICE: %s has the text of %s too, which counts twice: name one of them only",
+            path,
+            same,
+        )
+
+
+def _copies(paths):
+    """Yield (path, path of a file with the same text) of local files, packed with gzip or not."""
+    first = {}
+    local = {path: files.size(path) for path in paths if files.is_local(path)}
+    sizes = collections.Counter(local.values())
+    for path, size in local.items():
+        unpacked = path[: -len(".gz")] if path.endswith(".gz") else None
+        if unpacked in local:
+            yield path, unpacked
+        elif size and sizes[size] > 1:
+            same = first.setdefault(files.sha256(path), path)
+            if same != path:
+                yield path, same
 
 
 def _first_lines(head):

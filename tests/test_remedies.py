@@ -121,7 +121,7 @@ TESTED = {
     "; to train, --allow_missing": "test_the_cause_of_a",
     "belongs to it, or, to train, --allow_missing": "test_the_cause_of_a",
     "it classifies other labels": "test_a_classifier_of_other",
-    "or --allow_vocab_resize": "test_warm_start_with_more",
+    "--allow_vocab_resize=True to start": "test_warm_start_with_more",
     "is too large for float16": "test_slim_in_half_precision",
     "give --bert_config_file={}": "test_another_activation_than_the",
     "adds it if started again": "test_a_run_is_the_model",

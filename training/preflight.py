@@ -10,7 +10,8 @@ from typing import Dict, NamedTuple, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from checkpointing import model_files, restore, run_folder
+from checkpointing import model_files, new_pieces, restore, run_folder
+from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
 from tfrecords import manifest
@@ -87,6 +88,15 @@ def check_records_vocabulary(args, records):
                 vocabularies[0],
             )
     return sha256, "{} pieces, sha256 {}...".format(contents.get("vocab_size"), sha256[:12])
+
+
+def vocabulary_of_records(records, sha256):
+    """Return the path of the vocabulary with which records were made, None where it is gone."""
+    for _, contents in manifest.first_of_each(manifest.find_manifests(records)):
+        path = contents.get("flags", {}).get("vocab_file")
+        if path and files.exists(path) and files.vocabulary_sha256(path) == sha256:
+            return path
+    return None
 
 
 def _folder(checkpoint_path):
@@ -362,7 +372,9 @@ def check_start(args, folder):
     return start, "{}: {}, step {}".format(start.mode, start.checkpoint, start.step)
 
 
-def check_weights(settings, folder, start, model, schedule=None, new_variables=None):
+def check_weights(
+    settings, folder, start, model, schedule=None, new_variables=None, vocab_file=None
+):
     """Compare the checkpoint that a run starts from with the model.
 
     Args:
@@ -373,9 +385,13 @@ def check_weights(settings, folder, start, model, schedule=None, new_variables=N
         schedule: `Schedule`, or None without training.
         new_variables: str, pattern of the variables that a checkpoint of another run may lack, or
             None.
+        vocab_file: str, path of the WordPiece vocabulary, or None where it is not known.
 
     Returns:
         (None, line).
+
+    Raises:
+        UserError: where they do not fit.
     """
     if start.mode == "fresh":
         return None, "random"
@@ -393,9 +409,15 @@ def check_weights(settings, folder, start, model, schedule=None, new_variables=N
             more_pieces=settings.allow_vocab_resize,
         )
     model_files.check_config(model.config, start.checkpoint)
-    return None, "{} variables loaded, {} missing, {} unused".format(
+    line = "{} variables loaded, {} missing, {} unused".format(
         len(matched.assignment), len(matched.missing), len(matched.unused)
     )
+    if new_pieces.WORD_TABLE in matched.resized.values():
+        num_pieces = Checkpoint(start.checkpoint).model_shapes()[new_pieces.WORD_TABLE][0]
+        if vocab_file:
+            new_pieces.check(vocab_file, start.checkpoint, num_pieces)
+        line += "; pieces behind the first {:,} start at random".format(num_pieces)
+    return None, line
 
 
 def _saved_shapes(model, schedule):

@@ -1,5 +1,6 @@
 """The records of run_pretraining.py: compact ones, and what is wrong with them."""
 
+import argparse
 import os
 
 import compact_rows
@@ -228,3 +229,24 @@ def test_a_resumed_run_is_told_of_other_masks(tmp_path, caplog, monkeypatch):
     for share in (0.1, 0.1, 0.2):
         read(tmp_path / "a", masked_lm_prob=share)
         assert ("masks 0.2 of the pieces and at most 10" in caplog.text) == (share == 0.2)
+
+
+def test_evaluation_on_the_training_text_is_told(tmp_path, caplog):
+    """Records of the same text, with other masks; held-out shards of compact records are right."""
+    args = argparse.Namespace(
+        input_file=str(tmp_path / "a"), eval_input_file=str(tmp_path / "b"), do_eval=True
+    )
+    args.do_train, args.general_eval_input_file = True, None
+    of_text = {"inputs": [{"path": "news.txt", "sha256": "1"}], "outputs": ["a", "b"]}
+    for entry, other, told in (
+        (None, of_text, True),
+        ({"version": 1}, of_text, False),
+        ({"version": 1}, dict(of_text, outputs=["b"]), True),
+        (None, {"inputs": [{"path": "other.txt", "sha256": "2"}], "outputs": ["b"]}, False),
+    ):
+        for name, content in (("a", of_text), ("b", other)):
+            (tmp_path / name).write_bytes(b"")
+            manifest.write_manifest(str(tmp_path / name), dict(content, compact=entry))
+        caplog.clear()
+        inputs.find_records(args)
+        assert ("EVALUATION ON THE TRAINING TEXT" in caplog.text) == told

@@ -225,3 +225,16 @@ def test_labels_of_a_table_are_told_and_left_out(tmp_path, row, columns, caplog)
 def test_files_of_office_programs_are_named(tmp_path, member):
     with pytest.raises(UserError, match="is a file of Excel or Word: save it there as text"):
         check(tmp_path / "corpus.docx", zipped(member))
+
+
+def test_a_text_that_is_read_twice_is_told(tmp_path, caplog):
+    for name in ("a.txt", "copy of a.txt"):
+        (tmp_path / name).write_text("一。\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("二。\n", encoding="utf-8")  # of the same size
+    with gzip.open(str(tmp_path / "b.txt.gz"), "wb") as stream:
+        stream.write((tmp_path / "b.txt").read_bytes())
+    (tmp_path / "c.txt").write_text("三。\n", encoding="utf-8")
+    with caplog.at_level("WARNING", logger="absl"):
+        input_check.check_inputs(sorted(map(str, tmp_path.iterdir())), corpus.TEXT)
+    told = [re.findall(r"([^/]*) has .*/([^/]*) too", text) for text in caplog.messages]
+    assert told == [[("b.txt.gz", "b.txt")], [("copy of a.txt", "a.txt")]]

@@ -1,0 +1,50 @@
+"""New pieces of a vocabulary. With --allow_vocab_resize the old pieces keep their rows of weights.
+
+A checkpoint stores no pieces, only one row of weights for each. So a longer vocabulary must begin
+with the old one.
+"""
+
+import os
+
+from checkpointing import model_files
+from common import files
+from common.errors import UserError
+
+# The vocabulary of every published Chinese BERT and ALBERT.
+PUBLISHED = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "albert_config", "vocab.txt"
+)
+WORD_TABLE = "bert/embeddings/word_embeddings"
+
+
+def begins_with(pieces, vocab_file):
+    """Return whether pieces, an iterable of str, begin with those of a WordPiece vocabulary."""
+    old = files.vocabulary_rows(vocab_file)
+    return [piece.encode("utf-8") for piece in pieces][: len(old)] == old
+
+
+def check(vocab_file, prefix, num_pieces):
+    """Check that a vocabulary begins with the pieces of a checkpoint that has fewer.
+
+    Args:
+        vocab_file: str, path of the WordPiece vocabulary.
+        prefix: str, of the checkpoint. Its pieces are those of the vocab.txt beside it, else those
+            of the published vocabulary. Where neither has `num_pieces`, nothing is checked.
+        num_pieces: int, of the checkpoint.
+
+    Raises:
+        UserError: names the first row that differs.
+    """
+    rows = files.vocabulary_rows(vocab_file)
+    for path in filter(None, (model_files.find(prefix, model_files.WORDPIECE), PUBLISHED)):
+        old = files.vocabulary_rows(path)
+        if len(old) == num_pieces:
+            odd = [row for row, piece in enumerate(old) if rows[row : row + 1] != [piece]]
+            if odd:
+                raise UserError(
+                    "{0}, row {1}: {2} has {3!r} there, whose weights that row would get: put "
+                    "the new pieces behind the last row of {2}".format(
+                        vocab_file, odd[0] + 1, path, old[odd[0]].decode("utf-8", "replace")
+                    )
+                )
+            return
