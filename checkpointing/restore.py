@@ -26,7 +26,12 @@ FOREIGN = (
     "{} is no TensorFlow checkpoint: `python convert_checkpoint.py from-huggingface FOLDER "
     "--output_dir=...` makes one of a folder of Hugging Face"
 )
-FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors", ".h5", ".msgpack")
+FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
+UNREADABLE = (
+    "{} holds weights of Keras or Flax, which nothing here reads: fetch model.safetensors or "
+    "pytorch_model.bin of the same model, for `python convert_checkpoint.py from-huggingface`"
+)
+UNREADABLE_SUFFIXES = (".h5", ".keras", ".msgpack")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 # The scope of a layer in the encoder.
 LAYER = re.compile(r"^bert/encoder/(layer_|transformer/group_)(\d+|shared)/(inner_group_\d+/)?")
@@ -88,6 +93,8 @@ def find_checkpoint(path):
         raise UserError("{} is an archive: unpack it, and give its folder".format(path))
     if path.endswith(FOREIGN_SUFFIXES):
         raise UserError(FOREIGN.format(path))
+    if path.endswith(UNREADABLE_SUFFIXES):
+        raise UserError(UNREADABLE.format(path))
     others = _prefixes_in(os.path.dirname(path))
     if others:
         raise UserError(
@@ -132,6 +139,8 @@ def _only_checkpoint(folder):
         return prefixes[0]
     if not prefixes and any(files.exists(os.path.join(folder, x)) for x in HUGGINGFACE_FILES):
         raise UserError(FOREIGN.format(folder))
+    if not prefixes:
+        refuse_unreadable(folder)
     data = [] if prefixes else files.glob(os.path.join(folder, "*.data-?????-of-?????"))
     if data:
         raise UserError(
@@ -148,6 +157,13 @@ def _only_checkpoint(folder):
     message = "{}: {} checkpoints in this folder{}: give the prefix of one"
     shown = ", {}".format(_shown(prefixes)) if prefixes else ""
     raise UserError(message.format(folder, len(prefixes) or "no", shown))
+
+
+def refuse_unreadable(folder):
+    """Raise `UserError` for a folder with weights of Keras or Flax."""
+    for path in sorted(files.list_files(folder)):
+        if path.endswith(UNREADABLE_SUFFIXES):
+            raise UserError(UNREADABLE.format(path))
 
 
 def _prefixes_in(folder):

@@ -22,6 +22,8 @@ NOISE = re.compile("deprecat|includes params argument|eval_on_tpu ignored")
 # and quotes into curly ones, and Chinese keyboards write wide signs.
 FLAG, MEANT_FLAG = re.compile(r"--?\w+(=|$)"), re.compile("[“”‘’]?[-‐-―−－]+(\\w+)([=＝]|$)")
 WIDE_COMMA = re.compile("[，、]")
+JOINED_FLAG = re.compile(r"\s--?(\w+)(?=[=\s]|$)")
+HOLDS_FLAGS = "runner_options="  # the beginning of a flag whose value is flags
 
 
 def parse(define_flags, argv, words=None):
@@ -165,6 +167,7 @@ def _parse_into(flag_values, argv, words=None):
     # A shell expands ~ at the beginning of a word alone.
     argv = [re.sub("(?<=[=,])~(?=/)", _home, x) if x.startswith("-") else x for x in argv]
     _refuse_other_dashes(flag_values, argv[1:])
+    _refuse_joined_flags(flag_values, argv[1:])
     try:
         rest = flag_values(argv)
     except flags.Error as error:
@@ -207,6 +210,20 @@ def _refuse_other_dashes(flag_values, words):
         if name in flag_values or name[:2] == "no" and name[2:] in flag_values:
             text = "{}: a flag has two hyphens and an ASCII equals sign, without quotes: type --{}"
             raise UserError(text.format(word, name + "=VALUE" * (meant.group(2) != "")))
+
+
+def _refuse_joined_flags(flag_values, words):
+    """Raise `UserError` for two flags in one word, as pages of the web join them.
+
+    Their blanks may be no-break blanks. Without this the second flag would be a part of the value
+    of the first.
+    """
+    for word in words:
+        names = {match.group(1) for match in JOINED_FLAG.finditer(word)} if FLAG.match(word) else ()
+        joined = sorted(name for name in names if name in flag_values)
+        if joined and not word.lstrip("-").startswith(HOLDS_FLAGS):
+            text = "{!r}: --{} is a part of this value: type an ASCII blank before it, no quotes"
+            raise UserError(text.format(word, joined[0]))
 
 
 def _refuse_wide_commas(flag_values):

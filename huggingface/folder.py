@@ -15,7 +15,7 @@ from absl import logging
 
 import modeling
 import tokenization
-from checkpointing import inspection, model_files
+from checkpointing import inspection, model_files, restore
 from common import files
 from common.errors import UserError
 from finetuning import encoding, tasks
@@ -61,6 +61,9 @@ def write_model(folder, family, config, arrays, model):
         save(factors, os.path.join(folder, FACTORS), {"word_embeddings_sha256": sha256})
     theirs = configs.to_config(config, family, class_name, model.labels, model.task)
     files.write_json(os.path.join(folder, CONFIG), dict(sorted(theirs.items())))
+    for name in (WEIGHTS, FACTORS):  # safetensors makes files that only their owner may read
+        if os.path.exists(os.path.join(folder, name)):
+            shutil.copymode(os.path.join(folder, CONFIG), os.path.join(folder, name))
     _write_tokenizer(folder, model)
     model_files.write_config(folder, config)
     return class_name
@@ -147,6 +150,7 @@ def _read_parameters(folder):
             parts = list(map(load, paths))
             arrays = {key: value for part in parts for key, value in part.items()}
             return {key: np.asarray(array, np.float32) for key, array in arrays.items()}
+    restore.refuse_unreadable(folder)
     raise UserError("{} has neither {} nor {}".format(folder, WEIGHTS, PICKLE))
 
 

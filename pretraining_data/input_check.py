@@ -49,6 +49,8 @@ _COLUMNS = (
     "text texts content contents body title sentence sentence1 paragraph article review comment "
     "question answer abstract 文本 内容 正文 标题 句子 评论 摘要 文章 问题"
 )
+# Rows of a vocabulary; in that of a SentencePiece model a tab and a score follow.
+_MARKER_ROWS = (rb"^\[CLS\](\t.*)?\r?$", rb"^\[SEP\](\t.*)?\r?$")
 _TABLE_SHARE = 0.8  # of the rows have as many cells as the first one
 
 
@@ -64,6 +66,8 @@ def check_inputs(paths, format_):
         refusal = file_types.refusal(path, head)
         if refusal:
             raise UserError(refusal)
+        if all(re.search(marker, head, re.MULTILINE) for marker in _MARKER_ROWS):
+            raise UserError("{} is a vocabulary, no text: leave it out".format(path))
         lines = _first_lines(head)
         if lines:
             _check_format(path, lines, format_)

@@ -221,3 +221,11 @@ def test_resuming_with_another_optimizer_is_refused(tmp_path):
     shapes = {"kernel": [64], "kernel/adam_m": [64]}
     with pytest.raises(UserError, match="another optimizer, without kernel/adam_m"):
         restore.check_same_run(shapes, prefix, str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["tf_model.h5", "flax_model.msgpack"])
+def test_weights_of_keras_and_flax_are_told(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(UserError, match=name + " holds weights of Keras or Flax.*safetensors"):
+            restore.find_checkpoint(str(path))

@@ -97,6 +97,15 @@ def test_a_flag_with_other_dashes_is_neither_missed_nor_a_text(word, typed):
     assert cli.parse(define_path_and_names, texts, "TEXT...").path == "b"
 
 
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u3000"])
+def test_two_flags_in_one_word_are_told(blank):
+    word = "--path=a" + blank + "--names=b"
+    with pytest.raises(UserError, match=": --names is a part of this value: type an ASCII blank"):
+        cli.parse(define_path_and_names, ["", word])
+    word = "--path=a" + blank + "--other=b"
+    assert cli.parse(define_path_and_names, ["", word]).path == word[len("--path=") :]
+
+
 def test_wide_commas_in_a_list_are_told():
     with pytest.raises(UserError, match="^--names=0，1: type ASCII commas: 0,1$"):
         cli.parse(define_path_and_names, ["", "--names=0，1"])

@@ -238,3 +238,11 @@ def test_a_text_that_is_read_twice_is_told(tmp_path, caplog):
         input_check.check_inputs(sorted(map(str, tmp_path.iterdir())), corpus.TEXT)
     told = [re.findall(r"([^/]*) has .*/([^/]*) too", text) for text in caplog.messages]
     assert told == [[("b.txt.gz", "b.txt")], [("copy of a.txt", "a.txt")]]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\t0\n"])
+def test_a_vocabulary_is_no_text(tmp_path, end):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes(end.join(["[PAD]", "[CLS]", "[SEP]", "[MASK]", "一", ""]).encode("utf-8"))
+    with pytest.raises(UserError, match="vocab.txt is a vocabulary, no text"):
+        input_check.check_inputs([str(path)], corpus.TEXT)
