@@ -30,6 +30,9 @@ from training.placement import Computation
 from training.trainer import make_trainer, user_errors
 
 RESULTS = "eval_results"
+# The parts of the model that only the order of sentences trains.
+SENTENCE_ORDER_PARTS = ("bert/pooler", "cls/seq_relationship")
+SLOWER_POOLER = "--optimizer=lamb, --pooler_lr_factor=0.05 or a lower --learning_rate"
 
 
 def define_flags(flag_values):
@@ -46,6 +49,12 @@ def define_flags(flag_values):
     define.integer("num_train_steps", 125000, "Steps to train, warm-up included.", lower_bound=1)
     define.integer(
         "num_warmup_steps", 3125, "Steps over which the learning rate rises.", lower_bound=0
+    )
+    define.float(
+        "pooler_lr_factor",
+        1.0,
+        "Factor of the learning rate of the pooler and the sentence-order head. With AdamW: 0.05.",
+        lower_bound=0.0,
     )
     define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
     checks.define_flags(flag_values)
@@ -125,7 +134,7 @@ def check_run(args, check):
     model = check("config", check_config, args)
     schedule = check("optimizer", check_optimizer, args, model)
     records = check("records", check_records, args, settings, model)
-    vocabulary = check("vocabulary", check_vocabulary, args, records)
+    vocabulary = check("vocabulary", preflight.check_records_vocabulary, args, records)
     check("output_dir", check_disk, args, settings, model, schedule)
     start = check("start", preflight.check_start, args, args.output_dir)
     check("weights", check_weights, args, settings, start, model, schedule, records, vocabulary)
@@ -184,6 +193,7 @@ def check_optimizer(args, model):
         num_train_steps=args.num_train_steps,
         num_warmup_steps=args.num_warmup_steps,
         slots=model.config.layout,
+        rate_factors=tuple((prefix, args.pooler_lr_factor) for prefix in SENTENCE_ORDER_PARTS),
         **optimizer_fields(args),
     )
     schedule = preflight.Schedule(
@@ -236,11 +246,6 @@ def check_records(args, settings, model):
     return records, line
 
 
-def check_vocabulary(args, records):
-    """Compare the vocabulary of the records with the run's and the model's: (sha256, line)."""
-    return preflight.check_records_vocabulary(args, records.paths)
-
-
 def check_devices(args, settings, model, records):
     """Decide how a batch is computed; returns (`placement.Computation`, line)."""
     execution = modeling.Execution(**devices.execution_fields(settings))
@@ -274,7 +279,7 @@ def check_weights(args, settings, start, model, schedule, records, vocab_sha256)
     """Compare the checkpoint that the run starts from with the model; returns (None, line)."""
     schedule = schedule if args.do_train else None
     preflight.warn_of_finished_run(start, args.num_train_steps, "--num_train_steps")
-    vocab_file = preflight.vocabulary_of_records(records.paths, vocab_sha256)
+    vocab_file = preflight.vocabulary_of_records(records, vocab_sha256)
     return preflight.check_weights(
         settings, args.output_dir, start, model, schedule, vocab_file=vocab_file
     )
@@ -455,18 +460,18 @@ def symptoms(scores):
     if scores["pooler_saturation"] > 0.9:
         lines.append(
             "SATURATED POOLER: {:.0%} of its units are at an end of tanh, where no gradient "
-            "passes; start again with a lower --learning_rate".format(scores["pooler_saturation"])
+            "passes; start again with {}".format(scores["pooler_saturation"], SLOWER_POOLER)
         )
     if scores["pooler_spread"] < 0.001:
         lines.append(
             "DEAD POOLER: its output is the same for every text (standard deviation {:.1g}); start "
-            "again with a lower --learning_rate".format(scores["pooler_spread"])
+            "again with {}".format(scores["pooler_spread"], SLOWER_POOLER)
         )
     if scores["masked_lm_accuracy"] > 0.2 and scores["sentence_order_loss"] > 0.69:  # ln 2 is 0.693
         lines.append(
             "SENTENCE ORDER AT CHANCE ({:.1%}), although masked pieces are learned ({:.1%}); use "
-            "ln_type postln, a lower --learning_rate and more --num_warmup_steps".format(
-                scores["sentence_order_accuracy"], scores["masked_lm_accuracy"]
+            "ln_type postln and {}".format(
+                scores["sentence_order_accuracy"], scores["masked_lm_accuracy"], SLOWER_POOLER
             )
         )
     return lines

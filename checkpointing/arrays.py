@@ -93,41 +93,46 @@ def average(prefixes):
     return {name: (sums[name] / len(prefixes)).astype(first[name].dtype) for name in sums}
 
 
-def fit(shapes, prefix, output_dir, allow_vocab_resize=False):
+def fit(shapes, prefix, output_dir, may_resize=(restore.FEWER_POSITIONS,)):
     """Give the tables of a checkpoint the lengths that the model's tables have.
 
-    Weights of another precision become float32. Position tables lose their last rows. Word
-    embeddings get new rows, which are random as at the start of a training, and the MLM bias gets
-    zeros.
+    Weights of another precision become float32. Position tables lose their last rows, or get copies
+    of their rows, as Longformer's (arXiv 2004.05150, section 5): attention to neighbours, which the
+    rows already hold, is then right everywhere but where the copies meet. Word embeddings get new
+    rows, which are random as at the start of a training, and the MLM bias gets zeros.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's weights.
         prefix: str.
         output_dir: str, folder of the run, which gets the changed copy.
-        allow_vocab_resize: bool, whether a vocabulary may get rows.
+        may_resize: names of `restore.RESIZES` that are allowed.
 
     Returns:
         str, the prefix of the copy; the given prefix if nothing has to change.
     """
     checkpoint = Checkpoint(prefix)
-    resized = restore.plan_restore(shapes, checkpoint, True, allow_vocab_resize).resized
+    resized = restore.plan_restore(shapes, checkpoint, may_resize).resized
     if not resized and checkpoint.is_float32():
         return prefix
     arrays = read(prefix)
     rng = np.random.RandomState(0)
     for name in sorted(resized.values()):
         stored, wanted = len(arrays[name]), shapes[name][0]
-        change = "the last are left out" if wanted < stored else "the new are random"
+        if wanted < stored:
+            change, arrays[name] = "the last are left out", arrays[name][:wanted]
+        elif restore.POSITION_TABLES.search(name):
+            change, arrays[name] = "they are repeated", np.resize(arrays[name], shapes[name])
+        else:
+            change, arrays[name] = "the new are random", _with_rows(arrays[name], wanted, rng)
         line = "%s: %s has %d rows, the model's %d: %s"
         tf.logging.warning(line, prefix, name, stored, wanted, change)
-        arrays[name] = _with_rows(arrays[name], wanted, rng)
     target = os.path.join(output_dir, FITTED, os.path.basename(prefix))
     write(target, arrays)
     return target
 
 
 def _with_rows(table, number, rng):
-    new = np.zeros((max(number - len(table), 0),) + table.shape[1:], table.dtype)
+    new = np.zeros((number - len(table),) + table.shape[1:], table.dtype)
     if table.ndim > 1:
         new[:] = rng.normal(0.0, NEW_ROWS_DEVIATION, new.shape)
-    return np.concatenate([table[:number], new])
+    return np.concatenate([table, new])

@@ -17,10 +17,16 @@ from checkpointing.checkpoint_reader import (
 from common import files
 from common.errors import UserError
 
-# Tables that may be longer in the checkpoint: shorter sequences need only their first rows.
+# Tables with a row for each position, and those with a row for each piece of the vocabulary.
 POSITION_TABLES = re.compile(r"/position_embeddings$")
-# Tables that may be longer in the model: with --allow_vocab_resize a vocabulary has new pieces.
 VOCABULARY_TABLES = re.compile(r"/embeddings/word_embeddings$|^cls/predictions/output_bias$")
+# Change of a table's length from the checkpoint to the model -> (the tables, whether they grow).
+FEWER_POSITIONS, MORE_POSITIONS, MORE_PIECES = "fewer_positions", "more_positions", "more_pieces"
+RESIZES = {
+    FEWER_POSITIONS: (POSITION_TABLES, False),
+    MORE_POSITIONS: (POSITION_TABLES, True),
+    MORE_PIECES: (VOCABULARY_TABLES, True),
+}
 
 FOREIGN = (
     "{} is no TensorFlow checkpoint: `python convert_checkpoint.py from-huggingface FOLDER "
@@ -191,14 +197,13 @@ def _saved_name(variable):
 # ------------------------------------------------------------------------------ matching
 
 
-def plan_restore(shapes, checkpoint, fewer_positions=False, more_pieces=False):
+def plan_restore(shapes, checkpoint, may_resize=()):
     """Match the model's variables with those of a checkpoint, by name and shape.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's variables.
         checkpoint: `Checkpoint`.
-        fewer_positions: bool, whether the model's position table may be shorter.
-        more_pieces: bool, whether the model's vocabulary may be longer.
+        may_resize: names of RESIZES that are allowed.
 
     Returns:
         `RestorePlan`.
@@ -212,9 +217,7 @@ def plan_restore(shapes, checkpoint, fewer_positions=False, more_pieces=False):
         elif list(shape) == shapes[name]:
             assignment[stored_name] = name
         else:
-            is_fewer = _is_shorter(POSITION_TABLES, name, shapes[name], shape)
-            is_more = _is_shorter(VOCABULARY_TABLES, name, shape, shapes[name])
-            if (is_fewer and fewer_positions) or (is_more and more_pieces):
+            if any(_is_resized(name, shape, shapes[name], *RESIZES[one]) for one in may_resize):
                 resized[stored_name] = name
             else:
                 unequal.append((name, list(shape), shapes[name]))
@@ -223,10 +226,11 @@ def plan_restore(shapes, checkpoint, fewer_positions=False, more_pieces=False):
     return RestorePlan(assignment, sorted(set(shapes) - matched), unused, unequal, resized)
 
 
-def _is_shorter(tables, name, shape, other):
-    """Return whether a variable is one of some tables and `shape` has fewer rows than `other`."""
-    same_width = list(shape[1:]) == list(other[1:])
-    return bool(tables.search(name)) and same_width and shape[0] < other[0]
+def _is_resized(name, stored, wanted, tables, grows):
+    """Return whether a variable is one of some tables and has more, or fewer, rows in the model."""
+    same_width = list(stored[1:]) == list(wanted[1:])
+    is_longer = wanted[0] > stored[0]
+    return bool(tables.search(name)) and same_width and is_longer == grows
 
 
 def check_warm_start(shapes, prefix, *args, **options):
@@ -254,8 +258,7 @@ def match_weights(
     checkpoint,
     new_variables=None,
     allow_missing=False,
-    fewer_positions=False,
-    more_pieces=False,
+    may_resize=(),
 ):
     """Check the names, shapes and types in a checkpoint against the model that starts from it.
 
@@ -265,7 +268,7 @@ def match_weights(
         new_variables: str, pattern of names that a checkpoint need not have (a new head), or None.
         allow_missing: bool; variables that the checkpoint lacks keep their random start, and so do
             new ones that have another shape in it.
-        fewer_positions, more_pieces: as `plan_restore`.
+        may_resize: as `plan_restore`.
 
     Returns:
         `RestorePlan`.
@@ -275,7 +278,7 @@ def match_weights(
             without some of the variables.
     """
     prefix = checkpoint.prefix
-    plan = plan_restore(shapes, checkpoint, fewer_positions, more_pieces)
+    plan = plan_restore(shapes, checkpoint, may_resize)
     _check_layouts(shapes, checkpoint)
     _check_types(plan.assignment, checkpoint)
     is_new = re.compile(new_variables or r"(?!)").search  # (?!) matches no name
@@ -363,11 +366,13 @@ def _check_shapes(unequal, prefix, is_new):
         remedy = "it classifies other labels; --allow_missing=True starts a new head"
     else:
         remedy = "use the config that belongs to the checkpoint"
-        if all(_is_shorter(VOCABULARY_TABLES, *odd) for odd in unequal):
+        if all(_is_resized(*odd, *RESIZES[MORE_PIECES]) for odd in unequal):
             remedy += (
                 ", or, if the new pieces are the last rows of the vocabulary, "
                 "--allow_vocab_resize=True to start them at random"
             )
+        if all(_is_resized(*odd, *RESIZES[MORE_POSITIONS]) for odd in unequal):
+            remedy += ", or --allow_more_positions=True to repeat the rows of the checkpoint"
     name, stored, wanted = unequal[0]
     raise UserError(
         "{}: {} has shape {} but the model's has {} ({} variables differ): {}".format(

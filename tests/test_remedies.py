@@ -123,6 +123,7 @@ TESTED = {
     "belongs to it, or, to train, --allow_missing": "test_the_cause_of_a",
     "it classifies other labels": "test_a_classifier_of_other",
     "--allow_vocab_resize=True to start": "test_warm_start_with_more",
+    "or --allow_more_positions": "test_more_positions_repeat",
     "is too large for float16": "test_slim_in_half_precision",
     "give --bert_config_file={}": "test_another_activation_than_the",
     "adds it if started again": "test_a_run_is_the_model",
@@ -164,9 +165,7 @@ UNTESTED = {
     "another folder is a run of its own": ["OTHER DEV DATA"],
     "a matter of training": [
         "CHANCE LEVEL",
-        "DEAD POOLER",
-        "SATURATED POOLER",
-        "SENTENCE ORDER AT CHANCE",
+        "--optimizer=lamb, --pooler_lr_factor",
         "training diverged",
     ],
     "test_run_classifier.py has the run of several seeds": ["or the same settings as before"],

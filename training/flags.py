@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, Optional
 
+from checkpointing import restore
 from common import cli, files
 from common.errors import UserError
 from training import devices, tpu
@@ -16,6 +17,7 @@ class RunSettings(NamedTuple):
     init_checkpoint: Optional[str]
     allow_missing: bool
     allow_vocab_resize: bool
+    allow_more_positions: bool
     train_batch_size: int
     eval_batch_size: int
     save_checkpoints_steps: int
@@ -36,6 +38,16 @@ class RunSettings(NamedTuple):
     num_tpu_cores: Optional[int]  # None until `preflight.check_tpu` has found it
     tpu_generation: Optional[str]  # the same
     predict_batch_size: Optional[int] = None  # None for a script that does not predict
+
+    @property
+    def may_resize(self):
+        """Names of `restore.RESIZES`: what a warm start may change."""
+        allowed = (
+            (restore.FEWER_POSITIONS, True),
+            (restore.MORE_POSITIONS, self.allow_more_positions),
+            (restore.MORE_PIECES, self.allow_vocab_resize),
+        )
+        return tuple(name for name, is_allowed in allowed if is_allowed)
 
 
 def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_batch_size=None):
@@ -95,6 +107,12 @@ def _define_start_flags(define):
         False,
         "If the vocabulary is larger than that of init_checkpoint, start the new pieces at random "
         "instead of stopping.",
+    )
+    define.bool(
+        "allow_more_positions",
+        False,
+        "If the config has more positions than init_checkpoint, repeat its rows of the position "
+        "table instead of stopping.",
     )
 
 

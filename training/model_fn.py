@@ -161,7 +161,7 @@ def _restore(settings, new_variables):
             shapes_of(variables),
             settings.init_checkpoint,
             settings.output_dir,
-            settings.allow_vocab_resize,
+            settings.may_resize,
         )
         warm_start(variables, prefix, new_variables, settings.allow_missing)
         return tf.train.Scaffold()

@@ -57,7 +57,7 @@ def check_records_vocabulary(args, records):
 
     Args:
         args: has `output_dir`, `bert_config_file` and `init_checkpoint`.
-        records: list of paths of record files.
+        records: has `paths`, of record files.
 
     Returns:
         (sha256 of the vocabulary or None, line).
@@ -65,8 +65,8 @@ def check_records_vocabulary(args, records):
     Raises:
         UserError: if the run in output_dir was trained with another vocabulary.
     """
-    manifests = manifest.find_manifests(records)
-    known = [path for path in records if (manifests[path] or {}).get("vocab_sha256")]
+    manifests = manifest.find_manifests(records.paths)
+    known = [path for path in records.paths if (manifests[path] or {}).get("vocab_sha256")]
     if not known:
         return None, "not known: there is no {} beside the records".format(files.MANIFEST_SUFFIX)
     path, contents = known[0], manifests[known[0]]
@@ -92,7 +92,7 @@ def check_records_vocabulary(args, records):
 
 def vocabulary_of_records(records, sha256):
     """Return the path of the vocabulary with which records were made, None where it is gone."""
-    for _, contents in manifest.first_of_each(manifest.find_manifests(records)):
+    for _, contents in manifest.first_of_each(manifest.find_manifests(records.paths)):
         path = contents.get("flags", {}).get("vocab_file")
         if path and files.exists(path) and files.vocabulary_sha256(path) == sha256:
             return path
@@ -405,8 +405,7 @@ def check_weights(
             start.checkpoint,
             new_variables,
             settings.allow_missing,
-            fewer_positions=True,
-            more_pieces=settings.allow_vocab_resize,
+            may_resize=settings.may_resize,
         )
     model_files.check_config(model.config, start.checkpoint)
     line = "{} variables loaded, {} missing, {} unused".format(

@@ -110,6 +110,24 @@ def test_another_precision_becomes_float32(fixtures, tmp_path, dtype):
     assert Checkpoint(fitted).is_float32() and not Checkpoint(other).is_float32()
 
 
+def test_more_positions_repeat_the_rows_of_the_checkpoint(fixtures, tmp_path):
+    config, name = config_of(fixtures, "google_groups"), "bert/embeddings/position_embeddings"
+    shapes = modeling.parameter_shapes(config)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    arrays[name] = np.random.RandomState(0).rand(*shapes[name]).astype(np.float32)
+    prefix, number = str(tmp_path / "model.ckpt"), len(arrays[name])
+    weights.write(prefix, arrays)
+    longer = dict(shapes, **{name: [2 * number + 3, shapes[name][1]]})
+    with pytest.raises(UserError, match="or --allow_more_positions=True to repeat the rows"):
+        restore.check_warm_start(longer, prefix)
+    allowed = (restore.FEWER_POSITIONS, restore.MORE_POSITIONS)
+    assert restore.check_warm_start(longer, prefix, may_resize=allowed).resized == {name: name}
+    table = weights.read(weights.fit(longer, prefix, str(tmp_path / "run"), allowed))[name]
+    np.testing.assert_array_equal(table[:number], arrays[name])
+    np.testing.assert_array_equal(table[number : 2 * number], arrays[name])
+    np.testing.assert_array_equal(table[2 * number :], arrays[name][:3])
+
+
 def test_weights_that_are_not_finite_are_named(fixtures, tmp_path):
     shapes = modeling.parameter_shapes(config_of(fixtures, "google_groups"))
     arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}

@@ -1,10 +1,12 @@
 """Streaming metrics against an average computed in numpy over the same batches."""
 
+import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
+from common import cli
 
 BATCH, POSITIONS = 4, 5
 WIDTH = 6
@@ -117,3 +119,22 @@ def test_symptoms_of_a_sick_model(changed, lines):
     found = run_pretraining.symptoms(dict(HEALTHY, **changed))
     assert len(found) == len(lines)
     assert all(line.startswith(start) for line, start in zip(found, lines))
+
+
+def test_pooler_and_order_head_may_learn_at_a_rate_of_their_own(tmp_path):
+    helpers.write_config(tmp_path, 60, 16)
+    given = ["--bert_config_file={}/config.json".format(tmp_path), "--pooler_lr_factor=0.05"]
+    args = cli.parse(
+        run_pretraining.define_flags, ["", "--output_dir=out", "--max_seq_length=16"] + given
+    )
+    model, _ = run_pretraining.check_config(args)
+    schedule, _ = run_pretraining.check_optimizer(args, model)
+    factors = dict(schedule.optimizer.rate_factors)
+    slower = {name for name in model.shapes if name.startswith(tuple(factors))}
+    assert set(factors.values()) == {0.05}
+    assert slower == {
+        "bert/pooler/dense/kernel",
+        "bert/pooler/dense/bias",
+        "cls/seq_relationship/output_weights",
+        "cls/seq_relationship/output_bias",
+    }

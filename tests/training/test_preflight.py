@@ -162,7 +162,7 @@ def test_vocabulary_beside_the_model_is_compared(tmp_path, caplog):
             init_checkpoint=None,
             output_dir=str(tmp_path / "out"),
         ),
-        [str(made)],
+        args(paths=[str(made)]),
     )
     assert "not known" in preflight.check_records_vocabulary(*given)[1]
     (model / "vocab.txt").write_text("天\n", encoding="utf-8")
