@@ -25,7 +25,7 @@ import numpy as np
 import convert_checkpoint
 import modeling
 from checkpointing import arrays as weights
-from checkpointing import restore
+from checkpointing import find
 from common import cli, files
 from common.text_table import text_table
 from huggingface import configs
@@ -70,7 +70,7 @@ def convert(name, family, num_labels):
             "there": convert_checkpoint.to_huggingface(args, there, prefix),
             "back": convert_checkpoint.from_huggingface(args, back, there),
         }
-        again = weights.read(restore.find_checkpoint(back))
+        again = weights.read(find.find_checkpoint(back))
         mb = round(files.size(os.path.join(there, huggingface_folder.WEIGHTS)) / 1e6)
     same = sorted(again) == sorted(arrays) and all(
         np.array_equal(again[name], arrays[name]) for name in arrays

@@ -1,8 +1,7 @@
-"""Checkpoints of either layout: find one, name its layout, and restore a model from it."""
+"""Checkpoints of either layout: compare one with a model, and restore the model from it."""
 
 import dataclasses
 import difflib
-import os
 import re
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ from checkpointing.checkpoint_reader import (
     detect_layout,
     is_slot,
 )
-from common import files
 from common.errors import UserError
 
 # Tables with a row for each position, and those with a row for each piece of the vocabulary.
@@ -28,17 +26,6 @@ RESIZES = {
     MORE_PIECES: (VOCABULARY_TABLES, True),
 }
 
-FOREIGN = (
-    "{} is no TensorFlow checkpoint: `python convert_checkpoint.py from-huggingface FOLDER "
-    "--output_dir=...` makes one of a folder of Hugging Face"
-)
-FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
-UNREADABLE = (
-    "{} holds weights of Keras or Flax, which nothing here reads: fetch model.safetensors or "
-    "pytorch_model.bin of the same model, for `python convert_checkpoint.py from-huggingface`"
-)
-UNREADABLE_SUFFIXES = (".h5", ".keras", ".msgpack")
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 # The scope of a layer in the encoder.
 LAYER = re.compile(r"^bert/encoder/(layer_|transformer/group_)(\d+|shared)/(inner_group_\d+/)?")
 # With ln_type preln, classifiers of albert_zh have a LayerNorm after the pooler.
@@ -58,11 +45,7 @@ CAUSES_OF_MISSING = (
     (r"^(cls/|output_)", "it was saved without that head"),
     (r"^(bert/pooler/|cls/|output_)", "it was saved without the pooler and that head"),
 )
-HUGGINGFACE_FILES = ("model.safetensors", "pytorch_model.bin")
-# TensorFlow's name of the file that lists a folder's checkpoints.
-STATE = "checkpoint"
 REPLICA_SUFFIX = re.compile(r"/replica_\d+$")
-PART_SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 
 
 class RestorePlan(NamedTuple):
@@ -73,113 +56,6 @@ class RestorePlan(NamedTuple):
     unused: list  # names of the checkpoint's weights that the model lacks
     unequal: list  # (name in the model, shape in the checkpoint, shape in the model)
     resized: dict  # the part of `assignment` whose tables have another length in the model
-
-
-def find_checkpoint(path):
-    """Return the prefix of the checkpoint that a flag names.
-
-    Args:
-        path: str, a prefix such as `albert_base_zh/bert_model.ckpt`, or a folder with one.
-
-    Returns:
-        str, the prefix.
-
-    Raises:
-        UserError: for any other path; says what is there and what to give.
-    """
-    files.refuse_pattern(path)
-    if files.exists(path + ".index"):
-        return path
-    if files.is_folder(path):
-        return _only_checkpoint(path)
-    if PART_SUFFIX.search(path):
-        prefix = PART_SUFFIX.sub("", path)
-        raise UserError("{} is one file of a checkpoint: give the prefix {}".format(path, prefix))
-    if path.endswith(ARCHIVE_SUFFIXES):
-        raise UserError("{} is an archive: unpack it, and give its folder".format(path))
-    if path.endswith(FOREIGN_SUFFIXES):
-        raise UserError(FOREIGN.format(path))
-    if path.endswith(UNREADABLE_SUFFIXES):
-        raise UserError(UNREADABLE.format(path))
-    others = _prefixes_in(os.path.dirname(path))
-    if others:
-        raise UserError(
-            "no checkpoint at {}, but its folder holds {}: give that name".format(
-                path, _shown(others)
-            )
-        )
-    raise UserError(
-        "no checkpoint at {0}: the file {0}.index does not exist; give the prefix of a checkpoint "
-        "or its folder (to train from random weights, leave the flag out)".format(path)
-    )
-
-
-def state_path(folder):
-    """Return the prefix that the state file of a folder names, None if it cannot be read."""
-    try:
-        state = tf.train.get_checkpoint_state(folder)
-    except ValueError:  # not text
-        return None
-    return state.model_checkpoint_path if state else None
-
-
-def latest(folder):
-    """Return the prefix that the state file of a folder names, None if there is none.
-
-    Published archives name a path on the machine of their training. The checkpoint of the same name
-    in the folder is meant.
-    """
-    named = state_path(folder)
-    if not named:
-        return None
-    prefixes = (named, os.path.join(folder, os.path.basename(named)))
-    return next((prefix for prefix in prefixes if files.exists(prefix + ".index")), None)
-
-
-def _only_checkpoint(folder):
-    named = latest(folder)
-    if named:
-        return named
-    prefixes = _prefixes_in(folder)
-    if len(prefixes) == 1:
-        return prefixes[0]
-    if not prefixes and any(files.exists(os.path.join(folder, x)) for x in HUGGINGFACE_FILES):
-        raise UserError(FOREIGN.format(folder))
-    if not prefixes:
-        refuse_unreadable(folder)
-    data = [] if prefixes else files.glob(os.path.join(folder, "*.data-?????-of-?????"))
-    if data:
-        raise UserError(
-            "{}.index is missing: a checkpoint is an .index and its .data files, so put it beside "
-            "{}".format(PART_SUFFIX.sub("", data[0]), data[0])
-        )
-    below = [] if prefixes else _prefixes_in(os.path.join(folder, "*"))
-    if below:
-        raise UserError(
-            "{} holds no checkpoint itself, but below it is {}: give that name".format(
-                folder, _shown(below)
-            )
-        )
-    message = "{}: {} checkpoints in this folder{}: give the prefix of one"
-    shown = ", {}".format(_shown(prefixes)) if prefixes else ""
-    raise UserError(message.format(folder, len(prefixes) or "no", shown))
-
-
-def refuse_unreadable(folder):
-    """Raise `UserError` for a folder with weights of Keras or Flax."""
-    for path in sorted(files.list_files(folder)):
-        if path.endswith(UNREADABLE_SUFFIXES):
-            raise UserError(UNREADABLE.format(path))
-
-
-def _prefixes_in(folder):
-    """Return the sorted prefixes of the checkpoints in a folder."""
-    indexes = files.glob(os.path.join(folder, "*.index"))
-    return sorted(path[: -len(".index")] for path in indexes)
-
-
-def _shown(prefixes):
-    return ", ".join(prefixes[:3]) + (", ..." if len(prefixes) > 3 else "")
 
 
 def shapes_of(variables):

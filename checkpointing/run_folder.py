@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
-from checkpointing import model_files, restore
+from checkpointing import find, model_files
 from checkpointing.checkpoint_reader import Checkpoint, find_damage
 from common import files
 from common.errors import UserError
@@ -48,13 +48,13 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
         `Start`.
 
     Raises:
-        UserError: as `recover` and `restore.find_checkpoint`; if there is nothing to evaluate.
+        UserError: as `recover` and `find.find_checkpoint`; if there is nothing to evaluate.
     """
     own = recover(output_dir, mend)
     if own:
         start = Start("resume", own, step_of(own), is_own=True)
     elif init_checkpoint:
-        start = Start("warm start", restore.find_checkpoint(init_checkpoint), 0)
+        start = Start("warm start", find.find_checkpoint(init_checkpoint), 0)
     elif do_train:
         start = Start("fresh", None, 0)
     else:
@@ -83,13 +83,13 @@ def holds_run_files(folder):
 
 
 def find_best(path):
-    """Return the best checkpoint of a run's folder, of any other path `restore.find_checkpoint`."""
-    return best_checkpoint(path) or restore.find_checkpoint(path)
+    """Return the best checkpoint of a run's folder, of any other path `find.find_checkpoint`."""
+    return best_checkpoint(path) or find.find_checkpoint(path)
 
 
 def best_checkpoint(folder):
     """Return the prefix of a run's best checkpoint, or None where none was kept."""
-    return restore.latest(os.path.join(folder, model_files.BEST))
+    return find.latest(os.path.join(folder, model_files.BEST))
 
 
 def step_of(prefix):
@@ -126,8 +126,8 @@ def recover(output_dir, mend=True):
     Raises:
         UserError: if a save was completed once but no checkpoint is whole.
     """
-    state = os.path.join(output_dir, restore.STATE)
-    named = restore.latest(output_dir)
+    state = os.path.join(output_dir, find.STATE)
+    named = find.latest(output_dir)
     prefixes = _prefixes(output_dir)
     damages = []
     for prefix in ([named] if named else []) + [p for p in prefixes if p != named]:
@@ -142,7 +142,7 @@ def recover(output_dir, mend=True):
             "{} holds no whole checkpoint{}: restore one from a copy, or remove {} to start "
             "again".format(output_dir, "".join(damages), state)
         )
-    if prefix != named or prefix != restore.state_path(output_dir):
+    if prefix != named or prefix != find.state_path(output_dir):
         if mend:
             _make_latest(output_dir, prefix)
         line = "%s is of no use%s: the run goes on from the last whole checkpoint, %s"
@@ -199,7 +199,7 @@ def write_state(folder, prefixes):
     names = [("model_checkpoint_path", prefixes[-1])]
     names += [("all_model_checkpoint_paths", prefix) for prefix in prefixes]
     lines = ['{}: "{}"\n'.format(key, os.path.basename(prefix)) for key, prefix in names]
-    files.write_text(os.path.join(folder, restore.STATE), "".join(lines))
+    files.write_text(os.path.join(folder, find.STATE), "".join(lines))
 
 
 def copy(prefix, folder):

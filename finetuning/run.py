@@ -4,7 +4,7 @@ from typing import Dict, List, NamedTuple
 
 from absl import flags
 
-from checkpointing.restore import find_checkpoint
+from checkpointing.find import find_checkpoint
 from checkpointing.run_folder import Start
 from common.errors import UserError
 from finetuning.encoding import EncodedSplit

@@ -15,7 +15,7 @@ from absl import logging
 
 import modeling
 import tokenization
-from checkpointing import inspection, model_files, restore
+from checkpointing import find, inspection, model_files
 from common import files
 from common.errors import UserError
 from finetuning import encoding, tasks
@@ -150,7 +150,7 @@ def _read_parameters(folder):
             parts = list(map(load, paths))
             arrays = {key: value for part in parts for key, value in part.items()}
             return {key: np.asarray(array, np.float32) for key, array in arrays.items()}
-    restore.refuse_unreadable(folder)
+    find.refuse_unreadable(folder)
     raise UserError("{} has neither {} nor {}".format(folder, WEIGHTS, PICKLE))
 
 

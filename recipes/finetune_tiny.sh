@@ -27,15 +27,12 @@ fi
 
 finetune() {  # NAME TASK EPOCHS FLAGS...
   "$python" run_classifier.py --task_name="$2" --data_dir="$tasks/$2" --do_train=True --do_eval=True \
-    --vocab_file=albert_config/vocab.txt --bert_config_file="$out/config.json" \
+    --vocab_file=albert_config/vocab.txt --bert_config_file="$out/deep.json" \
     --output_dir="$out/finetuned/$1" --num_train_epochs="$3" --max_seq_length=128 \
     --train_batch_size=64 --learning_rate=1e-4 --evals_per_epoch=1 "${@:4}"
 }
 
-if [ ! -e "$out/start/model.ckpt.index" ]; then
-  "$python" recipes/rescale.py --checkpoint="$out/pretrained" --scale=0.08 --output_dir="$out/start"
-fi
-pretrained=(--init_checkpoint="$out/start" --allow_missing=True)
+pretrained=(--init_checkpoint="$out/deep/best")
 pairs=--max_train_examples=60000
 finetune lcqmc_60k_pretrained lcqmc 2 $pairs --seeds=1,2,3 "${pretrained[@]}"
 finetune lcqmc_60k_random lcqmc 2 $pairs --seeds=1,2,3

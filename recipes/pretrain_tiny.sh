@@ -92,7 +92,7 @@ pretrain() {  # NAME LAYERS LENGTH STEPS LEARNING_RATE FLAGS...
       --eval_input_file="$out/records/held_out_$3.tfrecord" \
       --output_dir="$out/$1" --bert_config_file="$out/$1.json" \
       --max_seq_length="$3" --train_batch_size=$((4096 / $3)) --eval_batch_size=$((4096 / $3)) \
-      --num_train_steps="$4" --num_warmup_steps=300 --learning_rate="$5" --optimizer=adamw \
+      --num_train_steps="$4" --num_warmup_steps=500 --learning_rate="$5" --optimizer=adamw \
       --pooler_lr_factor=0.05 --precision=$precision \
       --save_checkpoints_steps=500 --eval_every_steps=500 --keep_checkpoint_max=2 "${@:6}"
   fi

@@ -28,7 +28,7 @@ from absl import logging
 
 import modeling
 import tokenization
-from checkpointing import model_files, restore, run_folder
+from checkpointing import find, model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
@@ -127,7 +127,7 @@ class Predictor:
         tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case, spm_model_file)
         vocabulary = spm_model_file or vocab_file
         check_vocab_size(vocabulary, tokenizer, config, config_file)
-        prefix = restore.find_checkpoint(checkpoint_path)
+        prefix = find.find_checkpoint(checkpoint_path)
         check_vocabulary_of_start(vocabulary, tokenizer, prefix)
         self._load(
             config,
@@ -306,11 +306,11 @@ def _warn_of_task(task, prefix):
 def _check_model_dir(path):
     """Raise `UserError` for a path that is no folder, and for a folder without classifier."""
     if files.exists(path + ".index"):
-        raise UserError(
-            "--model_dir={} is a checkpoint: give --model_dir={} --checkpoint={}".format(
-                path, os.path.dirname(path) or ".", path
-            )
-        )
+        folder = os.path.dirname(path) or "."
+        if not files.exists(os.path.join(folder, model_files.DESCRIPTION)):
+            folder = "OUTPUT_DIR"
+        text = "--model_dir={} is a checkpoint: give --model_dir={} --checkpoint={}"
+        raise UserError(text.format(path, folder, path))
     if not files.is_folder(path):
         raise UserError(
             "--model_dir={} {}: give the --output_dir of a run_classifier.py".format(

@@ -11,6 +11,7 @@ from common import progress
 from common.errors import UserError
 
 COUNTS = ("tokens", "positions")
+RUNAWAY = 20.0  # a loss of so many times the first one, or 1, will not come down again
 
 
 def counts(is_piece):
@@ -142,6 +143,9 @@ class CurveHook(tf.train.SessionRunHook):
 class DivergenceGuard(tf.train.SessionRunHook):
     """Stops training when a watched scalar or a weight that is to be saved is not finite.
 
+    It also stops at a loss that is far above the first one: such weights are lost, although they
+    are numbers, and must not be taken for a good checkpoint.
+
     The hook must run before the Estimator's own check, which reports neither step nor values.
     Therefore `Estimator.train` gets it, and it reads its tensors from a collection of the graph.
 
@@ -155,6 +159,7 @@ class DivergenceGuard(tf.train.SessionRunHook):
     def __init__(self, model_dir):
         self._model_dir = model_dir
         self._last_seen = {}
+        self._highest_loss = math.inf
 
     def begin(self):
         self._global_step = tf.identity(tf.train.get_or_create_global_step())
@@ -167,7 +172,11 @@ class DivergenceGuard(tf.train.SessionRunHook):
 
     def after_run(self, run_context, run_values):
         self._last_seen = run_values.results
-        if not all(math.isfinite(value) for value in self._last_seen.values()):
+        loss = self._last_seen.get("loss", 0.0)
+        if self._highest_loss == math.inf:
+            self._highest_loss = RUNAWAY * max(loss, 1.0)
+        is_finite = all(math.isfinite(value) for value in self._last_seen.values())
+        if not is_finite or loss > self._highest_loss:
             step = int(run_context.session.run(self._global_step))
             # The weights of the previous step gave these values, so their checkpoint is bad too.
             self._stop(step, _listing(self._last_seen), last_good=step - 2)
@@ -184,7 +193,7 @@ class DivergenceGuard(tf.train.SessionRunHook):
 
     def _stop(self, step, values, last_good):
         raise UserError(
-            "training diverged at step {} ({}): lower --learning_rate or raise --num_warmup_steps; "
+            "training diverged at step {} ({}): lower --learning_rate or lengthen the warm-up; "
             "nothing is overwritten, and the same --output_dir continues from the last good "
             "checkpoint, {}".format(step, values, run_folder.go_back(self._model_dir, last_good))
         )

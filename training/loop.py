@@ -56,8 +56,8 @@ def train(trainer, input_fn, max_steps, save_steps, signals):
         trainer.train(input_fn, max_steps=max_steps, hooks=session_hooks)
     except tf.train.NanLossDuringTrainingError as error:  # on a TPU no scalars are watched
         raise UserError(
-            "training diverged, the loss is not a number: lower --learning_rate or raise "
-            "--num_warmup_steps; the last good checkpoint is {}".format(
+            "training diverged, the loss is not a number: lower --learning_rate or lengthen the "
+            "warm-up; the last good checkpoint is {}".format(
                 tf.train.latest_checkpoint(trainer.model_dir)
             )
         ) from error

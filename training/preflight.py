@@ -10,7 +10,7 @@ from typing import Dict, NamedTuple, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from checkpointing import model_files, new_pieces, restore, run_folder
+from checkpointing import find, model_files, new_pieces, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
@@ -316,7 +316,7 @@ def refuse_archive(folder, resume_foreign=False):
     has_steps = any(map(RUN_CHECKPOINT.match, names))
     if not names or (has_steps and run_folder.holds_run_files(folder)):
         return
-    can_resume = has_steps or restore.latest(folder)
+    can_resume = has_steps or find.latest(folder)
     if resume_foreign and can_resume:
         return
     prefix = os.path.join(folder, names[0][: -len(".index")])

@@ -9,7 +9,7 @@ import pytest
 
 import modeling
 from checkpointing import arrays as weights
-from checkpointing import restore, run_folder
+from checkpointing import find, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint, model_names
 from common.errors import UserError
 
@@ -161,10 +161,10 @@ def test_an_archive_that_names_a_path_on_another_machine(fixtures, tmp_path, cap
     copy_as(fixtures, tmp_path, "other.ckpt")
     state = 'model_checkpoint_path: "/cns/tp-d/home/albert/base/{}"\n'.format(prefix)
     (tmp_path / "checkpoint").write_text(state)
-    assert restore.find_checkpoint(str(tmp_path)) == str(tmp_path / prefix)
+    assert find.find_checkpoint(str(tmp_path)) == str(tmp_path / prefix)
     assert run_folder.best_checkpoint(str(tmp_path)) is None
     assert run_folder.recover(str(tmp_path)) == str(tmp_path / prefix)
-    assert restore.state_path(str(tmp_path)) == str(tmp_path / prefix)
+    assert find.state_path(str(tmp_path)) == str(tmp_path / prefix)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
@@ -172,23 +172,23 @@ def test_a_moved_run_goes_on_where_tensorflow_finds_its_checkpoint(fixtures, tmp
     copy_as(fixtures, tmp_path, "model.ckpt-7")
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/elsewhere/model.ckpt-7"\n')
     assert run_folder.recover(str(tmp_path)) == str(tmp_path / "model.ckpt-7")
-    assert restore.state_path(str(tmp_path)) == str(tmp_path / "model.ckpt-7")
+    assert find.state_path(str(tmp_path)) == str(tmp_path / "model.ckpt-7")
 
 
 @pytest.mark.parametrize("name", ["albert_model.ckpt", "model.ckpt-best"])
 def test_a_prefix_that_does_not_exist_beside_one_that_does(fixtures, tmp_path, name):
     copy_as(fixtures, tmp_path, name)
     with pytest.raises(UserError, match="its folder holds (.*): give that name") as raised:
-        restore.find_checkpoint(str(tmp_path / "bert_model.ckpt"))
+        find.find_checkpoint(str(tmp_path / "bert_model.ckpt"))
     named = re.search("holds (.*): give", str(raised.value)).group(1)
-    assert restore.find_checkpoint(named) == str(tmp_path / name)
+    assert find.find_checkpoint(named) == str(tmp_path / name)
 
 
 def test_folders_that_hold_several_or_a_folder_of_their_own_are_named(fixtures, tmp_path):
     copy_as(fixtures, tmp_path / "unpacked" / "albert_tiny", "model.ckpt-best")
     with pytest.raises(UserError, match="below it is .*albert_tiny/model.ckpt-best: give that"):
-        restore.find_checkpoint(str(tmp_path / "unpacked"))
+        find.find_checkpoint(str(tmp_path / "unpacked"))
     for name in ("a.ckpt", "b.ckpt"):
         copy_as(fixtures, tmp_path / "two", name)
     with pytest.raises(UserError, match="2 checkpoints in this folder, .*a.ckpt, .*b.ckpt: give"):
-        restore.find_checkpoint(str(tmp_path / "two"))
+        find.find_checkpoint(str(tmp_path / "two"))

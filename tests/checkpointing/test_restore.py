@@ -1,4 +1,4 @@
-"""checkpointing/restore.py: finding, naming and restoring checkpoints of both layouts."""
+"""checkpointing/restore.py: naming and restoring checkpoints of both layouts."""
 
 import dataclasses
 import pathlib
@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from checkpointing import arrays as weights
-from checkpointing import restore
+from checkpointing import find, restore
 from checkpointing.checkpoint_reader import Checkpoint, detect_layout
 from common.errors import UserError
 
@@ -144,18 +144,6 @@ def test_what_holds_no_model_of_ours_is_named(fixtures, tmp_path):
         restore.check_warm_start(shapes, str(tmp_path / "other.ckpt"))
 
 
-@pytest.mark.parametrize("name", ["out [1]", "a*", "b?"])
-def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(name):
-    with pytest.raises(UserError, match="as a pattern: give another name"):
-        restore.find_checkpoint(name)
-
-
-def test_a_state_file_that_is_no_text(tmp_path):
-    (tmp_path / "checkpoint").write_bytes(b"\xff\x00\x80")
-    with pytest.raises(UserError, match="no checkpoints in this folder"):
-        restore.find_checkpoint(str(tmp_path))
-
-
 @pytest.mark.parametrize("part", ["data-00000-of-00001", "index"])
 def test_files_cut_short_or_gone_are_named_before_a_run(fixtures, tmp_path, part):
     prefix = str(tmp_path / "model.ckpt")
@@ -170,7 +158,7 @@ def test_files_cut_short_or_gone_are_named_before_a_run(fixtures, tmp_path, part
     assert "\n" not in str(raised.value)
     path.unlink()
     with pytest.raises(UserError, match="model.ckpt"):
-        restore.check_warm_start(shapes, restore.find_checkpoint(prefix))
+        restore.check_warm_start(shapes, find.find_checkpoint(prefix))
 
 
 def test_layers_beyond_the_model_s_are_refused(fixtures):
@@ -195,42 +183,10 @@ def test_slots_and_step_are_no_unused_weights(tmp_path):
     assert plan.unused == ["other"] and list(plan.assignment) == ["dense/kernel"]
 
 
-def test_finds_a_checkpoint_by_prefix_and_by_folder(fixtures):
-    prefix = prefix_of(fixtures, "google_groups")
-    assert restore.find_checkpoint(prefix) == prefix
-    assert restore.find_checkpoint(str(fixtures / "google_groups")) == prefix
-
-
-@pytest.mark.parametrize(
-    "name,words",
-    [
-        ("nowhere.ckpt", "nowhere.ckpt.index does not exist"),
-        ("model.ckpt.meta", "give the prefix .*model.ckpt$"),
-        ("model.ckpt.data-00000-of-00001", "give the prefix .*model.ckpt$"),
-        ("pytorch_model.bin", "no TensorFlow checkpoint.*from-huggingface"),
-        ("albert_tiny.tar.gz", "is an archive: unpack it, and give its folder"),
-        ("", "half.index is missing: a checkpoint is an .index and"),
-        ("none", "no checkpoints in this folder"),
-        ("half", "half.index does not exist"),
-        ("theirs", "theirs is no TensorFlow checkpoint: .*from-huggingface"),
-        ("run/checkpoint", "give the prefix of a checkpoint or its folder"),
-    ],
-)
-def test_what_is_no_checkpoint_is_named(tmp_path, name, words):
-    (tmp_path / "none").mkdir()
-    (tmp_path / "theirs").mkdir()
-    (tmp_path / "theirs" / "model.safetensors").write_bytes(b"")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoint").write_text('model_checkpoint_path: "gone"')
-    (tmp_path / "half.data-00000-of-00001").write_bytes(b"")
-    with pytest.raises(UserError, match=words):
-        restore.find_checkpoint(str(tmp_path / name))
-
-
 def test_damaged_index(tmp_path):
     (tmp_path / "model.ckpt.index").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="model.ckpt is damaged"):
-        Checkpoint(restore.find_checkpoint(str(tmp_path / "model.ckpt")))
+        Checkpoint(find.find_checkpoint(str(tmp_path / "model.ckpt")))
 
 
 def test_resuming_with_another_optimizer_is_refused(tmp_path):
@@ -239,11 +195,3 @@ def test_resuming_with_another_optimizer_is_refused(tmp_path):
     shapes = {"kernel": [64], "kernel/adam_m": [64]}
     with pytest.raises(UserError, match="another optimizer, without kernel/adam_m"):
         restore.check_same_run(shapes, prefix, str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["tf_model.h5", "flax_model.msgpack"])
-def test_weights_of_keras_and_flax_are_told(tmp_path, name):
-    (tmp_path / name).write_bytes(b"")
-    for path in (tmp_path, tmp_path / name):
-        with pytest.raises(UserError, match=name + " holds weights of Keras or Flax.*safetensors"):
-            restore.find_checkpoint(str(path))

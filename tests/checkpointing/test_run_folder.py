@@ -6,7 +6,7 @@ import shutil
 import pytest
 import tensorflow.compat.v1 as tf
 
-from checkpointing import restore, run_folder
+from checkpointing import find, run_folder
 from common import files
 from common.errors import UserError
 
@@ -156,7 +156,7 @@ def test_copies_take_the_place_of_the_former_one(folder, tmp_path):
     best = tmp_path / "best"
     for step in (1, 3):
         run_folder.copy(str(folder / "model.ckpt-{}".format(step)), str(best))
-        assert restore.find_checkpoint(str(best)).endswith("model.ckpt-{}".format(step))
+        assert find.find_checkpoint(str(best)).endswith("model.ckpt-{}".format(step))
         names = ["checkpoint", data(best, step).name, index(best, step).name]
         assert sorted(path.name for path in best.iterdir()) == names
 

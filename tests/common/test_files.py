@@ -9,7 +9,7 @@ import types
 import pytest
 import tensorflow.compat.v1 as tf
 
-from checkpointing import restore, run_folder
+from checkpointing import find, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
@@ -148,7 +148,7 @@ def test_a_file_that_git_lfs_has_not_fetched_is_named(tmp_path, name, read):
         files.find_files,
         files.sha256,
         files.modified,
-        restore.find_checkpoint,
+        find.find_checkpoint,
         run_folder.recover,
         preflight.refuse_archive,
         lambda path: task_files.found_instead(path, "train"),

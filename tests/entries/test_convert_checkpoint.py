@@ -16,7 +16,7 @@ import convert_checkpoint
 import modeling
 import tokenization
 from checkpointing import arrays as weights
-from checkpointing import model_files, restore, run_folder
+from checkpointing import find, model_files, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import cli, files
 from common.errors import UserError
@@ -80,8 +80,8 @@ def test_there_and_back_is_the_same_to_the_last_bit(
     pytest.importorskip("safetensors")
     to_huggingface(fixtures, name, vocabulary, tmp_path / "there", architecture)
     call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
-    original = restore.find_checkpoint(str(fixtures / name))
-    assert_same_weights(original, restore.find_checkpoint(str(tmp_path / "back")))
+    original = find.find_checkpoint(str(fixtures / name))
+    assert_same_weights(original, find.find_checkpoint(str(tmp_path / "back")))
     config = modeling.AlbertConfig.from_json_file(str(tmp_path / "back" / "albert_config.json"))
     assert config == modeling.AlbertConfig.from_json_file(str(fixtures / name / "config.json"))
     settings = json.loads((tmp_path / "there" / "tokenizer_config.json").read_text())
@@ -136,7 +136,7 @@ def test_a_classifier_keeps_its_labels(layout, vocabulary, tmp_path):
     assert values["id2label"] == {"0": "bad", "1": "good"}
     call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
     back = str(tmp_path / "back")
-    assert_same_weights(str(run / "best" / "model.ckpt-7"), restore.find_checkpoint(back))
+    assert_same_weights(str(run / "best" / "model.ckpt-7"), find.find_checkpoint(back))
     again = predictor.Predictor(back)
     before = predictor.Predictor(str(run), str(run / "best" / "model.ckpt-7"))
     assert again.predict(["一丁"]) == before.predict(["一丁"])
@@ -170,8 +170,8 @@ def test_weights_in_several_files(fixtures, vocabulary, tmp_path):
     index = tmp_path / "there" / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
     call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
-    original = restore.find_checkpoint(str(fixtures / "google_groups"))
-    assert_same_weights(original, restore.find_checkpoint(str(tmp_path / "back")))
+    original = find.find_checkpoint(str(fixtures / "google_groups"))
+    assert_same_weights(original, find.find_checkpoint(str(tmp_path / "back")))
 
 
 def test_names_of_a_hub_module_are_those_of_the_model(fixtures, vocabulary, tmp_path, capsys):
@@ -232,7 +232,7 @@ def test_what_transformers_saves_again_comes_back(classifier, tmp_path, vocabula
     assert (found.labels, found.max_seq_length) == (("bad", "good"), 20)
     assert files.sha256(found.vocab_file) == files.sha256(vocabulary)
     if not is_half:
-        prefix = restore.find_checkpoint(str(tmp_path / "back"))
+        prefix = find.find_checkpoint(str(tmp_path / "back"))
         assert_same_weights(str(tmp_path / "run" / "model.ckpt"), prefix)
 
 
@@ -266,7 +266,7 @@ def test_slim_drops_all_but_weights(tmp_path):
     arrays.update({"bert/a/any_slot": np.ones(3, np.float32), "global_step": np.int64(7)})
     weights.write(str(tmp_path / "model.ckpt-7"), arrays)
     call("slim", str(tmp_path / "model.ckpt-7"), output_dir=tmp_path / "slim")
-    prefix = restore.find_checkpoint(str(tmp_path / "slim"))
+    prefix = find.find_checkpoint(str(tmp_path / "slim"))
     assert prefix == str(tmp_path / "slim" / "model.ckpt-7")
     assert sorted(Checkpoint(prefix).shapes) == ["bert/a"]
 
@@ -338,7 +338,7 @@ def test_average_is_the_mean(tmp_path):
         weights.write(str(tmp_path / "model.ckpt-{}".format(number)), arrays)
     paths = [str(tmp_path / "model.ckpt-{}".format(number)) for number in (1, 2, 6)]
     call("average", *paths, output_dir=tmp_path / "average")
-    found = weights.read(restore.find_checkpoint(str(tmp_path / "average")))
+    found = weights.read(find.find_checkpoint(str(tmp_path / "average")))
     np.testing.assert_array_equal(found["a"], np.full(3, 3, np.float32))
     weights.write(str(tmp_path / "other"), {"b": np.ones(3, np.float32)})
     with pytest.raises(UserError, match="are not of one model: a differs"):

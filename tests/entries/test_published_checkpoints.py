@@ -17,7 +17,7 @@ import modeling
 import run_classifier
 import run_pretraining
 from checkpointing import arrays as weights
-from checkpointing import restore, run_folder
+from checkpointing import find, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import cli, files
 from common.errors import UserError
@@ -236,7 +236,7 @@ def test_conversions_there_and_back(archive, tmp_path):
     )
     convert("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
     first = weights.read(str(prefix))
-    second = weights.read(restore.find_checkpoint(str(tmp_path / "back")))
+    second = weights.read(find.find_checkpoint(str(tmp_path / "back")))
     assert sorted(first) == sorted(second)
     for name, array in first.items():
         np.testing.assert_array_equal(array, second[name])
@@ -302,7 +302,7 @@ def test_training_goes_on_with_that_normalization_and_its_folder_predicts(preln)
         run_classifier, classifier_flags(preln, prefix, preln / "config.json", do_train=True)
     )
     run = str(preln / "classifier")
-    assert Checkpoint(restore.find_checkpoint(run)).holds("loss/LayerNorm/gamma")
+    assert Checkpoint(find.find_checkpoint(run)).holds("loss/LayerNorm/gamma")
     assert files.read_json(run + "/classifier.json")["config"]["pooled_norm"] is True
     assert len(Predictor(run).predict([("天地", "玄黄")])) == 1
 

@@ -5,13 +5,11 @@ import pathlib
 import subprocess
 
 import helpers
-import numpy as np
 import pytest
 
-from checkpointing import arrays as weights
 from common import cli
 from common.errors import UserError
-from recipes import held_out, in_domain, rescale, results_table
+from recipes import held_out, in_domain, results_table
 
 DOCUMENTS = "天地。\n玄黄。\n\n宇宙。\n洪荒。\n\n日月。\n"
 ROWS = [{"sentence1": "天地" * i, "label": "0", "n": 1} for i in range(1, 30)]
@@ -109,35 +107,6 @@ def test_a_task_has_a_folder(tmp_path):
         run(in_domain, tasks="lcqmc", output_file=tmp_path / "corpus.txt")
 
 
-# ------------------------------------------------------------------------------- rescale.py
-
-
-def write_checkpoint(folder, layer="layer_shared", **config):
-    folder.mkdir()
-    names = ["bert/encoder/{}/output/dense/kernel".format(layer), "bert/pooler/dense/bias"]
-    weights.write(str(folder / "model.ckpt"), {name: np.ones([2], "f") for name in names})
-    (folder / "albert_config.json").write_text(json.dumps(config))
-    return folder / "model.ckpt"
-
-
-def test_only_a_pre_ln_model_of_albert_zh_is_scaled(tmp_path):
-    out, scaled = tmp_path / "out", "bert/encoder/layer_shared/output/dense/kernel"
-    post = write_checkpoint(tmp_path / "post", ln_type="postln")
-    google = write_checkpoint(tmp_path / "google", "transformer/group_0", ln_type="preln")
-    for checkpoint in (post, google):
-        with pytest.raises(UserError, match="is not a pre-LN model of layout albert_zh"):
-            run(rescale, checkpoint=checkpoint, output_dir=out)
-    pre = write_checkpoint(tmp_path / "pre", ln_type="preln")
-    run(rescale, checkpoint=pre, scale=0.5, output_dir=out)
-    assert {name: list(x) for name, x in weights.read(str(out / "model.ckpt")).items()} == {
-        scaled: [0.5, 0.5]
-    }
-    with pytest.raises(UserError, match="out exists"):
-        run(rescale, checkpoint=pre, output_dir=out)
-    with pytest.raises(UserError, match="--scale=0.0: give a number above 0"):
-        run(rescale, checkpoint=pre, scale=0, output_dir=out)
-
-
 # ------------------------------------------------------------------------- results_table.py
 
 
@@ -173,7 +142,7 @@ def test_a_run_of_several_seeds_keeps_its_report(tmp_path):
 
 
 def test_a_folder_without_texts_is_no_corpus(root, tmp_path):
-    script = [str(root / "recipes" / "pretrain_tiny.sh"), str(tmp_path), ".", str(tmp_path / "out")]
+    script = [str(root / "recipes" / "pretrain_tiny.sh"), str(tmp_path), str(tmp_path / "out")]
     ended = subprocess.run(["bash"] + script, stderr=subprocess.PIPE, check=False)
     assert ended.returncode == 2 and b"holds no *.txt" in ended.stderr
     assert not list(tmp_path.iterdir())

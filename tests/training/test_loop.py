@@ -238,10 +238,10 @@ def test_a_signal_while_evaluating_or_building_ends_at_once(tmp_path):
     assert saved_steps(tmp_path) == [0, 2]
 
 
-@pytest.mark.parametrize("learning_rate, saved", [(1e30, [0, 1]), (1e38, [0])])
-def test_no_weight_that_is_no_number_is_saved(tmp_path, learning_rate, saved):
-    """Of the first rate the weights are finite after a step, of the second they are not."""
-    message = r"diverged at step \d \(loss .*learning_rate 1e.* last good checkpoint, (.*)$"
+@pytest.mark.parametrize("learning_rate, saved", [(1e3, [0, 1]), (1e30, [0, 1]), (1e38, [0])])
+def test_weights_of_a_run_that_diverged_are_not_gone_on_with(tmp_path, learning_rate, saved):
+    """Of the first rates the weights are finite after a step, of the last they are not."""
+    message = r"diverged at step \d \(loss .*learning_rate 1.* last good checkpoint, (.*)$"
     with pytest.raises(UserError, match=message) as error:
         run(tmp_path, save_steps=1, learning_rate=learning_rate)
     assert re.search(message, str(error.value)).group(1) == str(tmp_path / "model.ckpt-0")
