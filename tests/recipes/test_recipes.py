@@ -3,13 +3,15 @@
 import json
 import pathlib
 import subprocess
+import sys
+import types
 
 import helpers
 import pytest
 
 from common import cli
 from common.errors import UserError
-from recipes import held_out, in_domain, results_table
+from recipes import held_out, in_domain, results_table, simplify
 
 DOCUMENTS = "天地。\n玄黄。\n\n宇宙。\n洪荒。\n\n日月。\n"
 ROWS = [{"sentence1": "天地" * i, "label": "0", "n": 1} for i in range(1, 30)]
@@ -105,6 +107,36 @@ def test_a_bad_dev_file_does_not_let_its_texts_in(tmp_path, capsys):
 def test_a_task_has_a_folder(tmp_path):
     with pytest.raises(UserError, match="lcqmc has no folder: give TASK:FOLDER"):
         run(in_domain, tasks="lcqmc", output_file=tmp_path / "corpus.txt")
+
+
+# ------------------------------------------------------------------------------ simplify.py
+
+
+def test_a_share_of_the_traditional_documents_becomes_simplified(tmp_path, monkeypatch, capsys):
+    """A stand-in for OpenCC changes one character in two; simplified documents have none of it."""
+    convert = types.SimpleNamespace(convert=lambda text: text.replace("車", "车"))
+    opencc = types.SimpleNamespace(OpenCC=lambda config: {"t2s": convert}[config])
+    monkeypatch.setitem(sys.modules, "opencc", opencc)
+    traditional = ["{}車車。\n車。\n".format(number) for number in range(200)]
+    simplified = "天地。" * 30 + "車。\n"
+    corpus, out = tmp_path / "a.txt", tmp_path / "out.txt"
+    corpus.write_text("\n".join(traditional + [simplified]), encoding="utf-8")
+    for share, least, most in ((0.5, 80, 120), (1.0, 200, 200), (0.0, 0, 0)):
+        run(simplify, input_file=corpus, output_file=out, share=share)
+        counts = json.loads(capsys.readouterr().out)
+        assert (counts["documents"], counts["traditional"]) == (201, 200)
+        assert least <= counts["converted"] <= most
+        found = out.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
+        assert sum("车" in document for document in found) == counts["converted"]
+        assert [x.replace("车", "車") for x in found] == [
+            document.rstrip("\n") for document in traditional + [simplified]
+        ]
+
+
+def test_simplify_names_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "opencc", None)
+    with pytest.raises(UserError, match=r"OpenCC is missing .*: pip install opencc==1.4.2"):
+        run(simplify, input_file=tmp_path / "a.txt", output_file=tmp_path / "b.txt")
 
 
 # ------------------------------------------------------------------------- results_table.py
