@@ -3,6 +3,7 @@
 import gc
 import os
 import pathlib
+import sys
 
 import hypothesis
 import pytest
@@ -26,8 +27,17 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Make garbage collections rare, and exempt what was imported, which lives to the end."""
-    gc.freeze()
+    """Make the tests fast: rare garbage collections, and no compilation by XLA in this process.
+
+    XLA takes longer to compile the functions of a training step than a small model takes to train.
+    Programs that the tests start compile as usual, so does `helpers.compiled`, and tests/library
+    compares compiled functions with plain ones.
+    """
+    if "training.devices" in sys.modules:
+        import helpers  # not above, since it loads TensorFlow
+
+        helpers.compile_on_demand(sys.modules["training.devices"])
+    gc.freeze()  # what was imported lives to the end
     gc.set_threshold(20000, 20, 10)  # a graph has thousands of objects, most of them in use
 
 

@@ -1,5 +1,6 @@
 """What tests share: a model small enough to train in seconds, a host of a TPU pod."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -26,6 +27,8 @@ def main(args):
         {script}.main(cli.parse({script}.define_flags, sys.argv[:1] + words))
 cli.run(main, {script}.define_flags)
 """
+# One value for each `compiled` context that is open.
+_COMPILED = []
 
 
 class TPUContext(NamedTuple):
@@ -80,3 +83,24 @@ def start(script, root, commands, num_cpus, **environment):
         stderr=subprocess.STDOUT,
         universal_newlines=True,
     )
+
+
+def compile_on_demand(devices):
+    """Make training steps plain outside of `compiled`, in the module training/devices.py."""
+    fields = devices.execution_fields
+
+    def execution_fields(settings):
+        found = fields(settings)
+        return dict(found, fused=found["fused"] and bool(_COMPILED))
+
+    devices.execution_fields = execution_fields
+
+
+@contextlib.contextmanager
+def compiled():
+    """A context whose training steps have functions compiled by XLA, as in programs."""
+    _COMPILED.append(True)
+    try:
+        yield
+    finally:
+        _COMPILED.pop()

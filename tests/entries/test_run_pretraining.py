@@ -42,7 +42,8 @@ def workspace(tmp_path):
 def trained(tmp_path_factory):
     """A workspace whose folder `out` holds a run of four steps; not to be written to."""
     folder = write_workspace(tmp_path_factory.mktemp("trained"))
-    run(folder, eval_every_steps=2)
+    with helpers.compiled():
+        run(folder, eval_every_steps=2)
     return folder
 
 
@@ -183,7 +184,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root, ca
     assert re.search(r"model.ckpt-\d is saved; the same command continues it", "".join(log))
     step = run_folder.latest_step(str(workspace / "out"))
     assert step < 4
-    with caplog.at_level("INFO", logger="tensorflow"):
+    with caplog.at_level("INFO", logger="tensorflow"), helpers.compiled():
         run(workspace, do_eval=False, init_checkpoint=trained / "out" / "best")
     resume = r"RESUME at step {} .*--init_checkpoint=\S*best\S* is ignored".format(step)
     assert re.search(resume, caplog.text)
