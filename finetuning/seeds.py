@@ -16,6 +16,13 @@ from common.text_table import text_table
 from finetuning.scores import mean_and_deviation
 from training import run_report
 
+# Split whose file may change before a run goes on -> what follows from it.
+OTHER_DATA = {
+    "train": "{} goes on with what it learned from the earlier file, also if that was wrong",
+    "dev": "{}/best was chosen by the scores of the earlier file, which do not compare with the "
+    "new ones",
+}
+
 
 class SeedRun(NamedTuple):
     """The run of one seed."""
@@ -85,13 +92,11 @@ def check_settings(folder, made_with, is_resumed, must_agree):
         raise UserError(line + ": give another --output_dir, or the same settings as before")
     logging.warning("%s; the run still continues from its checkpoint", line)
     before = run_report.read(folder)["made_with"]
-    dev, dev_before = [made.get("data", {}).get("dev") for made in (made_with, before)]
-    if dev and dev_before and dev != dev_before:
-        logging.warning(
-            "OTHER DEV DATA: %s/best was chosen by the scores of the earlier ones, which do not "
-            "compare with the new scores: give another --output_dir",
-            folder,
-        )
+    for split, consequence in OTHER_DATA.items():
+        now, then = [made.get("data", {}).get(split) for made in (made_with, before)]
+        if now and then and now != then:
+            line = "OTHER %s DATA: %s; to start again give another --output_dir"
+            logging.warning(line, split.upper(), consequence.format(folder))
 
 
 def finished_metrics(folder, made_with, scored):

@@ -285,7 +285,9 @@ def _json_row(row_format, line):
         raise BadRow("{} is no JSON object: write one object per line".format(shown(row)))
     if "\\u" in text:
         _check_characters(row)
-    named = dict(zip(_columns(row, row_format), row.values()))
+    columns = _columns(row, row_format)
+    _refuse_second_text(list(row), columns, row_format)
+    named = dict(zip(columns, row.values()))
     if len(named) < len(row):
         raise BadRow("two fields are the same column: {}".format(shown(", ".join(row))))
     return named
@@ -396,6 +398,7 @@ def _header(cells, row_format):
     for column in row_format.fields if row_format.needs_label else texts:
         if column not in header:
             raise BadRow("the header lacks a column: " + missing(column, header))
+    _refuse_second_text(cells, header, row_format)
     return header
 
 
@@ -406,6 +409,18 @@ def _columns(names, row_format):
     if "text_b" not in row_format.fields and "text_a" not in columns:
         columns = ["text_a" if name in TITLES else column for name, column in zip(names, columns)]
     return columns
+
+
+def _refuse_second_text(names, columns, row_format):
+    """Raise `BadRow` for a second text beside that of a task of one text; a title may be there."""
+    if "text_b" in row_format.fields or not {"text_a", "text_b"} <= set(columns):
+        return
+    name = names[columns.index("text_b")].strip()
+    if name.lower() not in TITLES:
+        raise BadRow(
+            "{} is a second text, and the task reads one: give a task of pairs, such as "
+            "--task_name=sentence_pair, or remove {}".format(name, name)
+        )
 
 
 def _texts(row_format):

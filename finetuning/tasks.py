@@ -20,8 +20,8 @@ SPLITS = ("train", "dev", "test")
 NO_LABEL = ("", "-1")
 # Columns of a row's id; the first that exists counts.
 ID_COLUMNS = ("id", "idx", "qid")
-# How many bad rows a warning lists, and how many labels a message.
-SHOWN_ROWS, SHOWN_LABELS = 10, 20
+# How many bad rows a warning lists, how many labels a message, and characters of a label.
+SHOWN_ROWS, SHOWN_LABELS, SHOWN_LENGTH = 10, 20, 30
 
 
 class Example(NamedTuple):
@@ -469,7 +469,10 @@ def _label(task, split, row):
 
 def _listed(labels):
     more = len(labels) - SHOWN_LABELS
-    return ", ".join(labels[:SHOWN_LABELS]) + (" and {} more".format(more) if more > 0 else "")
+    listed = [
+        label if len(label) < SHOWN_LENGTH else label[:SHOWN_LENGTH] + "..." for label in labels
+    ]
+    return ", ".join(listed[:SHOWN_LABELS]) + (" and {} more".format(more) if more > 0 else "")
 
 
 def _log_examples(split, path, examples, undecided, bad):

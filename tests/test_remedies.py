@@ -105,6 +105,7 @@ TESTED = {
     "give --test_header=yes instead": "test_the_test_file_alone",
     "so it is an example: leave --header": "test_an_example_is_not",
     "; if this row is a header": "test_an_unknown_label_of",
+    "is a second text, and the task reads one": "test_a_second_text_that_the_task",
     "no other row has the label": "test_a_header_of_unknown_words_is_no_class",
     "give --max_unknown_share=1": "test_unknown_pieces_of_a_file",
     "--do_lower_case={}, but": "test_the_case_is_compared",
@@ -162,7 +163,7 @@ UNTESTED = {
     ],
     "needs Apache Beam": ["--runner_options={}"],
     "git-lfs is not installed everywhere": ["git lfs pull"],
-    "another folder is a run of its own": ["OTHER DEV DATA"],
+    "another folder is a run of its own": ["OTHER %s DATA"],
     "a matter of training": [
         "CHANCE LEVEL",
         "--optimizer=lamb, --pooler_lr_factor",

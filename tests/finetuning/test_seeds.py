@@ -4,7 +4,7 @@ from common import files
 from finetuning import seeds
 
 
-def test_other_dev_data_are_told_because_the_best_checkpoint_was_chosen_by_them(tmp_path, caplog):
+def test_other_data_than_those_of_the_run_are_told(tmp_path, caplog):
     made_with = {"learning_rate": 0.1, "data": {"train": "a", "dev": "b"}}
     files.write_json(str(tmp_path / "results.json"), {"made_with": made_with})
     with caplog.at_level("WARNING"):
@@ -13,3 +13,8 @@ def test_other_dev_data_are_told_because_the_best_checkpoint_was_chosen_by_them(
         changed = dict(made_with, data={"train": "a", "dev": "c"})
         seeds.check_settings(str(tmp_path), changed, True, False)
     assert "OTHER DEV DATA: {}/best".format(tmp_path) in caplog.text
+    assert "OTHER TRAIN" not in caplog.text
+    with caplog.at_level("WARNING"):
+        changed = dict(made_with, data={"train": "c", "dev": "b"})
+        seeds.check_settings(str(tmp_path), changed, True, False)
+    assert "OTHER TRAIN DATA: {} goes on with".format(tmp_path) in caplog.text

@@ -289,3 +289,17 @@ def test_ids_in_place_of_texts_are_told(second, is_told, tmp_path, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         read(tmp_path / "a.tsv", "1\t天\n{}\t地\n3\t人\n".format(second), TEST_PAIR)
     assert ("is a number; without names the columns" in caplog.text) == is_told
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.json"])
+@pytest.mark.parametrize("second, is_told", [("sentence2", True), ("假设", True), ("title", False)])
+def test_a_second_text_that_the_task_does_not_read_is_told(name, second, is_told, tmp_path):
+    row = {"text": "天", second: "地", "label": "1"}
+    content = json.dumps(row) if name == "a.json" else "\n".join(map("\t".join, zip(*row.items())))
+    if not is_told:
+        assert read(tmp_path / name, content.encode("utf-8"), LABEL_FIRST)[0][1]["text_a"] == "天"
+        return
+    message = second + " is a second text, and the task reads one: .*--task_name=sentence_pair"
+    with pytest.raises((UserError, task_files.BadRow), match=message):
+        read(tmp_path / name, content.encode("utf-8"), LABEL_FIRST)
+    assert read(tmp_path / name, content.encode("utf-8"), PAIR)[0][1]["text_b"] == "地"
