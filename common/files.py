@@ -143,9 +143,8 @@ def find_files(pattern):
     for part in filter(None, (part.strip() for part in pattern.split(","))):
         matches = [part] if exists(part) else _visible(part)
         if not matches:
-            remedy = "type ASCII commas between names" if "，" in part else "check the path"
             text = "no file matches {!r}: {}, or make the file first"
-            raise UserError(text.format(part, remedy))
+            raise UserError(text.format(part, _remedy_for_missing(part)))
         # Calls to a remote file system are slow, so only one of remote matches is checked.
         checked = matches if is_local(part) else matches[:1]
         folder = next(filter(is_folder, checked), None)
@@ -157,6 +156,13 @@ def find_files(pattern):
     paths = sorted(paths)
     real = [os.path.realpath(path) if is_local(path) else path for path in paths]
     return [path for i, path in enumerate(paths) if real[i] not in real[:i]]
+
+
+def _remedy_for_missing(path):
+    if "，" in path:
+        return "type ASCII commas between names"
+    shards = "{}-*-of-*{}".format(*os.path.splitext(path))
+    return "give '{}'".format(shards) if glob(shards) else "check the path"
 
 
 def list_files(folder):

@@ -167,6 +167,7 @@ def find_records(args):
     evaluation = find_files(args.eval_input_file) if args.eval_input_file else train
     general = args.general_eval_input_file
     general = find_files(general) if general else []
+    _warn_of_text_twice(train)
     for flag, paths in (("eval_input_file", evaluation), ("general_eval_input_file", general)):
         trained_on = [path for path in paths if path in set(train)]
         if args.do_eval and trained_on:
@@ -177,6 +178,22 @@ def find_records(args):
         elif args.do_eval:
             _warn_of_same_text(train, paths, flag)
     return train, evaluation, general
+
+
+def _warn_of_text_twice(train):
+    """Warn of records to train on that were made of one text by two commands."""
+    made_of = {}
+    for path, content in manifest.first_of_each(manifest.find_manifests(train)):
+        for one in content.get("inputs", []):
+            if one["sha256"] in made_of:
+                tf.logging.warning(
+                    "TEXT TWICE: %s and %s were both made of %s, which counts twice: name one of "
+                    "them only",
+                    made_of[one["sha256"]],
+                    path,
+                    one["path"],
+                )
+            made_of[one["sha256"]] = path
 
 
 def _warn_of_same_text(train, paths, flag):

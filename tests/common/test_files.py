@@ -107,6 +107,12 @@ def test_find_files_wants_a_name(pattern, message):
         files.find_files(pattern)
 
 
+def test_find_files_names_the_shards_of_a_file(tmp_path):
+    (tmp_path / "a-00000-of-00002.tfrecord").write_text("")
+    with pytest.raises(UserError, match=r"a.tfrecord': give '.*/a-\*-of-\*.tfrecord', or"):
+        files.find_files(str(tmp_path / "a.tfrecord"))
+
+
 def test_find_files_refuses_a_folder(tmp_path):
     with pytest.raises(UserError, match="is a folder"):
         files.find_files(str(tmp_path))

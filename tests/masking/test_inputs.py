@@ -250,3 +250,15 @@ def test_evaluation_on_the_training_text_is_told(tmp_path, caplog):
         caplog.clear()
         inputs.find_records(args)
         assert ("EVALUATION ON THE TRAINING TEXT" in caplog.text) == told
+
+
+def test_records_of_one_text_that_two_commands_made_are_told(tmp_path, caplog):
+    args = argparse.Namespace(input_file=str(tmp_path / "?"), eval_input_file=None, do_eval=False)
+    args.do_train, args.general_eval_input_file = True, None
+    for sha256, told in (("2", False), ("1", True)):
+        for name, text in (("a", "1"), ("b", sha256)):
+            (tmp_path / name).write_bytes(b"")
+            content = {"inputs": [{"path": "news.txt", "sha256": text}], "outputs": [name]}
+            manifest.write_manifest(str(tmp_path / name), content)
+        inputs.find_records(args)
+        assert ("TEXT TWICE" in caplog.text) == told
