@@ -47,18 +47,25 @@ def define_flags(flag_values):
 
 def main(args):
     """Load the model, export it, and print how much the outputs of the export differ."""
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    logging.set_verbosity(logging.ERROR)  # samples that are cut and converters log much
+    set_verbosity(logging.WARNING)
     options = export.Options(
         args.format, args.quantization, args.version, args.raw_text, args.top_k
     )
     if options.quantization not in export.FORMATS[options.format].tolerances:
         raise UserError("--quantization is for --format=tflite: leave it out")
     path = export.prepare(args.output_dir, options)
-    differences = export.write(model_flags.load_predictor(args), path, options)
+    model = model_flags.load_predictor(args)
+    set_verbosity(logging.ERROR)  # samples that are cut and converters warn much
+    differences = export.write(model, path, options)
     for name, difference in differences.items():
         print("{}: largest difference {:.2g}".format(name, difference))
     print("{}: {:.1f} MB".format(path, size_of(path) / 1e6))
+
+
+def set_verbosity(level):
+    """Hide the log below a level of absl."""
+    logging.set_verbosity(level)
+    tf.logging.set_verbosity(logging.converter.absl_to_standard(level))
 
 
 def size_of(path):

@@ -139,8 +139,8 @@ def recover(output_dir, mend=True):
         if not files.exists(state):  # TensorFlow writes it after the first checkpoint
             return None
         raise UserError(
-            "{} holds no whole checkpoint{}: restore one from a copy, or remove {} to start "
-            "again".format(output_dir, "".join(damages), state)
+            "{} holds no whole checkpoint{}: restore one from a copy, or give another --output_dir "
+            "to start again".format(output_dir, "".join(damages))
         )
     if prefix != named or prefix != find.state_path(output_dir):
         if mend:

@@ -98,8 +98,8 @@ pretrain() {  # NAME LAYERS LENGTH STEPS LEARNING_RATE FLAGS...
   fi
 }
 
-pretrain short 1 128 3000 1e-3
-pretrain long 1 512 6000 8e-4 --init_checkpoint="$out/short" --allow_more_positions=True
+pretrain short 1 128 6000 1e-3
+pretrain long 1 512 5000 8e-4 --init_checkpoint="$out/short" --allow_more_positions=True
 pretrain deep 4 512 4000 6e-4 --init_checkpoint="$out/long"
 
 "$python" plot_training.py "$out/short" "$out/long" "$out/deep"

@@ -238,8 +238,12 @@ class Predictor:
     def _best(self, probabilities, top):
         """Return the `top` most probable (piece, probability) of float [V], best first."""
         ids = np.argsort(-probabilities, kind="stable")[:top].tolist()
-        pieces = self.tokenizer.convert_ids_to_tokens(ids)
+        pieces = [self.name_of(piece_id) for piece_id in ids]
         return list(zip(pieces, probabilities[ids].tolist()))
+
+    def name_of(self, piece_id):
+        """Return the piece of an id; a name for an id of the model without a piece."""
+        return self.tokenizer.inv_vocab.get(piece_id, "[id {}]".format(piece_id))
 
     def masked_probabilities(self, batch):
         """Return float32 [M, V], the probabilities at every [MASK] of a batch, row after row.

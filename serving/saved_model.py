@@ -158,7 +158,7 @@ def _fill_mask(model, inputs, options):
     number = min(options.top_k, model.config.vocab_size)
     best, ids = tf.nn.top_k(tf.nn.softmax(logits), number)  # [B*M, k]
     shape = tf.concat([tf.shape(places), [number]], axis=0)
-    names = [model.tokenizer.inv_vocab.get(i, "") for i in range(model.config.vocab_size)]
+    names = list(map(model.name_of, range(model.config.vocab_size)))
     ids = tf.reshape(ids, shape) * tf.cast(is_there, tf.int32)
     pieces = tf.gather(tf.constant(names), ids)
     is_there = tf.broadcast_to(is_there, shape)

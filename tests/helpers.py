@@ -10,7 +10,8 @@ from typing import NamedTuple
 import modeling
 from common import cli
 
-# Commands of a run script, one after another on so many logical CPU devices.
+# Commands of a run script, one after another on so many logical CPU devices, without functions that
+# XLA compiles: see conftest.py.
 ON_CPUS = """
 import json, sys
 import tensorflow as tf
@@ -19,6 +20,9 @@ devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
 tf.config.set_logical_device_configuration(cpu, devices)
 import {script}
 from common import cli
+from training import devices
+fields = devices.execution_fields
+devices.execution_fields = lambda settings: dict(fields(settings), fused=False)
 first, *others = json.loads(sys.argv.pop())
 sys.argv += first
 def main(args):

@@ -113,6 +113,8 @@ TESTED = {
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",
     "leave the damage out with --skip_damaged": "test_check_only_finds_a",
     "cannot be divided among": "test_devices_that_do_not",
+    "is left of an earlier run": "test_what_is_left_of_an_earlier",
+    "holds no whole checkpoint": "test_a_run_is_never_started_over",
     "which no run saved": "test_an_archive_is_not",
     "--resume_foreign=True": "test_an_archive_is_not",
     "is ignored, for --output_dir": "test_three_modes_are_told",

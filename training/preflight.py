@@ -15,7 +15,7 @@ from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
 from tfrecords import manifest
-from training import devices, memory, placement, run_report, tpu
+from training import best_checkpoint, devices, memory, placement, run_report, tpu
 
 RUN_CHECKPOINT = re.compile(re.escape(run_folder.BASENAME) + r"-\d+\.index$")
 
@@ -367,9 +367,27 @@ def check_start(args, folder):
     start = run_folder.find_start(
         folder, args.init_checkpoint, args.do_train, mend=not args.check_only
     )
+    if args.do_train and not start.is_own:
+        _refuse_remains(folder)
     if start.mode == "fresh":
         return start, "fresh: random weights, step 0"
     return start, "{}: {}, step {}".format(start.mode, start.checkpoint, start.step)
+
+
+def _refuse_remains(folder):
+    """Raise `UserError` for the scores and the best checkpoint of a run without its checkpoints.
+
+    A new run in the folder would take them for its own. Step 0 is evaluated before any is saved.
+    """
+    best = os.path.join(folder, model_files.BEST)
+    history = os.path.join(folder, best_checkpoint.HISTORY)
+    remains = [best] * bool(run_folder.best_checkpoint(folder))
+    remains += [history] * any(best_checkpoint.read_history(folder))
+    if remains:
+        raise UserError(
+            "{} is left of an earlier run, whose checkpoints are gone: remove it, or give another "
+            "--output_dir".format(" and ".join(remains))
+        )
 
 
 def check_weights(

@@ -241,6 +241,18 @@ def test_pieces_for_masks(tmp_path, out, name):
         predictor.Predictor(str(out)).fill_masks(["天[MASK]"])
 
 
+def test_an_id_without_a_piece_has_a_name(tmp_path):
+    """The vocabulary of a model may be shorter than its table, which is padded or another's."""
+    flags = write_pretrained(tmp_path, **ARCHITECTURES["google"])
+    path = flags["vocab_file"]
+    pieces = path.read_text(encoding="utf-8").split("\n")[:-2]
+    path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    paths = [str(flags[key]) for key in ("checkpoint", "bert_config_file", "vocab_file")]
+    model = predictor.Predictor.of_pretrained(*paths, max_seq_length=LENGTH)
+    (((*found,),),) = model.fill_masks(["天[MASK]"], top=model.config.vocab_size)
+    assert "[id {}]".format(len(pieces)) in dict(found)
+
+
 def all_probabilities(paths, tokenizer, text):
     """Return float [V] at the last piece of a text, in a plain graph."""
     checkpoint, config_file, _ = paths

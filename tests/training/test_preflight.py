@@ -18,7 +18,7 @@ from checkpointing import run_folder
 from common import checks, cli, files
 from common.errors import UserError
 from tfrecords import index, manifest
-from training import memory, preflight, run_report
+from training import best_checkpoint, memory, preflight, run_report
 from training.memory import FreeMemory, StepMemory
 from training.placement import Computation, Placement
 
@@ -334,3 +334,25 @@ def test_memory_is_compared_with_the_device(micro_batch, fits, monkeypatch, capl
         _, line = preflight.check_memory(types.SimpleNamespace(use_tpu=False), computation)
     assert "examples at a time; 0.82 GB are free on the GPU" in line
     assert ("does not fit" in caplog.text) != fits
+
+
+@pytest.mark.parametrize("is_left", ["best", "history", "both"])
+def test_what_is_left_of_an_earlier_run_is_not_taken_for_the_new_run_s(is_left, tmp_path):
+    given = args(
+        output_dir=str(tmp_path),
+        init_checkpoint=None,
+        do_train=True,
+        resume_foreign=False,
+        check_only=False,
+    )
+    history = tmp_path / best_checkpoint.HISTORY
+    history.write_text('{"global_step": 0, "loss": 9.0}\n')  # of a start that was ended
+    assert preflight.check_start(given, str(tmp_path))[0].mode == "fresh"
+    if is_left != "best":
+        history.write_text('{"global_step": 3, "loss": 9.0}\n')
+    if is_left != "history":
+        (tmp_path / "best").mkdir()
+        (tmp_path / "best" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-3"\n')
+        (tmp_path / "best" / "model.ckpt-3.index").write_bytes(b"")
+    with pytest.raises(UserError, match="is left of an earlier run.*or give another --output_dir"):
+        preflight.check_start(given, str(tmp_path))
