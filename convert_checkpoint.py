@@ -8,7 +8,7 @@
     python convert_checkpoint.py slim my_model/model.ckpt-125000 --output_dir=slim --float16
     python convert_checkpoint.py average my_model/model.ckpt-12{3,4,5}000 --output_dir=average
 
-PATH is a checkpoint or a folder with one; the best checkpoint of a run's folder is taken.
+PATH is a checkpoint or a folder with one. If it is a run's folder, its best checkpoint is taken.
 OUTPUT_DIR appears whole or not at all. A fine-tuned model needs neither config nor vocabulary: the
 folder of its run has both, and the labels. Where torch and transformers are installed, a conversion
 computes both models and ends with status 2 if an output differs by more than 1e-4.
@@ -51,8 +51,8 @@ def define_flags(flag_values):
         "architecture",
         None,
         sorted(configs.FAMILIES),
-        "to-huggingface: what a model of layout albert_zh becomes: bert, the default, which "
-        "stores shared layers once for each; or albert, which stores them once.",
+        "to-huggingface: what a model of layout albert_zh becomes. bert, the default, stores a "
+        "shared layer once for each layer that uses it; albert stores it once.",
     )
     define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
     define.bool("float16", False, "slim: write weights of half precision, in half the bytes.")

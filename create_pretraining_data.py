@@ -1,4 +1,4 @@
-"""Raw text to TFRecords of pre-training instances for ALBERT.
+"""Turns raw text into TFRecords of pre-training instances for ALBERT.
 
     python create_pretraining_data.py --input_file=data/news_zh_1.txt \\
         --output_file=data/news.tfrecord --vocab_file=albert_config/vocab.txt
@@ -75,12 +75,15 @@ def _define_instance_flags(define):
     shortest, longest = sentence_order.MIN_SEQ_LENGTH, reference.MAX_SEQ_LENGTH
     text = "Length of the sequences, special pieces included."
     integer("max_seq_length", 512, text, shortest, longest)
-    integer("max_predictions_per_seq", 51, "Most masked pieces in a sequence.", 1, longest)
+    text = "Largest number of masked pieces in a sequence."
+    integer("max_predictions_per_seq", 51, text, 1, longest)
     integer("random_seed", 12345, "Equal seeds give equal bytes.", -(2**63), 2**63 - 1)
     integer("dupe_factor", 10, "Number of differently masked duplicates.", 1, None)
     text = "Probability of a sequence that aims at a random, shorter length."
     probability("short_seq_prob", 0.1, text)
-    define.bool("non_chinese", False, "The text is not Chinese: no segmenter, words as tokenized.")
+    define.bool(
+        "non_chinese", False, "The text is not Chinese: the tokenizer alone finds the words."
+    )
 
 
 def _define_word_flags(define):
@@ -101,7 +104,7 @@ def _define_record_flags(define):
         "text, 20 to 40 times smaller, that run_pretraining.py masks anew in every epoch."
     )
     define.enum("record_format", "published", list(RECORD_FORMATS), text)
-    text = "Most chunks of text in a row of compact records; 1 puts every chunk into its own row."
+    text = "Largest number of chunks in a row of compact records; 1: every chunk has its own row."
     define.integer("max_chunks_per_row", 8, text, lower_bound=1, upper_bound=MOST_CHUNKS)
 
 
@@ -115,7 +118,7 @@ def _define_format_flags(define):
     define.bool("split_sentences", False, "Split lines into sentences after 。！？；… and quotes.")
     text = "Remove HTML tags and entities; False keeps them. Left out, files of HTML are refused."
     define.bool("strip_html", None, text)
-    text = "Leave out, and count, lines that are not UTF-8 or not JSON, instead of stopping."
+    text = "Leave out and count lines that are not UTF-8 or not JSON, instead of stopping."
     define.bool("skip_bad_lines", False, text)
     text = "Number of output files: news.tfrecord becomes news-00000-of-00010.tfrecord and so on."
     define.integer("num_output_shards", None, text, lower_bound=1)
@@ -128,9 +131,10 @@ def _define_run_flags(define):
     text = "Runner of Apache Beam, such as DataflowRunner; needs the extra `beam`."
     define.string("runner", None, text)
     define.string("runner_options", "", "Flags of that runner, in one string: '--a=b --c=d'.")
-    define.bool("overwrite", False, "Replace records, or an unfinished run, of other flags.")
+    text = "Replace records, or an unfinished run, that were made with other flags."
+    define.bool("overwrite", False, text)
     define.string("work_dir", None, "Local folder for the unfinished parts of a run.")
-    define.integer("show", 0, "Print so many records as text.", lower_bound=0)
+    define.integer("show", 0, "Number of records to print as text.", lower_bound=0)
 
 
 def main(args):

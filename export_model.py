@@ -1,4 +1,4 @@
-"""Export a model for TensorFlow Serving, TensorFlow Lite or ONNX Runtime, checked on the way.
+"""Export a model for TensorFlow Serving, TensorFlow Lite or ONNX Runtime, and check the export.
 
 python export_model.py --model_dir=OUT --output_dir=served              served/1/saved_model.pb ...
 python export_model.py --model_dir=OUT --output_dir=lite --format=tflite --quantization=int8
@@ -38,10 +38,10 @@ def define_flags(flag_values):
     define.integer(
         "version",
         1,
-        "Of a saved_model: TensorFlow Serving serves the highest one in output_dir.",
+        "Version of a saved_model; TensorFlow Serving serves the highest one in output_dir.",
         lower_bound=1,
     )
-    define.bool("raw_text", True, "Whether a saved_model takes text, too, and not ids alone.")
+    define.bool("raw_text", True, "Whether a saved_model takes text as well as ids.")
     define.integer("top_k", 5, "Pieces that a saved_model returns for a [MASK].", lower_bound=1)
 
 

@@ -50,7 +50,7 @@ uv=$(command -v uv) || {
   trap 'rm -rf "$folder"' EXIT
   python3 -m pip install -qq --target "$folder" uv || { say "error: pip cannot install uv"; exit 2; }
 }
-# uv reads no settings of pip: the mirror of PyPI that pip uses serves both.
+# uv does not read pip's settings, so this line gives it the mirror of PyPI that pip uses.
 export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(python3 -m pip config get global.index-url 2>/dev/null || true)}
 for bin in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin; do PATH=$PATH:$bin; done
 if ! is_suitable; then

@@ -574,7 +574,7 @@ def attention_mask(input_mask):
 def packed_attention_mask(query_chunks, key_chunks):
     """Let positions see their own chunk: int32 [B, Q] and [B, S] to float32 [B, 1, Q, S].
 
-    Padding sees padding, which changes nothing, since no real piece sees it.
+    Padding sees padding. This changes nothing, because no real piece sees padding.
     """
     is_other = tf.not_equal(query_chunks[:, :, tf.newaxis], key_chunks[:, tf.newaxis])  # [B, Q, S]
     return tf.cast(is_other, tf.float32)[:, tf.newaxis] * MASKED_SCORE

@@ -154,8 +154,8 @@ def create_train_op(
     """Make the operation of one training step.
 
     Call it once: in each replica of a tf.distribute strategy, in each TPU shard, or without both.
-    The gradient is that of the sum of the losses of all micro-batches and replicas; each of these
-    losses is a share of the whole batch's loss.
+    The loss of each micro-batch on each replica is a share of the whole batch's loss. The gradient
+    is that of the sum of these losses.
 
     Args:
       forward: function of the index of a micro-batch, int or int32 scalar, that returns a dict of
@@ -315,7 +315,8 @@ def accumulate(first, compute, count):
 
     Args:
       first: the structure of index 0, whose graph created the variables. If there are others, it
-        only tells the shapes: the loop computes it again, and what nobody uses is never run.
+        only tells the shapes: the loop computes index 0 again, and TensorFlow never runs operations
+        whose results nobody uses.
       compute: function of an int32 scalar, the index, that returns such a structure. It is
         called once, in the body of a loop, with the variable scopes set to reuse.
       count: int, the number of structures; for 1 there is no loop.

@@ -41,8 +41,9 @@ def define_flags(flag_values):
         "input_file",
         None,
         "File in a format of the task's test files (.tsv, .txt, .json, .jsonl), or - for standard "
-        "input, which is also read where no text is given: one example a line, a tab between the "
-        "texts of a pair. A file for a model without labels has such lines, too.",
+        "input, which is also read if no text is given. Standard input has one example a line, "
+        "with a tab between the texts of a pair. A file for a model without labels has the same "
+        "format as standard input.",
     )
     define.string(
         "output_file",
@@ -66,8 +67,8 @@ def define_flags(flag_values):
         "pooling",
         "mean",
         list(predictor.POOLINGS),
-        "The vector: mean of the last layer over all pieces; the last layer at [CLS]; or that "
-        "through the pooler.",
+        "The vector: the mean of the last layer over all pieces (mean), the last layer at [CLS] "
+        "(cls), or the output of the pooler (pooled).",
     )
     define.string(
         "search_file",
@@ -297,7 +298,7 @@ def read_file(path, kind, skip_blank=False):
 
 
 def warn_of_columns(path, texts):
-    """Warn of a header, and of labels in the place of second texts, which answers would include."""
+    """Warn of a header, and of labels in the place of second texts: both would be answered."""
     if {text.strip().lower() for text in texts[0]} <= set(task_files.COLUMN_NAMES):
         logging.warning(
             "HEADER: the first of the texts is %s; without it: tail -n +2 %s > NEW_FILE",
@@ -323,7 +324,7 @@ def warn_of_labels(path, pairs, remedy):
 
 
 def check_pieces(args, model, texts):
-    """Check the share of unknown pieces of the input file, of which all texts are given."""
+    """Check the share of unknown pieces of the input file; `texts` are all of its texts."""
     texts_of_name = {args.input_file: texts}
     data_report.check_unknown_pieces(texts_of_name, model.tokenizer, args.max_unknown_share)
 

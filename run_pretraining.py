@@ -53,7 +53,7 @@ def define_flags(flag_values):
     define.float(
         "pooler_lr_factor",
         1.0,
-        "Factor of the learning rate of the pooler and the sentence-order head. With AdamW: 0.05.",
+        "Factor of the learning rate of the pooler and the sentence-order head. 0.05 suits AdamW.",
         lower_bound=0.0,
     )
     define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)
@@ -453,8 +453,8 @@ def symptoms(scores):
     """Return lines that tell what is wrong with a model and what to do, a list of str.
 
     Args:
-        scores: dict that `evaluate` returns. As long as masked pieces are not learned, nothing is
-            said about the order of sentences: a model learns that later.
+        scores: dict that `evaluate` returns. Nothing is said about the order of sentences before
+            masked pieces are learned, because a model learns this order later.
     """
     lines = []
     if scores["pooler_saturation"] > 0.9:
@@ -483,7 +483,7 @@ def evaluate(trainer, input_fn, max_steps, name=None):
     scores = {"global_step": int(metrics["global_step"])}
     # Estimator's own loss gives every batch the same weight, however few examples the last one has.
     scores["loss"] = float(metrics["masked_lm_loss"] + metrics["sentence_order_loss"])
-    has_order = metrics["sentence_order_loss"] > 0  # else it is the sum over nothing
+    has_order = metrics["sentence_order_loss"] > 0  # it is 0 if no chunk has an order
     scored = ("masked_lm", "sentence_order", "pooler") if has_order else ("masked_lm",)
     scores.update(
         (name, float(metrics[name])) for name in sorted(metrics) if name.startswith(scored)

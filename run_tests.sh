@@ -12,6 +12,6 @@ if [ $# -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
 # A file's tests share models, so they stay in one process; files start in the order of conftest.py.
-# Tests that wait for processes, locks or signals leave time of two cores to a third process.
+# On two cores a third process helps, because some tests wait for processes, locks or signals.
 .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 bash tests/run_legacy.sh

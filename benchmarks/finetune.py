@@ -3,10 +3,10 @@
     python benchmarks/finetune.py --data_dir=LCQMC --config=albert_config/albert_config_tiny.json
 
 The input functions and the graphs are those of run_classifier.py, with random weights. All four
-contestants (train and predict, dynamic and padded) take turns in one process, after a turn each to
-compile. All of them work on the same examples, one pool of batches drawn from the train file. A
-turn of a dynamic contestant is the whole pool, so that it has all lengths; a turn of a padded one
-is a few steps, since all its steps are alike. The last line is a JSON object:
+contestants (train and predict, dynamic and padded) take turns in one process. The first turn of
+each compiles and does not count. All of them work on the same examples, one pool of batches drawn
+from the train file. A turn of a dynamic contestant is the whole pool, so that it has all lengths; a
+turn of a padded one is a few steps, since all its steps are alike. The last line is a JSON object:
 
     train_examples_per_second     {"dynamic": medians over the turns, "padded": ...}
     predict_examples_per_second   the same

@@ -218,8 +218,9 @@ def lower(build, specs, replicas=1):
 
 
 def _marked_sum(tensor):
-    # XLA for CPU has no sum over replicas. This rounds to the precision that the tensor has, and no
-    # other operation of a step rounds like it: `_as_on_tpu` puts the sum in its place.
+    # XLA for CPU has no sum over replicas. This operation marks the place of the sum: it rounds to
+    # the precision that the tensor has already, and no other operation of a step does that.
+    # `_as_on_tpu` replaces it by the sum.
     return gen_xla_ops.xla_reduce_precision(tensor, exponent_bits=8, mantissa_bits=23)
 
 

@@ -3,9 +3,9 @@
     python benchmarks/train_step.py --config=albert_config/albert_config_tiny.json \
         --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--peer=hf|packed]
 
-It takes whole steps (forward, backward, clipping, LAMB) on random full-length sequences in a
-process, or on the first ones of --records. With --peer=hf a second process takes the same steps
-with AlbertForPreTraining of Hugging Face and AdamW under PyTorch, in turns with ours. With
+In one process it takes whole steps (forward, backward, clipping, LAMB) on random full-length
+sequences, or on the first records of --records. With --peer=hf a second process takes the same
+steps with AlbertForPreTraining of Hugging Face and AdamW under PyTorch, in turns with ours. With
 --peer=packed the second process takes our steps on rows that are packed with --chunks_per_row
 chunks, or on those of --packed_records. The last line is a JSON object:
 
@@ -198,7 +198,7 @@ def random_batch(args, vocab_size):
 
 
 def packed_batch(args, vocab_size):
-    """Return a batch of as many full rows with --chunks_per_row chunks of random lengths."""
+    """Return a batch of full packed rows; a row has --chunks_per_row chunks of random lengths."""
     import numpy as np
 
     rng = np.random.RandomState(1)

@@ -80,7 +80,7 @@ class Checkpoint:
             return self._reader.get_tensor(name)  # checks the length and the checksum
 
     def read_weight(self, name):
-        """Return a variable as `read`; one of floats in float32, the type of all weights here."""
+        """Return a variable as `read`, but floats as float32, the type of all weights here."""
         array = self.read(name)
         return array.astype(np.float32, copy=False) if self.dtypes[name].is_floating else array
 

@@ -1,4 +1,4 @@
-"""Finds the checkpoint that a path names, and says what a path is that names none."""
+"""Finds the checkpoint that a path names. If there is none, an error says what is there."""
 
 import os
 import re
@@ -78,8 +78,8 @@ def state_path(folder):
 def latest(folder):
     """Return the prefix that the state file of a folder names, None if there is none.
 
-    Published archives name a path on the machine of their training. The checkpoint of the same name
-    in the folder is meant.
+    The state file of a published archive names a path on the machine that trained the model. Then
+    the prefix is that of the checkpoint of the same name in this folder.
     """
     named = state_path(folder)
     if not named:

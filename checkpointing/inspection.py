@@ -1,4 +1,4 @@
-"""The parts of a model's config that its variables' names and shapes show."""
+"""Finds fields of a model's config by the names and shapes of its variables."""
 
 import re
 
@@ -12,7 +12,7 @@ NOT_IN_SHAPES = (
     "attention_probs_dropout_prob",
     "initializer_range",
 )
-# Fields of a config without which it is that of a BERT.
+# A config with none of these fields describes a BERT.
 NOT_IN_BERT = ("layout", "parameter_sharing", "embedding_size")
 # Head -> a variable that every model with this head has.
 HEADS = {

@@ -6,8 +6,9 @@
     spiece.model       copy of its SentencePiece model
     best/              the best checkpoint of the run, and best.json
 
-With them the folder can be moved, and predicts without the flags of the training. They also show
-what a checkpoint's variables do not: labels, attention heads, the number of shared layers.
+With these files the folder can be moved, and prediction needs no flags of the training. The files
+also show what a checkpoint's variables do not: labels, attention heads, the number of shared
+layers.
 """
 
 import contextlib
@@ -178,7 +179,7 @@ def check_same(prefixes, given=None, config=None):
     Args:
         prefixes: list of str.
         given: dict of field to (value, its source, for messages), to compare these fields alone.
-        config: dict of a config whose shapes those of the checkpoints are, if one is known.
+        config: dict of a config that has the shapes of the checkpoints, if one is known.
 
     Raises:
         UserError: where a field differs.

@@ -143,7 +143,7 @@ def match_weights(
         checkpoint: `Checkpoint`.
         new_variables: str, pattern of names that a checkpoint need not have (a new head), or None.
         allow_missing: bool; variables that the checkpoint lacks keep their random start, and so do
-            new ones that have another shape in it.
+            new variables that have another shape in the checkpoint.
         may_resize: as `plan_restore`.
 
     Returns:
@@ -354,7 +354,7 @@ def load_weights(session, checkpoint):
     with session.graph.as_default():
         variables = {variable.op.name: variable for variable in tf.trainable_variables()}
     plan = match_weights(shapes_of(variables.values()), checkpoint)
-    # One run of the session for all: each other set of fetches is a pass over the whole graph.
+    # One session run loads all weights: each new set of fetches costs a pass over the whole graph.
     initializers = {stored: variables[name].initializer for stored, name in plan.assignment.items()}
     values = {op.inputs[1]: checkpoint.read_weight(name) for name, op in initializers.items()}
     session.run(list(initializers.values()), values)

@@ -188,7 +188,7 @@ def _family(values, source):
 
 
 def _defaults(own, family):
-    """Return the values that a file leaves out because the code that wrote it has them already."""
+    """Return the values that a file leaves out: the defaults of the code that wrote the file."""
     if family:
         return config_fields.HUGGINGFACE_DEFAULTS[family]
     if not any(name in own for name in config_fields.MARKS_OF_ALBERT):

@@ -164,7 +164,7 @@ def _help(define_flags, words):
 
 
 def _parse_into(flag_values, argv, words=None):
-    # A shell expands ~ at the beginning of a word alone.
+    # A shell expands ~ only at the beginning of a word.
     argv = [re.sub("(?<=[=,])~(?=/)", _home, x) if x.startswith("-") else x for x in argv]
     _refuse_other_dashes(flag_values, argv[1:])
     _refuse_joined_flags(flag_values, argv[1:])
@@ -202,7 +202,7 @@ def _refuse_empty(flag_values):
 def _refuse_other_dashes(flag_values, words):
     """Raise `UserError` for a flag with dashes or wide signs, as `—name=value`, `--name＝value`.
 
-    Without this `predict.py` would take it for a text, and others miss the flag.
+    Without this `predict.py` would take the word for a text, and other scripts would miss the flag.
     """
     for word in words:
         meant = MEANT_FLAG.match(word)
@@ -215,8 +215,8 @@ def _refuse_other_dashes(flag_values, words):
 def _refuse_joined_flags(flag_values, words):
     """Raise `UserError` for two flags in one word, as pages of the web join them.
 
-    Their blanks may be no-break blanks. Without this the second flag would be a part of the value
-    of the first.
+    The blank between the flags may be a no-break blank. Without this check the second flag would be
+    a part of the value of the first.
     """
     for word in words:
         names = {match.group(1) for match in JOINED_FLAG.finditer(word)} if FLAG.match(word) else ()

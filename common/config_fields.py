@@ -1,4 +1,4 @@
-"""What becomes of the fields of published config files that `AlbertConfig` does not have.
+"""Fields of published config files that `AlbertConfig` lacks: some are refused, others ignored.
 
 The files are those of google-research/albert, albert_zh and google-research/bert, and `config.json`
 of ALBERT and BERT of Hugging Face.

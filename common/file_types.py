@@ -1,4 +1,4 @@
-"""Recognizes, by their first bytes, files that are no UTF-8 text."""
+"""Recognizes files that are not UTF-8 text by their first bytes."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ _ARRAY = re.compile(r"\[\s*(\{.*)?$")
 _MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = len(_POINTER)
-_NUM_WIDE = 3  # characters of 3 bytes; text in another encoding hardly ever begins like so many
+_NUM_WIDE = 3  # characters of 3 bytes show UTF-8; other encodings hardly ever begin with so many
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
@@ -96,7 +96,7 @@ def json_layout(lines):
 
 
 def is_binary(head):
-    """Return whether the first bytes of a file are those of no text in any 8-bit encoding."""
+    """Return whether the first bytes of a file cannot be text in any 8-bit encoding."""
     return len(_CONTROL.findall(head)) > max(3, _CONTROL_SHARE * len(head))
 
 
@@ -144,5 +144,5 @@ def _decode(data, codec):
 
 
 def holds_wide(text):
-    """Return whether a decoded text shows that its file is UTF-8: by characters of 3 bytes."""
+    """Return whether a decoded text has enough characters of 3 bytes to show that it is UTF-8."""
     return sum(character >= "\u0800" for character in text) >= _NUM_WIDE

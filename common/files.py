@@ -405,7 +405,7 @@ def read_json(path):
 
 
 def _without_duplicates(pairs):
-    """Return the dict of an object in JSON, of which json would keep the last of equal names."""
+    """Return the dict of a JSON object; raises ValueError for a name that is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

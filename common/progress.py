@@ -54,7 +54,7 @@ class Progress:
         self._show(self._bytes / max(total, 1), text)
 
     def count_shards(self, number):
-        """Show that so many shards are written."""
+        """Show how many shards are written."""
         text = "{} of {} files written".format(number, self._num_shards)
         self._show(number / self._num_shards, text)
 

@@ -11,8 +11,8 @@ from tokenization import UNK
 
 # Share of unknown pieces above which there is a warning.
 WARNED_SHARE = 0.01
-# Texts of a split whose pieces are counted; how many are encoded at a time; how many unknown ones
-# a message lists.
+# Most texts of a split whose pieces are counted; texts that are encoded at a time; unknown pieces
+# that a message lists.
 SAMPLED_TEXTS, CHUNK_TEXTS, SHOWN_UNKNOWN = 10000, 256, 10
 
 
@@ -165,7 +165,7 @@ class UnknownPieces:
         return self.num_unknown / max(self.num_pieces, 1)
 
     def sentence(self, name):
-        """Return a sentence about the texts that have the name."""
+        """Return a sentence about the counted texts, which it calls by `name`."""
         listed = self._commonest.most_common(SHOWN_UNKNOWN)
         shown = ", ".join("{!r} {}".format(span[:20], count) for span, count in listed)
         sentence = "UNKNOWN PIECES: {:.1%} of the pieces of {} are {}; the commonest are {}"
@@ -188,7 +188,7 @@ def texts_of(examples):
 def check_unknown_pieces(texts_of_name, tokenizer, max_share):
     """Log the share of unknown pieces, and warn where it is above WARNED_SHARE.
 
-    Of many texts a sample at equal distances is counted.
+    If there are many texts, only a sample of them is counted, at equal distances.
 
     Args:
         texts_of_name: dict of the name of a split or file to its texts, a list of str.

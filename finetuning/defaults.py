@@ -36,12 +36,12 @@ DEFAULTS = (
 
 
 def defaults_for(hidden_size):
-    """Return the `Defaults` of the model whose H has the ratio to `hidden_size` nearest to 1."""
+    """Return the `Defaults` of the model whose H is nearest to `hidden_size` by ratio."""
     return min(DEFAULTS, key=lambda known: abs(math.log(known.hidden_size / hidden_size)))
 
 
 def choose(args, hidden_size):
-    """Return the `Defaults` for a model, in which flags that were given replace values.
+    """Return the `Defaults` for a model; flags that were given replace its values.
 
     Args:
         args: has `learning_rate`, `train_batch_size` and `num_train_epochs`, None where left out.

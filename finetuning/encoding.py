@@ -2,7 +2,7 @@
 
 This module needs no TensorFlow, except for remote files. The file is a TFRecord file with one
 record for each field of `EncodedExamples`. So checksums show damage, and TensorFlow operations can
-read it, also on the host of a remote TPU. n is the number of examples.
+read the file, even on the host of a remote TPU. n is the number of examples.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ def define_text_flags(flag_values):
     define.float(
         "max_unknown_share",
         0.3,
-        "Stop where a larger share of the pieces of a file is unknown to the vocabulary.",
+        "Stop if a larger share of the pieces of a file is unknown to the vocabulary.",
         lower_bound=0.0,
         upper_bound=1.0,
     )
@@ -62,7 +62,7 @@ def define_data_flags(flag_values):
     define.integer(
         "max_seq_length",
         128,
-        "Most pieces in a sequence; of a longer pair the longer text is cut.",
+        "Largest number of pieces in a sequence; if a pair has more, its longer text is cut first.",
         lower_bound=encoding.SHORTEST_SEQUENCE,
     )
     define.bool(

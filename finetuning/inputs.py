@@ -148,7 +148,7 @@ def task_of_start(prefix):
 
 
 def check_task_of_run(args, task, start):
-    """Compare a task with the one of the run in the output folder, which would be replaced.
+    """Compare a task with that of the run in the output folder, which this run would replace.
 
     Args:
         args: has `output_dir` and `do_train`.
@@ -156,8 +156,8 @@ def check_task_of_run(args, task, start):
         start: `run_folder.Start`; nothing is checked unless it is the run's own.
 
     Raises:
-        UserError: where they differ. The tasks for files of one's own score any run of as many
-            texts, but do not train it.
+        UserError: where they differ. Without training, a run of another task with as many texts may
+            be scored as `sentence` or `sentence_pair`, and the other way round.
     """
     before = start.is_own and task_of_start(start.checkpoint)
     if not before:

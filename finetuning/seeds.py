@@ -16,7 +16,7 @@ from common.text_table import text_table
 from finetuning.scores import mean_and_deviation
 from training import run_report
 
-# Split whose file may change before a run goes on -> what follows from it.
+# Split whose file may change before a run continues -> what this change means.
 OTHER_DATA = {
     "train": "{} goes on with what it learned from the earlier file, also if that was wrong",
     "dev": "{}/best was chosen by the scores of the earlier file, which do not compare with the "

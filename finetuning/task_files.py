@@ -33,8 +33,8 @@ UNQUOTE = (
     """for row in csv.reader(open(sys.argv[1], encoding='utf-8-sig', newline='')%s)]" {} > {}"""
 )
 CSV_TO_TSV, QUOTED_TO_TSV = UNQUOTE % "", UNQUOTE % ", delimiter='\\t'"
-# A cell that a program has quoted: quotes inside are doubled. Without tabs, so that a quote that
-# one text begins with and another one ends with are no pair.
+# A cell that a program has quoted: quotes inside are doubled. It holds no tab: a quote that begins
+# one text and a quote that ends another text are not a pair.
 QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
 
 BLANKS_REMEDY = (
@@ -55,7 +55,7 @@ NAMES = {
     "label": "label gold_label 标签 类别 分类",
 }
 COLUMN_NAMES = {name: column for column, names in NAMES.items() for name in names.split()}
-# Where a task has one text and no other column is it, these are the text.
+# In a task of one text, these columns are the text if no other column is.
 TITLES = ("title", "标题")
 HEADER_MODES = ("auto", "yes", "no")
 
@@ -65,7 +65,7 @@ class BadRow(Exception):
 
 
 class WrongLabel(BadRow):
-    """A label is none of the task's; `field` is the column of texts that has one, or None."""
+    """A label that the task does not have; `field`: the text column that has a label, or None."""
 
     def __init__(self, problem, field=None):
         super().__init__(problem)
@@ -174,10 +174,10 @@ def order_remedy(fields, label_field, is_test=False):
 
 
 def refuse_quoted(path, content):
-    """Raise a `UserError` for a table whose quotes are the marks of a program, not of the texts.
+    """Raise a `UserError` for a table whose quotes come from a program, not from the texts.
 
-    All quotes belong to quoted cells, and a column has nothing else below the first row. If quotes
-    are doubled in some of these cells, but other cells are plain, there is a warning.
+    In such a table all quotes belong to quoted cells, and a column has only quoted cells below the
+    first row. If there is no such column, but quotes are doubled in some cells, there is a warning.
 
     Args:
         path: str.
@@ -412,7 +412,7 @@ def _columns(names, row_format):
 
 
 def _refuse_second_text(names, columns, row_format):
-    """Raise `BadRow` for a second text beside that of a task of one text; a title may be there."""
+    """Raise `BadRow` if a task of one text has a second text; a title may be there."""
     if "text_b" in row_format.fields or not {"text_a", "text_b"} <= set(columns):
         return
     name = names[columns.index("text_b")].strip()

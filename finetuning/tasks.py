@@ -382,7 +382,7 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
 
 
 def _remedy(task, split, rows, number, problem):
-    """Return what to add to a `BadRow` about its label: what to do."""
+    """Return the remedy to add to a `BadRow` about its label."""
     swapped, is_test = getattr(problem, "field", None), split == "test"
     if swapped and rows.has_names:
         return ": are these two names exchanged?"

@@ -1,4 +1,4 @@
-"""Compares the outputs of a model here and of its folder of Hugging Face, on the same inputs.
+"""Compares the outputs of a model here and of its Hugging Face folder, on the same inputs.
 
 Dimension letters: B batch size, S sequence length, V vocabulary.
 """

@@ -1,9 +1,9 @@
-"""Configs of the same model here and at Hugging Face, and which of its architectures equal ours.
+"""Configs of the same model here and at Hugging Face, and which of their models equal ours.
 
 The google layout is Hugging Face's ALBERT. The albert_zh layout with LayerNorm after each sublayer
-is its BERT with equal weights in all layers that share them, and with the product of
-`word_embeddings` and `word_embeddings_2` as word embeddings. It is also its ALBERT, with E = H and
-an identity matrix as projection.
+is Hugging Face's BERT with equal weights in all layers that share them, and with the product of
+`word_embeddings` and `word_embeddings_2` as word embeddings. It is also Hugging Face's ALBERT with
+E = H and an identity matrix as projection.
 """
 
 import dataclasses

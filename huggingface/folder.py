@@ -3,8 +3,8 @@
 config.json, model.safetensors      the model there
 vocab.txt, tokenizer_config.json    its tokenizer
 albert_config.json                  our config, and
-factors.safetensors                 the two tables whose product are the word embeddings: with
-                                    both files the way back gives the same names and bits
+factors.safetensors                 the two tables whose product is the word embeddings. With both
+                                    files the conversion back gives the same names and bits
 """
 
 import os
@@ -99,8 +99,8 @@ def check_folder(path):
 def read_model(folder):
     """Return (config, arrays, class name): our config and weights of a folder's model.
 
-    They are those from which `write_model` made the folder, unless a training has changed it since:
-    layers that shared weights may differ now, or the word embeddings are another product.
+    They are those from which `write_model` made the folder, unless training has changed the folder
+    since. Then layers that shared weights may differ, or the word embeddings are another product.
     """
     source = os.path.join(folder, CONFIG)
     theirs = files.read_json(source)

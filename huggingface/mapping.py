@@ -1,4 +1,4 @@
-"""Weights of the same model here and at Hugging Face: names as tables, and their conversion.
+"""Converts the weights of a model to Hugging Face and back, by tables of names.
 
 `configs` says which models are the same. Kernels are transposed there.
 
@@ -83,8 +83,8 @@ COPIES = (
     ("embeddings.position_ids", None),
     ("embeddings.token_type_ids", None),
 )
-# The two tables whose product are the word embeddings of albert_zh. The product does not show them,
-# so a folder keeps them in a file of their own.
+# The two tables whose product is the word embeddings of albert_zh. The tables cannot be found from
+# the product, so a folder keeps them in a file of their own.
 FACTORS = ("bert/embeddings/word_embeddings", "bert/embeddings/word_embeddings_2")
 WORDS = "{}.embeddings.word_embeddings.weight"
 
@@ -191,8 +191,8 @@ def from_parameters(config, family, parameters, factors=None):
         dict of variable name to array. A model with the masked_lm head alone has no pooler.
 
     Raises:
-        UserError: where parameters are missing or unknown, and where two differ that are the same
-            variable here.
+        UserError: where parameters are missing or unknown, and where two parameters differ that are
+            one variable here.
     """
     parameters = _with_full_names(family, _without_copies(parameters))
     heads = tuple(head for head in HEADS if parameters.keys() & _names(HEADS[head], family))
@@ -252,7 +252,7 @@ def _with_full_names(family, parameters):
     renamed = {}
     for name, array in parameters.items():
         name = name[len(outer) :] if name.startswith(outer) else name
-        # The ends were others before 2019.
+        # Before 2019 the names had other ends.
         name = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
         renamed[name if has_prefix else family + "." + name] = array
     return renamed
@@ -289,6 +289,6 @@ def _check_shapes(config, arrays):
 
 
 def words_sha256(family, parameters):
-    """Return the hash of the word embeddings: kept factors are valid as long as it is equal."""
+    """Return the hash of the word embeddings: while it stays the same, kept factors are valid."""
     words = np.ascontiguousarray(parameters[WORDS.format(family)])
     return hashlib.sha256(words.tobytes()).hexdigest()

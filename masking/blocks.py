@@ -1,8 +1,8 @@
 """Instances of many documents at once, in numpy: the fast version of `reference`.
 
-Each function here does the work of the function of the same name there, for all chunks of all
-duplicates of all documents of a block. Both use the same random numbers, so that the instances are
-equal.
+Each function here does the work of the function of the same name in `reference`, for all chunks of
+all duplicates of all documents of a block. Both use the same random numbers, so that the instances
+are equal.
 
 In the shapes, n counts the pieces of a block, d its documents, c the chunks of all duplicates, m
 the instances of a batch and g their grams; S is the sequence length and P the number of predictions
@@ -227,8 +227,8 @@ def _segments(pairs):
 def _take_whole(grams, ranked, number, budget):
     """Choose the grams that are not cut; return bool [g] and the rest of the budget, int [m].
 
-    Each round goes through the grams of every instance in their random order, `ranked`, of which
-    instance i has `number[i]`. It takes grams until one does not fit, and in place of that one the
+    `ranked` holds the grams of every instance in random order; instance i has `number[i]` of them.
+    Each round takes grams in this order until one does not fit. In place of that gram it takes the
     next gram that fits and has as many words.
     """
     ranks = np.arange(ranked.shape[1], dtype=np.int32)

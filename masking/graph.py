@@ -1,4 +1,4 @@
-"""Compact records to the features of training, in a TensorFlow graph: `reference.mask_row`.
+"""Turns compact records into training features in a TensorFlow graph, as `reference.mask_row`.
 
 The functions make the same choices as that specification, with the same random numbers, for all
 rows of a batch at once. They are TensorFlow operations alone, since the process of a remote TPU
@@ -227,7 +227,7 @@ def _assemble(rows, draws):
     swapped = has_order * draws.below(Stream.SWAP, tf.fill(tf.shape(middle), 2))
     first_size = tf.where(swapped > 0, rows.length - middle, middle)
     chunk, index = rows.chunk, rows.index
-    # A swap turns the pieces of a chunk round by its first segment.
+    # A swap rotates the pieces of a chunk by the length of its first segment.
     turn = tf.gather(middle * swapped, chunk)
     source = tf.gather(rows.first_piece, chunk) + (index + turn) % tf.gather(rows.length, chunk)
     first_of_piece = tf.gather(first_size, chunk)
@@ -330,11 +330,11 @@ def _budgets(sequences, grams, config):
 
 
 def _choose_grams(grams, budget, draws):
-    """Return the place where the masked part of each gram ends, int32 [g]; else its begin."""
+    """Return the end of the masked part of each gram, int32 [g]; its begin if it has none."""
     num_grams, num_chunks = tf.size(grams.chunk), tf.size(budget)
     ranks = tf.range(num_grams)
     chunk = grams.chunk
-    # As the grams, the ranks of a chunk begin at `first`: a sort does not mix the chunks.
+    # The sort keeps chunks apart, so the ranks of a chunk begin at `first`, as its grams do.
     first = tf.math.segment_min(ranks, chunk)  # [q]
     keys = draws.bits(Stream.ORDER, ranks - tf.gather(first, chunk), chunk, 64 - KEY_BITS)
     keys += tf.cast(chunk, tf.int64) * (1 << KEY_BITS)

@@ -32,7 +32,8 @@ def define_flags(flag_values):
     define.integer(
         "max_predictions_per_seq",
         51,
-        "Most masked pieces in a sequence; fewer are padded. Left out: that of compact records.",
+        "Largest number of masked pieces in a sequence; records with fewer are padded. Compact "
+        "records set it if it is left out.",
         lower_bound=1,
     )
     define.string(
@@ -68,7 +69,7 @@ class Records(NamedTuple):
         return sorted(set(self.train.paths + self.evaluation.paths + self.general.paths))
 
     def check_ids(self, vocab_size):
-        """Check published records whose vocabulary no manifest tells, as `reader.check_ids`."""
+        """Check published records if no manifest names their vocabulary, as `reader.check_ids`."""
         published = [x.paths for x in self._splits() if isinstance(x.reads, reader.Examples)]
         manifests = manifest.find_manifests(sorted(set().union(*published)))
         for path, content in manifests.items():
@@ -84,7 +85,7 @@ class Records(NamedTuple):
         return sum(numbers) if all(numbers) else 0
 
     def _splits(self):
-        """Return the `Split`s that have paths, those of equal paths once."""
+        """Return the `Split`s that have paths; of several with equal paths only one."""
         splits = {tuple(x.paths): x for x in (self.train, self.evaluation, self.general)}
         return [split for paths, split in splits.items() if paths]
 
@@ -181,7 +182,7 @@ def find_records(args):
 
 
 def _warn_of_text_twice(train):
-    """Warn of records to train on that were made of one text by two commands."""
+    """Warn if two commands made records to train on from the same text."""
     made_of = {}
     for path, content in manifest.first_of_each(manifest.find_manifests(train)):
         for one in content.get("inputs", []):
@@ -197,9 +198,9 @@ def _warn_of_text_twice(train):
 
 
 def _warn_of_same_text(train, paths, flag):
-    """Warn where records to evaluate on were made of a text that is trained on.
+    """Warn if records to evaluate on were made from a text that is also trained on.
 
-    Some shards of compact records may be held out: each piece of text is in one of them.
+    Some shards of compact records may be held out, because each piece of text is in only one shard.
     """
     trained_on = manifest.find_manifests(train)
     made_of = {

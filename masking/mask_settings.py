@@ -23,17 +23,17 @@ def define_flags(flag_values, of_records):
 
     def default(value, text):
         if of_records:
-            return None, text + " For compact records; their default if left out."
+            return None, text + " For compact records; left out: the value they were made with."
         return value, text
 
     longest = reference.MAX_SEQ_LENGTH
     text = "Share of the pieces to mask, but at least one word."
     define.float("masked_lm_prob", *default(0.1, text), lower_bound=0.0, upper_bound=1.0)
     define.validator("masked_lm_prob", lambda p: p == p, "no number")  # the bounds accept "nan"
-    text = "Most words in a masked gram; 1 masks single words."
+    text = "Largest number of words in a masked gram; 1 masks single words."
     define.integer("ngram", *default(3, text), lower_bound=1, upper_bound=longest)
     weights = sorted(reference.GRAM_WEIGHTS)
-    text = "Probability of n words in a gram: as 1/n (shorter), equal, or longer ones first."
+    text = "Which grams are likelier: shorter (as 1/n for n words), longer, or none (uniform)."
     value, text = default("shorter", text)
     define.enum("favor_ngram", value, weights, text)
     text = "Draw 80/10/10 once for each gram, not for each piece."
@@ -54,7 +54,7 @@ def masking_config(values, **fields):
 def vocabulary_entry(vocabulary):
     """Return what a run needs of a `Vocabulary`, a dict for the manifest of compact records.
 
-    The ids of the random replacements are many, and stand as ranges [first, last].
+    There are many ids of random replacements, so they are stored as ranges [first, last].
     """
     ids = np.sort(vocabulary.replacements)
     breaks = np.flatnonzero(np.diff(ids) > 1)

@@ -1,4 +1,4 @@
-"""Pieces of documents to pre-training instances: sentence-order pairs, grams, 80/10/10.
+"""Turns pieces of documents into pre-training instances: sentence-order pairs, grams, 80/10/10.
 
 This is the readable specification, which makes one instance at a time.
 `masking/blocks.py` makes the same instances, for many documents at once and many times
@@ -10,8 +10,8 @@ document (`make_instances`):
     make_grams          divide the words of a segment into grams of 1 to n words
     mask                choose grams at random up to a budget, replace their pieces 80/10/10
 
-No piece is lost: the segments of a duplicate of a document, joined and with the swaps undone, are
-the document. (The published tool truncated chunks that were too long.)
+No piece is lost: if the swaps are undone, the joined segments of a duplicate are the document. (The
+published tool truncated chunks that were too long.)
 
 S is the sequence length, P the number of predictions per sequence, V the size of the vocabulary.
 """
@@ -35,7 +35,7 @@ from masking.sentence_order import (
 CLAUSE_MARKS = [ord(mark) for mark in "，。！？；：、…—,.!?;:"]
 CLOSING_MARKS = [ord(mark) for mark in "”’」』】》〉）)]}\"'"]
 
-# For the characters of 16 bits, which is several times as fast as np.isin.
+# Tables for the characters of 16 bits: a look-up is several times as fast as np.isin.
 _IS_MARK, _IS_CLOSING = (
     np.isin(np.arange(1 << 16), marks) for marks in (CLAUSE_MARKS, CLOSING_MARKS)
 )
@@ -318,7 +318,7 @@ def mask(sequence, swapped, config, vocabulary, draws, most=None):
 def mask_budget(num_pieces, least, config):
     """Return how many pieces may be masked: the lower one of both limits of `MaskingConfig`.
 
-    A short sequence may exceed `masked_lm_prob` by what one word needs, so that it is no instance
+    A short sequence may exceed `masked_lm_prob` so that one word can be masked: no instance is
     without a mask.
 
     Args:

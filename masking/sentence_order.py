@@ -153,7 +153,7 @@ def levels_of(text):
 
 
 def chunks_of_block(text, levels, dupe_factor, config, draws):
-    """Cut every duplicate of every document into chunks; each round cuts one of all of them.
+    """Cut every duplicate of every document into chunks; a round cuts one chunk from each.
 
     Args:
         text: `Text`.

@@ -1,4 +1,4 @@
-"""Dropout whose mask is not kept: a seed draws it, and the gradient draws it again."""
+"""Dropout that keeps no mask: the gradient draws the same mask again from the seed."""
 
 from typing import NamedTuple
 
@@ -59,8 +59,8 @@ def _hashed(shape, seed):
     """Hash the place of every element and a seed, int32 [2], to an int32.
 
     The row and the column of an element are hashed well, and a multiplication mixes both hashes.
-    This costs two operations an element; Philox has ten rounds of multiplications. Dropout needs
-    numbers that are uniform and independent, not more.
+    This costs two operations an element; Philox has ten rounds of multiplications. It is enough for
+    dropout that the numbers are uniform and independent.
     """
     shape = tf.convert_to_tensor(shape, tf.int32)
     first, second = tf.unstack(seed, num=2)

@@ -243,8 +243,8 @@ class Layers(NamedTuple):
     def _softmax(self, scores, dtype):
         """Return (powers, inverse): their product is the softmax; an inverse of None means 1.
 
-        For a TPU the products that are made of the powers are divided, because these are smaller.
-        In float16 they could overflow.
+        For a TPU the inverse multiplies the products of the powers and not the powers, because the
+        products are smaller tensors. In float16 these products could overflow.
 
         Args:
             scores: float32 [B, N, S', S].
@@ -271,9 +271,9 @@ class Layers(NamedTuple):
     def attention(self, query, key, value, mask, dropping=None):
         """Scaled dot-product attention (arXiv 1706.03762, equation 1).
 
-        The gradient of the softmax needs the sum over keys of gradient times probability. The sum
-        over D of gradient times output equals it (arXiv 2205.14135, appendix B.2, equation 4) and
-        adds D numbers instead of S.
+        The gradient of the softmax needs the sum over keys of gradient times probability. This sum
+        equals the sum over D of gradient times output (arXiv 2205.14135, appendix B.2, equation 4),
+        which adds D numbers instead of S.
 
         Args:
             query: float [B, N, S', D], already scaled by 1 / sqrt(D).
@@ -288,8 +288,8 @@ class Layers(NamedTuple):
         @tf.custom_gradient
         def function(query, key, value):
             scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S', S]
-            # Added in the dtype of the scores, so that a TPU keeps them with the mask and reads it
-            # once. What a position sees is not rounded: there the mask is 0.
+            # The mask is added in the dtype of the scores, so that a TPU keeps the sums and reads
+            # the mask once. Where the mask is 0, the scores are not rounded.
             scores = tf.cast(scores + tf.cast(mask, scores.dtype), tf.float32)
             powers, inverse = self._softmax(scores, query.dtype)
             dropped = self.drop(powers, dropping)
@@ -439,19 +439,20 @@ def _transposed(matrix):
 def recomputed(function, compiled=False):
     """Return a function that keeps only its inputs for the gradient (arXiv 1604.06174).
 
-    The gradient runs `function` again when the gradient of its output exists, and ends before that
-    of an earlier layer begins, so that only one layer's tensors exist at a time. A control
-    dependency delays the first. XLA ignores these and merges equal computations, so for XLA
-    barriers order both.
+    The gradient runs `function` again only when the gradient of its output exists. It ends before
+    the gradient of an earlier layer begins, so that only one layer's tensors exist at a time. A
+    control dependency delays the second run of `function`. XLA ignores control dependencies and
+    merges equal computations, so for XLA barriers keep both orders.
 
     Args:
         function: pure function of a float tensor and of weights that returns a tensor.
         compiled: bool, whether XLA compiles the whole step.
 
     Returns:
-        Function of the same arguments that returns the output, then the weights. If the next layer
-        takes its weights from there, each gradient adds itself to the sum of the later ones:
-        otherwise XLA would keep the gradients of all layers and add them up at the end.
+        Function of the same arguments that returns the output, then the weights. The next layer
+        should take its weights from there. Then each layer's gradient is added to the sum of those
+        of later layers; otherwise XLA would keep the gradients of all layers and add them up at the
+        end.
     """
 
     @tf.custom_gradient

@@ -20,8 +20,8 @@ def compile_function(function):
 def barrier(tensors):
     """Return the tensors as values that XLA neither merges with others nor computes earlier.
 
-    The compilers for TPU and GPU keep it; the one for CPU of TensorFlow 2.15 refuses it, and
-    TensorFlow 1 has none.
+    XLA keeps the barrier on TPU and GPU. On a CPU, XLA of TensorFlow 2.15 refuses the barrier.
+    TensorFlow 1 has no barrier.
 
     Args:
         tensors: tuple or list of tensors.

@@ -1,8 +1,8 @@
-"""Making the same records in the same shards with Apache Beam, on more than one machine.
+"""Makes the same records in the same shards with Apache Beam, on more than one machine.
 
     files -> blocks -> reshuffled -> entries of each shard -> grouped -> sorted and written
 
-One worker sorts a shard in memory: ask for so many shards that each has a few hundred MB.
+One worker sorts a shard in memory, so a shard should have at most a few hundred MB.
 """
 
 import collections
@@ -31,7 +31,7 @@ def create(job, runner, options):
     Raises:
         UserError: where the runner does not take the options, or a shard has no instance.
     """
-    # Worker processes on this machine shall find the modules of this repository.
+    # Worker processes on this machine must find the modules of this repository.
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     paths = [root] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -115,7 +115,7 @@ def _write(shard_entries, job):
     keys, documents, frames = zip(*sorted(entry for entries in lists for entry in entries))
     order = np.argsort(keys, kind="stable")
     order, neighbours = external_shuffle.separate_documents(order, documents)
-    # A runner may write a shard twice at the same time, so that temporary files differ in name.
+    # A runner may write a shard twice at the same time, so the names of temporary files differ.
     with files.WholeFile(job.outputs[shard], job.compress, uuid.uuid4().hex) as whole:
         for i in order:
             whole.write(frames[i])

@@ -1,4 +1,4 @@
-"""A whole corpus to shards of records, in several processes; a killed run can be resumed.
+"""Turns a corpus into shards of records, in several processes; a killed run can be resumed.
 
 The bytes depend neither on the number of processes nor on whether the run was killed. The work
 folder holds the finished parts of an unfinished run:
@@ -24,7 +24,7 @@ from common.errors import UserError
 from pretraining_data import corpus, external_shuffle, input_check, instances
 from tfrecords import manifest
 
-# For each block, the counts of so many unknown characters and words are kept, the highest ones.
+# For each block, this many of the highest counts of unknown characters and words are kept.
 MAX_UNKNOWN = 1000
 _SETTINGS = "settings.json"
 _WORK_FILES = (".json", ".spill", ".done", files.TEMPORARY_SUFFIX)

@@ -1,4 +1,4 @@
-"""Reading a corpus: files to blocks of documents.
+"""Reads a corpus: turns files into blocks of documents.
 
 A block is the unit of work: consecutive documents, as stored bytes. Reading blocks is fast; worker
 processes parse them. The files alone decide where blocks end. Files are UTF-8, gzipped or not, in
@@ -100,7 +100,7 @@ def read_blocks(number, path, min_bytes, format_=TEXT, digest=None):
     Args:
         number: int, of the file.
         path: str.
-        min_bytes: int; a block ends with the first document that ends after so many bytes.
+        min_bytes: int; a block ends with the first document that ends after this many bytes.
         format_: `Format`.
         digest: object whose `update(bytes)` is called with all bytes of the file, or None.
 
@@ -241,7 +241,7 @@ def _text_documents(lines, _block, format_, _counts):
 
 
 def _wiki_documents(lines, _block, format_, counts):
-    """Return the pages with text; a title alone is none."""
+    """Return the pages with text; a page with only a title has none."""
     documents, page = [], []
     for line in lines + ["</doc>"]:
         if not _PAGE_EDGE.match(line):

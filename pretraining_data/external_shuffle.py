@@ -1,4 +1,4 @@
-"""An external shuffle: records to shards, each in the order of random keys, in bounded memory.
+"""An external shuffle: sorts records by random keys into shards, in bounded memory.
 
     spill files   the records of a block, sorted by key; a summary file, written last, holds the
                   number of the spill files and what was counted
@@ -25,7 +25,7 @@ SPILL_BYTES = 1 << 26
 # A shard is sorted in ranges of keys of this size.
 RANGE_BYTES = 1 << 27
 MIN_CELLS = 1 << 12
-# A record that follows one of its own document is swapped with one of so many records after it.
+# A record that follows one of the same document is swapped with one of this many later records.
 SWAPS_TRIED = 64
 _WRITE_RECORDS = 4096
 

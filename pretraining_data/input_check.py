@@ -1,7 +1,7 @@
-"""Refuses, before a run, files that are in another format than the flags say.
+"""Refuses files in another format than the flags say, before a run starts.
 
-The first lines of every file decide. A text may hold a line of JSON or a tag: nothing is refused
-unless all of these lines look so, or, for HTML, half of them.
+The first lines of every file decide. A text may hold a line of JSON or a tag. So a file is refused
+only if all of its first lines look like another format, or half of them like HTML.
 """
 
 import collections
@@ -135,7 +135,7 @@ def _rows(lines, kind):
 
 
 def _is_table(rows):
-    """Return whether rows are names of columns and cells of as many columns.
+    """Return whether rows are a table: names of columns, then rows of as many cells.
 
     >>> _is_table([["id", "text"], ["1", "一，二,三"], ["2", "四"], ["3", "五"]])
     True
@@ -153,7 +153,7 @@ def _is_table(rows):
 
 def _check_format(path, lines, format_):
     kind = recognize(lines)
-    # Bad lines among good ones are the parser's.
+    # The parser reports bad lines among good ones.
     has_objects = format_.name == "jsonl" and any(line.startswith("{") for line in lines)
     if kind != format_.name and not (kind == "text" and has_objects):
         names = _rows(lines[:1], kind)[0] if kind in _TABLES else _fields(lines[0])

@@ -1,4 +1,4 @@
-"""One block of documents to serialized pre-training instances.
+"""Turns one block of documents into serialized pre-training instances.
 
 The instances depend on the block and the settings alone, so that blocks can be processed in any
 order and by any process:
@@ -102,7 +102,8 @@ class InstanceMaker(NamedTuple):
     def _unknown_characters(self, words):
         """Return a Counter of the unknown characters of unknown words.
 
-        A word whose characters are all known, such as a too long one, is counted itself.
+        If all characters of a word are known, as in a word that is too long, the word itself is
+        counted.
         """
         characters = sorted(set("".join(words)))
         pieces, begins, _ = self.tokenizer.encode("\n".join(characters))

@@ -1,20 +1,20 @@
-"""Chunks of text into rows: which chunks share a row of at most S positions.
+"""Packs chunks of text into rows of at most S positions.
 
     join     every chunk goes into the fullest row that has room for it, the longest chunks first:
              best fit decreasing (Johnson 1973)
     refill   the emptiest rows are taken apart: their chunks are cut to fit the room of other rows
 
-No two chunks of a row are of one document: a model would be trained on two distant parts of a text
-as if they were unrelated.
+The chunks of a row are from different documents. Otherwise a model would be trained on two distant
+parts of a text as if they were unrelated.
 """
 
 from typing import NamedTuple
 
 from tfrecords.compact import NUM_SEPARATORS
 
-# A chunk tries so many rows with equal room. Rows that hold its document already are rare.
+# For a chunk, this many rows with equal room are tried. Few of them hold its document already.
 ROWS_TRIED = 8
-# A chunk is cut for no less room than this, in positions.
+# A chunk is cut only if a row has at least this much room, in positions.
 LEAST_ROOM = 16
 # A part ends with a sentence if that leaves at most this share of the room unused.
 MOST_UNUSED = 1 / 8

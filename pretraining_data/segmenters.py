@@ -47,8 +47,8 @@ def load_segmenter(name, user_dict=None):
     Args:
         name: str, a key of SEGMENTERS, or "auto": rjieba where it is installed and no `user_dict`
             is given, else jieba.
-        user_dict: str or None, path of a dictionary for jieba: on each line a word and, after
-            spaces and optional, its frequency and its part of speech.
+        user_dict: str or None, path of a dictionary for jieba. A line holds a word and may hold its
+            frequency and its part of speech after it, with spaces between them.
 
     Raises:
         UserError: for a segmenter that is not installed, or a dictionary that is missing,

@@ -18,7 +18,7 @@ def format_instances(maker, tokenized, inv_vocab, number):
         maker: `instances.InstanceMaker`.
         tokenized: `instances.Tokenized`.
         inv_vocab: dict from id to piece.
-        number: int, the most instances; each is the first of another document.
+        number: int, the largest number of instances; each is the first of a different document.
     """
     text = tokenized.text
     draws = Draws(maker.random_seed, tokenized.index)

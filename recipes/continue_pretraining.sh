@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Continues the pre-training of a checkpoint on your own text. It evaluates on a part of your text
-# that is held out, and on general text, before the first step and at every tenth of the way. At the
-# end it draws both curves: the first tells what the model learns, the second what it forgets.
+# that is held out, and on general text, before the first step and after each tenth of the steps. At
+# the end it draws the curves of both texts. The curve of your text shows what the model learns, and
+# that of the general text shows what it forgets.
 # A stage whose result exists is skipped, and a run that was stopped continues.
 #
 #   bash recipes/continue_pretraining.sh TEXT GENERAL_TEXT CHECKPOINT CONFIG OUTPUT_DIR [FLAGS...]
@@ -10,8 +11,8 @@
 # TEXT are held out. GENERAL_TEXT is never trained on; a megabyte is enough. CHECKPOINT and CONFIG:
 # the published model. FLAGS go to run_pretraining.py: --learning_rate=5e-5 --num_train_steps=2000.
 #
-# The learning rate is a tenth of the peak of a pre-training with AdamW. With more of it the model
-# forgets more.
+# The learning rate is a tenth of the peak of a pre-training with AdamW. With a higher rate the
+# model forgets more.
 set -euo pipefail
 
 if [ $# -lt 5 ]; then

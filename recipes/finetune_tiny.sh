@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fine-tunes the model of recipes/pretrain_tiny.sh, and on LCQMC also a model with random weights.
-# Finished runs are skipped, a stopped one continues. At the end the script prints a table of all
-# runs and writes OUTPUT_DIR/finetuned/results.json.
+# The script skips finished runs, and continues a run that was stopped. At the end the script prints
+# a table of all runs and writes OUTPUT_DIR/finetuned/results.json.
 #
 #   bash recipes/finetune_tiny.sh TASKS_DIR OUTPUT_DIR
 #

@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from common import cli, file_types, files
 from common.errors import UserError
 
-HEAD_BYTES = 1 << 16  # of a file, to recognize what is no text
+HEAD_BYTES = 1 << 16  # of a file, to recognize files that are not text
 
 
 def define_flags(flag_values):

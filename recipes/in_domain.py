@@ -3,8 +3,8 @@
     python recipes/in_domain.py --tasks=lcqmc_pair:data/lcqmc,tnews:data/tnews --output_file=out.txt
 
 It reads the train file of every task, without labels, and leaves out every example with a text that
-is also in the task's dev or test file. It splits a text into sentences, one a line, and ends a
-document after at least eight with a blank line. The two texts of a pair follow each other.
+is also in the task's dev or test file. It splits a text into sentences, one a line. After at least
+eight sentences a blank line ends a document. The two texts of a pair follow each other.
 """
 
 import json

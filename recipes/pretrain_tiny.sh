@@ -9,18 +9,19 @@
 # lcqmc, afqmc, tnews, chnsenticorp and ocnli, see recipes/finetune_tiny.sh: the texts of their
 # train files, without labels, become a further corpus.
 #
-# Every step has 4,096 pieces, and a random model learns little from its first 8 million: attention
-# has to find the neighbours of a piece first. So the recipe makes the first steps cheap. All layers
-# share their weights, and one layer finds the neighbours after as many pieces as four, in a third
-# of the time:
+# Every step has 4,096 pieces. A random model learns little from the first 8 million pieces, because
+# attention has to find the neighbours of a piece first. So the recipe makes the first steps cheap.
+# One layer finds the neighbours after as many pieces as four layers do, in a third of the time. All
+# layers share their weights, so four layers can start from the weights of one:
 #
 #   1. short: one layer, rows of 128
 #   2. long:  one layer, rows of 512; the order of sentences shows in long texts
 #   3. deep:  four layers, rows of 512
 #
-# Initial weights of 0.05 keep, at H=312, the size of a signal as 0.02 does at 768. Training masks
-# 30% of the pieces (arXiv 2202.08005), evaluation the usual 15%; both mask single pieces. The
-# pooler and the sentence-order head learn at a twentieth of the rate: see docs/training.md.
+# Initial weights with a standard deviation of 0.05 keep the size of a signal at H=312, as 0.02 does
+# at H=768. Training masks 30% of the pieces (arXiv 2202.08005), evaluation the usual 15%; both mask
+# single pieces. The pooler and the sentence-order head learn at a twentieth of the rate: see
+# docs/training.md.
 set -euo pipefail
 
 if [ $# -ne 2 ] && [ $# -ne 3 ]; then

@@ -18,8 +18,8 @@ from common import cli, files
 from common.errors import UserError
 from recipes import held_out
 
-# A text is traditional if the conversion changes more of its characters than this. In simplified
-# text it changes a few that both scripts have.
+# A text is traditional if the conversion changes a larger share of its characters than this. The
+# conversion also changes a few characters of simplified text, which both scripts have.
 CHANGED_SHARE = 0.02
 
 

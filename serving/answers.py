@@ -27,7 +27,7 @@ class Labels:
         self.header = ["prediction"] + ["p({})".format(label) for label in model.task.labels]
 
     def check(self, texts, where):
-        """Raise a `UserError` that begins with `where` for a tuple of texts without an answer."""
+        """Raise a `UserError` that begins with `where` if a tuple of texts can have no answer."""
         predictor.check_number(self._model.task, texts, where)
 
     def answer(self, texts):
@@ -112,7 +112,7 @@ class Nearest:
         progress: function of (pieces computed, pieces in all), or None.
 
     Raises:
-        UserError: for fewer than two different lines, which have nothing but their mean.
+        UserError: for fewer than two different lines: after the mean is subtracted nothing is left.
     """
 
     header = ["text", "similarity", "nearest"]

@@ -1,4 +1,4 @@
-"""Exports of loaded models: their formats, and the check of each before it gets its name.
+"""Exports loaded models in several formats; checks each export before it gets its name.
 
     from serving.predictor import Predictor
 
@@ -39,8 +39,8 @@ class Format(NamedTuple):
     write: Callable  # (model, path, options)
     differences: Callable  # (model, path) -> dict of output to its largest difference
     file_name: str  # pattern with fields of the options
-    # Quantization -> largest allowed difference of probabilities, and of vectors, whose values are
-    # about 1, from the predictor's.
+    # Quantization -> largest allowed difference from the predictor's probabilities and vectors. The
+    # values of vectors are about 1.
     tolerances: Dict[str, float]
     packages: Tuple[str, ...] = ()  # that it needs
 

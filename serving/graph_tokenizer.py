@@ -1,8 +1,9 @@
-"""Text to pieces inside a TensorFlow graph, exactly as `tokenization.FullTokenizer` makes them.
+"""Turns text into pieces inside a TensorFlow graph, exactly as `tokenization.FullTokenizer` does.
 
 Served models take raw text with these ops. `BasicTokenizer.normalize` treats each character alone,
 so a table holds its result for every code point. TensorFlow Text cuts the resulting words into
-pieces. TensorFlow's own normalization follows another version of Unicode than Python does.
+pieces. TensorFlow's own normalization is not used, because it follows another version of Unicode
+than Python.
 
 Dimension letters: B texts, S longest of a batch.
 """
@@ -66,7 +67,7 @@ class GraphTokenizer:
         """
         if with_masks:
             parts = tf.compat.v2.strings.split(texts, MASK)
-            # With a blank in front, because a join puts no separator behind an empty first string.
+            # A blank comes first, because a join puts no separator behind an empty first string.
             parts = parts.with_values(tf.strings.join([" ", self._normalized(parts.values)]))
             # No other word can be "[MASK]": normalization has separated brackets from letters.
             texts = tf.strings.reduce_join(parts, axis=-1, separator=" {} ".format(MASK))

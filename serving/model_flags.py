@@ -1,4 +1,4 @@
-"""The flags that name a fine-tuned or pre-trained model, and loading it."""
+"""The flags that name a fine-tuned or pre-trained model, and the function that loads it."""
 
 from common import cli
 from common.errors import UserError
@@ -19,8 +19,8 @@ def define_flags(flag_values):
     define.string(
         "bert_config_file",
         None,
-        "JSON file of a model that was pre-trained only; then without model_dir, with "
-        "checkpoint and a vocabulary.",
+        "JSON config of a model that was pre-trained only; give it with checkpoint and a "
+        "vocabulary, and without model_dir.",
     )
     define.string("vocab_file", None, "WordPiece vocabulary of such a model.")
     define.string("spm_model_file", None, "SentencePiece model, in place of vocab_file.")
@@ -28,8 +28,8 @@ def define_flags(flag_values):
     define.integer(
         "max_seq_length",
         None,
-        "Pieces of a text or pair, the longer text is cut first; if left out, that of the "
-        "run, or {}.".format(predictor.MAX_SEQ_LENGTH),
+        "Largest number of pieces of a text or pair; the longer text of a pair is cut first. Left "
+        "out: that of the run, or {}.".format(predictor.MAX_SEQ_LENGTH),
         lower_bound=encoding.SHORTEST_SEQUENCE,
     )
 

@@ -197,7 +197,7 @@ class Predictor:
         Args:
             texts: list of str, or of pairs of str.
             pooling: `mean` of the last layer over all pieces, special ones included; `cls`, the
-                last layer at [CLS]; or `pooled`, that through the pooler, which classifiers read.
+                last layer at [CLS]; or `pooled`, the output of the pooler, which classifiers read.
             progress: as in `probabilities`.
 
         Returns:
@@ -300,7 +300,7 @@ class Predictor:
 
 
 def _warn_of_task(task, prefix):
-    """Warn if the run of a checkpoint was one of another task, whose labels mean other things."""
+    """Warn if a checkpoint was trained on another task, whose labels mean other things."""
     trained = task_of_start(prefix)
     if trained and trained.name != task:
         line = "ANOTHER TASK: %s was trained for %s, not for %s, as the model's folder says"

@@ -24,7 +24,7 @@ import numpy as np
 
 MAGIC, VERSION = 0xAC00, 1
 HEAD = 3  # numbers before the lengths
-# With so many pieces or fewer, the highest bit of a piece is free.
+# With this many pieces or fewer, the highest bit of a piece is free.
 MAX_PIECES = 1 << 15
 MAX_VOCABULARY = 1 << 16
 NUM_SEPARATORS = 3  # [CLS] and two [SEP], which a chunk gets when it is masked
@@ -59,7 +59,7 @@ class Limits(NamedTuple):
 
 
 def encode_pieces(pieces, is_word, has_word_bits):
-    """Return pieces as uint16 [n], with the highest bit set where a word begins if it is free."""
+    """Return pieces as uint16 [n]; the highest bit, if it is free, is set where a word begins."""
     numbers = np.asarray(pieces, np.uint16)
     return numbers if has_word_bits else numbers | np.where(is_word, _WORD_BIT, np.uint16(0))
 

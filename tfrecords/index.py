@@ -4,8 +4,8 @@ A scan reads every file once. It checks every record against its checksum, so th
 before training starts. With the index, any block can be read without the records before it. The
 output folder keeps the index for a run that is resumed. TensorFlow is used for remote files alone.
 
-A block is up to BLOCK_RECORDS consecutive records of a file. A gzipped file cannot be read from
-its middle, so that it is a single block. N is the number of blocks.
+A block is up to BLOCK_RECORDS consecutive records of a file. A gzipped file cannot be read from its
+middle, so it is a single block. N is the number of blocks.
 """
 
 import gzip

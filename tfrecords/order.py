@@ -15,9 +15,9 @@ from tfrecords.index import merge_blocks
 
 # A graph holds four numbers for each block, and a copy of them for every host of a TPU pod.
 MAX_BLOCKS = 1 << 17
-# Training reads so many blocks at a time, since remote files answer late.
+# Training reads this many blocks at a time, because remote files answer late.
 PARALLEL_READS = 16
-# For the same reason, reading in the order of the files merges so many blocks into one.
+# For the same reason, reading in the order of the files merges this many blocks into one.
 SEQUENTIAL_BLOCKS = 16
 LARGEST_READ = 1 << 22  # bytes
 # TensorFlow 1.15 cannot read from an offset. It also crashes where a session ends during a parallel
@@ -47,7 +47,7 @@ def shuffled(index, seed, pool_size, first=0):
     Args:
         index: `index.RecordIndex`.
         seed: int.
-        pool_size: int; a pool ends with the block that reaches so many records. Up to three pools
+        pool_size: int; a pool ends with the block that reaches this many records. Up to three pools
             are in memory.
         first: int, position of the first record.
     """

@@ -1,4 +1,4 @@
-"""The input functions that read TFRecords, and the checks of the files before.
+"""The input functions that read TFRecords, and the checks of the files before a run.
 
 B is the batch size.
 """
@@ -58,7 +58,7 @@ def define_input_flags(flag_values):
     define.bool(
         "skip_damaged",
         DEFAULT_SETTINGS.skip_damaged,
-        "Leave out, and count, damaged records instead of stopping.",
+        "Leave out and count damaged records, instead of stopping.",
     )
 
 

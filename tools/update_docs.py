@@ -33,8 +33,8 @@ SCRIPTS = (
     "plot_training",
 )
 RUN_SCRIPTS = ("run_pretraining", "run_classifier")
-# Config -> parameters and file size as published: by albert_zh's README, and for BERT-Base,
-# Chinese by that of google-research/bert.
+# Config -> parameters and file size as published: in albert_zh's README, and for BERT-Base, Chinese
+# in the README of google-research/bert.
 PUBLISHED = {
     "albert_config_tiny": ("4M", "16M"),
     "albert_config_small": ("5M", "18.5M"),

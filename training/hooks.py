@@ -11,7 +11,7 @@ from common import progress
 from common.errors import UserError
 
 COUNTS = ("tokens", "positions")
-RUNAWAY = 20.0  # a loss of so many times the first one, or 1, will not come down again
+RUNAWAY = 20.0  # a loss this many times the first one (at least 1) does not come down again
 
 
 def counts(is_piece):
@@ -105,7 +105,7 @@ def _collect(collection, scalars):
 
 
 def _collected(collection):
-    """Return a dict of name to tensor; a strategy's replicas give equal names equal values."""
+    """Return a dict of name to tensor; the values of a name are equal on all replicas."""
     return {scalar.op.name.split("/")[-1]: scalar for scalar in tf.get_collection(collection)}
 
 
@@ -143,8 +143,8 @@ class CurveHook(tf.train.SessionRunHook):
 class DivergenceGuard(tf.train.SessionRunHook):
     """Stops training when a watched scalar or a weight that is to be saved is not finite.
 
-    It also stops at a loss that is far above the first one: such weights are lost, although they
-    are numbers, and must not be taken for a good checkpoint.
+    It also stops at a loss that is far above the first one. Such weights are useless although they
+    are finite, and a checkpoint of them must not be taken for a good one.
 
     The hook must run before the Estimator's own check, which reports neither step nor values.
     Therefore `Estimator.train` gets it, and it reads its tensors from a collection of the graph.

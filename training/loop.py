@@ -1,4 +1,4 @@
-"""The training loop: it saves, evaluates during training, and ends orderly."""
+"""The training loop: it saves, evaluates during training, and ends in an orderly way."""
 
 import contextlib
 
@@ -70,7 +70,7 @@ def train(trainer, input_fn, max_steps, save_steps, signals):
 
 
 def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evaluation=None):
-    """Train up to a global step with an evaluation every so many steps and at the end.
+    """Train up to a global step with regular evaluations and one at the end.
 
     The results of each evaluation become a line of `eval_history.jsonl` in the run's folder, and
     the checkpoint of the best evaluation is copied to the folder `best` there. Evaluations do not

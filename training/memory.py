@@ -1,4 +1,4 @@
-"""Memory: the need of a training step, the free memory of devices, the micro-batch that fits."""
+"""Memory: what a training step needs, what devices have free, and the micro-batch that fits."""
 
 import os
 import re
@@ -83,8 +83,8 @@ def activation_bytes(config, execution, sequence_length, num_predictions=0, num_
 def tpu_activation_bytes(config, execution, sequence_length, num_predictions=0, num_chunks=1):
     """Estimate the same as `activation_bytes` for the program that a TPU's compiler makes.
 
-    These are the tensors that it keeps, by its own lists. benchmarks/README.md holds the sums
-    against its figures: they are up to 15% larger.
+    These are the tensors that the compiler keeps, by its own lists. benchmarks/README.md compares
+    the estimates with the compiler's figures: the estimates are up to 15% larger.
     """
     size = tf.as_dtype(execution.dtype).size
     width, inner, length = config.hidden_size, config.intermediate_size, sequence_length

@@ -154,7 +154,7 @@ def check_tpu(settings, predicts=False):
         (`flags.RunSettings`, line).
 
     Raises:
-        UserError: if no TPU answers, or if one of several hosts shall predict.
+        UserError: if no TPU answers, or if the run predicts and the TPU has several hosts.
     """
     if not settings.use_tpu:
         return settings, "none"
@@ -353,7 +353,7 @@ def check_start(args, folder):
 
     Args:
         args: has `output_dir`, `do_train`, `init_checkpoint`, `resume_foreign` and `check_only`;
-            with the latter a damaged folder is not repaired.
+            with `check_only` a damaged folder is not repaired.
         folder: str, of the run.
 
     Returns:

@@ -127,7 +127,7 @@ class _LastStep(tf.train.SessionRunHook):
         self.value = int(session.run(self._global_step))
 
 
-# Of TensorFlow's messages about a record that `tf.io.parse_example` cannot read.
+# A part of TensorFlow's messages about a record that `tf.io.parse_example` cannot read.
 NO_EXAMPLE = re.compile("Could not parse example|ParseExample")
 
 
