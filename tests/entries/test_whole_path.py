@@ -72,6 +72,7 @@ def test_text_to_records_to_model_to_predictions(root, tmp_path):
         "--do_predict=True",
         "--max_seq_length=32",
         "--num_train_epochs=1",
+        "--max_train_examples=260",
         "--evals_per_epoch=0",
         vocabulary,
     )
