@@ -42,6 +42,7 @@ MANY_UNKNOWN = 0.05  # share of [UNK] that gets a warning
 MANY_SINGLE = 0.97  # words per piece above which there is a warning; Chinese text has 0.6 to 0.8
 FEW_ORDERS = 0.2  # share of the chunks of compact records below which there is a warning
 FEW_SENTENCES = 1.5  # sentences of a document, on average, below which there is a warning
+LONG_LINE = 400  # bytes of a line that is no sentence but an article
 
 
 def define_flags(flag_values):
@@ -360,11 +361,15 @@ def _log_summary(manifest, seconds):
             100 * manifest["statistics"]["chunks_with_order"],
         )
     if counts["sentences"] < FEW_SENTENCES * counts["documents"]:
+        size = sum(files.size(one["path"]) for one in manifest["inputs"])
+        remedy = "a blank line ends a document, so remove blank lines between the sentences of one"
+        if size > LONG_LINE * counts["sentences"]:
+            remedy = "if each line is a whole article, give --split_sentences=True"
         logging.warning(
-            "SHORT DOCUMENTS: %d documents have %d sentences: a blank line ends a document, so "
-            "remove blank lines between the sentences of one",
+            "SHORT DOCUMENTS: %d documents have %d sentences: %s",
             counts["documents"],
             counts["sentences"],
+            remedy,
         )
     share = manifest["statistics"]["words_per_piece"]
     if share > MANY_SINGLE and not manifest["segmenter"].startswith("none"):

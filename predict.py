@@ -123,6 +123,10 @@ def check_flags(args, words):
         raise UserError("--embeddings=True and --search_file are given: leave one of them out")
     if len(words) > 2:
         raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
+    for word in words:
+        if os.path.isfile(word):
+            text = "{0} is a file: give --input_file={0} and --output_file, or a text in its place"
+            raise UserError(text.format(word))
     if words and args.input_file:
         raise UserError("texts and --input_file are given: leave one of them out")
     is_file = args.input_file not in (None, STANDARD_INPUT)
@@ -211,12 +215,24 @@ def read_lines(kind, stream, name, skip_blank=False):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             is_utf8 = is_utf8 or file_types.holds_wide(text)
+            if name == STANDARD_INPUT_NAME:
+                refuse_other_lines(text, number)
             yield check_texts(kind, text.split("\t"), where), None
         except UnicodeDecodeError:
             mend = file_types.mend_utf8(line, is_utf8)
             yield None, UserError("{}not UTF-8 text; {}".format(where, mend))
         except UserError as error:
             yield None, error
+
+
+def refuse_other_lines(text, number):
+    """Raise `UserError` for a line of standard input that only a file may have: JSON, a header."""
+    where = "{}, row {}: ".format(STANDARD_INPUT_NAME, number)
+    if task_files.JSON_LINE.match(text.encode("utf-8")):
+        raise UserError(where + "JSON: give texts, or the file with --input_file and --output_file")
+    names = {cell.strip().lower() for cell in text.split("\t")}
+    if number == 1 and names <= set(task_files.COLUMN_NAMES):
+        raise UserError(where + "a header: begin with the first example, as tail -n +2 does")
 
 
 def check_texts(kind, texts, where=""):

@@ -129,6 +129,30 @@ def write_config(folder, config):
     files.write_text(os.path.join(folder, CONFIG), config.to_json_string())
 
 
+def refuse_to_replace(folder, config, vocab_file=None):
+    """Refuse a new run in a folder that holds another config or vocabulary, as a user put it there.
+
+    Args:
+        folder: str, of the run.
+        config: `modeling.AlbertConfig` of the run.
+        vocab_file: str, the WordPiece vocabulary of the run, or None where it is not known.
+
+    Raises:
+        UserError: names the file, which the run would replace or contradict.
+    """
+    message = "{} is not {}, and the run would replace it: give {}, or another --output_dir"
+    path = os.path.join(folder, CONFIG)
+    if files.exists(path):
+        given, found = config.to_dict(), _complete(files.read_json(path))
+        if any(given[name] != found.get(name) for name in given if "dropout" not in name):
+            remedy = "--bert_config_file=" + path
+            raise UserError(message.format(path, "the config of the run", remedy))
+    path = os.path.join(folder, WORDPIECE)
+    both = [path, vocab_file] if vocab_file and files.exists(path) else []
+    if len(set(map(files.vocabulary_sha256, both))) > 1:
+        raise UserError(message.format(path, vocab_file, "--vocab_file=" + path))
+
+
 def find(prefix, name):
     """Return the path of a file that belongs to a checkpoint, or None.
 

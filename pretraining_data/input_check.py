@@ -49,6 +49,11 @@ _COLUMNS = (
     "text texts content contents body title sentence sentence1 paragraph article review comment "
     "question answer abstract 文本 内容 正文 标题 句子 评论 摘要 文章 问题"
 )
+_DUMP = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<mediawiki[ >]")
+_OF_DUMP = (
+    "{0} is a dump of MediaWiki: python -m wikiextractor.WikiExtractor {0} -o DIR makes text of "
+    "it; then give --input_file='DIR/*/*' --input_format=wikiextractor"
+)
 # Rows of a vocabulary; in that of a SentencePiece model a tab and a score follow.
 _MARKER_ROWS = (rb"^\[CLS\](\t.*)?\r?$", rb"^\[SEP\](\t.*)?\r?$")
 _TABLE_SHARE = 0.8  # of the rows have as many cells as the first one
@@ -66,6 +71,8 @@ def check_inputs(paths, format_):
         refusal = file_types.refusal(path, head)
         if refusal:
             raise UserError(refusal)
+        if _DUMP.match(head):
+            raise UserError(_OF_DUMP.format(shlex.quote(path)))
         if all(re.search(marker, head, re.MULTILINE) for marker in _MARKER_ROWS):
             raise UserError("{} is a vocabulary, no text: leave it out".format(path))
         lines = _first_lines(head)

@@ -128,6 +128,7 @@ class Predictor:
         vocabulary = spm_model_file or vocab_file
         check_vocab_size(vocabulary, tokenizer, config, config_file)
         prefix = find.find_checkpoint(checkpoint_path)
+        _warn_of_classifier(prefix)
         check_vocabulary_of_start(vocabulary, tokenizer, prefix)
         self._load(
             config,
@@ -297,6 +298,18 @@ class Predictor:
             self._has_warned_of_cuts = True
             line = "%d of %d texts are longer than %d pieces and lose their end; not logged again"
             logging.warning(line, count, total, self.max_seq_length)
+
+
+def _warn_of_classifier(prefix):
+    """Warn if a checkpoint that is taken for a pre-trained one has a classifier, and labels."""
+    description = model_files.find(prefix, model_files.DESCRIPTION)
+    if description and Checkpoint(prefix).holds("output_weights"):
+        logging.warning(
+            "CLASSIFIER LEFT OUT: %s predicts labels with --model_dir=%s --checkpoint=%s alone",
+            prefix,
+            os.path.dirname(description),
+            prefix,
+        )
 
 
 def _warn_of_task(task, prefix):

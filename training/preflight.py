@@ -81,7 +81,7 @@ def check_records_vocabulary(args, records):
         )
     for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
         vocabularies = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
-        if vocabularies and sha256 not in map(files.sha256, vocabularies):
+        if vocabularies and sha256 not in map(files.vocabulary_sha256, vocabularies):
             tf.logging.warning(
                 "%s was made with another vocabulary than %s: its ids mean other pieces here",
                 path,
@@ -411,6 +411,8 @@ def check_weights(
     Raises:
         UserError: where they do not fit.
     """
+    if schedule and not start.is_own:
+        model_files.refuse_to_replace(folder, model.config, vocab_file)
     if start.mode == "fresh":
         return None, "random"
     if start.is_own:

@@ -204,3 +204,22 @@ def test_configs_of_a_folder_that_contradict_each_other(tmp_path):
         model_files.check_same([prefix])
     (tmp_path / "my_config.json").unlink()
     model_files.check_config(given, prefix)
+
+
+def test_the_user_s_own_config_and_vocabulary_are_not_replaced(tmp_path):
+    config = modeling.AlbertConfig(vocab_size=60)
+    given = tmp_path / "given.txt"
+    given.write_text("天\n地\n", encoding="utf-8")
+    model_files.refuse_to_replace(str(tmp_path), config, str(given))  # there is none
+    own = tmp_path / "albert_config.json"
+    own.write_text(dataclasses.replace(config, hidden_dropout_prob=0.5).to_json_string())
+    (tmp_path / "vocab.txt").write_bytes(
+        "天\r\n地".encode("utf-8")
+    )  # the same with other line ends
+    model_files.refuse_to_replace(str(tmp_path), config, str(given))
+    (tmp_path / "vocab.txt").write_text("地\n天\n", encoding="utf-8")
+    with pytest.raises(UserError, match="vocab.txt is not .*given.txt, .* give --vocab_file="):
+        model_files.refuse_to_replace(str(tmp_path), config, str(given))
+    own.write_text(dataclasses.replace(config, num_hidden_layers=3).to_json_string())
+    with pytest.raises(UserError, match="albert_config.json is not .* give --bert_config_file="):
+        model_files.refuse_to_replace(str(tmp_path), config)

@@ -631,3 +631,13 @@ def test_a_vocabulary_that_is_too_large_for_two_bytes(root, folder, size, is_ref
         run(root, folder, vocab_file=vocab, record_format="published")
     else:
         assert read_rows(run(root, folder, vocab_file=vocab, **COMPACT))
+
+
+def test_articles_of_one_line_are_not_taken_for_lone_sentences(root, folder, caplog):
+    article = "我们今天去看电影。电影很好看，大家都喜欢。" * 10 + "\n"
+    (folder / "text.txt").write_text("\n".join([article] * 3), encoding="utf-8")
+    run(root, folder)
+    assert "if each line is a whole article, give --split_sentences=True" in caplog.text
+    caplog.clear()
+    run(root, folder, split_sentences=True, overwrite=True)
+    assert "SHORT DOCUMENTS" not in caplog.text

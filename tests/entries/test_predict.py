@@ -86,7 +86,13 @@ def test_each_line_is_answered_before_the_next_is_there(root, out, model):
     assert "variables loaded" in errors.decode("utf-8")
 
 
-BAD_LINES = (b"\n", b"\xce\xde\t\xce\xde\n", b"\t \n", "天\t地\t玄\n".encode("utf-8"))
+BAD_LINES = (
+    b"\n",
+    b"\xce\xde\t\xce\xde\n",
+    b"\t \n",
+    "天\t地\t玄\n".encode("utf-8"),
+    '{"sentence1": "天", "sentence2": "地"}\n'.encode("utf-8"),
+)
 
 
 @pytest.mark.parametrize("line", BAD_LINES)
@@ -105,6 +111,20 @@ def test_a_stream_answers_every_line(out, changes, line, capsys, monkeypatch):
     else:
         assert json.loads(lines[1])["error"].startswith("standard input, row 2: ")
     assert len(lines) == 3 and lines[0] == lines[2] != lines[1]
+
+
+def test_a_header_in_a_stream_is_no_example(out, capsys, monkeypatch):
+    feed(monkeypatch, "text_a\t句子2\n天\t地\n标题\t内容\n".encode("utf-8"))
+    with pytest.raises(UserError, match="1 of 3 lines .*row 1: a header: begin .* tail"):
+        run({"model_dir": out})
+    assert len(rows_of(capsys.readouterr().out)) == 4
+
+
+def test_the_name_of_a_file_is_no_text(out, tmp_path):
+    path = tmp_path / "texts.tsv"
+    path.write_text("天\t地\n", encoding="utf-8")
+    with pytest.raises(UserError, match="texts.tsv is a file: give --input_file=.*texts.tsv and"):
+        run({"model_dir": out}, str(path), "地")
 
 
 def feed(monkeypatch, content):

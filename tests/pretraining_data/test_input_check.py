@@ -246,3 +246,10 @@ def test_a_vocabulary_is_no_text(tmp_path, end):
     path.write_bytes(end.join(["[PAD]", "[CLS]", "[SEP]", "[MASK]", "一", ""]).encode("utf-8"))
     with pytest.raises(UserError, match="vocab.txt is a vocabulary, no text"):
         input_check.check_inputs([str(path)], corpus.TEXT)
+
+
+@pytest.mark.parametrize("name", ["text", "wikiextractor"])
+@pytest.mark.parametrize("start", ["", '<?xml version="1.0"?>\n', "\ufeff"])
+def test_a_dump_of_mediawiki_is_told(tmp_path, name, start):
+    with pytest.raises(UserError, match="is a dump of MediaWiki: .*--input_format=wikiextractor"):
+        check(tmp_path / "pages.xml", start + '<mediawiki xml:lang="zh">\n<page>\n', name)

@@ -22,6 +22,7 @@ from classifiers import (
 
 import modeling
 import tokenization
+from checkpointing import find
 from common.errors import UserError
 from finetuning import batching, encoding, tasks
 from serving import predictor
@@ -204,6 +205,22 @@ def test_a_checkpoint_without_classifier_is_told(tmp_path):
         tf.train.Saver().save(session, str(out / "pretrained.ckpt"))
     with pytest.raises(UserError, match="is a model without classifier"):
         predictor.Predictor(str(out), str(out / "pretrained.ckpt"))
+
+
+def test_a_classifier_taken_for_a_pre_trained_model_is_told(tmp_path, caplog):
+    out = write_model(tmp_path)
+    config = json.loads((out / "classifier.json").read_text(encoding="utf-8"))["config"]
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    prefix = find.find_checkpoint(str(out))
+    paths = (prefix, str(tmp_path / "config.json"), str(out / "vocab.txt"))
+    with caplog.at_level("WARNING", logger="absl"):
+        predictor.Predictor.of_pretrained(*paths, max_seq_length=LENGTH)
+    assert (
+        "CLASSIFIER LEFT OUT: {0} predicts labels with --model_dir={1} --checkpoint={0}".format(
+            prefix, out
+        )
+        in caplog.text
+    )
 
 
 def test_a_checkpoint_of_another_run_is_told(tmp_path, out, caplog):
