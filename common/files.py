@@ -82,7 +82,7 @@ def sha256(path):
 
 
 def vocabulary_sha256(path):
-    """Return the sha256 of a vocabulary, the same for copies with CR LF, a BOM or other ends."""
+    """Return the sha256 of a vocabulary, which is the same for its copy with CR LF or a BOM."""
     return hashlib.sha256(_vocabulary(path)).hexdigest()
 
 
@@ -96,8 +96,7 @@ def _vocabulary(path):
         content = stream.read()
     if b"\0" in content:  # it is a SentencePiece model
         return content
-    content = re.sub(b"^" + codecs.BOM_UTF8, b"", content.replace(b"\r\n", b"\n"))
-    return content.rstrip(b"\n") + b"\n"
+    return re.sub(b"^" + codecs.BOM_UTF8, b"", content.replace(b"\r\n", b"\n"))
 
 
 def remove(path):

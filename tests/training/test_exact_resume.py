@@ -28,6 +28,13 @@ PUBLISHED, COMPACT = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """Runs here have the bits of programs, which are killed and go on here."""
+    with helpers.compiled():
+        yield
+
+
 @pytest.fixture(scope="module")
 def workspace(request, tmp_path_factory):
     """A folder with a model config, and with 300 records in two files."""
