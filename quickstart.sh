@@ -93,7 +93,7 @@ print("\nSome predictions of {}/lcqmc/predictions.tsv (1: same meaning)".format(
 pairs = rows("data/lcqmc_sample/test.tsv")
 results = rows(os.path.join(out, "lcqmc", "predictions.tsv"))
 columns = {name: place for place, name in enumerate(results[0])}
-for pair, row in itertools.islice(zip(pairs, results[1:]), 0, None, 17):
+for pair, row in itertools.islice(zip(pairs, results[1:]), 0, None, 50):
     print("  predicted {}, probability {:.2f}, label {}  {} | {}".format(
         row[columns["prediction"]],
         float(row[columns["p({})".format(row[columns["prediction"]])]]),
