@@ -268,6 +268,9 @@ def _open_json_lines(path, lines, row_format):
     if layout:
         remedy = file_types.JSON_REMEDIES[layout].format(path=shlex.quote(path))
         raise UserError("{} {}".format(path, remedy))
+    for _, line in lines[:1]:
+        with contextlib.suppress(ValueError, TypeError):  # the parser reports a bad row
+            _warn_of_title(path, list(json.loads(line.decode("utf-8"))), row_format)
     return Rows(functools.partial(_json_row, row_format), lines)
 
 
@@ -337,6 +340,7 @@ def _open_table(path, lines, row_format):
 
     if header:
         logging.info("%s, row %d is the header: %s", path, number, shown("\t".join(first)))
+        _warn_of_title(path, first, row_format)
         return Rows(table_row, lines[1:], header_row=number)
     logging.info(
         "%s has no header, row %d is an example: %s", path, number, shown("\t".join(first))
@@ -420,6 +424,19 @@ def _refuse_second_text(names, columns, row_format):
         raise BadRow(
             "{} is a second text, and the task reads one: give a task of pairs, such as "
             "--task_name=sentence_pair, or remove {}".format(name, name)
+        )
+
+
+def _warn_of_title(path, names, row_format):
+    """Warn of a title beside the text of a task of one text."""
+    names = [name.strip().lower() for name in names]
+    columns = _columns(names, row_format)
+    if "text_b" not in row_format.fields and {"text_a", "text_b"} <= set(columns):
+        logging.warning(
+            "NOT READ: column %s of %s, beside the text; to read both, give a task of pairs, such "
+            "as --task_name=sentence_pair",
+            names[columns.index("text_b")],
+            path,
         )
 
 

@@ -105,6 +105,7 @@ TESTED = {
     "give --test_header=yes instead": "test_the_test_file_alone",
     "so it is an example: leave --header": "test_an_example_is_not",
     "; if this row is a header": "test_an_unknown_label_of",
+    "NOT READ: column": "test_a_second_text_that_the_task",
     "is a second text, and the task reads one": "test_a_second_text_that_the_task",
     "no other row has the label": "test_a_header_of_unknown_words_is_no_class",
     "give --max_unknown_share=1": "test_unknown_pieces_of_a_file",

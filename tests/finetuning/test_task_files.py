@@ -293,10 +293,15 @@ def test_ids_in_place_of_texts_are_told(second, is_told, tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.json"])
 @pytest.mark.parametrize("second, is_told", [("sentence2", True), ("假设", True), ("title", False)])
-def test_a_second_text_that_the_task_does_not_read_is_told(name, second, is_told, tmp_path):
+def test_a_second_text_that_the_task_does_not_read_is_told(name, second, is_told, tmp_path, caplog):
     row = {"text": "天", second: "地", "label": "1"}
     content = json.dumps(row) if name == "a.json" else "\n".join(map("\t".join, zip(*row.items())))
     if not is_told:
+        with caplog.at_level("WARNING", logger="absl"):
+            read(tmp_path / name, content.encode("utf-8"), PAIR)
+            assert "NOT READ" not in caplog.text
+            read(tmp_path / name, content.encode("utf-8"), LABEL_FIRST)
+        assert "NOT READ: column title of" in caplog.text
         assert read(tmp_path / name, content.encode("utf-8"), LABEL_FIRST)[0][1]["text_a"] == "天"
         return
     message = second + " is a second text, and the task reads one: .*--task_name=sentence_pair"
