@@ -170,17 +170,19 @@ def _folders(prefix):
     return [folder] + [os.path.dirname(folder)] * (os.path.basename(folder) == BEST)
 
 
-def check_config(config, prefix):
+def check_config(config, prefix, may_differ=()):
     """Check a config against the files of a checkpoint, in the fields of NOT_IN_VARIABLES.
 
     Args:
         config: `modeling.AlbertConfig`.
         prefix: str, of the checkpoint.
+        may_differ: names of fields that are not compared.
 
     Raises:
         UserError: where a field differs.
     """
-    given = {name: (getattr(config, name), GIVEN) for name in NOT_IN_VARIABLES}
+    names = set(NOT_IN_VARIABLES) - set(may_differ)
+    given = {name: (getattr(config, name), GIVEN) for name in sorted(names)}
     check_same([prefix], given, config.to_dict())
 
 

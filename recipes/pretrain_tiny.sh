@@ -101,7 +101,7 @@ pretrain() {  # NAME LAYERS LENGTH STEPS LEARNING_RATE FLAGS...
 
 pretrain short 1 128 6000 1e-3
 pretrain long 1 512 5000 8e-4 --init_checkpoint="$out/short" --allow_more_positions=True
-pretrain deep 4 512 4000 6e-4 --init_checkpoint="$out/long"
+pretrain deep 4 512 4000 6e-4 --init_checkpoint="$out/long" --allow_more_layers=True
 
 "$python" plot_training.py "$out/short" "$out/long" "$out/deep"
 for result in entropy.json deep/eval_results.json; do

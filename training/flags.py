@@ -18,6 +18,7 @@ class RunSettings(NamedTuple):
     allow_missing: bool
     allow_vocab_resize: bool
     allow_more_positions: bool
+    allow_more_layers: bool
     train_batch_size: int
     eval_batch_size: int
     save_checkpoints_steps: int
@@ -113,6 +114,12 @@ def _define_start_flags(define):
         False,
         "If the config has more positions than init_checkpoint, repeat its rows of the position "
         "table instead of stopping.",
+    )
+    define.bool(
+        "allow_more_layers",
+        False,
+        "If all layers share their weights, start with another number of layers than "
+        "init_checkpoint's config says instead of stopping.",
     )
 
 

@@ -260,6 +260,24 @@ def test_a_warm_start_is_evaluated_before_its_first_step(trained, tmp_path):
     )
 
 
+def test_shared_layers_start_with_more_of_them_where_that_is_allowed(trained, tmp_path):
+    layers = json.loads((trained / "config.json").read_text())["num_hidden_layers"]
+    config = json.loads((trained / "config.json").read_text())
+    deeper = tmp_path / "deeper.json"
+    deeper.write_text(json.dumps(dict(config, num_hidden_layers=layers + 1)))
+    start = {
+        "init_checkpoint": trained / "out",
+        "bert_config_file": deeper,
+        "output_dir": tmp_path / "new",
+        "num_train_steps": 1,
+        "do_eval": False,
+    }
+    with pytest.raises(UserError, match="says num_hidden_layers={}, the given".format(layers)):
+        run(trained, **start)
+    run(trained, allow_more_layers=True, **start)
+    assert (tmp_path / "new" / "model.ckpt-1.index").exists()
+
+
 def test_general_text_is_evaluated_beside_the_own(continued):
     run(continued, do_train=False)
     own = results(continued)
