@@ -36,7 +36,9 @@ def check(vocab_file, prefix, num_pieces):
         UserError: names the first row that differs.
     """
     rows = files.vocabulary_rows(vocab_file)
-    for path in filter(None, (model_files.find(prefix, model_files.WORDPIECE), PUBLISHED)):
+    beside = model_files.find(prefix, model_files.WORDPIECE)
+    known = [beside] * bool(beside) + [PUBLISHED] * files.exists(PUBLISHED)  # not where installed
+    for path in known:
         old = files.vocabulary_rows(path)
         if len(old) == num_pieces:
             odd = [row for row, piece in enumerate(old) if rows[row : row + 1] != [piece]]

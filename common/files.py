@@ -153,9 +153,10 @@ def find_files(pattern):
         paths.update(matches)
     if not paths:
         raise UserError("no input file is named in {!r}".format(pattern))
-    paths = sorted(paths)
-    real = [os.path.realpath(path) if is_local(path) else path for path in paths]
-    return [path for i, path in enumerate(paths) if real[i] not in real[:i]]
+    first_names = {}
+    for path in sorted(paths):
+        first_names.setdefault(os.path.realpath(path) if is_local(path) else path, path)
+    return list(first_names.values())
 
 
 def _remedy_for_missing(path):

@@ -288,9 +288,8 @@ def _json_row(row_format, line):
         raise BadRow("{} is no JSON object: write one object per line".format(shown(row)))
     if "\\u" in text:
         _check_characters(row)
-    columns = _columns(row, row_format)
-    _refuse_second_text(list(row), columns, row_format)
-    named = dict(zip(columns, row.values()))
+    _refuse_second_text(list(row), row_format)
+    named = dict(zip(_columns(row, row_format), row.values()))
     if len(named) < len(row):
         raise BadRow("two fields are the same column: {}".format(shown(", ".join(row))))
     return named
@@ -402,7 +401,7 @@ def _header(cells, row_format):
     for column in row_format.fields if row_format.needs_label else texts:
         if column not in header:
             raise BadRow("the header lacks a column: " + missing(column, header))
-    _refuse_second_text(cells, header, row_format)
+    _refuse_second_text(cells, row_format)
     return header
 
 
@@ -415,27 +414,34 @@ def _columns(names, row_format):
     return columns
 
 
-def _refuse_second_text(names, columns, row_format):
-    """Raise `BadRow` if a task of one text has a second text; a title may be there."""
-    if "text_b" in row_format.fields or not {"text_a", "text_b"} <= set(columns):
-        return
-    name = names[columns.index("text_b")].strip()
-    if name.lower() not in TITLES:
+def _second_text(names, row_format):
+    """Return the name of a second text beside that of a task of one text, None without one."""
+    if "text_b" in row_format.fields:
+        return None
+    columns = _columns(names, row_format)
+    if not {"text_a", "text_b"} <= set(columns):
+        return None
+    return names[columns.index("text_b")].strip()
+
+
+def _refuse_second_text(names, row_format):
+    """Raise `BadRow` for a second text that a task of one text would not read, unless a title."""
+    name = _second_text(names, row_format)
+    if name and name.lower() not in TITLES:
         raise BadRow(
-            "{} is a second text, and the task reads one: give a task of pairs, such as "
-            "--task_name=sentence_pair, or remove {}".format(name, name)
+            "{0} is a second text, and the task reads one: give a task of pairs, such as "
+            "--task_name=sentence_pair, or remove {0}".format(name)
         )
 
 
 def _warn_of_title(path, names, row_format):
-    """Warn of a title beside the text of a task of one text."""
-    names = [name.strip().lower() for name in names]
-    columns = _columns(names, row_format)
-    if "text_b" not in row_format.fields and {"text_a", "text_b"} <= set(columns):
+    """Warn of a title that a task of one text does not read."""
+    name = _second_text(names, row_format)
+    if name:
         logging.warning(
             "NOT READ: column %s of %s, beside the text; to read both, give a task of pairs, such "
             "as --task_name=sentence_pair",
-            names[columns.index("text_b")],
+            name,
             path,
         )
 

@@ -168,60 +168,70 @@ def find_records(args):
     evaluation = find_files(args.eval_input_file) if args.eval_input_file else train
     general = args.general_eval_input_file
     general = find_files(general) if general else []
-    _warn_of_text_twice(train)
+    trained_on = list(manifest.first_of_each(manifest.find_manifests(train)))
+    made_of = _texts_of(trained_on)
     for flag, paths in (("eval_input_file", evaluation), ("general_eval_input_file", general)):
-        trained_on = [path for path in paths if path in set(train)]
-        if args.do_eval and trained_on:
+        equal = [path for path in paths if path in set(train)]
+        if args.do_eval and equal:
             tf.logging.warning(
                 "EVALUATION ON THE TRAINING FILES, {} of {}: the scores will not hold for new "
-                "text; give other files with --{}".format(len(trained_on), len(paths), flag)
+                "text; give other files with --{}".format(len(equal), len(paths), flag)
             )
         elif args.do_eval:
-            _warn_of_same_text(train, paths, flag)
+            _warn_of_same_text(trained_on, made_of, paths, flag)
     return train, evaluation, general
 
 
-def _warn_of_text_twice(train):
-    """Warn if two commands made records to train on from the same text."""
+def _texts_of(trained_on):
+    """Return the texts of records to train on; warn if two commands made records of one text.
+
+    Args:
+        trained_on: list of (path of the records, manifest).
+
+    Returns:
+        dict of the sha256 of a text to its path and that of records that were made of it.
+    """
     made_of = {}
-    for path, content in manifest.first_of_each(manifest.find_manifests(train)):
+    for path, content in trained_on:
         for one in content.get("inputs", []):
             if one["sha256"] in made_of:
                 tf.logging.warning(
                     "TEXT TWICE: %s and %s were both made of %s, which counts twice: name one of "
                     "them only",
-                    made_of[one["sha256"]],
+                    made_of[one["sha256"]][1],
                     path,
                     one["path"],
                 )
-            made_of[one["sha256"]] = path
+            made_of[one["sha256"]] = one["path"], path
+    return made_of
 
 
-def _warn_of_same_text(train, paths, flag):
+def _warn_of_same_text(trained_on, made_of, paths, flag):
     """Warn if records to evaluate on were made from a text that is also trained on.
 
     Some shards of compact records may be held out, because each piece of text is in only one shard.
+
+    Args:
+        trained_on, made_of: as `_texts_of`.
+        paths: list of str, of the records to evaluate on.
+        flag: str, name of the flag that names them.
     """
-    trained_on = manifest.find_manifests(train)
-    made_of = {
-        one["sha256"]: (one["path"], name)
-        for name, content in manifest.first_of_each(trained_on)
-        for one in content.get("inputs", [])
-    }
+    manifests = [content for _, content in trained_on]
     for path, content in manifest.first_of_each(manifest.find_manifests(paths)):
         is_shard = os.path.basename(path) in map(os.path.basename, content.get("outputs", []))
-        if content.get("compact") and is_shard and content in trained_on.values():
+        if content.get("compact") and is_shard and content in manifests:
             continue
         same = [one for one in content.get("inputs", []) if one["sha256"] in made_of]
         if same:
+            text, records = made_of[same[0]["sha256"]]
             tf.logging.warning(
                 "EVALUATION ON THE TRAINING TEXT: %s was made of %s, and %s of %s, which is the "
                 "same text: the scores will not hold for new text; give records of other text "
                 "with --%s",
                 path,
                 same[0]["path"],
-                made_of[same[0]["sha256"]][1],
-                made_of[same[0]["sha256"]][0],
+                records,
+                text,
                 flag,
             )
 

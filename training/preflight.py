@@ -427,7 +427,8 @@ def check_weights(
             settings.allow_missing,
             may_resize=settings.may_resize,
         )
-    may_differ = ("num_hidden_layers",) * (settings.allow_more_layers and not start.is_own)
+    is_deeper = settings.allow_more_layers and not start.is_own
+    may_differ = ["num_hidden_layers"] if is_deeper else []
     model_files.check_config(model.config, start.checkpoint, may_differ)
     line = "{} variables loaded, {} missing, {} unused".format(
         len(matched.assignment), len(matched.missing), len(matched.unused)
