@@ -368,7 +368,7 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "must end in .tsv or"),
         ({"input_file": "q.csv", "output_file": "a.tsv"}, [], "q.csv has commas .* > q.tsv$"),
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
-        ({"model_dir": None}, ["a"], "--model_dir is needed; or"),
+        ({"model_dir": None, "vocab_file": "v.txt"}, ["a"], "--model_dir is needed; or"),
         ({"vocab_file": "vocab.txt"}, ["a"], "leave --vocab_file out"),
         (
             {"model_dir": "nowhere"},
