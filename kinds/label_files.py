@@ -25,6 +25,8 @@ from kinds.label_decoding import OUTSIDE, may_follow, spans_of
 
 SHOWN_CHARACTERS, SHOWN_ROWS = 40, 10
 _LABEL = re.compile(r"([BIMES])[-_](.+)")
+# A label that bio does not have.
+_BIOES = re.compile(r"(?:^|[ \t])[MES][-_]\w")
 _NAMES = {"text_a", "text", "label", "labels"}
 _SPANS = ("entities", "spans", "label", "labels")
 _WORD = re.compile(r"[0-9A-Za-z]+")
@@ -44,6 +46,13 @@ class LabelledText(NamedTuple):
     guid: str
     text: str
     entities: Optional[Tuple[Entity, ...]]
+
+
+class _Scheme(NamedTuple):
+    """How the labels of characters are written."""
+
+    name: str  # bio or bioes
+    cut: list  # rows of entities that the end of a text cuts, filled while reading
 
 
 class _BadRow(Exception):
@@ -76,7 +85,9 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     parts = list(_parts(lines))
     if not parts:
         raise UserError("{}: no texts".format(path))
-    parse, parts = _parser(parts)
+    is_bioes = any(_BIOES.search(line) for _, line in lines)
+    scheme = _Scheme("bioes" if is_bioes else "bio", [])
+    parse, parts = _parser(parts, scheme)
     texts, bad = [], []
     for position, part in enumerate(parts):
         try:
@@ -93,10 +104,22 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     if not texts:
         raise UserError(bad[0])
     if bad:
-        more = ["and {} more".format(len(bad) - SHOWN_ROWS)] if len(bad) > SHOWN_ROWS else []
-        rows = "\n".join(bad[:SHOWN_ROWS] + more)
-        logging.warning("BAD ROWS: %d of %s left out:\n%s", len(bad), path, rows)
+        logging.warning("BAD ROWS: %d of %s left out:\n%s", len(bad), path, listed(bad))
+    if scheme.cut:
+        logging.warning(
+            "CUT ENTITIES: %d of %s begin before their text or end behind it, at rows %s; the part "
+            "in the text counts as the entity",
+            len(scheme.cut),
+            path,
+            listed(scheme.cut, ", "),
+        )
     return texts
+
+
+def listed(rows, separator="\n"):
+    """Return the first of many rows, and how many more there are."""
+    more = ["and {} more".format(len(rows) - SHOWN_ROWS)] if len(rows) > SHOWN_ROWS else []
+    return separator.join([str(row) for row in rows[:SHOWN_ROWS]] + more)
 
 
 def _content(path):
@@ -139,7 +162,7 @@ def _parts(lines):
         yield part
 
 
-def _parser(parts):
+def _parser(parts, scheme):
     """Return (function from a part to (guid, text, entities), parts) for the file's format."""
     rows = [[row] for part in parts for row in part]
     first = rows[0][0][1]
@@ -152,8 +175,8 @@ def _parser(parts):
     if has_header or (len(second) == 2 and len(second[0].split()) == len(second[1].split()) > 1):
         columns = ["label" if name.startswith("label") else "text" for name in names]
         columns = columns if has_header else ["text", "label"]
-        return functools.partial(_sentence, columns), rows[1:] if has_header else rows
-    return _characters, parts
+        return functools.partial(_sentence, columns, scheme), rows[1:] if has_header else rows
+    return functools.partial(_characters, scheme), parts
 
 
 def _cells(line):
@@ -163,7 +186,7 @@ def _cells(line):
 # ------------------------------------------------------------------------- labels of characters
 
 
-def _sentence(columns, part):
+def _sentence(columns, scheme, part):
     """Return (None, text, entities) of a row with all characters and all labels of a sentence."""
     number, line = part[0]
     cells = line.split("\t")
@@ -174,17 +197,17 @@ def _sentence(columns, part):
     if not units:
         raise _BadRow("the text is empty")
     if not labels:
-        return (None,) + _joined([(number, unit, None) for unit in units])
+        return (None,) + _joined([(number, unit, None) for unit in units], scheme)
     if len(units) != len(labels):
         raise _BadRow(
             "{} characters, but {} labels: both need blanks between them".format(
                 len(units), len(labels)
             )
         )
-    return (None,) + _joined([(number, unit, label) for unit, label in zip(units, labels)])
+    return (None,) + _joined([(number, unit, label) for unit, label in zip(units, labels)], scheme)
 
 
-def _characters(part):
+def _characters(scheme, part):
     """Return (None, text, entities) of lines of one character and its label."""
     units = []
     for number, line in part:
@@ -203,16 +226,17 @@ def _characters(part):
     if with_labels and len(with_labels) < len(units):
         number = next(number for number, _, label in units if not label)
         raise _BadRow("there is no label behind the character", number)
-    return (None,) + _joined(units)
+    return (None,) + _joined(units, scheme)
 
 
-def _joined(units):
+def _joined(units, scheme):
     """Join units of a text, most of them single characters; returns (text, entities).
 
     A blank comes between two Latin words or numbers, unless both are single characters.
 
     Args:
         units: list of (row, str, label or None).
+        scheme: `_Scheme`.
     """
     text, spans = "", []
     for i, (_, unit, _) in enumerate(units):
@@ -224,36 +248,45 @@ def _joined(units):
         text += unit
     if units[0][2] is None:
         return text, None
-    labels = _bio_or_bioes(units)
-    entities = spans_of(labels, _scheme(labels))
+    labels = [_spelled(number, label) for number, _, label in units]
+    scheme = "bioes" if any(label[0] in "ES" for label in labels) else "bio"
+    _mend_edges(labels, scheme, [number for number, _, _ in units], scheme)
+    _refuse_illegal(labels, scheme, units)
+    entities = spans_of(labels, scheme)
     return text, [Entity(spans[begin][0], spans[end - 1][1], kind) for begin, end, kind in entities]
 
 
-def _scheme(labels):
-    return "bioes" if any(label[0] in "ES" for label in labels) else "bio"
+def _spelled(number, label):
+    """Return a label as `label_decoding` spells it."""
+    match = _LABEL.fullmatch(label)
+    if not match and label != OUTSIDE:
+        raise _BadRow(
+            "label {} is illegal: expected O, or B-, I-, M-, E- or S- and a type".format(
+                shown(label)
+            ),
+            number,
+        )
+    return "{}-{}".format(match.group(1).replace("M", "I"), match.group(2)) if match else OUTSIDE
 
 
-def _bio_or_bioes(units):
-    """Return the labels of a sentence, spelled as `label_decoding` does; refuse illegal ones."""
-    labels = []
-    for number, _, label in units:
-        match = _LABEL.fullmatch(label)
-        if label != OUTSIDE and not match:
-            raise _BadRow(
-                "label {} is illegal: expected O, or B-, I-, M-, E- or S- and a type".format(
-                    shown(label)
-                ),
-                number,
-            )
-        labels.append("{}-{}".format(*match.groups()).replace("M-", "I-", 1) if match else OUTSIDE)
-    scheme, before = _scheme(labels), (OUTSIDE, OUTSIDE)
-    for (number, _, label), own in zip(units, labels):
-        if not may_follow(before[1], own, scheme):
-            raise _BadRow(_illegal(before[0], label, own), number)
-        before = label, own
-    if not may_follow(before[1], OUTSIDE, scheme):
-        raise _BadRow("the text ends with {}, inside of an entity".format(before[0]), units[-1][0])
-    return labels
+def _mend_edges(labels, scheme, numbers):
+    """Change labels so that the part of an entity at the edge of a text is a whole entity.
+
+    Published files cut sentences at full stops, also where these stand inside of a name.
+    """
+    if not may_follow(OUTSIDE, labels[0], scheme.name):
+        labels[0] = {"I": "B", "E": "S"}[labels[0][0]] + labels[0][1:]
+        scheme.cut.append(numbers[0])
+    if not may_follow(labels[-1], OUTSIDE, scheme.name):
+        labels[-1] = {"B": "S", "I": "E"}[labels[-1][0]] + labels[-1][1:]
+        scheme.cut.append(numbers[-1])
+
+
+def _refuse_illegal(labels, scheme, units):
+    """Raise `_BadRow` for a label that may not stand behind the one before it."""
+    for i in range(1, len(labels)):
+        if not may_follow(labels[i - 1], labels[i], scheme):
+            raise _BadRow(_illegal(units[i - 1][2], units[i][2], labels[i]), units[i][0])
 
 
 def _illegal(before, label, own):

@@ -122,7 +122,7 @@ def test_mistakes_in_json_lines(tmp_path, row, words):
         ("在 O\n北 I-LOC\n", 2, "label I-LOC behind O is illegal: an entity begins with B-LOC"),
         ("在 B-ORG\n北 I-LOC\n", 2, "label I-LOC behind B-ORG is illegal"),
         ("在 S-A\n北 B-LOC\n京 O\n", 3, "label O behind B-LOC is illegal"),
-        ("好 O\n\n在 S-A\n北 B-LOC\n", 4, "the text ends with B-LOC, inside of an entity"),
+        ("在 E-A\n北 B-B\n京 B-A\n国 O", 3, "label B-A behind B-B is illegal"),
         ("在 O\n北 LOC\n", 2, "label 'LOC' is illegal"),
         ("在 O\n北\n", 2, "no label behind the character"),
         ("在 O\n北 京 O\n", 2, "has 3 columns"),
@@ -133,6 +133,15 @@ def test_mistakes_in_json_lines(tmp_path, row, words):
 def test_mistakes_in_labels_of_characters(tmp_path, text, number, words):
     message = problem(tmp_path, text)
     assert "row {}: ".format(number) in message and words in message
+
+
+def test_entities_that_the_end_of_a_sentence_cuts(tmp_path, caplog):
+    text = "圣 B-L\n。 M-L\n\n彼 M-L\n得 E-L\n和 O\n\n好 E-L\n\n在 S-L\n北 B-L\n"
+    spans = [[e[:2] for e in row.entities] for row in read(tmp_path, text)]
+    assert spans == [[(0, 2)], [(0, 2)], [(0, 1)], [(0, 1), (1, 2)]]
+    assert "CUT ENTITIES: 4 of" in caplog.text and "rows 2, 4, 8, 11;" in caplog.text
+    (row,) = read(tmp_path, "京 I-L\n在 O\n北 B-L\n")  # an entity of bio needs no end
+    assert [e[:2] for e in row.entities] == [(0, 1), (2, 3)]
 
 
 def test_files_that_are_no_text(tmp_path):
