@@ -249,10 +249,9 @@ def _joined(units, scheme):
     if units[0][2] is None:
         return text, None
     labels = [_spelled(number, label) for number, _, label in units]
-    scheme = "bioes" if any(label[0] in "ES" for label in labels) else "bio"
-    _mend_edges(labels, scheme, [number for number, _, _ in units], scheme)
-    _refuse_illegal(labels, scheme, units)
-    entities = spans_of(labels, scheme)
+    _mend_edges(labels, scheme, [number for number, _, _ in units])
+    _refuse_illegal(labels, scheme.name, units)
+    entities = spans_of(labels, scheme.name)
     return text, [Entity(spans[begin][0], spans[end - 1][1], kind) for begin, end, kind in entities]
 
 
