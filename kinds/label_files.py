@@ -19,7 +19,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from absl import logging
 
-from common import file_types, files
+from common import files
 from common.errors import UserError
 from kinds.label_decoding import OUTSIDE, may_follow, spans_of
 
@@ -80,7 +80,7 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
             its begin, entities that overlap or reach outside of the text, a label that cannot stand
             where it does; for an empty file.
     """
-    content = _content(path)
+    content = files.read_utf8(path)
     lines = [(n, line.rstrip("\r")) for n, line in enumerate(content.split("\n"), 1)]
     parts = list(_parts(lines))
     if not parts:
@@ -120,32 +120,6 @@ def listed(rows, separator="\n"):
     """Return the first of many rows, and how many more there are."""
     more = ["and {} more".format(len(rows) - SHOWN_ROWS)] if len(rows) > SHOWN_ROWS else []
     return separator.join([str(row) for row in rows[:SHOWN_ROWS]] + more)
-
-
-def _content(path):
-    """Return the text of a UTF-8 file without a byte order mark."""
-    files.exists(path)  # a UserError for a file system that cannot be reached
-    try:
-        with files.open_file(path) as stream:
-            content = stream.read()
-    except OSError as error:
-        raise UserError("cannot read {}: {}".format(path, error.strerror)) from error
-    refusal = file_types.refusal(path, content) if content else "{} is empty".format(path)
-    if refusal:
-        raise UserError(refusal)
-    mend = file_types.mend_utf8(content)
-    if mend:
-        bad = next(n for n, line in enumerate(content.split(b"\n"), 1) if not _is_utf8(line))
-        raise UserError("{}, row {}: not UTF-8 text; {}".format(path, bad, mend))
-    return content.decode("utf-8-sig")
-
-
-def _is_utf8(line):
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _parts(lines):
