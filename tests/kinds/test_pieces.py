@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_texts import ODD_TEXTS
 
-import kinds.label_decoding
+import finetuning_data.label_decoding
 import kinds.pieces
 import tokenization
-from kinds.pieces import pieces_of, with_marks
-
-# Surrogates, combining marks, full-width and zero-width characters among ordinary ones.
-ODD = "中国A1é．Ａ\u200b\u200d\ufeff \u3000\u0301\u20dd\U0001f600\U00020000\ud83d\udc00각②\t。ﬁ"
-ODD_TEXTS = st.text(st.sampled_from(ODD), max_size=20)
+from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +19,7 @@ def tokenizer(root):
     return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
-@pytest.mark.parametrize("module", [kinds.pieces, kinds.label_decoding])
+@pytest.mark.parametrize("module", [kinds.pieces, finetuning_data.label_decoding])
 def test_examples_of_the_docstrings(module):
     result = doctest.testmod(module, extraglobs={"np": np})
     assert result.attempted and not result.failed
@@ -51,3 +48,19 @@ def test_pieces_of_a_span_are_those_that_share_a_character(tokenizer, text, one,
     first, last = pieces_of(begins, ends, begin, end)
     expected = [i for i in range(len(begins)) if max(begins[i], begin) < min(ends[i], end)]
     assert list(range(first, last)) == expected
+
+
+@given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 25))
+def test_windows_cover_a_text_and_every_piece_has_the_owner_with_most_context(count, room, stride):
+    windows = windows_of(count, room, stride)
+    assert windows[0][0] == 0 and windows[-1][1] == count
+    assert len(set(windows)) == len(windows)
+    for (begin, end), (following, _) in zip(windows, windows[1:]):
+        assert begin < following <= min(end, begin + stride)
+    owned = [piece for edges in owned_by(windows) for piece in range(*edges)]
+    assert owned == list(range(count))
+    for (begin, end), edges in zip(windows, owned_by(windows)):
+        for piece in range(*edges):
+            assert begin <= piece < end <= begin + room
+            context = min(piece - begin, end - 1 - piece)
+            assert context == max(min(piece - b, e - 1 - piece) for b, e in windows)

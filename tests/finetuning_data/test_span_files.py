@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kinds.span_files
+import finetuning_data.span_files
 from common.errors import UserError
-from kinds.span_files import Answer, contexts_of, find_answer, read_questions
+from finetuning_data.span_files import Answer, contexts_of, find_answer, read_questions
 
 CONTEXT = "他生于北京。后来在上海和北京工作。"
 
@@ -39,7 +39,7 @@ def problem(tmp_path, content, **options):
 
 
 def test_examples_of_the_docstrings():
-    result = doctest.testmod(kinds.span_files)
+    result = doctest.testmod(finetuning_data.span_files)
     assert result.attempted and not result.failed
 
 

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinds import label_decoding, label_scores
-from kinds.label_decoding import labels_of, legal, penalties, spans_in_text, spans_of, viterbi
+from finetuning_data import label_decoding
+from finetuning_data.label_decoding import (
+    labels_of,
+    legal,
+    penalties,
+    spans_in_text,
+    spans_of,
+    viterbi,
+)
+from kinds import label_scores
 
 TYPES = ["NAME", "LOC"]
 SCHEMES = sorted(label_decoding.PREFIXES)

@@ -21,7 +21,7 @@ from absl import logging
 
 from common import files
 from common.errors import UserError
-from kinds.label_decoding import OUTSIDE, may_follow, spans_of
+from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of
 
 SHOWN_CHARACTERS, SHOWN_ROWS = 40, 10
 _LABEL = re.compile(r"([BIMES])[-_](.+)")
