@@ -22,8 +22,9 @@ from absl import logging
 
 from common import cli, file_types, files, progress
 from common.errors import UserError
-from finetuning import data_report, predictions, task_files, tasks
-from finetuning.flags import define_text_flags
+from finetuning.flags import define_header_flag, define_unknown_flag
+from finetuning_data import data_report, task_files, tasks
+from kinds import class_predictions
 from serving import answers, model_flags, predictor
 from serving.answers import to_json
 from tokenization import MASK
@@ -50,7 +51,8 @@ def define_flags(flag_values):
         None,
         "File of the answers to an input_file, written whole or not at all; needed with a file.",
     )
-    define_text_flags(flag_values)
+    define_header_flag(flag_values)
+    define_unknown_flag(flag_values)
     define.enum(
         "output_format",
         "tsv",
@@ -291,7 +293,7 @@ def write_labels(args, model):
     probabilities = model.probabilities(texts, progress.Lines("pieces"))
     labels = model.task.labels
     if args.output_format == "tsv":
-        predictions.write_predictions(args.output_file, labels, examples, probabilities)
+        class_predictions.write_predictions(args.output_file, labels, examples, probabilities)
         return
     with files.WholeFile(args.output_file) as whole:
         for example, row in zip(examples, probabilities):

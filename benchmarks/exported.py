@@ -21,7 +21,7 @@ import numpy as np
 
 import export_model
 from common import text_table
-from finetuning import tasks
+from finetuning_data import tasks
 from serving import export, predictor, samples, saved_model, single_file
 
 EXPORTS = (

@@ -18,7 +18,7 @@ import tokenization
 from checkpointing import find, inspection, model_files
 from common import files
 from common.errors import UserError
-from finetuning import encoding, tasks
+from finetuning_data import encoding, tasks
 from huggingface import configs, mapping
 
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"

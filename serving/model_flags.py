@@ -2,7 +2,7 @@
 
 from common import cli
 from common.errors import UserError
-from finetuning import encoding
+from finetuning_data import encoding
 from serving import predictor
 
 

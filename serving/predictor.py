@@ -32,9 +32,9 @@ from checkpointing import find, model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
-from finetuning import tasks
-from finetuning.encoding import encode_examples
-from finetuning.inputs import check_vocab_size, check_vocabulary_of_start, task_of_start
+from finetuning.inputs import check_vocab_size, check_vocabulary_of_start, task_name_of_start
+from finetuning_data import tasks
+from finetuning_data.encoding import encode_examples
 from tokenization import CLS, MASK, SEP
 
 POOLINGS = ("mean", "cls", "pooled")
@@ -314,7 +314,7 @@ def _warn_of_classifier(prefix):
 
 def _warn_of_task(task, prefix):
     """Warn if a checkpoint was trained on another task, whose labels mean other things."""
-    trained = task_of_start(prefix)
+    trained = tasks.TASKS.get(task_name_of_start(prefix))
     if trained and trained.name != task:
         line = "ANOTHER TASK: %s was trained for %s, not for %s, as the model's folder says"
         logging.warning(line, prefix, trained.name, task)
@@ -394,7 +394,7 @@ def padded_batch(features, rows):
     """Return the feeds of some examples, padded to the longest of them.
 
     Args:
-        features: `encoding.EncodedExamples`.
+        features: `encoding.Encoded`.
         rows: int [B], the examples.
 
     Returns:

@@ -5,7 +5,7 @@ Dimension letters: B batch size, S length.
 
 import numpy as np
 
-from finetuning import encoding, tasks
+from finetuning_data import encoding, tasks
 from serving import predictor
 
 # Texts of all lengths, with characters that are difficult for a tokenizer.

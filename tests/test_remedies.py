@@ -25,7 +25,7 @@ from checkpointing import arrays as weights
 from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
-from finetuning import task_files
+from finetuning_data import task_files
 from tfrecords import manifest
 from tfrecords.wire import pretraining_schema
 
@@ -382,7 +382,7 @@ CASES = (
     ),
     ("--patience={} needs", TUNE, "--patience=2", "--do_train=True --do_eval=True"),
     (
-        "(no variable output_weights)",
+        "(no variable {})",
         TUNE,
         EVALUATE + " --init_checkpoint=pretrained",
         "--do_train=True",

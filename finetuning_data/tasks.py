@@ -12,8 +12,8 @@ from absl import logging
 
 from common import files
 from common.errors import UserError
-from finetuning import task_files
-from finetuning.task_files import BadRow, WrongLabel
+from finetuning_data import task_files
+from finetuning_data.task_files import BadRow, WrongLabel
 
 SPLITS = ("train", "dev", "test")
 # Values that mean "no label" in test files, unless a label has this name.
