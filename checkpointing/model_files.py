@@ -124,6 +124,21 @@ def read(folder):
     )
 
 
+def trained_labels(folders, start=None):
+    """Return the labels of a fine-tuned model, or None where no folder tells them.
+
+    Args:
+        folders: list of str, in which its description is looked for first.
+        start: str, a folder or the prefix of a checkpoint, or None.
+    """
+    start = start or ""
+    beside = find(start, DESCRIPTION) if start else None
+    for folder in list(folders) + [start, os.path.dirname(beside or "")]:
+        if files.exists(os.path.join(folder, DESCRIPTION)):
+            return read(folder).labels
+    return None
+
+
 def write_config(folder, config):
     """Write the config of a model that is pre-trained in a folder, a `modeling.AlbertConfig`."""
     files.write_text(os.path.join(folder, CONFIG), config.to_json_string())

@@ -7,7 +7,6 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from checkpointing import model_files
-from common import files
 from common.errors import UserError
 from finetuning_data import data_report, encoding, tasks
 from kinds import class_predictions, class_scores
@@ -123,11 +122,9 @@ def find_task(args, folders):
     task = tasks.get_task(args.task_name, args.labels)
     if task.labels or args.do_train:
         return task
-    start = args.init_checkpoint or ""
-    beside = model_files.find(start, model_files.DESCRIPTION) if start else None
-    for folder in folders + [start, os.path.dirname(beside or "")]:
-        if files.exists(os.path.join(folder, model_files.DESCRIPTION)):
-            return task._replace(labels=model_files.read(folder).labels)
+    labels = model_files.trained_labels(folders, args.init_checkpoint)
+    if labels:
+        return task._replace(labels=labels)
     raise UserError(
         "the labels of task {} are not known: give --labels, in the order of the training".format(
             task.name
