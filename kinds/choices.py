@@ -17,7 +17,7 @@ from absl import logging
 import modeling
 from common import files
 from finetuning_data import choice_files, data_report, encoding
-from kinds.kind import Data, HeadOutput, Kind
+from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 from tokenization import CLS, MASK, SEP
 
 PREDICTIONS = "predictions.tsv"
@@ -37,7 +37,9 @@ class Predicted(NamedTuple):
 class Choices(Kind):
     """A choice for each question; predictions are `Predicted`."""
 
+    variables = HeadVariables("scores of choices", "output_weights", r"^output_(weights|bias)$")
     tasks = choice_files.TASKS
+    own_task = "choices"
     columns = (encoding.LABEL_IDS,)  # the right choice
 
     def read(self, args, splits, folders):
@@ -71,7 +73,7 @@ class Choices(Kind):
 
     def reads_alike(self, before, task):
         """See `Kind.reads_alike`."""
-        return "choices" in (before.name, task.name) and before.is_cloze == task.is_cloze
+        return self.own_task in (before.name, task.name) and before.is_cloze == task.is_cloze
 
     def num_sequences(self, examples):
         """See `Kind.num_sequences`."""

@@ -21,6 +21,7 @@ class Classification(Kind):
     """A label for each text or pair; predictions are probabilities, float32 [examples, labels]."""
 
     tasks = tasks.TASKS
+    own_task = "sentence_pair"
     columns = (encoding.LABEL_IDS,)
 
     def read(self, args, splits, folders):

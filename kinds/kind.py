@@ -76,6 +76,7 @@ class Kind:
         script: str, the entry, for messages and for the report of a run.
         variables: `HeadVariables`.
         tasks: dict of lower-case --task_name to task; two names may have the same task.
+        own_task: str, the name of the task for a user's own files.
         columns: tuple of `encoding.Column`, stored for every row or piece.
         encoding_flags: tuple of str, the flags on which `encode` depends, beside the tokenizer.
         head_flags: tuple of str, the flags on which the head and its loss depend.
@@ -84,6 +85,7 @@ class Kind:
     script = "run_classifier.py"
     variables = HeadVariables("classifier", "output_weights", r"^output_(weights|bias)$")
     tasks = {}
+    own_task = None
     columns = ()
     encoding_flags = ("max_seq_length",)
     head_flags = ("classifier_dropout_prob",)

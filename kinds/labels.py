@@ -83,6 +83,7 @@ class Labels(Kind):
     script = "run_ner.py"
     variables = HeadVariables("labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE))
     tasks = {task.name: task for task in _TASKS}
+    own_task = "ner"
     columns = (TARGETS, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
     head_flags = ("classifier_dropout_prob", "crf")
 

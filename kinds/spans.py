@@ -75,6 +75,7 @@ class Spans(Kind):
     script = "run_mrc.py"
     variables = HeadVariables("answers", SCOPE + "/output_weights", "^{}/".format(SCOPE))
     tasks = {task.name: task for task in _TASKS}
+    own_task = "squad"
     columns = (ANSWER, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
     encoding_flags = span_windows.Sizes._fields
     head_flags = ()

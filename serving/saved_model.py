@@ -79,7 +79,7 @@ def _build_signatures(model, vocabulary, options):
     for masked pieces; the same with `_text`, which take text; and `serving_default`.
     """
     computations = {"embed": _embed}
-    heads = inspection.find_heads(model.checkpoint.names.values())
+    heads = inspection.find_heads(model.checkpoint.model_shapes())
     if model.task:
         computations["classify"] = _classify
     elif "masked_lm" in heads:
