@@ -15,7 +15,8 @@ from absl import logging
 
 from common import files
 from common.errors import UserError
-from finetuning_data.label_files import listed, shown
+from finetuning_data.label_files import listed
+from finetuning_data.task_files import shown
 
 # Names of one thing in the two formats.
 _CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")

@@ -81,7 +81,9 @@ class Labels(Kind):
     """Entities in texts; predictions are lists of (begin, end, type), one list for each text."""
 
     script = "run_ner.py"
-    variables = HeadVariables("labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE))
+    variables = HeadVariables(
+        "labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+    )
     tasks = {task.name: task for task in _TASKS}
     columns = (TARGETS, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
     head_flags = ("classifier_dropout_prob", "crf")

@@ -73,7 +73,9 @@ class Spans(Kind):
     """Answers in contexts; predictions are lists of `span_windows.Candidate`, the best first."""
 
     script = "run_mrc.py"
-    variables = HeadVariables("answers", SCOPE + "/output_weights", "^{}/".format(SCOPE))
+    variables = HeadVariables(
+        "answers", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+    )
     tasks = {task.name: task for task in _TASKS}
     columns = (ANSWER, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
     encoding_flags = span_windows.Sizes._fields
