@@ -1,4 +1,4 @@
-"""Fine-tune ALBERT on a classification task, evaluate it and predict, on TPU, GPU or CPU."""
+"""Fine-tune ALBERT on classification or multiple choice, evaluate it and predict."""
 
 import os
 
@@ -9,16 +9,23 @@ from common import cli
 from finetuning import engine
 from finetuning.flags import define_flags as define_engine_flags
 from finetuning.flags import define_label_flags
+from kinds.choices import Choices
 from kinds.classification import Classification
 from kinds.kind import kind_of
 
-KINDS = (Classification(),)
+KINDS = (Classification(), Choices())
 
 
 def define_flags(flag_values):
     """Define this script's flags."""
     define_engine_flags(flag_values, KINDS)
     define_label_flags(flag_values)
+    cli.flag_definer(flag_values).integer(
+        "max_choices",
+        10,
+        "Most choices of a question in the tasks c3, chid and choices.",
+        lower_bound=2,
+    )
 
 
 def main(args):

@@ -77,7 +77,7 @@ def new_report(run, seed_run):
         run.starts[seed_run.folder],
         config=[args.bert_config_file],
         vocabulary=[args.spm_model_file or args.vocab_file],
-        data=list(run.data.files.values()),
+        data=[path for paths in run.data.files.values() for path in paths],
     )
     before = run_report.read(seed_run.folder).get("made_with")
     report["made_with"] = run.training_settings(seed_run) if args.do_train else before

@@ -36,7 +36,7 @@ class Classification(Kind):
                 examples["train"] = data_report.sample_examples(
                     examples["train"], args.max_train_examples, args.random_seed
                 )
-        paths = {split: tasks.find_file(task, args.data_dir, split) for split in splits}
+        paths = {split: [tasks.find_file(task, args.data_dir, split)] for split in splits}
         data = Data(task, examples, paths, data_report.log_data(task.labels, examples))
         counts = ", ".join("{:,} {}".format(len(examples[split]), split) for split in examples)
         return data, "{}: {} labels, examples: {}".format(task.name, len(task.labels), counts)
@@ -109,7 +109,8 @@ class Classification(Kind):
         task, examples = data.task, data.examples["test"]
         table = os.path.join(folder, PREDICTIONS)
         class_predictions.write_predictions(table, task.labels, examples, predictions)
-        class_predictions.write_submission(folder, task, data.files["test"], examples, predictions)
+        [test_file] = data.files["test"]
+        class_predictions.write_submission(folder, task, test_file, examples, predictions)
 
 
 def find_task(args, folders):

@@ -31,7 +31,7 @@ that several methods take:
                of a run, or what a predictor was told
 """
 
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
@@ -43,7 +43,7 @@ class Data(NamedTuple):
 
     task: NamedTuple  # with its labels
     examples: Dict[str, list]  # by split
-    files: Dict[str, str]  # split -> path
+    files: Dict[str, List[str]]  # split -> paths, the examples' own first
     findings: dict  # what json can write about the examples, for the report of the run
 
 

@@ -111,6 +111,7 @@ TESTED = {
     "give --max_unknown_share=1": "test_unknown_pieces_of_a_file",
     "--do_lower_case={}, but": "test_the_case_is_compared",
     "holds a run of task {}, not {}": "test_a_run_of_another_task",
+    "choices: give --max_choices": "test_more_choices_than",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",
     "leave the damage out with --skip_damaged": "test_check_only_finds_a",
     "cannot be divided among": "test_devices_that_do_not",
