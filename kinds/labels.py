@@ -95,9 +95,10 @@ class Labels(Kind):
         task = self._task(args, folders)
         texts, paths = {}, {}
         for split in splits:
-            paths[split] = tasks.find_file(task, args.data_dir, split)
+            path = tasks.find_file(task, args.data_dir, split)
+            paths[split] = [path]
             texts[split] = label_files.read_texts(
-                paths[split], task.types, split != "test", args.skip_bad_rows
+                path, task.types, split != "test", args.skip_bad_rows
             )
             if split == "train":
                 task = _with_types(task, task.types or label_files.types_of(texts[split]), args)

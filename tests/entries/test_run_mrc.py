@@ -113,7 +113,7 @@ def test_learns_what_can_be_learned_and_answers_are_parts_of_the_context(trained
             assert part == candidate["text"]
 
 
-def test_questions_without_an_answer(tmp_path):
+def test_unanswerable_questions_need_a_flag(tmp_path):
     folder = write_workspace(tmp_path, share_without=0.4)
     with pytest.raises(UserError, match="have no answer in their context: give --allow_no_answer"):
         run(folder, do_train=True)
@@ -165,7 +165,6 @@ def test_a_killed_run_loses_nothing(trained, root, tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"max_query_length": 13}, "--max_seq_length=16 has no room for a context behind"),
         ({"task_name": "ner"}, "task 'ner' is unknown"),
         ({"data_dir": "nowhere"}, "no train file of task squad"),
     ],
@@ -174,6 +173,15 @@ def test_mistakes_are_named_before_anything_is_written(trained, tmp_path, change
     with pytest.raises(UserError) as error:
         run(trained, do_train=True, output_dir=tmp_path / "out", **changes)
     assert words in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_a_question_needs_room_for_its_context(trained, tmp_path):
+    changes = {"do_train": True, "output_dir": tmp_path / "out", "max_query_length": 13}
+    with pytest.raises(UserError, match="--max_seq_length=16 has no room .* give at least 17, or"):
+        run(trained, **changes)
+    with pytest.raises(SystemExit) as end:
+        run(trained, check_only=True, **dict(changes, max_query_length=12))
+    assert end.value.code == 0
 
 
 def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, root, tmp_path):
