@@ -116,6 +116,7 @@ def check_optimizer(args, kind, model, data, tokenizer):
         optimization.LossScale.VARIABLES if args.precision == "float16" else {},
         batch_size,
         math.ceil(num_rows / batch_size / evals) if evals else 0,
+        kind.variables.untrained,
     )
     if not args.do_train:
         return schedule, "no training"

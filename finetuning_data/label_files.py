@@ -22,8 +22,8 @@ from absl import logging
 from common import files
 from common.errors import UserError
 from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of
+from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, row_error, shown
 
-SHOWN_CHARACTERS, SHOWN_ROWS = 40, 10
 _LABEL = re.compile(r"([BIMES])[-_](.+)")
 # A label that bio does not have.
 _BIOES = re.compile(r"(?:^|[ \t])[MES][-_]\w")
@@ -98,28 +98,27 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
             texts.append(LabelledText(str(position) if guid is None else guid, text, entities))
         except _BadRow as problem:
             number = problem.number or part[0][0]
-            bad.append("{}, row {}: {}".format(path, number, problem))
+            bad.append(row_error(path, number, problem))
             if not skip_bad_rows:
-                raise UserError(bad[0]) from None
+                raise bad[0] from None
     if not texts:
-        raise UserError(bad[0])
-    if bad:
-        logging.warning("BAD ROWS: %d of %s left out:\n%s", len(bad), path, listed(bad))
+        raise bad[0]
+    log_bad_rows(path, bad)
     if scheme.cut:
         logging.warning(
             "CUT ENTITIES: %d of %s begin before their text or end behind it, at rows %s; the part "
             "in the text counts as the entity",
             len(scheme.cut),
             path,
-            listed(scheme.cut, ", "),
+            listed(scheme.cut),
         )
     return texts
 
 
-def listed(rows, separator="\n"):
-    """Return the first of many rows, and how many more there are."""
+def listed(rows):
+    """Return the first of many rows, and how many more there are, as one line."""
     more = ["and {} more".format(len(rows) - SHOWN_ROWS)] if len(rows) > SHOWN_ROWS else []
-    return separator.join([str(row) for row in rows[:SHOWN_ROWS]] + more)
+    return ", ".join([str(row) for row in rows[:SHOWN_ROWS]] + more)
 
 
 def _parts(lines):
@@ -372,13 +371,6 @@ def _checked(text, entities, types):
                 )
             )
     return tuple(entities)
-
-
-def shown(value):
-    """Return a value for a message: only the beginning of a long one."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-    return repr(text) if isinstance(value, str) else text
 
 
 def types_of(texts):

@@ -15,7 +15,8 @@ from absl import logging
 
 from common import files
 from common.errors import UserError
-from finetuning_data.label_files import listed, shown
+from finetuning_data.label_files import listed
+from finetuning_data.task_files import log_bad_rows, shown
 
 # Names of one thing in the two formats.
 _CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")
@@ -78,13 +79,12 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
             seen[question.guid] = place
             questions.append(question)
         except _BadQuestion as problem:
-            bad.append("{}, {}: {}".format(path, place, problem))
+            bad.append(UserError("{}, {}: {}".format(path, place, problem)))
             if not skip_bad_rows:
-                raise UserError(bad[0]) from None
+                raise bad[0] from None
     if not questions:
-        raise UserError(bad[0] if bad else "{}: no questions".format(path))
-    if bad:
-        logging.warning("BAD QUESTIONS: %d of %s left out:\n%s", len(bad), path, listed(bad))
+        raise bad[0] if bad else UserError("{}: no questions".format(path))
+    log_bad_rows(path, bad)
     _tell_of_answers(path, questions, moved, seen)
     return questions
 
@@ -235,7 +235,7 @@ def _tell_of_answers(path, questions, moved, places):
     empty = [places[question.guid] for question in questions if not question.question.strip()]
     if empty:
         logging.warning(
-            "EMPTY QUESTIONS: %d of %s: %s", len(empty), path, listed(empty, ", ")
+            "EMPTY QUESTIONS: %d of %s: %s", len(empty), path, listed(empty)
         )  # CMRC's trial set has some; scores count them
     if moved:
         logging.warning(
@@ -244,7 +244,7 @@ def _tell_of_answers(path, questions, moved, places):
             len(moved),
             len(answers),
             path,
-            listed(moved, ", "),
+            listed(moved),
         )
     if lost:
         logging.warning(
@@ -252,7 +252,7 @@ def _tell_of_answers(path, questions, moved, places):
             len(lost),
             len(answers),
             path,
-            listed(lost, ", "),
+            listed(lost),
         )
 
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+# The encoder's variables on which these heads do not depend: they do not read [CLS] alone.
+UNTRAINED = "^bert/pooler/"
+
 
 def piece_scores(model, num_outputs, scope, dropout_prob=0.0):
     """Return float32 [B, S, num_outputs], a linear layer on the last layer of the encoder.

@@ -54,11 +54,14 @@ class HeadVariables(NamedTuple):
         head: what messages call the head.
         example: the name of one; a checkpoint without it has no head, so it cannot be scored.
         pattern: regular expression of all their names; a pre-trained checkpoint lacks them.
+        untrained: regular expression of the encoder's variables on which the head does not depend,
+            so that an optimizer has no slots for them; the default matches none.
     """
 
     head: str
     example: str
     pattern: str
+    untrained: str = "$^"
 
 
 class HeadOutput(NamedTuple):

@@ -81,7 +81,9 @@ class Labels(Kind):
     """Entities in texts; predictions are lists of (begin, end, type), one list for each text."""
 
     script = "run_ner.py"
-    variables = HeadVariables("labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE))
+    variables = HeadVariables(
+        "labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+    )
     tasks = {task.name: task for task in _TASKS}
     own_task = "ner"
     columns = (TARGETS, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
@@ -94,9 +96,10 @@ class Labels(Kind):
         task = self._task(args, folders)
         texts, paths = {}, {}
         for split in splits:
-            paths[split] = tasks.find_file(task, args.data_dir, split)
+            path = tasks.find_file(task, args.data_dir, split)
+            paths[split] = [path]
             texts[split] = label_files.read_texts(
-                paths[split], task.types, split != "test", args.skip_bad_rows
+                path, task.types, split != "test", args.skip_bad_rows
             )
             if split == "train":
                 task = _with_types(task, task.types or label_files.types_of(texts[split]), args)

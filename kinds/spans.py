@@ -73,7 +73,9 @@ class Spans(Kind):
     """Answers in contexts; predictions are lists of `span_windows.Candidate`, the best first."""
 
     script = "run_mrc.py"
-    variables = HeadVariables("answers", SCOPE + "/output_weights", "^{}/".format(SCOPE))
+    variables = HeadVariables(
+        "answers", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+    )
     tasks = {task.name: task for task in _TASKS}
     own_task = "squad"
     columns = (ANSWER, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
@@ -88,11 +90,10 @@ class Spans(Kind):
         _check_sizes(args)
         questions, paths = {}, {}
         for split in splits:
-            paths[split] = tasks.find_file(task, args.data_dir, split)
-            questions[split] = span_files.read_questions(
-                paths[split], split != "test", args.skip_bad_rows
-            )
-            _check_answerable(paths[split], questions[split], args)
+            path = tasks.find_file(task, args.data_dir, split)
+            paths[split] = [path]
+            questions[split] = span_files.read_questions(path, split != "test", args.skip_bad_rows)
+            _check_answerable(path, questions[split], args)
         if "train" in questions:
             questions["train"] = data_report.sample_examples(
                 [one for one in questions["train"] if one.answers == () or answer_of(one)],

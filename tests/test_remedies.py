@@ -112,6 +112,8 @@ TESTED = {
     "--do_lower_case={}, but": "test_the_case_is_compared",
     "holds a run of task {}, not {}": "test_a_run_of_another_task",
     "choices: give --max_choices": "test_more_choices_than",
+    "have no answer in their context: give": "test_unanswerable_questions_need",
+    "has no room for a context behind": "test_a_question_needs_room",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",
     "leave the damage out with --skip_damaged": "test_check_only_finds_a",
     "cannot be divided among": "test_devices_that_do_not",
@@ -177,6 +179,7 @@ UNTESTED = {
     "another folder is a run of its own": ["OTHER %s DATA"],
     "a matter of training": [
         "CHANCE LEVEL",
+        "NO ENTITY is right",
         "--optimizer=lamb, --pooler_lr_factor",
         "training diverged",
     ],

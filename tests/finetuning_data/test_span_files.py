@@ -135,4 +135,4 @@ def test_empty_questions_are_told_and_kept(tmp_path, caplog):
 def test_bad_questions_can_be_left_out(tmp_path, caplog):
     questions = read(tmp_path, squad(qa(), qa("2", start="3")), skip_bad_rows=True)
     assert [question.guid for question in questions] == ["1"]
-    assert "BAD QUESTIONS: 1 of" in caplog.text
+    assert "BAD ROWS: 1 of" in caplog.text
