@@ -4,6 +4,7 @@ python predict.py 北京是中国的[MASK]都。                      pieces for
 python predict.py TEXT_A TEXT_B                             how similar two texts are
 python predict.py --search_file=FILE TEXT                   the lines nearest to a text
 python predict.py --model_dir=OUT TEXT_A [TEXT_B]           labels of a fine-tuned model
+python predict.py --model_dir=OUT CONTEXT QUESTION CHOICE CHOICE...     the right choice
 ... | python predict.py --model_dir=OUT | ...               one a line, answered at once
 python predict.py --model_dir=OUT --input_file=questions.tsv --output_file=answers.tsv
 """
@@ -23,13 +24,14 @@ from absl import logging
 from common import cli, file_types, files, progress
 from common.errors import UserError
 from finetuning.flags import define_header_flag, define_unknown_flag
-from finetuning_data import data_report, task_files, tasks
-from kinds import class_predictions
+from finetuning_data import choice_files, data_report, task_files, tasks
+from kinds import choices, class_predictions
+from kinds.choices import Choices
 from serving import answers, model_flags, predictor
 from serving.answers import to_json
 from tokenization import MASK
 
-WORDS = "[TEXT_A [TEXT_B]]"  # on the command line, beside the flags
+WORDS = "[TEXT...]"  # on the command line, beside the flags
 STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
 LINES_SUFFIXES = (".tsv", ".txt")
 
@@ -112,7 +114,11 @@ def choose_kind(args, model):
         return answers.Nearest(model, lines, args.pooling, args.top, progress.Lines("pieces"))
     if args.embeddings:
         return answers.Vectors(model, args.pooling)
-    return answers.Labels(model) if model.task else answers.Masks(model, args.top)
+    if model.kind is None:
+        return answers.Masks(model, args.top)
+    if isinstance(model.kind, Choices):
+        return answers.Chosen(model)
+    return answers.Labels(model)
 
 
 def check_flags(args, words):
@@ -123,7 +129,7 @@ def check_flags(args, words):
         )
     if args.embeddings and args.search_file:
         raise UserError("--embeddings=True and --search_file are given: leave one of them out")
-    if len(words) > 2:
+    if len(words) > 2 and not args.model_dir:
         raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
     for word in words:
         if os.path.isfile(word):
@@ -241,8 +247,10 @@ def check_texts(kind, texts, where=""):
     """Return the texts of an example as a tuple; raises `UserError` if it is not valid."""
     if not all(text.strip() for text in texts):
         raise UserError(where + "a text is empty")
-    if len(texts) > 2:
-        raise UserError("{}{} texts: one, or two with a tab between".format(where, len(texts)))
+    if kind.most_texts and len(texts) > kind.most_texts:
+        how = "texts: one, or two with a tab between"
+        how = how if where else "texts are given: quote those that have blanks"
+        raise UserError("{}{} {}".format(where, len(texts), how))
     kind.check(texts, where)
     return tuple(texts)
 
@@ -263,8 +271,9 @@ def show(line):
 
 def answer_file(args, model, kind):
     """Answer all examples of the input file, in the order of its rows."""
-    if isinstance(kind, answers.Labels):
-        write_labels(args, model)
+    if isinstance(kind, (answers.Labels, answers.Chosen)):
+        write = write_labels if isinstance(kind, answers.Labels) else write_choices
+        write(args, model)
         return
     texts = read_file(args.input_file, kind)
     warn_of_columns(args.input_file, texts)
@@ -299,6 +308,21 @@ def write_labels(args, model):
         for example, row in zip(examples, probabilities):
             answer = answers.rounded_answer(predictor.answer(labels, row))
             whole.write((to_json(dict(answer, id=example.guid)) + "\n").encode("utf-8"))
+
+
+def write_choices(args, model):
+    """Answer a file of questions of the model's task with choices."""
+    task, paths = model.task, [args.input_file]
+    questions = choice_files.read_questions(task, paths, "test", max_choices=None)
+    check_pieces(args, model, model.kind.texts(questions))
+    predicted = model.decode(questions, progress.Lines("pieces"))
+    if args.output_format == "tsv":
+        files.write_text(args.output_file, choices.table(questions, predicted))
+        return
+    with files.WholeFile(args.output_file) as whole:
+        for question, answer in zip(questions, model.kind.answers(questions, task, predicted)):
+            answer.update(probabilities=[round(p, answers.DIGITS) for p in answer["probabilities"]])
+            whole.write((to_json(dict(answer, id=question.guid)) + "\n").encode("utf-8"))
 
 
 def read_file(path, kind, skip_blank=False):

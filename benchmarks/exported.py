@@ -76,7 +76,7 @@ def load(path, options):
 def feeds_of(model, examples):
     """Return the inputs of a batch of examples."""
     rows = [(example.text_a, example.text_b) for example in examples]
-    return samples.id_feeds(model, [row[:1] if row[1] is None else row for row in rows])
+    return samples.id_feeds(model, "classify", [row[:1] if row[1] is None else row for row in rows])
 
 
 def accuracy(model, function, examples):

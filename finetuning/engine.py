@@ -96,6 +96,7 @@ def train(run, seed_run, trainer, end):
             vocab_file=args.vocab_file,
             do_lower_case=args.do_lower_case,
             spm_model_file=args.spm_model_file,
+            settings={name: getattr(args, name) for name in run.kind.prediction_flags},
         )
         model_files.write(seed_run.folder, description)
     evaluation = args.do_eval and best_checkpoint.Evaluation(

@@ -28,8 +28,12 @@ def make_model_fn(run, settings):
 
 
 def new_variables(kind, args):
-    """Return the pattern of variables that an initial checkpoint may lack, or None."""
-    return kind.variables.pattern if args.do_train else None
+    """Return the pattern of variables that an initial checkpoint may lack.
+
+    They are those of the head, to train it, and those on which the head does not depend: a model
+    that was converted may have lost these.
+    """
+    return "|".join([kind.variables.untrained] + [kind.variables.pattern] * bool(args.do_train))
 
 
 def make_forward(kind, config, task, settings, execution=modeling.PLAIN):
@@ -76,7 +80,8 @@ def _sequences(features):
     if features["input_ids"].shape.ndims == 2:
         return {name: features[name] for name in names}
     size, count, length = features["input_ids"].shape.as_list()
-    shape = [size * count if size else -1, length or tf.shape(features["input_ids"])[2]]
+    is_known = size is not None and count is not None
+    shape = [size * count if is_known else -1, length or tf.shape(features["input_ids"])[2]]
     return {name: tf.reshape(features[name], shape) for name in names}
 
 

@@ -17,9 +17,20 @@ def predict(trainer, input_fn, num_rows, checkpoint_path=None):
         checkpoint_path: str, a checkpoint of the run's own, or None for the one that the model
             starts from.
     """
-    batches = list(
-        trainer.predict(input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False)
+    return in_order(
+        trainer.predict(input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False),
+        num_rows,
     )
+
+
+def in_order(batches, num_rows):
+    """Return the outputs of rows in their order from batches of some rows, as `predict` does.
+
+    Args:
+        batches: iterable of dicts of name to array [b, ...], `row_index` among them.
+        num_rows: int.
+    """
+    batches = list(batches)
     index = np.concatenate([batch["row_index"] for batch in batches])
     is_real = index >= 0
     if sorted(index[is_real]) != list(range(num_rows)):

@@ -268,7 +268,7 @@ def read_questions(task, paths, split, max_choices, skip_bad_rows=False):
         task: `ChoiceTask`.
         paths: list of str, what `find_files` returns.
         split: "train", "dev" or "test"; only questions of "test" may lack answers.
-        max_choices: int, the most choices of a question.
+        max_choices: int, the most choices of a question; None for any number.
         skip_bad_rows: bool, whether rows that cannot be read are left out and listed in the log
             instead of ending the run.
 
@@ -309,7 +309,7 @@ def read_questions(task, paths, split, max_choices, skip_bad_rows=False):
 
 def _check_number(questions, max_choices):
     most = max(len(question.choices) for question in questions)
-    if most > max_choices:
+    if max_choices and most > max_choices:
         raise BadRow("{0} choices: give --max_choices={0}, or remove some".format(most))
 
 

@@ -16,6 +16,7 @@ from absl import logging
 
 import modeling
 from common import files
+from common.errors import UserError
 from finetuning_data import choice_files, data_report, encoding
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 from tokenization import CLS, MASK, SEP
@@ -103,8 +104,8 @@ class Choices(Kind):
         rate = settings.classifier_dropout_prob
         head = modeling.classification_head(model, 1, None, is_training, rate)
         mask = features["input_mask"]  # [b, C, S]
-        count = mask.shape.as_list()[1]
-        logits = choice_logits(tf.reshape(head.logits, [-1, count]), mask[:, :, 0])  # [b, C]
+        is_choice = mask[:, :, 0]  # [b, C]
+        logits = choice_logits(tf.reshape(head.logits, tf.shape(is_choice)), is_choice)
         if not is_training:
             return HeadOutput(None, {"logits": logits})
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -148,6 +149,40 @@ class Choices(Kind):
             counts = [len(example.choices) for example in examples if example.answer is not None]
             warn_at_chance_level(scores["accuracy"], counts)
         return ""
+
+    def example(self, task, values):
+        """See `Kind.example`: (context, question, choices), or a dict of these names.
+
+        In a cloze the question is the mark of a blank in the context.
+        """
+        names = ("context", "question", "choices")
+        if isinstance(values, dict):
+            context, question, texts = (values.get(name) for name in names)
+        else:
+            context, question, texts = values
+        is_text = isinstance(context, str) and isinstance(question, str)
+        if not is_text or isinstance(texts, str) or not all(isinstance(x, str) for x in texts):
+            raise ValueError("{!r} has not {}, {} and {}".format(values, *names))
+        if not all(text.strip() for text in texts):
+            raise UserError("a choice is empty")
+        if len(texts) < 2:
+            raise UserError("a question needs two choices or more, not {}".format(len(texts)))
+        if task.is_cloze and question not in choice_files.BLANK.findall(context):
+            raise UserError(
+                "question {!r} is no blank of the context, such as #idiom000001#".format(question)
+            )
+        return choice_files.Question("", context, question, tuple(texts), None, 0)
+
+    def answers(self, examples, task, predictions):
+        """See `Kind.answers`: the text and the number of the choice, and all probabilities."""
+        return [
+            {
+                "choice": example.choices[chosen],
+                "number": int(chosen),
+                "probabilities": [float(p) for p in row[: len(example.choices)]],
+            }
+            for example, row, chosen in zip(examples, *predictions)
+        ]
 
     def write(self, folder, data, predictions):
         """See `Kind.write`; CLUE's tasks get CLUE's file, too."""

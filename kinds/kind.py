@@ -83,6 +83,8 @@ class Kind:
         columns: tuple of `encoding.Column`, stored for every row or piece.
         encoding_flags: tuple of str, the flags on which `encode` depends, beside the tokenizer.
         head_flags: tuple of str, the flags on which the head and its loss depend.
+        prediction_flags: tuple of str, the flags on which predictions of a trained model depend,
+            beside the length: its `classifier.json` keeps their values.
     """
 
     script = "run_classifier.py"
@@ -92,6 +94,7 @@ class Kind:
     columns = ()
     encoding_flags = ("max_seq_length",)
     head_flags = ("classifier_dropout_prob",)
+    prediction_flags = ()
 
     # ---------------------------------------------------------------------------- data
 
@@ -214,6 +217,23 @@ class Kind:
         """Warn of scores at chance level, and return tables for people: str, may be empty."""
         del examples, task, scores
         return ""
+
+    def with_labels(self, task, labels):
+        """Return a task with the labels of a trained model."""
+        return task._replace(labels=tuple(labels))
+
+    def example(self, task, values):
+        """Return the example of what a user of `serving.predictor.Predictor` gives.
+
+        Raises:
+            ValueError: for values of other types.
+            UserError: for values that can have no answer.
+        """
+        raise NotImplementedError
+
+    def answers(self, examples, task, predictions):
+        """Return the answers to a user's examples: a list of dicts that json can write."""
+        raise NotImplementedError
 
     def write(self, folder, data, predictions):
         """Write the predictions of the test split, each file by rename, and log their names.
