@@ -9,8 +9,11 @@ import helpers
 import pytest
 import tensorflow.compat.v1 as tf
 
+import predict
 import run_mrc
+from common import cli
 from common.errors import UserError
+from serving.predictor import Predictor
 
 LENGTH = 16
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("天地玄黄宇宙洪荒日月起止。")
@@ -121,6 +124,43 @@ def test_learns_what_can_be_learned_and_answers_are_parts_of_the_context(trained
         for candidate in best:
             part = paragraph["context"][candidate["begin"] : candidate["end"]]
             assert part == candidate["text"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_predictor_gives_the_same_answers(trained, batch_size):
+    model = Predictor(str(trained / "out"), batch_size=batch_size)
+    (article,) = read_json(trained / "data" / "test.json")["data"]
+    rows = [("日月", paragraph["context"]) for paragraph in article["paragraphs"]]
+    ids = [paragraph["qas"][0]["id"] for paragraph in article["paragraphs"]]
+    candidates = read_json(trained / "out" / "nbest_predictions.json")
+    for answer, guid in zip(model.predict(rows), ids):
+        found = [answer] + answer["others"][:2]
+        assert [one["text"] for one in found] == [one["text"] for one in candidates[guid]]
+        for one, expected in zip(found, candidates[guid]):
+            assert one["probability"] == pytest.approx(expected["probability"], abs=1e-4)
+    assert model.predict([]) == []
+    with pytest.raises(ValueError, match="is not .question, context"):
+        model.predict(["天"])
+
+
+def test_predict_py_answers_questions_of_texts_and_files(trained, tmp_path, capsysbinary):
+    words = ["predict.py", "--model_dir={}".format(trained / "out")]
+    texts = ["日月", "天起止。"]
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), texts)
+    answer = json.loads(capsysbinary.readouterr().out)
+    assert (answer["text"], answer["begin"], answer["end"]) == ("起止", 1, 3)
+    assert "others" not in answer
+    predict.main(cli.parse(predict.define_flags, words + ["--top=3"], predict.WORDS), texts)
+    answer = json.loads(capsysbinary.readouterr().out)
+    assert answer["text"] == "起止" and len(answer["others"]) == 2
+    output = tmp_path / "answers.jsonl"
+    words += helpers.arguments(
+        {"input_file": trained / "data" / "test.json", "output_file": output}
+    )
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), [])
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    expected = read_json(trained / "out" / "predictions.json")
+    assert {line["id"]: line["text"] for line in lines} == expected
 
 
 def test_unanswerable_questions_need_a_flag(tmp_path):
