@@ -32,6 +32,7 @@ from common.errors import UserError
 from finetuning import inputs
 from huggingface import check, configs
 from huggingface import folder as huggingface_folder
+from kinds.every import OF_HEADS
 
 BASENAME = "albert_model.ckpt"
 TOLERANCE = 1e-4
@@ -191,8 +192,8 @@ def to_huggingface(args, folder, path):
 
 def read_or_make_description(args, prefix, arrays):
     """Return the `model_files.Description` of a checkpoint, from its run's folder or the flags."""
-    num_labels = len(arrays.get("output_weights", ()))
-    description = num_labels and model_files.find(prefix, model_files.DESCRIPTION)
+    head, num_labels = inspection.tuned_head(inspection.shapes_of_arrays(arrays))
+    description = head and model_files.find(prefix, model_files.DESCRIPTION)
     if description:
         for name in ("bert_config_file", "vocab_file", "do_lower_case"):
             if args[name].present:
@@ -200,8 +201,9 @@ def read_or_make_description(args, prefix, arrays):
         model = model_files.read(os.path.dirname(description))
         if len(model.labels) != num_labels:
             raise UserError(
-                "{} names {} labels, the classifier in {} has {}: give the checkpoint of that "
-                "run".format(description, len(model.labels), prefix, num_labels)
+                "{} names {} labels, the head in {} has {}: give the checkpoint of that run".format(
+                    description, len(model.labels), prefix, num_labels
+                )
             )
         return model
     config_file = args.bert_config_file or model_files.find(prefix, model_files.CONFIG)
@@ -213,7 +215,7 @@ def read_or_make_description(args, prefix, arrays):
     tokenizer = tokenization.FullTokenizer(vocab_file, args.do_lower_case)
     inputs.check_vocabulary_of_start(vocab_file, tokenizer, prefix)
     return model_files.Description(
-        task="sentence_pair",
+        task=OF_HEADS[head or "classifier"].own_task,
         labels=[str(i) for i in range(num_labels)],
         max_seq_length=config.max_position_embeddings,
         config=config.to_dict(),
@@ -229,13 +231,13 @@ def from_huggingface(args, folder, source):
     _write_checkpoint(folder, BASENAME, arrays)
     model_files.write_config(folder, config)
     vocabulary = huggingface_folder.copy_vocabulary(source, folder)
-    num_labels = len(arrays.get("output_weights", ()))
+    head, _ = inspection.tuned_head(inspection.shapes_of_arrays(arrays))
     if vocabulary:
-        model = huggingface_folder.read_description(source, config, num_labels, vocabulary)
+        model = huggingface_folder.read_description(source, config, arrays, vocabulary)
         huggingface_folder.check_vocabulary(model)
-        if num_labels:
+        if head:
             model_files.write(folder, model)
-    elif num_labels:
+    elif head:
         raise UserError("{} has no vocabulary: put its vocab.txt there".format(source))
     return verify(source, class_name, config, arrays)
 

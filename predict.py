@@ -4,6 +4,9 @@ python predict.py 北京是中国的[MASK]都。                      pieces for
 python predict.py TEXT_A TEXT_B                             how similar two texts are
 python predict.py --search_file=FILE TEXT                   the lines nearest to a text
 python predict.py --model_dir=OUT TEXT_A [TEXT_B]           labels of a fine-tuned model
+python predict.py --model_dir=OUT TEXT                      entities, with a model of run_ner.py
+python predict.py --model_dir=OUT QUESTION CONTEXT          answer, with a model of run_mrc.py
+python predict.py --model_dir=OUT CONTEXT QUESTION CHOICE CHOICE...     the right choice
 ... | python predict.py --model_dir=OUT | ...               one a line, answered at once
 python predict.py --model_dir=OUT --input_file=questions.tsv --output_file=answers.tsv
 """
@@ -22,15 +25,21 @@ from absl import logging
 
 from common import cli, file_types, files, progress
 from common.errors import UserError
-from finetuning import data_report, predictions, task_files, tasks
-from finetuning.flags import define_text_flags
+from finetuning.flags import define_header_flag, define_unknown_flag
+from finetuning_data import choice_files, data_report, label_files, span_files, task_files, tasks
+from kinds import choices, class_predictions
+from kinds.choices import Choices
+from kinds.labels import SUFFIXES as LABEL_SUFFIXES
+from kinds.labels import Labels
+from kinds.spans import Spans
 from serving import answers, model_flags, predictor
 from serving.answers import to_json
 from tokenization import MASK
 
-WORDS = "[TEXT_A [TEXT_B]]"  # on the command line, beside the flags
+WORDS = "[TEXT...]"  # on the command line, beside the flags
 STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
 LINES_SUFFIXES = (".tsv", ".txt")
+TASK_SUFFIXES = tuple(dict.fromkeys(task_files.SUFFIXES + LABEL_SUFFIXES))
 
 
 def define_flags(flag_values):
@@ -50,7 +59,8 @@ def define_flags(flag_values):
         None,
         "File of the answers to an input_file, written whole or not at all; needed with a file.",
     )
-    define_text_flags(flag_values)
+    define_header_flag(flag_values)
+    define_unknown_flag(flag_values)
     define.enum(
         "output_format",
         "tsv",
@@ -76,7 +86,11 @@ def define_flags(flag_values):
         "File of texts, one a line: answer each text with the lines whose vectors are nearest.",
     )
     define.integer(
-        "top", 5, "Pieces shown for a [MASK], or lines of the search_file.", lower_bound=1
+        "top",
+        5,
+        "Pieces shown for a [MASK], or lines of the search_file. A question has one answer, or so "
+        "many if this flag is given.",
+        lower_bound=1,
     )
     define.integer(
         "predict_batch_size",
@@ -110,7 +124,13 @@ def choose_kind(args, model):
         return answers.Nearest(model, lines, args.pooling, args.top, progress.Lines("pieces"))
     if args.embeddings:
         return answers.Vectors(model, args.pooling)
-    return answers.Labels(model) if model.task else answers.Masks(model, args.top)
+    if model.kind is None:
+        return answers.Masks(model, args.top)
+    if isinstance(model.kind, Choices):
+        return answers.Chosen(model)
+    if isinstance(model.kind, (Labels, Spans)):
+        return answers.Parts(model, args.top if args["top"].present else 1)
+    return answers.Labels(model)
 
 
 def check_flags(args, words):
@@ -121,7 +141,7 @@ def check_flags(args, words):
         )
     if args.embeddings and args.search_file:
         raise UserError("--embeddings=True and --search_file are given: leave one of them out")
-    if len(words) > 2:
+    if len(words) > 2 and not args.model_dir:
         raise UserError("{} texts are given: quote those that have blanks".format(len(words)))
     for word in words:
         if os.path.isfile(word):
@@ -134,7 +154,7 @@ def check_flags(args, words):
         raise UserError("--input_file=FILE and --output_file belong together")
     if is_file:
         has_labels = args.model_dir and not (args.embeddings or args.search_file)
-        suffixes = task_files.SUFFIXES if has_labels else LINES_SUFFIXES
+        suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
         suffix = os.path.splitext(args.input_file)[1]
         if suffix == ".csv":
             raise UserError(task_files.csv_remedy(args.input_file))
@@ -239,8 +259,10 @@ def check_texts(kind, texts, where=""):
     """Return the texts of an example as a tuple; raises `UserError` if it is not valid."""
     if not all(text.strip() for text in texts):
         raise UserError(where + "a text is empty")
-    if len(texts) > 2:
-        raise UserError("{}{} texts: one, or two with a tab between".format(where, len(texts)))
+    if kind.most_texts and len(texts) > kind.most_texts:
+        how = "texts: one, or two with a tab between"
+        how = how if where else "texts are given: quote those that have blanks"
+        raise UserError("{}{} {}".format(where, len(texts), how))
     kind.check(texts, where)
     return tuple(texts)
 
@@ -261,8 +283,12 @@ def show(line):
 
 def answer_file(args, model, kind):
     """Answer all examples of the input file, in the order of its rows."""
-    if isinstance(kind, answers.Labels):
-        write_labels(args, model)
+    if isinstance(kind, (answers.Labels, answers.Chosen)):
+        write = write_labels if isinstance(kind, answers.Labels) else write_choices
+        write(args, model)
+        return
+    if isinstance(kind, answers.Parts):
+        write_parts(args, model, kind)
         return
     texts = read_file(args.input_file, kind)
     warn_of_columns(args.input_file, texts)
@@ -291,12 +317,44 @@ def write_labels(args, model):
     probabilities = model.probabilities(texts, progress.Lines("pieces"))
     labels = model.task.labels
     if args.output_format == "tsv":
-        predictions.write_predictions(args.output_file, labels, examples, probabilities)
+        class_predictions.write_predictions(args.output_file, labels, examples, probabilities)
         return
     with files.WholeFile(args.output_file) as whole:
         for example, row in zip(examples, probabilities):
             answer = answers.rounded_answer(predictor.answer(labels, row))
             whole.write((to_json(dict(answer, id=example.guid)) + "\n").encode("utf-8"))
+
+
+def write_choices(args, model):
+    """Answer a file of questions of the model's task with choices."""
+    task, paths = model.task, [args.input_file]
+    questions = choice_files.read_questions(task, paths, "test", max_choices=None)
+    check_pieces(args, model, model.kind.texts(questions))
+    predicted = model.decode(questions, progress.Lines("pieces"))
+    if args.output_format == "tsv":
+        files.write_text(args.output_file, choices.table(questions, predicted))
+        return
+    with files.WholeFile(args.output_file) as whole:
+        for question, answer in zip(questions, model.kind.answers(questions, task, predicted)):
+            answer.update(probabilities=[round(p, answers.DIGITS) for p in answer["probabilities"]])
+            whole.write((to_json(dict(answer, id=question.guid)) + "\n").encode("utf-8"))
+
+
+def write_parts(args, model, kind):
+    """Answer a file of texts with their entities, or of questions with answers: JSON lines."""
+    if isinstance(model.kind, Labels):
+        examples = label_files.read_texts(args.input_file, needs_labels=False)
+        given = [{"id": example.guid, "text": example.text} for example in examples]
+    else:
+        examples = span_files.read_questions(args.input_file, needs_answers=False)
+        given = [{"id": example.guid} for example in examples]
+    check_pieces(args, model, model.kind.texts(examples))
+    predicted = model.decode(examples, progress.Lines("pieces"))
+    found = model.kind.answers(examples, model.task, predicted)
+    with files.WholeFile(args.output_file) as whole:
+        for row, answer in zip(given, found):
+            line = to_json(dict(row, **kind.shown(answer)))
+            whole.write((line + "\n").encode("utf-8"))
 
 
 def read_file(path, kind, skip_blank=False):

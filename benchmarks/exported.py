@@ -21,7 +21,7 @@ import numpy as np
 
 import export_model
 from common import text_table
-from finetuning import tasks
+from finetuning_data import tasks
 from serving import export, predictor, samples, saved_model, single_file
 
 EXPORTS = (
@@ -76,7 +76,7 @@ def load(path, options):
 def feeds_of(model, examples):
     """Return the inputs of a batch of examples."""
     rows = [(example.text_a, example.text_b) for example in examples]
-    return samples.id_feeds(model, [row[:1] if row[1] is None else row for row in rows])
+    return samples.id_feeds(model, "classify", [row[:1] if row[1] is None else row for row in rows])
 
 
 def accuracy(model, function, examples):

@@ -15,6 +15,7 @@ turn of a padded one is a few steps, since all its steps are alike. The last lin
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -31,6 +32,9 @@ import tensorflow.compat.v1 as tf
 import run_classifier
 from common import checks, cli
 from finetuning import batching, inputs
+from finetuning.model import make_model_fn
+from finetuning.run_checks import check_run
+from kinds.classification import Classification
 from training import devices
 
 VOCABULARY = os.path.join(sys.path[0], "albert_config", "vocab.txt")
@@ -87,7 +91,8 @@ def make_run(args, folder, dynamic_padding):
     }
     words = ["--{}={}".format(*item) for item in values.items()]
     run = checks.run_checks(
-        run_classifier.check_run, cli.parse(run_classifier.define_flags, ["finetune.py"] + words)
+        functools.partial(check_run, Classification()),
+        cli.parse(run_classifier.define_flags, ["finetune.py"] + words),
     )
     return run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})
 
@@ -112,7 +117,7 @@ class Contestant:
             dataset = input_fn({"batch_size": self._batch_size}).repeat()
             iterator = tf.data.make_initializable_iterator(dataset)
             settings = run.settings_of(run.work.seed_runs[0])
-            model_fn = run_classifier.make_model_fn(run, settings)
+            model_fn = make_model_fn(run, settings)
             spec = model_fn(iterator.get_next(), None, MODES[part], {})
             self._fetches = spec.predictions or [spec.train_op, spec.loss]
             self._session = tf.Session(config=devices.session_config(settings))
@@ -145,7 +150,7 @@ def summary(rates, run):
     result["ratio"] = {
         part: round(medians[part, "dynamic"] / medians[part, "padded"], 2) for part in MODES
     }
-    result["mean_length"] = round(float(np.mean(run.encoded["train"].examples.full_lengths)), 1)
+    result["mean_length"] = round(float(np.mean(run.encoded["train"].rows.full_lengths)), 1)
     return result
 
 

@@ -19,7 +19,13 @@ HEADS = {
     "masked_lm": "cls/predictions/output_bias",
     "sentence_order": "cls/seq_relationship/output_weights",
     "classifier": "output_weights",
+    "choice": "output_weights",  # with one row, where a classifier has one for each label
+    "spans": "cls/squad/output_weights",
+    "labels": "cls/labels/output_weights",
 }
+# Heads of fine-tuned models; those of WITH_LABELS have an output for each label.
+TUNED = ("classifier", "choice", "spans", "labels")
+WITH_LABELS = ("classifier", "labels")
 # (field of a config, pattern of the variable that has it, axis)
 SIZES = (
     ("vocab_size", r"/word_embeddings$", 0),
@@ -42,7 +48,7 @@ def summarize(shapes):
 
     Returns:
         dict: `layout`; `fields`, a dict of the known fields of the config; `unknown`, names of
-        other fields; `heads`; `num_labels` of a classifier or None; `slots`, names of the
+        other fields; `heads`; `num_labels` of a head with labels or None; `slots`, names of the
         optimizer's states.
     """
     layout = detect_layout(shapes)
@@ -59,14 +65,34 @@ def summarize(shapes):
         "fields": fields,
         "unknown": sorted(unknown),
         "heads": list(find_heads(shapes)),
-        "num_labels": shapes.get("output_weights", [None])[0],
+        "num_labels": tuned_head(shapes)[1] or None,
         "slots": sorted(slots),
     }
 
 
-def find_heads(names):
-    """Return the heads that a model with these variables has, a tuple in the order of `HEADS`."""
-    return tuple(head for head, mark in HEADS.items() if mark in names)
+def tuned_head(shapes):
+    """Return (head, number of labels) of a fine-tuned model, (None, 0) of any other.
+
+    Args:
+        shapes: as of `find_heads`.
+    """
+    head = next((head for head in find_heads(shapes) if head in TUNED), None)
+    return head, shapes[HEADS[head]][0] if head in WITH_LABELS else 0
+
+
+def find_heads(shapes):
+    """Return the heads that a model has, a tuple in the order of `HEADS`.
+
+    Args:
+        shapes: dict of variable name to its shape, a list or tuple.
+    """
+    absent = "classifier" if list(shapes.get("output_weights", ()))[:1] == [1] else "choice"
+    return tuple(head for head, mark in HEADS.items() if mark in shapes and head != absent)
+
+
+def shapes_of_arrays(arrays):
+    """Return a dict of name to shape of a dict of name to array."""
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def _sizes(shapes, layout):

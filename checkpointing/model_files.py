@@ -63,6 +63,7 @@ class Description(NamedTuple):
     vocab_file: Optional[str] = None  # path of the WordPiece vocabulary, if it has one
     do_lower_case: bool = True
     spm_model_file: Optional[str] = None  # path of the SentencePiece model, if it has one
+    settings: Dict[str, object] = {}  # others on which predictions depend, by name
 
 
 def write(folder, model):
@@ -84,6 +85,8 @@ def write(folder, model):
     with files.WholeFile(os.path.join(folder, name)) as whole:
         whole.write(vocabulary)
     description = {field: value for field, value in model._asdict().items() if field in FIELDS}
+    if model.settings:
+        description.update(settings=model.settings)
     description.update(
         labels=list(model.labels),
         vocabulary=name,
@@ -122,6 +125,21 @@ def read(folder):
         vocab_file=None if is_sentencepiece else vocabulary,
         spm_model_file=vocabulary if is_sentencepiece else None,
     )
+
+
+def find_description(folders, start=None):
+    """Return the `Description` of a fine-tuned model, or None where no folder has one.
+
+    Args:
+        folders: list of str, in which its description is looked for first.
+        start: str, a folder or the prefix of a checkpoint, or None.
+    """
+    start = start or ""
+    beside = find(start, DESCRIPTION) if start else None
+    for folder in list(folders) + [start, os.path.dirname(beside or "")]:
+        if files.exists(os.path.join(folder, DESCRIPTION)):
+            return read(folder)
+    return None
 
 
 def write_config(folder, config):
@@ -298,4 +316,7 @@ def _load_description(path):
                 "{} is damaged ({} is {!r}): start the run that made it again, with the same "
                 "flags, or take it from a copy".format(path, name, content.get(name))
             )
-    return {name: content[name] for name in FIELDS}
+    fields = {name: content[name] for name in FIELDS}
+    if isinstance(content.get("settings"), dict):
+        fields.update(settings=content["settings"])
+    return fields

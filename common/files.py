@@ -384,6 +384,30 @@ def write_text(path, text):
         whole.write(text.encode("utf-8"))
 
 
+def read_utf8(path):
+    """Return the text of a UTF-8 file, without a byte order mark.
+
+    Raises:
+        UserError: names the file, where it cannot be read, is empty or of another encoding, and
+            then also the row of the first byte that is not UTF-8.
+    """
+    with _user_errors("read", path), open_file(path) as stream:
+        content = stream.read()
+    problem = file_types.refusal(path, content) if content else "{} is empty".format(path)
+    mend = None if problem else file_types.mend_utf8(content)
+    if mend:
+        good = content.decode("utf-8", "surrogateescape").encode("utf-8", "replace")
+        row = next(
+            n
+            for n, (one, two) in enumerate(zip(content.split(b"\n"), good.split(b"\n")), 1)
+            if one != two
+        )
+        problem = "{}, row {}: not UTF-8 text; {}".format(path, row, mend)
+    if problem:
+        raise UserError(problem)
+    return content.decode("utf-8-sig")
+
+
 def read_json(path):
     """Read a file that holds one JSON object; returns a dict.
 

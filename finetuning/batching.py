@@ -1,9 +1,9 @@
-"""The input functions of fine-tuning: batches of examples of similar length.
+"""The input functions of fine-tuning: batches of rows of similar length.
 
-On short texts most of the work would be padding. So a batch holds examples of similar length and is
-padded to its longest example. The examples of a training step are a pure function of the lengths of
-all examples, seed, batch size and step. An epoch permutes all examples, cuts them into pools of
-POOL_BATCHES batches, sorts every pool by length, and permutes the batches:
+On short texts most of the work would be padding. So a batch holds rows of similar length and is
+padded to its longest row. The rows of a training step are a pure function of the lengths of all
+rows, seed, batch size and step. An epoch permutes all rows, cuts them into pools of POOL_BATCHES
+batches, sorts every pool by length, and permutes the batches:
 
     lengths, permuted    5 2 9 4 8 3 | 6 1 7 2 4 3       batches of 2, pools of 3 batches
     pools, sorted        2 3|4 5|8 9 | 1 2|3 4|6 7
@@ -12,18 +12,19 @@ POOL_BATCHES batches, sorts every pool by length, and permutes the batches:
 If an epoch ends within a batch, the next epoch first fills up that batch.
 
 Everything is computed by TensorFlow operations from the file of an `encoding.EncodedSplit`: the
-host of a remote TPU runs no Python, and a graph that contains the examples would be large. n is the
-number of examples, B the batch size of a step, b that of a replica, S the length of a padded batch.
+host of a remote TPU runs no Python, and a graph that contains the rows would be large. A row may
+have several sequences; its length is that of the longest. n is the number of rows, B the batch size
+of a step, b that of a replica, C the sequences of a row, S the length of a padded batch.
 """
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from finetuning.encoding import DTYPES, EncodedExamples
+from finetuning_data import encoding
 from tfrecords import reader
 from tfrecords.order import permutation
 
-# In a larger pool the lengths in a batch are more equal; a smaller one mixes the examples better.
+# In a larger pool the lengths in a batch are more equal; a smaller one mixes the rows better.
 POOL_BATCHES = 64
 # Batches are padded to multiples of this. Fewer different lengths mean fewer compilations.
 LENGTH_MULTIPLE = 2
@@ -32,10 +33,10 @@ FIXED_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 def fixed_length(encoded, max_seq_length):
-    """Return the least of FIXED_LENGTHS that every example fits into, or else max_seq_length.
+    """Return the least of FIXED_LENGTHS that every row fits into, or else max_seq_length.
 
     Args:
-        encoded: `encoding.EncodedExamples`.
+        encoded: `encoding.Encoded`.
         max_seq_length: int, the limit that they were encoded with.
     """
     longest = int(np.diff(encoded.begins).max())
@@ -45,22 +46,25 @@ def fixed_length(encoded, max_seq_length):
 
 def make_input_fn(
     path,
+    columns,
     max_seq_length,
     training,
     seed=0,
     batch_size=None,
     first_step=lambda: 0,
     dynamic_padding=True,
+    num_sequences=None,
 ):
     """Return the input function that an Estimator asks for.
 
-    For training the examples never end; the module's docstring describes their order. Otherwise
-    there is one pass, longest examples first, and examples of zeros fill up the last batch, so that
-    no example is lost. The padding changes the lengths of batches, but not their examples.
+    For training the rows never end; the module's docstring describes their order. Otherwise there
+    is one pass, longest rows first, and rows of zeros fill up the last batch, so that no row is
+    lost. The padding changes the lengths of batches, but not their rows.
 
     Args:
         path: str, the file of an `encoding.EncodedSplit`.
-        max_seq_length: int, greatest length of its examples.
+        columns: sequence of `encoding.Column`, those of the file.
+        max_seq_length: int, greatest length of its sequences.
         training: bool.
         seed: int, of the order.
         batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
@@ -68,13 +72,12 @@ def make_input_fn(
             the input function is.
         dynamic_padding: bool, whether S is the greatest length in a batch, rounded up to a multiple
             of LENGTH_MULTIPLE; otherwise it is max_seq_length.
+        num_sequences: int, C, or None where rows have no choices, as in `encoding.Encoded`.
 
     Returns:
         Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
-        None) that returns a tf.data.Dataset of dicts: `input_ids`, `input_mask` and `segment_ids`,
-        int32 [b, S]; `label_ids`, int32 [b]; `example_index`, int32 [b], the index of the example
-        in the file, or -1 for one that fills up the last batch; `is_real_example`, float32 [b], 0
-        for the latter. The replicas of a host take the elements in turns.
+        None) that returns a tf.data.Dataset of dicts with the features that `kinds/kind.py`
+        describes. The replicas of a host take the elements in turns.
     """
 
     def input_fn(params=None, input_context=None):
@@ -82,36 +85,53 @@ def make_input_fn(
         step_size = part.batch_size * part.num_replicas * part.num_hosts
         first = first_step() * step_size if training else 0
 
-        def read_batches(fields):
-            encoded = EncodedExamples(*map(tf.io.decode_raw, tf.unstack(fields), _types()))
-            lengths = encoded.begins[1:] - encoded.begins[:-1]  # [n]
+        def read_batches(records):
+            encoded = _decoded(records, columns, num_sequences)
+            lengths = row_lengths(encoded)  # [n]
             if training:
                 order = training_order(lengths, seed, step_size, first)
             else:
                 order = evaluation_order(lengths, step_size)
             rows = reader.of_host(order.batch(part.batch_size, drop_remainder=True), part)
             return rows.map(
-                lambda rows: pad_batch(encoded, lengths, rows, max_seq_length, dynamic_padding)
+                lambda rows: pad_batch(encoded, columns, rows, max_seq_length, dynamic_padding)
             )
 
-        fields = tf.data.TFRecordDataset(path).batch(len(DTYPES), drop_remainder=True)
-        return fields.flat_map(read_batches).prefetch(tf.data.experimental.AUTOTUNE)
+        types = encoding.dtypes(columns)
+        records = tf.data.TFRecordDataset(path).batch(len(types), drop_remainder=True)
+        return records.flat_map(read_batches).prefetch(tf.data.experimental.AUTOTUNE)
 
     return input_fn
 
 
-def _types():
-    return (tf.as_dtype(np.dtype(dtype)) for dtype in DTYPES)
+def _decoded(records, columns, num_sequences):
+    """Return the `encoding.Encoded` of tensors from the records of its file, a string tensor."""
+    types = (tf.as_dtype(np.dtype(dtype)) for dtype in encoding.dtypes(columns))
+    arrays = map(tf.io.decode_raw, tf.unstack(records), types)
+    encoded = encoding.from_arrays(arrays, columns, num_sequences)
+    for column in columns:
+        if column.shape:
+            values = encoded.columns[column.name]
+            encoded.columns[column.name] = tf.reshape(values, (-1,) + column.shape)
+    return encoded
+
+
+def row_lengths(encoded):
+    """Return the length of each row of an `encoding.Encoded` of tensors, int64 [n]."""
+    lengths = encoded.begins[1:] - encoded.begins[:-1]  # [n*C]
+    if encoded.num_sequences:
+        lengths = tf.reduce_max(tf.reshape(lengths, [-1, encoded.num_sequences]), axis=1)
+    return lengths
 
 
 def training_order(lengths, seed, batch_size, first):
-    """Return the tf.data.Dataset of examples, int64 [], in the endless order of training.
+    """Return the tf.data.Dataset of rows, int64 [], in the endless order of training.
 
     Args:
         lengths: int64 [n].
         seed: int.
         batch_size: int, B.
-        first: int, position of the first example.
+        first: int, position of the first row.
     """
     size = tf.size(lengths, out_type=tf.int64)
     first_epoch, first_of_epoch = first // size, first % size
@@ -125,7 +145,7 @@ def training_order(lengths, seed, batch_size, first):
 
 
 def epoch_order(lengths, seed, batch_size, epoch):
-    """Return the examples of an epoch, int64 [n], in the order of the module's docstring.
+    """Return the rows of an epoch, int64 [n], in the order of the module's docstring.
 
     Args:
         lengths: int64 [n].
@@ -148,7 +168,7 @@ def epoch_order(lengths, seed, batch_size, epoch):
 
 
 def evaluation_order(lengths, batch_size):
-    """Return the tf.data.Dataset of all examples, int64 [], and -1 to fill up the last batch.
+    """Return the tf.data.Dataset of all rows, int64 [], and -1 to fill up the last batch.
 
     The longest come first, so that a lack of memory shows at once.
 
@@ -163,35 +183,47 @@ def evaluation_order(lengths, batch_size):
     )
 
 
-def pad_batch(encoded, lengths, rows, max_seq_length, dynamic_padding):
-    """Return a batch as `make_input_fn` describes it.
+def pad_batch(encoded, columns, rows, max_seq_length, dynamic_padding):
+    """Return a batch of features as `kinds/kind.py` describes them.
 
     Args:
-        encoded: `EncodedExamples` of tensors.
-        lengths: int64 [n].
-        rows: int64 [b], the examples; -1 for one of zeros.
+        encoded: `encoding.Encoded` of tensors.
+        columns: sequence of its `encoding.Column`.
+        rows: int64 [b]; -1 for a row of zeros.
         max_seq_length, dynamic_padding: as in `make_input_fn`.
     """
-    is_real = rows >= 0  # [b]
-    examples = tf.maximum(rows, 0)
-    counts = tf.where(is_real, tf.gather(lengths, examples), tf.zeros_like(rows))  # [b]
+    is_real, count = rows >= 0, encoded.num_sequences  # [b]
+    real_rows = tf.maximum(rows, 0)
+    sequences, is_sequence = real_rows, is_real
+    if count:
+        sequences = tf.reshape(real_rows[:, tf.newaxis] * count + tf.range(np.int64(count)), [-1])
+        is_sequence = tf.reshape(tf.tile(is_real[:, tf.newaxis], [1, count]), [-1])
+    begins, ends = (tf.gather(side, sequences) for side in (encoded.begins, encoded.begins[1:]))
+    counts = tf.where(is_sequence, ends - begins, tf.zeros_like(begins))  # [b*C]
     length = max_seq_length
     if dynamic_padding:
         multiples = tf.maximum(-(-tf.reduce_max(counts) // LENGTH_MULTIPLE), 1)
         length = tf.minimum(multiples * LENGTH_MULTIPLE, max_seq_length)
-    columns = tf.range(tf.cast(length, tf.int64))[tf.newaxis, :]  # [1, S]
-    mask = tf.cast(columns < counts[:, tf.newaxis], tf.int32)  # [b, S]
-    begins, lengths_a = (
-        tf.cast(tf.gather(column, examples), tf.int64)[:, tf.newaxis]  # [b, 1]
-        for column in (encoded.begins, encoded.lengths_a)
-    )
-    places = tf.minimum(begins + columns, encoded.begins[-1] - 1)  # [b, S]
-    label_ids = tf.gather(encoded.label_ids, examples)
-    return {
-        "input_ids": tf.gather(encoded.ids, places) * mask,
+    places = tf.range(tf.cast(length, tf.int64))[tf.newaxis, :]  # [1, S]
+    mask = tf.cast(places < counts[:, tf.newaxis], tf.int32)  # [b*C, S]
+    lengths_a = tf.cast(tf.gather(encoded.lengths_a, sequences), tf.int64)[:, tf.newaxis]
+    pieces = tf.minimum(begins[:, tf.newaxis] + places, encoded.begins[-1] - 1)  # [b*C, S]
+    features = {
+        "input_ids": tf.gather(encoded.ids, pieces) * mask,
         "input_mask": mask,
-        "segment_ids": tf.cast(columns >= lengths_a, tf.int32) * mask,
-        "label_ids": tf.where(is_real, label_ids, tf.zeros_like(label_ids)),
-        "example_index": tf.cast(rows, tf.int32),
-        "is_real_example": tf.cast(is_real, tf.float32),
+        "segment_ids": tf.cast(places >= lengths_a, tf.int32) * mask,
     }
+    for column in columns:
+        if column.in_batch and column.per_piece:
+            values = tf.gather(encoded.columns[column.name], pieces)
+            features[column.name] = values * tf.cast(mask, values.dtype)
+    if count:
+        shape = [rows.shape.as_list()[0] or -1, count, length]
+        features = {name: tf.reshape(value, shape) for name, value in features.items()}
+    for column in columns:
+        if column.in_batch and not column.per_piece:
+            values = tf.gather(encoded.columns[column.name], real_rows)  # [b, ...]
+            features[column.name] = tf.where(is_real, values, tf.zeros_like(values))
+    return dict(
+        features, row_index=tf.cast(rows, tf.int32), is_real_row=tf.cast(is_real, tf.float32)
+    )

@@ -1,12 +1,34 @@
 """The flags of fine-tuning."""
 
-from common import cli
-from finetuning import encoding, task_files, tasks
-from training.flags import BY_SIZE, define_optimizer_flags
+import optimization
+from common import checks, cli
+from finetuning_data import encoding, task_files
+from training.flags import BY_SIZE, define_optimizer_flags, define_run_flags
 
 
-def define_text_flags(flag_values):
-    """Define the flags of reading files of texts."""
+def define_flags(flag_values, kinds, max_seq_length=128):
+    """Define the flags that every kind of task has.
+
+    Args:
+        flag_values: absl's `FlagValues`.
+        kinds: sequence of `kind.Kind`, those of the script.
+        max_seq_length: int, the default of the flag.
+    """
+    define = cli.flag_definer(flag_values)
+    define.string("bert_config_file", None, "JSON config of the model.", required=True)
+    names = sorted(name for kind in kinds for name in kind.tasks)
+    define.string("task_name", None, "Task: {}.".format(", ".join(names)), required=True)
+    define.string(
+        "data_dir", None, "Folder of the task's train, dev and test files.", required=True
+    )
+    _define_input_flags(flag_values, max_seq_length)
+    _define_training_flags(flag_values)
+    define_run_flags(flag_values, train_batch_size=None, eval_batch_size=64, predict_batch_size=64)
+    checks.define_flags(flag_values)
+
+
+def define_header_flag(flag_values):
+    """Define the flag of the header of tables."""
     define = cli.flag_definer(flag_values)
     define.enum(
         "header",
@@ -14,6 +36,11 @@ def define_text_flags(flag_values):
         task_files.HEADER_MODES,
         "Whether the first row of every .tsv and .txt file is a header; auto: its words decide.",
     )
+
+
+def define_unknown_flag(flag_values):
+    """Define the flag of the share of unknown pieces."""
+    define = cli.flag_definer(flag_values)
     define.float(
         "max_unknown_share",
         0.3,
@@ -23,33 +50,32 @@ def define_text_flags(flag_values):
     )
 
 
-def define_data_flags(flag_values):
-    """Define the flags of the task and of its texts."""
+def define_label_flags(flag_values):
+    """Define the flags of classification alone: labels, and headers of tables."""
     define = cli.flag_definer(flag_values)
-    define.string(
-        "task_name", None, "Task: {}.".format(", ".join(sorted(tasks.TASKS))), required=True
-    )
-    define.string(
-        "data_dir", None, "Folder of the task's train, dev and test files.", required=True
-    )
     define.list(
         "labels",
         None,
         "Labels of the tasks sentence and sentence_pair, comma-separated, in the order of the "
         "classifier's outputs; left out: those of the train file, sorted.",
     )
-    define.bool(
-        "skip_bad_rows",
-        False,
-        "Leave out rows that cannot be read, and list them in the log, instead of stopping.",
-    )
-    define_text_flags(flag_values)
+    define_header_flag(flag_values)
     define.enum(
         "test_header",
         None,
         task_files.HEADER_MODES,
         "Whether the first row of the test file is a header; left out: as header says.",
     )
+
+
+def _define_input_flags(flag_values, max_seq_length):
+    define = cli.flag_definer(flag_values)
+    define.bool(
+        "skip_bad_rows",
+        False,
+        "Leave out rows that cannot be read, and list them in the log, instead of stopping.",
+    )
+    define_unknown_flag(flag_values)
     define.integer(
         "max_train_examples",
         None,
@@ -61,7 +87,7 @@ def define_data_flags(flag_values):
     define.bool("do_lower_case", True, "Lower-case the text and strip accents.")
     define.integer(
         "max_seq_length",
-        128,
+        max_seq_length,
         "Largest number of pieces in a sequence; if a pair has more, its longer text is cut first.",
         lower_bound=encoding.SHORTEST_SEQUENCE,
     )
@@ -73,13 +99,7 @@ def define_data_flags(flag_values):
     )
 
 
-def define_training_flags(flag_values, optimizers):
-    """Define the flags of training, evaluation and prediction.
-
-    Args:
-        flag_values: absl's `FlagValues`.
-        optimizers: names of all optimizers.
-    """
+def _define_training_flags(flag_values):
     define = cli.flag_definer(flag_values)
     define.bool("do_train", False, "Train on the train file.")
     define.bool("do_eval", False, "Evaluate on the dev file.")
@@ -103,11 +123,12 @@ def define_training_flags(flag_values, optimizers):
         "Stop training after this number of evaluations without a better score; 0: never.",
         lower_bound=0,
     )
-    _define_optimization_flags(flag_values, optimizers)
+    _define_optimization_flags(flag_values)
 
 
-def _define_optimization_flags(flag_values, optimizers):
+def _define_optimization_flags(flag_values):
     define = cli.flag_definer(flag_values)
+    optimizers = optimization.OPTIMIZERS
     define_optimizer_flags(flag_values, optimizers, optimizer="adamw", learning_rate=None)
     define.float(
         "layerwise_lr_decay",

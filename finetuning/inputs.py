@@ -1,9 +1,8 @@
-"""The examples of a fine-tuning run: read and checked, encoded, and made into input functions."""
+"""The rows of a fine-tuning run: its vocabulary checked, encoded, and made into input functions."""
 
 import contextlib
 import json
 import os
-from typing import Dict, List, NamedTuple
 
 from absl import logging
 
@@ -11,8 +10,8 @@ import tokenization
 from checkpointing import model_files, new_pieces, run_folder
 from common import files
 from common.errors import UserError
-from finetuning import batching, data_report, tasks
-from finetuning.encoding import encode_cached, measure_lengths
+from finetuning import batching
+from finetuning_data import encoding
 from tfrecords import index
 from training import run_report
 
@@ -26,43 +25,6 @@ _VOCABULARY_RECORDS = {
     model_files.DESCRIPTION: "vocabulary_sha256",
     run_report.REPORT: "vocab_sha256",
 }
-
-
-class TaskData(NamedTuple):
-    """A task and the examples of the splits that a run needs."""
-
-    task: tasks.Task  # with its labels
-    examples: Dict[str, List[tasks.Example]]  # by split
-    files: Dict[str, str]  # split -> path
-    findings: dict  # of `data_report.log_data`, for the report of the run
-
-
-def read_task_data(args, splits, folders):
-    """Read the examples of some splits, and report anything unusual.
-
-    Args:
-        args: the parsed flags of `flags.define_data_flags`, and `do_train`.
-        splits: list of str, of train, dev and test.
-        folders: list of str, of the runs.
-
-    Returns:
-        (`TaskData`, line).
-    """
-    task, examples = find_task(args, folders), {}
-    for split in splits:
-        header = split == "test" and args.test_header or args.header
-        examples[split] = tasks.load_examples(
-            task, args.data_dir, split, args.skip_bad_rows, header
-        )
-        if split == "train":
-            task = tasks.with_labels_of(task, examples["train"])
-            examples["train"] = data_report.sample_examples(
-                examples["train"], args.max_train_examples, args.random_seed
-            )
-    paths = {split: tasks.find_file(task, args.data_dir, split) for split in splits}
-    data = TaskData(task, examples, paths, data_report.log_data(task.labels, examples))
-    counts = ", ".join("{:,} {}".format(len(examples[split]), split) for split in examples)
-    return data, "{}: {} labels, examples: {}".format(task.name, len(task.labels), counts)
 
 
 def check_vocabulary(args, model):
@@ -138,38 +100,38 @@ def _recorded_vocabulary(prefix):
     return None, None
 
 
-def task_of_start(prefix):
-    """Return the `tasks.Task` that the run of a checkpoint trained, None where it is not known."""
+def task_name_of_start(prefix):
+    """Return the task's name of a checkpoint's run, str; None where it is not known."""
     description = model_files.find(prefix, model_files.DESCRIPTION)
     try:
-        return description and tasks.get_task(files.read_json(description)["task"])
+        return description and files.read_json(description)["task"].lower()
     except (UserError, KeyError, TypeError, AttributeError):  # it is damaged
         return None
 
 
-def check_task_of_run(args, task, start):
+def check_task_of_run(args, kind, task, start):
     """Compare a task with that of the run in the output folder, which this run would replace.
 
     Args:
         args: has `output_dir` and `do_train`.
-        task: `tasks.Task`.
+        kind: `kind.Kind`.
+        task: of the kind.
         start: `run_folder.Start`; nothing is checked unless it is the run's own.
 
     Raises:
-        UserError: where they differ. Without training, a run of another task with as many texts may
-            be scored as `sentence` or `sentence_pair`, and the other way round.
+        UserError: where they differ. Without training, the kind may know that a run of another task
+            can be scored on the task's files.
     """
-    before = start.is_own and task_of_start(start.checkpoint)
-    if not before:
+    name = start.is_own and task_name_of_start(start.checkpoint)
+    before = kind.tasks.get(name)
+    if not name or (before and before.name == task.name):
         return
-    is_of_own_files = {"sentence", "sentence_pair"}.intersection([before.name, task.name])
-    is_scored = is_of_own_files and set(before.fields) == set(task.fields) and not args.do_train
-    if before.name != task.name and not is_scored:
+    if not (before and not args.do_train and kind.reads_alike(before, task)):
         raise UserError(
             "{} holds a run of task {}, not {}: give another --output_dir; to start from this "
             "run, add --init_checkpoint={}".format(
                 os.path.dirname(model_files.find(start.checkpoint, model_files.DESCRIPTION)),
-                before.name,
+                before.name if before else name,
                 task.name,
                 start.checkpoint,
             )
@@ -198,33 +160,6 @@ def check_case_of_start(args, prefix):
         )
 
 
-def check_pieces(args, data, tokenizer):
-    """Check the share of unknown pieces in each split; returns (None, line)."""
-    texts = {split: data_report.texts_of(data.examples[split]) for split in data.examples}
-    return data_report.check_unknown_pieces(texts, tokenizer, args.max_unknown_share)
-
-
-def find_task(args, folders):
-    """Return the task of the flags; without training, its labels may come from a model's folder.
-
-    Raises:
-        UserError: for an unknown task, and where neither flags nor folders give its labels.
-    """
-    task = tasks.get_task(args.task_name, args.labels)
-    if task.labels or args.do_train:
-        return task
-    start = args.init_checkpoint or ""
-    beside = model_files.find(start, model_files.DESCRIPTION) if start else None
-    for folder in folders + [start, os.path.dirname(beside or "")]:
-        if files.exists(os.path.join(folder, model_files.DESCRIPTION)):
-            return task._replace(labels=model_files.read(folder).labels)
-    raise UserError(
-        "the labels of task {} are not known: give --labels, in the order of the training".format(
-            task.name
-        )
-    )
-
-
 def encode(run, split):
     """Return the `EncodedSplit` of a split; all seeds share its file in output_dir/features.
 
@@ -233,22 +168,24 @@ def encode(run, split):
         split: str.
     """
     args = run.args
+    kind, task, examples = run.kind, run.data.task, run.data.examples[split]
     tokenizer_settings = {
         name: path and files.sha256(path)
         for name, path in (("vocab", args.vocab_file), ("spm_model", args.spm_model_file))
     }
     tokenizer_settings["do_lower_case"] = args.do_lower_case
-    encoded = encode_cached(
-        run.data.examples[split],
-        run.data.task,
-        run.tokenizer,
-        args.max_seq_length,
+    flags = [getattr(args, name) for name in kind.encoding_flags]
+    num_workers = os.cpu_count() or 1
+    encoded = encoding.encode_cached(
+        lambda: kind.encode(examples, task, run.tokenizer, args, num_workers),
+        [kind.identity(example) for example in examples],
+        [task.name, list(task.labels)] + flags + [tokenizer_settings],
+        kind.columns,
         os.path.join(args.output_dir, "features"),
         split,
-        tokenizer_settings,
-        num_workers=os.cpu_count() or 1,
+        kind.num_sequences(examples),
     )
-    lengths = measure_lengths(encoded.examples)._asdict()
+    lengths = encoding.measure_lengths(encoded.rows)._asdict()
     logging.info("%s, in pieces: %s", split, json.dumps(lengths))
     return encoded
 
@@ -262,7 +199,7 @@ def training_input_fn(run, seed_run):
     """
     folder, batch_size = seed_run.folder, run.schedule.train_batch_size
     order = index.Order(
-        files=[[run.encoded["train"].name, len(run.data.examples["train"])]],
+        files=[[run.encoded["train"].name, run.encoded["train"].rows.num_rows]],
         seed=seed_run.seed,
         shuffle_buffer=None,
         batch_size=batch_size,
@@ -290,10 +227,12 @@ def _input_fn(run, split, **options):
     args, encoded = run.args, run.encoded[split]
     length = args.max_seq_length
     if args.use_tpu:
-        length = batching.fixed_length(encoded.examples, length)
+        length = batching.fixed_length(encoded.rows, length)
     return batching.make_input_fn(
         encoded.path,
+        run.kind.columns,
         length,
         dynamic_padding=args.dynamic_padding and not args.use_tpu,
+        num_sequences=encoded.rows.num_sequences,
         **options,
     )

@@ -1,97 +1,56 @@
-"""The probabilities of a split, and predictions as a table and as a submission to CLUE."""
-
-import json
-import os
-import re
+"""The outputs of a model for all rows of a split."""
 
 import numpy as np
-from absl import logging
-
-from common import files
 
 
-def predict(trainer, input_fn, num_examples, checkpoint_path=None):
-    """Return the probabilities of examples in their order, float32 [examples, labels].
+def predict(trainer, input_fn, num_rows, checkpoint_path=None):
+    """Return the outputs of rows in their order: dict of name to array [rows, ...].
+
+    Where the second dimension of an output differs between batches, as pieces do, zeros fill up the
+    shorter ones.
 
     Args:
-        trainer: `trainer.Trainer` whose model returns `probabilities` [B, labels] and
-            `example_index` [B], which is negative for an example that fills up the last batch.
+        trainer: `trainer.Trainer` whose model returns a dict of outputs [b, ...], among them
+            `row_index` [b], which is negative for a row that fills up the last batch.
         input_fn: as `batching.make_input_fn` makes it, not for training.
-        num_examples: int.
+        num_rows: int.
         checkpoint_path: str, a checkpoint of the run's own, or None for the one that the model
             starts from.
     """
-    batches = list(
-        trainer.predict(input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False)
+    return in_order(
+        trainer.predict(input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False),
+        num_rows,
     )
-    index = np.concatenate([batch["example_index"] for batch in batches])
-    probabilities = np.concatenate([batch["probabilities"] for batch in batches])
+
+
+def in_order(batches, num_rows):
+    """Return the outputs of rows in their order from batches of some rows, as `predict` does.
+
+    Args:
+        batches: iterable of dicts of name to array [b, ...], `row_index` among them.
+        num_rows: int.
+    """
+    batches = list(batches)
+    index = np.concatenate([batch["row_index"] for batch in batches])
     is_real = index >= 0
-    if sorted(index[is_real]) != list(range(num_examples)):
-        raise RuntimeError("{} predictions for {} examples".format(is_real.sum(), num_examples))
-    return probabilities[is_real][np.argsort(index[is_real])]
+    if sorted(index[is_real]) != list(range(num_rows)):
+        raise RuntimeError("{} predictions for {} rows".format(is_real.sum(), num_rows))
+    order = np.argsort(index[is_real])
+    return {
+        name: _concatenated([batch[name] for batch in batches])[is_real][order]
+        for name in batches[0]
+        if name != "row_index"
+    }
 
 
-def write_predictions(path, task_labels, examples, probabilities):
-    """Write a table with a header and a row for each example, in the order of the examples.
-
-    The columns are `id`, `label` (empty where it is not known), `prediction` and `p(LABEL)` for
-    every label, separated by tabs; a tab or line end inside a name becomes a blank.
-
-    Args:
-        path: str; the file appears when it is complete.
-        task_labels: list of str, in the order of the probabilities.
-        examples: list of `tasks.Example`.
-        probabilities: float [examples, labels].
-
-    Raises:
-        UserError: where the file cannot be written.
-    """
-    rows = [["id", "label", "prediction"] + ["p({})".format(label) for label in task_labels]]
-    predictions = predicted_labels(task_labels, examples, probabilities)
-    for example, prediction, row in zip(examples, predictions, probabilities):
-        cells = ["{:.6f}".format(probability) for probability in row]
-        rows.append([example.guid, example.label or "", prediction] + cells)
-    lines = ("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in row) + "\n" for row in rows)
-    files.write_text(path, "".join(lines))
-    logging.info("%d predictions in %s", len(examples), path)
-
-
-def write_submission(folder, task, test_file, examples, probabilities):
-    """Write the predictions of a test set in CLUE's format: JSON lines.
-
-    Args:
-        folder: str.
-        task: `tasks.Task`.
-        test_file: str, path of the examples.
-        examples: list of `tasks.Example`.
-        probabilities: float [examples, labels].
-
-    Returns:
-        Path of the file, or None where CLUE has no such task.
-
-    Raises:
-        UserError: where the file cannot be written.
-    """
-    if task.submission is None:
-        return None
-    path = os.path.join(folder, task.submission.file_for(test_file))
-    predictions = predicted_labels(task.labels, examples, probabilities)
-    lines = (
-        json.dumps(task.submission.row(example.guid, label), ensure_ascii=False) + "\n"
-        for example, label in zip(examples, predictions)
-    )
-    files.write_text(path, "".join(lines))
-    logging.info("%d predictions for CLUE in %s", len(examples), path)
-    return path
-
-
-def predicted_labels(task_labels, examples, probabilities):
-    """Return the most probable label of each example; raises ValueError where shapes differ."""
-    if np.shape(probabilities) != (len(examples), len(task_labels)):
-        raise ValueError(
-            "probabilities {} for {} examples and {} labels".format(
-                np.shape(probabilities), len(examples), len(task_labels)
-            )
-        )
-    return [task_labels[i] for i in np.argmax(probabilities, axis=1)]
+def _concatenated(arrays):
+    """Return one array of several; zeros fill up a second dimension that is not the longest."""
+    if arrays[0].ndim < 2:
+        return np.concatenate(arrays)
+    longest = max(array.shape[1] for array in arrays)
+    total = np.zeros((sum(map(len, arrays)), longest) + arrays[0].shape[2:], arrays[0].dtype)
+    begin = 0
+    for array in arrays:
+        total[begin : begin + len(array), : array.shape[1]] = array
+        begin += len(array)
+    return total

@@ -7,9 +7,9 @@ from absl import flags
 from checkpointing.find import find_checkpoint
 from checkpointing.run_folder import Start
 from common.errors import UserError
-from finetuning.encoding import EncodedSplit
-from finetuning.inputs import TaskData
 from finetuning.seeds import SeedRun
+from finetuning_data.encoding import EncodedSplit
+from kinds.kind import Data, Kind
 from tokenization import FullTokenizer
 from training.flags import RunSettings
 from training.placement import Computation
@@ -32,10 +32,11 @@ class Work(NamedTuple):
 class FinetuningRun(NamedTuple):
     """A run whose checks have passed."""
 
+    kind: Kind
     args: flags.FlagValues
     work: Work
     model: Model
-    data: TaskData
+    data: Data
     tokenizer: FullTokenizer
     schedule: Schedule
     computation: Computation
@@ -57,7 +58,7 @@ class FinetuningRun(NamedTuple):
         return dict(
             self.model.config.to_dict(),
             **schedule.optimizer._replace(rate_factors=args.layerwise_lr_decay)._asdict(),
-            classifier_dropout_prob=args.classifier_dropout_prob,
+            **{name: getattr(args, name) for name in self.kind.head_flags},
             train_batch_size=schedule.train_batch_size,
             precision=self.work.settings.precision,
             seed=seed_run.seed,

@@ -9,11 +9,11 @@ import json
 import os
 from typing import NamedTuple
 
+import numpy as np
 from absl import logging
 
 from common.errors import UserError
 from common.text_table import text_table
-from finetuning.scores import mean_and_deviation
 from training import run_report
 
 # Split whose file may change before a run continues -> what this change means.
@@ -127,3 +127,26 @@ def write_summary(output_dir, report, metrics_of_seed):
         cells = ["-" if x is None else x for x in (values["mean"], values["deviation"])]
         rows.append([name] + cells + [metrics[name] for metrics in metrics_of_seed.values()])
     logging.info("Results of %d runs in %s:\n%s", len(seeds), output_dir, text_table(rows))
+
+
+def mean_and_deviation(runs):
+    """Return the mean of each number over several runs, such as seeds.
+
+    Args:
+        runs: list of dicts of scores; a score that is no number, or that a run lacks, is left out.
+
+    Returns:
+        dict of name to {`mean`, `deviation`}: the sample deviation (divided by n - 1), None for
+        a single run.
+    """
+    summary = {}
+    for name in runs[0]:
+        values = [run.get(name) for run in runs]
+        if all(_is_number(value) for value in values):
+            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            summary[name] = {"mean": float(np.mean(values)), "deviation": deviation}
+    return summary
+
+
+def _is_number(value):
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

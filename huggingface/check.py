@@ -10,12 +10,16 @@ import modeling
 from checkpointing import inspection
 from common.errors import UserError
 from huggingface.configs import CLASSES
+from kinds.heads import piece_scores
 
 # Head -> the names that its logits have there in some class.
 THEIR_LOGITS = {
     "masked_lm": ("prediction_logits", "logits"),
     "sentence_order": ("sop_logits", "seq_relationship_logits"),
     "classifier": ("logits",),
+    "choice": ("logits",),
+    "spans": ("start_logits", "end_logits"),
+    "labels": ("logits",),
 }
 
 
@@ -59,7 +63,7 @@ def our_logits(config, arrays, inputs):
         arrays: dict of variable name to array, the weights.
         inputs: input_ids, input_mask and segment_ids, int32 [B, S].
     """
-    heads = inspection.find_heads(arrays)
+    heads = inspection.find_heads(inspection.shapes_of_arrays(arrays))
     with tf.Graph().as_default():
         model = modeling.AlbertModel(config, False, *map(tf.constant, inputs), scope="bert")
         outputs = {"sequence_output": model.sequence_output}
@@ -70,14 +74,18 @@ def our_logits(config, arrays, inputs):
         if "sentence_order" in heads:
             labels = tf.zeros([len(inputs[0])], tf.int32)
             outputs["sentence_order"] = modeling.sentence_order_head(model, labels).logits
-        if "classifier" in heads:
+        for head in {"classifier", "choice"}.intersection(heads):
             number = len(arrays["output_weights"])
-            outputs["classifier"] = modeling.classification_head(model, number).logits
+            outputs[head] = modeling.classification_head(model, number).logits
+        for head in {"spans", "labels"}.intersection(heads):
+            mark = inspection.HEADS[head]
+            scores = piece_scores(model, len(arrays[mark]), mark.rpartition("/")[0])
+            outputs[head] = tf.reshape(scores, [-1, len(arrays[mark])])  # [B*S, outputs]
         with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
             variables = [
                 variable
                 for variable in tf.trainable_variables()
-                # A model with the masked_lm head alone has no pooler.
+                # A head that does not read the pooler may come without one.
                 if variable.op.name in arrays or "/pooler/" not in variable.op.name
             ]
             initializers = [variable.initializer for variable in variables]
@@ -114,14 +122,19 @@ def their_logits(folder, class_name, inputs):
         odd = [name for name in sorted(report[problem]) if "pooler" not in name]
         if odd:
             raise UserError("{}: {}: {}".format(folder, problem, ", ".join(map(str, odd[:3]))))
+    heads = next(heads for heads, end in CLASSES.items() if class_name.endswith(end))
     ids, mask, segments = (torch.from_numpy(array.astype(np.int64)) for array in inputs)
+    if heads == ("choice",):  # all sequences are the choices of one question
+        ids, mask, segments = ids[None], mask[None], segments[None]
     with torch.no_grad():
         outputs = model.float().eval()(
             input_ids=ids, attention_mask=mask, token_type_ids=segments, output_hidden_states=True
         )
     theirs = {"sequence_output": outputs.hidden_states[-1].numpy()}
-    heads = next(heads for heads, end in CLASSES.items() if class_name.endswith(end))
     for head in heads:
-        logits = next(outputs[name] for name in THEIR_LOGITS[head] if name in outputs).numpy()
-        theirs[head] = logits.reshape(-1, logits.shape[-1])
+        found = [outputs[name].numpy() for name in THEIR_LOGITS[head] if name in outputs]
+        if head == "spans":
+            found = [np.stack(found, axis=-1)]  # [B, S, 2]
+        width = 1 if head == "choice" else found[0].shape[-1]
+        theirs[head] = found[0].reshape(-1, width)
     return theirs

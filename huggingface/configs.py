@@ -24,7 +24,12 @@ CLASSES = {
     ("masked_lm", "sentence_order"): "ForPreTraining",
     ("masked_lm",): "ForMaskedLM",
     ("classifier",): "ForSequenceClassification",
+    ("choice",): "ForMultipleChoice",
+    ("spans",): "ForQuestionAnswering",
+    ("labels",): "ForTokenClassification",
 }
+# Classes that have no pooler there: their heads do not read it.
+WITHOUT_POOLER = ("ForMaskedLM", "ForQuestionAnswering", "ForTokenClassification")
 # hidden_act here -> there.
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "tanh": "tanh", "linear": "linear"}
 # Fields of equal name and meaning: the sizes of the model, and others.
@@ -91,8 +96,8 @@ def to_config(config, family, name, labels=(), task=None):
         config: `modeling.AlbertConfig`.
         family: str, key of `FAMILIES`.
         name: str, of the class there.
-        labels: sequence of str, of a classifier, in the order of its outputs.
-        task: str, the task for which the classifier was trained.
+        labels: sequence of str, of a head with labels, in the order of its outputs.
+        task: str, the task for which the head was trained.
     """
     theirs = {field: getattr(config, field) for field in SAME_FIELDS}
     theirs.update(
@@ -119,8 +124,9 @@ def to_config(config, family, name, labels=(), task=None):
         theirs.update(
             id2label={str(i): label for i, label in enumerate(labels)},
             label2id={label: i for i, label in enumerate(labels)},
-            finetuning_task=task,
         )
+    if labels or (name or "").endswith(("ForMultipleChoice", "ForQuestionAnswering")):
+        theirs.update(finetuning_task=task)
     return theirs
 
 
@@ -142,8 +148,8 @@ def family_of(values, source):
     problem = values.get("problem_type")
     if unknown or problem not in (None, "single_label_classification"):
         raise UserError(
-            "{}: architectures {} and problem_type {!r}, but here there are {} and classifiers "
-            "that choose one label of several".format(
+            "{}: architectures {} and problem_type {!r}, but here there are {}, and classifiers "
+            "choose one label of several".format(
                 source, values.get("architectures"), problem, ", ".join(known)
             )
         )

@@ -18,8 +18,9 @@ import tokenization
 from checkpointing import find, inspection, model_files
 from common import files
 from common.errors import UserError
-from finetuning import encoding, tasks
+from finetuning_data import encoding
 from huggingface import configs, mapping
+from kinds.every import OF_HEADS
 
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"
@@ -109,9 +110,14 @@ def read_model(folder):
     config, arrays = _original_weights(folder, family, theirs, parameters)
     if arrays is None:
         config = configs.from_config(theirs, source)
-        arrays = mapping.from_parameters(config, family, parameters)
-    heads = inspection.find_heads(arrays)
+        arrays = mapping.from_parameters(config, family, parameters, None, _class_of(theirs))
+    heads = inspection.find_heads(inspection.shapes_of_arrays(arrays))
     return config, arrays, configs.FAMILIES[family] + configs.CLASSES[heads]
+
+
+def _class_of(theirs):
+    """Return the class of the model that a config.json names, "" where it names none."""
+    return next(iter(theirs.get("architectures") or ()), "")
 
 
 def _original_weights(folder, family, theirs, parameters):
@@ -127,7 +133,8 @@ def _original_weights(folder, family, theirs, parameters):
             factors, metadata = _load_safetensors(os.path.join(folder, FACTORS))
             if metadata.get("word_embeddings_sha256") != mapping.words_sha256(family, parameters):
                 raise UserError("{} is not of its word embeddings".format(FACTORS))
-        return config, mapping.from_parameters(config, family, parameters, factors)
+        class_name = _class_of(theirs)
+        return config, mapping.from_parameters(config, family, parameters, factors, class_name)
     except UserError as error:
         line = "%s is no longer the model of its %s (%s): it is taken as the %s that it has become"
         logging.warning(line, folder, model_files.CONFIG, error, configs.FAMILIES[family])
@@ -267,13 +274,13 @@ def check_vocabulary(model):
         logging.warning(text, path, number, room)
 
 
-def read_description(folder, config, num_labels, vocabulary):
+def read_description(folder, config, arrays, vocabulary):
     """Return the `model_files.Description` of a folder's model.
 
     Args:
         folder: str.
         config: `modeling.AlbertConfig`.
-        num_labels: int, 0 where it is no classifier.
+        arrays: dict of variable name to array, the weights of our model.
         vocabulary: str, path of its vocabulary.
 
     Raises:
@@ -286,10 +293,12 @@ def read_description(folder, config, num_labels, vocabulary):
     if not isinstance(length, (int, float)) or length < encoding.SHORTEST_SEQUENCE:
         length = MAX_SEQ_LENGTH
     task = theirs.get("finetuning_task")
+    head, num_labels = inspection.tuned_head(inspection.shapes_of_arrays(arrays))
+    kind = OF_HEADS[head or "classifier"]
     normalizer = _read_optional(folder, FAST_TOKENIZER).get("normalizer") or {}
     lower = (settings.get("do_lower_case"), normalizer.get("lowercase"))
     return model_files.Description(
-        task=task if task in tasks.TASKS else "sentence_pair",
+        task=task if task in kind.tasks else kind.own_task,
         labels=_labels(os.path.join(folder, CONFIG), theirs.get("id2label"), num_labels),
         max_seq_length=int(min(length, config.max_position_embeddings)),
         config=config.to_dict(),
@@ -306,6 +315,6 @@ def _labels(path, names, num_labels):
     names = names or dict(zip(numbers, numbers))
     is_complete = isinstance(names, dict) and sorted(names) == sorted(numbers)
     if not is_complete or len(set(map(str, names.values()))) < num_labels:
-        message = "{}: id2label does not give each of the {} labels of the classifier a name: {}"
+        message = "{}: id2label does not give each of the {} labels of the head a name: {}"
         raise UserError(message.format(path, num_labels, names))
     return [str(names[number]) for number in numbers]

@@ -74,7 +74,12 @@ HEADS = {
         ),
     ),
     "classifier": (Module("", "classifier", "classifier", OUTPUT),),
+    "choice": (Module("", "classifier", "classifier", OUTPUT),),
+    "spans": (Module("cls/squad/", "qa_outputs", "qa_outputs", OUTPUT),),
+    "labels": (Module("cls/labels/", "classifier", "classifier", OUTPUT),),
 }
+# Scores of neighbouring labels, which have no counterpart there.
+CHAIN = "cls/labels/transitions"
 # Parameters that a folder may hold besides: (end of the name, end of the name of the parameter
 # to which it is tied; None for a buffer).
 COPIES = (
@@ -156,13 +161,18 @@ def to_parameters(config, family, arrays):
             unknown.
     """
     configs.check_exact(config, family)
-    heads = inspection.find_heads(arrays)
+    heads = inspection.find_heads(inspection.shapes_of_arrays(arrays))
     if heads not in configs.CLASSES:
         raise UserError(
             "heads {}: neither those of pre-training (masked_lm and sentence_order) nor a "
             "classifier alone".format(", ".join(heads))
         )
-    names = _parameter_names(config, family, heads, configs.CLASSES[heads] != "ForMaskedLM")
+    has_pooler = configs.CLASSES[heads] not in configs.WITHOUT_POOLER
+    names = _parameter_names(config, family, heads, has_pooler)
+    if CHAIN in arrays:
+        raise UserError("{}: Hugging Face has no conditional random field".format(CHAIN))
+    if heads in (("spans",), ("labels",)):  # these heads do not read the pooler
+        arrays = {name: arrays[name] for name in arrays if not name.startswith("bert/pooler/")}
     if configs.has_identity(config, family):
         arrays = dict(arrays)
         arrays["bert/" + PROJECTION + "kernel"] = np.eye(config.hidden_size, dtype=np.float32)
@@ -177,7 +187,7 @@ def to_parameters(config, family, arrays):
     return configs.FAMILIES[family] + configs.CLASSES[heads], parameters
 
 
-def from_parameters(config, family, parameters, factors=None):
+def from_parameters(config, family, parameters, factors=None, class_name=""):
     """Return the weights of our model that computes the same as a model of Hugging Face.
 
     Args:
@@ -186,18 +196,20 @@ def from_parameters(config, family, parameters, factors=None):
         family: str, key of `configs.FAMILIES`.
         parameters: dict of parameter name to array.
         factors: dict of the arrays of `FACTORS`, or None.
+        class_name: str, of the model there, "" where it is not known.
 
     Returns:
-        dict of variable name to array. A model with the masked_lm head alone has no pooler.
+        dict of variable name to array. A model of a class that has no pooler has none here.
 
     Raises:
         UserError: where parameters are missing or unknown, and where two parameters differ that are
             one variable here.
     """
     parameters = _with_full_names(family, _without_copies(parameters))
-    heads = tuple(head for head in HEADS if parameters.keys() & _names(HEADS[head], family))
     pooler = "{}.{}.weight".format(family, getattr(POOLER, family))
-    names = _parameter_names(config, family, heads, heads != ("masked_lm",) or pooler in parameters)
+    heads = _heads_of(family, parameters, class_name, pooler in parameters)
+    needs_pooler = configs.CLASSES.get(heads) not in configs.WITHOUT_POOLER
+    names = _parameter_names(config, family, heads, needs_pooler or pooler in parameters)
     expected = set(names).union([WORDS.format(family)] if configs.is_factorized(config) else [])
     _check_all_used(expected, parameters, "the folder")
     arrays = dict(factors or {})
@@ -221,6 +233,22 @@ def from_parameters(config, family, parameters, factors=None):
             )
     _check_shapes(config, arrays)
     return arrays
+
+
+def _heads_of(family, parameters, class_name, has_pooler):
+    """Return the heads of a model of Hugging Face, a tuple in the order of `HEADS`.
+
+    Three heads have the same names there. The class decides, or else the shape and the pooler.
+    """
+    heads = [head for head in HEADS if parameters.keys() & _names(HEADS[head], family)]
+    same = [head for head in ("classifier", "choice", "labels") if head in heads]
+    if same:
+        of_class = [h for h in same if class_name.endswith(configs.CLASSES[(h,)])]
+        is_choice = len(parameters["classifier.weight"]) == 1
+        guess = "choice" if is_choice else "classifier" if has_pooler else "labels"
+        (kept,) = of_class or [guess]
+        heads = [head for head in heads if head not in same or head == kept]
+    return tuple(heads)
 
 
 def _transposed(array, variable):
@@ -279,8 +307,7 @@ def _check_all_used(expected, actual, where):
 
 def _check_shapes(config, arrays):
     """Raise UserError where the shape of an array contradicts a config."""
-    is_classifier = "classifier" in inspection.find_heads(arrays)
-    num_labels = len(arrays["output_weights"]) if is_classifier else None
+    num_labels = len(arrays["output_weights"]) if "output_weights" in arrays else None
     expected = modeling.parameter_shapes(config, num_labels)
     for name in sorted(set(arrays) & set(expected)):
         if list(arrays[name].shape) != expected[name]:

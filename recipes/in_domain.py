@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from common import cli, files
 from common.errors import UserError
-from finetuning import tasks
+from finetuning_data import tasks
 
 SENTENCE_END = re.compile(r"(?<=[。！？!?；;])")
 DOCUMENT_LINES = 8

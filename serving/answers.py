@@ -1,14 +1,16 @@
-"""The kinds of answers that predict.py gives: labels, vectors, filled masks, nearest lines."""
+"""The kinds of answers that predict.py gives: labels, choices, vectors, masks, nearest lines."""
 
 import json
 
 import numpy as np
 
 from common.errors import UserError
+from kinds.spans import Spans
 from serving import predictor
 from tokenization import MASK
 
 DIGITS = 6  # of what is printed
+_NUMBERS = ("score", "probability")  # of an answer to a question
 
 
 class Labels:
@@ -20,7 +22,10 @@ class Labels:
     Attributes:
         header: list of str, the names of a table's columns; empty for a table without a header,
             None where answers are no rows of a table.
+        most_texts: int, the most texts of an example; None for any number.
     """
+
+    most_texts = 2
 
     def __init__(self, model):
         self._model = model
@@ -41,10 +46,107 @@ class Labels:
         return [[answer["label"]] + list(map(_decimal, answer["probabilities"].values()))]
 
 
+class Chosen:
+    """The choice that answers a question: texts are a context, a question and the choices.
+
+    Args:
+        model: `predictor.Predictor` of a model that chooses.
+    """
+
+    header = ["prediction", "text", "probabilities"]
+    most_texts = None
+
+    def __init__(self, model):
+        self._model = model
+
+    def check(self, texts, where):
+        """See `Labels.check`."""
+        if len(texts) < 4:
+            message = "{}{} texts: give a context, a question and two choices or more"
+            raise UserError(message.format(where, len(texts)))
+        with_where(where, self._model.kind.example, self._model.task, _question(texts))
+
+    def answer(self, texts):
+        """See `Labels.answer`."""
+        (answer,) = self._model.predict([_question(texts)])
+        probabilities = [round(p, DIGITS) for p in answer["probabilities"]]
+        return dict(answer, probabilities=probabilities)
+
+    def rows(self, texts):
+        """See `Labels.rows`; the probabilities of all choices are one cell."""
+        answer = self.answer(texts)
+        probabilities = " ".join(map(_decimal, answer["probabilities"]))
+        return [[str(answer["number"]), answer["choice"], probabilities]]
+
+
+def _question(texts):
+    context, question, *choices = texts
+    return context, question, choices
+
+
+def with_where(where, function, *arguments):
+    """Call a function; a `UserError` that it raises begins with `where`."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise UserError("{}{}".format(where, error)) from None
+
+
+class Parts:
+    """Entities of a text, or the answer to a question in its context: never a table.
+
+    Args:
+        model: `predictor.Predictor` that finds entities or answers.
+        num_best: int, answers of a question.
+    """
+
+    header = None
+    most_texts = None
+
+    def __init__(self, model, num_best=1):
+        self._model, self._num_best = model, num_best
+
+    def check(self, texts, where):
+        """See `Labels.check`."""
+        if len(texts) != len(self._names):
+            message = "{}{} texts: the model takes {}"
+            raise UserError(message.format(where, len(texts), " and ".join(self._names)))
+
+    @property
+    def _names(self):
+        return ("a question", "its context") if self._finds_answers else ("one text",)
+
+    @property
+    def _finds_answers(self):
+        return isinstance(self._model.kind, Spans)
+
+    def example(self, texts):
+        """Return what `Predictor.predict` takes for a tuple of texts."""
+        return tuple(texts) if self._finds_answers else texts[0]
+
+    def answer(self, texts):
+        """See `Labels.answer`."""
+        return self.shown(self._model.predict([self.example(texts)])[0])
+
+    def shown(self, answer):
+        """Return an answer of `Predictor.predict` with fewer digits and fewer candidates."""
+        if not self._finds_answers:
+            return answer
+        candidates = [answer] + answer["others"]
+        best, *others = map(_rounded_candidate, candidates[: self._num_best])
+        del best["others"]
+        return dict(best, others=others) if others else best
+
+
+def _rounded_candidate(candidate):
+    return dict(candidate, **{name: round(candidate[name], DIGITS) for name in _NUMBERS})
+
+
 class Vectors:
     """Vectors of texts or pairs: lists of numbers, never a table."""
 
     header = None
+    most_texts = 2
 
     def __init__(self, model, pooling):
         self._model, self._pooling = model, pooling
@@ -66,6 +168,7 @@ class Masks:
     """
 
     header = []
+    most_texts = 2
 
     def __init__(self, model, top):
         self._model, self._top = model, top
@@ -116,6 +219,7 @@ class Nearest:
     """
 
     header = ["text", "similarity", "nearest"]
+    most_texts = 2
 
     def __init__(self, model, lines, pooling, top, progress=None):
         if len(set(lines)) < 2:

@@ -121,6 +121,51 @@ class GraphTokenizer:
         first = tf.sequence_mask(kept[0] + 2, width, tf.int32) if len(parts) == 2 else mask
         return [ids.to_tensor(), mask, mask - first]
 
+    def question_inputs(self, contexts, questions, choices, max_seq_length):
+        """Turn questions into a model's inputs, as `choices.encode_question` does.
+
+        Args:
+            contexts, questions: string [B].
+            choices: string [B, C], "" behind the last choice of a question.
+            max_seq_length: int, most pieces; the longest of three texts is cut first.
+
+        Returns:
+            List of `input_ids`, `input_mask` and `segment_ids`, int32 [B, C, S].
+        """
+        shape = tf.shape(choices)
+        row = tf.repeat(tf.range(shape[0]), shape[1])  # [B*C]
+        texts = [tf.gather(contexts, row), tf.gather(questions, row), tf.reshape(choices, [-1])]
+        parts = [self.pieces(text) for text in texts]
+        lengths = tf.stack([tf.cast(part.row_lengths(), tf.int32) for part in parts], axis=1)
+        kept = truncated(lengths, max_seq_length - 4)  # [B*C, 3]
+        context, question, choice = (_cut(part, kept[:, i]) for i, part in enumerate(parts))
+        column = tf.ones_like(lengths[:, :1])
+        cls, sep = self._ids[CLS] * column, self._ids[SEP] * column
+        ids = tf.concat([cls, context, sep, choice, sep, question, sep], axis=1)
+        width = tf.cast(ids.bounding_shape(axis=1), tf.int32)
+        is_choice = tf.cast(tf.not_equal(texts[2], ""), tf.int32)[:, tf.newaxis]
+        mask = tf.sequence_mask(ids.row_lengths(), width, tf.int32) * is_choice
+        second = mask - tf.sequence_mask(kept[:, 0] + 2, width, tf.int32) * is_choice
+        shape = tf.concat([shape, [width]], axis=0)
+        return [tf.reshape(tensor, shape) for tensor in (ids.to_tensor() * mask, mask, second)]
+
+
+def truncated(lengths, room):
+    """Cut texts to `room` pieces in all, as `choices.truncated` does, for int32 [B, texts].
+
+    All texts that are longer keep the same number t of pieces, or t + 1: the last ones of them, for
+    of equally long texts the first loses its last piece first.
+    """
+    levels = tf.range(room + 1)  # t
+    sums = tf.reduce_sum(tf.minimum(lengths[:, :, tf.newaxis], levels), axis=1)  # [B, room + 1]
+    fits = tf.cast(sums <= room, tf.int32)
+    level = tf.reduce_sum(fits, axis=1, keepdims=True) - 1  # [B, 1], the greatest that fits
+    kept = tf.minimum(lengths, level)
+    is_longer = tf.cast(lengths > level, tf.int32)
+    left = room - tf.reduce_sum(kept, axis=1, keepdims=True)  # pieces that there is room for
+    behind = tf.cumsum(is_longer, axis=1, exclusive=True, reverse=True)  # longer texts behind
+    return kept + is_longer * tf.cast(behind < left, tf.int32)
+
 
 @functools.lru_cache(maxsize=None)
 def _replacement_arrays(do_lower_case):

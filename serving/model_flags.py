@@ -6,7 +6,7 @@ from absl import logging
 
 from common import cli, files
 from common.errors import UserError
-from finetuning import encoding
+from finetuning_data import encoding
 from serving import predictor
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

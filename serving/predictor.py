@@ -28,19 +28,23 @@ from absl import logging
 
 import modeling
 import tokenization
-from checkpointing import find, model_files, restore, run_folder
+from checkpointing import find, inspection, model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
-from finetuning import tasks
-from finetuning.encoding import encode_examples
-from finetuning.inputs import check_vocab_size, check_vocabulary_of_start, task_of_start
+from finetuning.inputs import check_vocab_size, check_vocabulary_of_start, task_name_of_start
+from finetuning_data import tasks
+from finetuning_data.encoding import encode_examples
+from kinds.classification import Classification
+from kinds.every import KINDS
+from kinds.kind import kind_of
+from serving import kind_outputs
 from tokenization import CLS, MASK, SEP
 
 POOLINGS = ("mean", "cls", "pooled")
 MASKED = "masked"
 MASKED_LM_BIAS = "cls/predictions/output_bias"
-INPUTS = ("input_ids", "input_mask", "segment_ids")
+INPUTS = kind_outputs.INPUTS
 BATCH_SIZE = 64
 MAX_SEQ_LENGTH = 128  # default for a model that was pre-trained only
 NO_CLASSIFIER = (
@@ -64,8 +68,9 @@ class Predictor:
         batch_size: int, texts that are computed at a time.
 
     Attributes:
-        task: `tasks.Task` with the model's labels, in the order of its outputs; None for a model
-            that was pre-trained only.
+        kind: `kind.Kind`; None for a model that was pre-trained only.
+        task: of the kind, such as `tasks.Task`, with the model's labels in the order of its
+            outputs; None for a model that was pre-trained only.
         config: `modeling.AlbertConfig`.
         tokenizer: `tokenization.FullTokenizer`.
         checkpoint: `Checkpoint`.
@@ -80,7 +85,8 @@ class Predictor:
         model = model_files.read(model_dir)
         source = os.path.join(model_dir, model_files.DESCRIPTION)
         checkpoint = Checkpoint(run_folder.find_best(checkpoint_path or model_dir))
-        if not checkpoint.holds("output_weights"):
+        self.kind = kind_of(KINDS, model.task)
+        if not checkpoint.holds(self.kind.variables.example):
             raise UserError(NO_CLASSIFIER.format(checkpoint.prefix))
         model_files.check_labels(model.labels, checkpoint.prefix)
         vocabulary = (model.vocab_file, model.do_lower_case, model.spm_model_file)
@@ -89,12 +95,15 @@ class Predictor:
             given = model.spm_model_file or model.vocab_file
             check_vocabulary_of_start(given, tokenizer, checkpoint.prefix)
             _warn_of_task(model.task, checkpoint.prefix)
-        self.task = tasks.get_task(model.task)._replace(labels=model.labels)
+        task = self.kind.tasks[model.task.lower()]
+        self.task = self.kind.with_labels(task, model.labels)
+        length = max_seq_length or model.max_seq_length
+        self.settings = kind_outputs.settings_of(self.kind, length, model.settings)
         self._load(
             modeling.AlbertConfig.from_dict(model.config, source),
             tokenizer,
             checkpoint,
-            max_seq_length or model.max_seq_length,
+            length,
             batch_size,
         )
 
@@ -122,7 +131,7 @@ class Predictor:
             UserError: where these do not fit each other.
         """
         self = cls.__new__(cls)
-        self.task = None
+        self.kind = self.task = self.settings = None
         config = modeling.AlbertConfig.from_json_file(config_file)
         tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case, spm_model_file)
         vocabulary = spm_model_file or vocab_file
@@ -147,13 +156,15 @@ class Predictor:
         self._batch_size, self._has_warned_of_cuts = batch_size, False
         with tf.Graph().as_default() as graph:
             inputs = list(input_placeholders().values())
-            outputs = build_outputs(config, inputs, len(self.task.labels) if self.task else None)
+            outputs = build_outputs(config, inputs, self.num_labels)
             if checkpoint.holds(MASKED_LM_BIAS):
                 outputs[MASKED] = build_masked_output(config, inputs, tokenizer.vocab[MASK])
             # A product of matrices uses all cores. Other ops are too small for a second thread.
             options = tf.ConfigProto(inter_op_parallelism_threads=-1, allow_soft_placement=True)
             options.gpu_options.allow_growth = True
             session = tf.Session(config=options)
+            if self.kind and self.num_labels is None:
+                self._of_kind = self._build_kind(session)
             plan = restore.load_weights(session, checkpoint)
             restore.log_restore(plan, checkpoint.prefix)
             graph.finalize()
@@ -162,21 +173,55 @@ class Predictor:
             name: session.make_callable(tensor, inputs) for name, tensor in outputs.items()
         }
 
+    def _build_kind(self, session):
+        """Return the function of a kind's outputs, from a dict of feeds to a dict of arrays."""
+        inputs = kind_outputs.placeholders(self.kind)
+        outputs = kind_outputs.build(self.kind, self.config, self.task, self.settings, inputs)
+        names = list(inputs)
+        function = session.make_callable(outputs, [inputs[name] for name in names])
+        return lambda feeds: function(*(feeds[name] for name in names))
+
+    @property
+    def num_labels(self):
+        """The number of labels of a classifier, None for any other model."""
+        return len(self.task.labels) if isinstance(self.kind, Classification) else None
+
     def predict(self, texts):
-        """Predict the label of texts or pairs.
+        """Predict the label of texts or pairs, or the answers of another kind of task.
 
         Args:
-            texts: list of str, or of pairs of str where the task is one of pairs.
+            texts: list of str, or of pairs of str where the task is one of pairs. For another kind
+                of task a list of what its `Kind.example` takes, such as dicts of `context`,
+                `question` and `choices`.
 
         Returns:
             List of dicts in the order of the texts: `label`, the most probable one, and
-            `probabilities`, a dict of label to float.
+            `probabilities`, a dict of label to float. For another kind its `Kind.answers`.
 
         Raises:
             UserError: for a text where the task takes a pair, or the other way round, and for a
                 model that was pre-trained only.
         """
+        if self.kind and self.num_labels is None:
+            examples = [self.kind.example(self.task, values) for values in texts]
+            if not examples:
+                return []
+            return self.kind.answers(examples, self.task, self.decode(examples))
         return [answer(self.task.labels, row) for row in self.probabilities(texts)]
+
+    def decode(self, examples, progress=None):
+        """Return a kind's predictions, what its `Kind.decode` returns, for its own examples.
+
+        Args:
+            examples: list, not empty.
+            progress: as in `probabilities`.
+        """
+        kind, task, settings = self.kind, self.task, self.settings
+        encoded = kind.encode(examples, task, self.tokenizer, settings)
+        cut = encoded.full_lengths > np.diff(encoded.begins)
+        self._warn_of_cuts(np.sum(cut), len(cut))
+        outputs = kind_outputs.compute(encoded, self._of_kind, self._batch_size, progress)
+        return kind.decode(examples, task, encoded, outputs, settings)
 
     def probabilities(self, texts, progress=None):
         """Return float32 [n, labels], the labels in the order of `task.labels`.
@@ -185,7 +230,7 @@ class Predictor:
             texts, Raises: as `predict`.
             progress: function of (pieces computed, pieces in all), called after every batch.
         """
-        if self.task is None:
+        if self.num_labels is None:
             raise UserError("the model has no classifier: fine-tune it, or ask it for embeddings")
         texts = _as_tuples(texts)
         for number, row in enumerate(texts):
@@ -303,7 +348,8 @@ class Predictor:
 def _warn_of_classifier(prefix):
     """Warn if a checkpoint that is taken for a pre-trained one has a classifier, and labels."""
     description = model_files.find(prefix, model_files.DESCRIPTION)
-    if description and Checkpoint(prefix).holds("output_weights"):
+    head, _ = inspection.tuned_head(Checkpoint(prefix).model_shapes())
+    if description and head:
         logging.warning(
             "CLASSIFIER LEFT OUT: %s predicts labels with --model_dir=%s --checkpoint=%s alone",
             prefix,
@@ -314,10 +360,10 @@ def _warn_of_classifier(prefix):
 
 def _warn_of_task(task, prefix):
     """Warn if a checkpoint was trained on another task, whose labels mean other things."""
-    trained = task_of_start(prefix)
-    if trained and trained.name != task:
+    trained = task_name_of_start(prefix)
+    if trained not in (None, task.lower()):
         line = "ANOTHER TASK: %s was trained for %s, not for %s, as the model's folder says"
-        logging.warning(line, prefix, trained.name, task)
+        logging.warning(line, prefix, trained, task)
 
 
 def _check_model_dir(path):
@@ -336,7 +382,7 @@ def _check_model_dir(path):
         )
     if not files.exists(os.path.join(path, model_files.DESCRIPTION)):
         prefix = run_folder.find_best(path)
-        if not Checkpoint(prefix).holds("output_weights"):
+        if not inspection.tuned_head(Checkpoint(prefix).model_shapes())[0]:
             raise UserError(NO_CLASSIFIER.format(prefix))
 
 
@@ -394,19 +440,14 @@ def padded_batch(features, rows):
     """Return the feeds of some examples, padded to the longest of them.
 
     Args:
-        features: `encoding.EncodedExamples`.
+        features: `encoding.Encoded`.
         rows: int [B], the examples.
 
     Returns:
         input_ids, input_mask and segment_ids, int32 [B, S].
     """
-    begins = features.begins[rows, np.newaxis]  # [B, 1]
-    lengths = features.begins[rows + 1, np.newaxis] - begins
-    columns = np.arange(lengths.max())  # [S]
-    mask = (columns < lengths).astype(np.int32)  # [B, S]
-    places = np.minimum(begins + columns, len(features.ids) - 1)
-    is_second = columns >= features.lengths_a[rows, np.newaxis]
-    return features.ids[places] * mask, mask, is_second * mask
+    feeds = kind_outputs.padded_rows(features, rows)
+    return tuple(feeds[name] for name in INPUTS)
 
 
 def answer(labels, row):

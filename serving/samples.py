@@ -5,8 +5,9 @@ Dimension letters: B batch size, S length.
 
 import numpy as np
 
-from finetuning import encoding, tasks
-from serving import predictor
+from finetuning_data import encoding, tasks
+from kinds.choices import Choices
+from serving import kind_outputs, predictor
 
 # Texts of all lengths, with characters that are difficult for a tokenizer.
 SAMPLES = (
@@ -16,27 +17,48 @@ SAMPLES = (
     ("天地玄黄，宇宙洪荒。" * 60, "日月盈昃，辰宿列张。" * 55),
     ("\u3000a\tb\u200b\ufeff한국어 𠀀" + "x" * 101, "[MASK][SEP]\r\n"),
 )
+# The same with questions: context, question, choices.
+QUESTIONS = (
+    (SAMPLES[0][0], "做什么？", ("红烧肉", "鱼", "ALBERT在2019年")),
+    (SAMPLES[3][0] + SAMPLES[3][1], "天地是什么颜色？" * 9, ("玄黄", "洪荒" * 80)),
+    (SAMPLES[1][1], "Ｂ超", ("α波", "①②③", SAMPLES[4][0], "x")),
+)
 MASKED_SAMPLES = ("[MASK]京是中国的首[MASK]。", "没有空", "天[MASK]地" * 300, "")
 
 
 def text_fields(model, kind):
     """Return the names of the texts that a computation takes: two if it classifies pairs."""
+    if kind == "choose":
+        return "context", "question", "choices"
     is_pair = kind == "classify" and len(model.task.fields) == 3
     return ("text_a", "text_b") if is_pair else ("text",)
 
 
 def default_kind(model):
-    """Return the computation that every export has: `classify` or `embed`."""
-    return "classify" if model.task else "embed"
+    """Return the computation that every export has: `classify`, `choose` or `embed`."""
+    if model.num_labels is not None:
+        return "classify"
+    return "choose" if isinstance(model.kind, Choices) else "embed"
 
 
 def samples(model, kind):
-    """Return the texts, or pairs, on which a computation is tried: a list of tuples."""
+    """Return the texts, pairs or questions on which a computation is tried: a list of tuples."""
+    if kind == "choose":
+        if model.task.is_cloze:
+            return [("天#idiom1#地，#idiom2#。", "#idiom2#", ("一心一意", "三心二意"))]
+        return list(QUESTIONS)
     return [row[: len(text_fields(model, kind))] for row in SAMPLES]
 
 
-def id_feeds(model, rows):
-    """Return a dict of `input_ids`, `input_mask` and `segment_ids`, int32 [B, S], of texts."""
+def id_feeds(model, kind, rows):
+    """Return a dict of `input_ids`, `input_mask` and `segment_ids`, int32 [B, S], of texts.
+
+    For `choose` they are [B, C, S], of questions.
+    """
+    if kind == "choose":
+        examples = [model.kind.example(model.task, row) for row in rows]
+        encoded = model.kind.encode(examples, model.task, model.tokenizer, model.settings)
+        return kind_outputs.padded_rows(encoded, np.arange(len(rows)))
     examples = [tasks.Example("", *row) for row in rows]
     encoded = encoding.encode_examples(examples, (), model.tokenizer, model.max_seq_length)
     return dict(zip(predictor.INPUTS, predictor.padded_batch(encoded, np.arange(len(rows)))))
@@ -47,7 +69,7 @@ def differences(model, kind, outputs, rows):
 
     Args:
         model: `predictor.Predictor`.
-        kind: `classify` or `embed`.
+        kind: `classify`, `choose` or `embed`.
         outputs: dict of name to array, of an export.
         rows: list of tuples, the texts.
 
@@ -56,12 +78,29 @@ def differences(model, kind, outputs, rows):
     """
     if kind == "classify":
         expected = {"probabilities": model.probabilities(rows)}
+    elif kind == "choose":
+        examples = [model.kind.example(model.task, row) for row in rows]
+        expected = {"probabilities": model.decode(examples).probabilities}
     else:
         expected = {pooling: model.embed(rows, pooling) for pooling in predictor.POOLINGS}
     return {
         name: float(np.nan_to_num(np.abs(outputs[name] - array), nan=np.inf).max())
         for name, array in expected.items()
     }
+
+
+def text_feeds(model, kind, rows):
+    """Return a dict of the texts of rows as a saved model takes them, in UTF-8."""
+    fields = text_fields(model, kind)
+    columns = [[_utf8(value) for value in column] for column in zip(*rows)]
+    if kind == "choose":
+        most = max(map(len, columns[2]))
+        columns[2] = [texts + [b""] * (most - len(texts)) for texts in columns[2]]
+    return dict(zip(fields, columns))
+
+
+def _utf8(value):
+    return value.encode("utf-8") if isinstance(value, str) else list(map(_utf8, value))
 
 
 def masked_feeds(model, texts):

@@ -14,7 +14,7 @@ import modeling
 import tokenization
 from checkpointing import inspection, restore
 from common import files
-from serving import graph_tokenizer, predictor, samples
+from serving import graph_tokenizer, kind_outputs, predictor, samples
 
 
 class Signature(NamedTuple):
@@ -35,7 +35,7 @@ def write_saved_model(model, folder, options):
     with tempfile.TemporaryDirectory() as assets, tf.Graph().as_default(), tf.Session() as session:
         vocabulary = _asset(assets, "vocab.txt", model.tokenizer.vocab)
         signatures = _build_signatures(model, vocabulary, options)
-        if model.task:
+        if model.num_labels is not None:
             labels = _asset(assets, "labels.txt", model.task.labels)
             tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS, tf.constant(labels))
         if not options.raw_text:  # otherwise the tokenizer's table has made it an asset
@@ -75,33 +75,48 @@ def _asset(folder, name, lines):
 def _build_signatures(model, vocabulary, options):
     """Build the graphs of all signatures of a saved model, a dict of name to `Signature`.
 
-    They are `embed`; `classify` of a classifier, or `fill_mask` where the checkpoint has the head
-    for masked pieces; the same with `_text`, which take text; and `serving_default`.
+    They are `embed`; `classify` of a classifier, `choose` of a model that chooses, or `fill_mask`
+    where the checkpoint has the head for masked pieces; the same with `_text`, which take text; and
+    `serving_default`.
     """
     computations = {"embed": _embed}
-    heads = inspection.find_heads(model.checkpoint.names.values())
-    if model.task:
-        computations["classify"] = _classify
-    elif "masked_lm" in heads:
-        computations["fill_mask"] = _fill_mask
-    placeholders = predictor.input_placeholders()
-    inputs = _checked_lengths(list(placeholders.values()), model.config)
-    signatures = {
-        name: Signature(placeholders, _for_any_batch(compute, model, inputs, options))
-        for name, compute in computations.items()
-    }
-    signatures["serving_default"] = signatures[samples.default_kind(model)]
+    default = samples.default_kind(model)
+    if default == "embed":
+        if "masked_lm" in inspection.find_heads(model.checkpoint.model_shapes()):
+            computations["fill_mask"] = _fill_mask
+    else:
+        computations[default] = {"classify": _classify, "choose": _choose}[default]
+    signatures = {}
+    for name, compute in computations.items():
+        if name == "choose":
+            placeholders = kind_outputs.placeholders(model.kind)
+        else:
+            placeholders = predictor.input_placeholders()
+        inputs = _checked_lengths(list(placeholders.values()), model.config)
+        outputs = _for_any_batch(compute, model, inputs, options)
+        signatures[name] = Signature(placeholders, outputs)
+    signatures["serving_default"] = signatures[default]
     if options.raw_text:
         tokenizer = graph_tokenizer.GraphTokenizer(model.tokenizer, vocabulary)
         for name, compute in computations.items():
-            fields = samples.text_fields(model, name)
-            texts = {field: tf.placeholder(tf.string, [None], field) for field in fields}
-            inputs = tokenizer.inputs(
-                list(texts.values()), model.max_seq_length, with_masks=name == "fill_mask"
-            )
+            if name == "choose" and model.task.is_cloze:
+                continue  # the blanks of a text are found outside of the graph
+            texts, inputs = _text_inputs(model, name, tokenizer)
             outputs = _for_any_batch(compute, model, inputs, options)
             signatures[name + "_text"] = Signature(texts, outputs)
     return signatures
+
+
+def _text_inputs(model, name, tokenizer):
+    """Return the placeholders of texts, a dict, and the ids that a graph makes of them, a list."""
+    fields = samples.text_fields(model, name)
+    if name == "choose":
+        shapes = [None], [None], [None, None]
+        texts = {f: tf.placeholder(tf.string, shape, f) for f, shape in zip(fields, shapes)}
+        return texts, tokenizer.question_inputs(*texts.values(), model.max_seq_length)
+    texts = {field: tf.placeholder(tf.string, [None], field) for field in fields}
+    with_masks = name == "fill_mask"
+    return texts, tokenizer.inputs(list(texts.values()), model.max_seq_length, with_masks)
 
 
 def _for_any_batch(compute, model, inputs, options):
@@ -109,8 +124,8 @@ def _for_any_batch(compute, model, inputs, options):
 
     TensorFlow's batched matrix product fails for an empty batch, so a row is added to it.
     """
-    is_empty = tf.cast(tf.equal(tf.shape(inputs[0]), 0), tf.int32)  # [2], of rows and columns
-    lacking = tf.stack([tf.zeros_like(is_empty), is_empty * is_empty[0]], axis=1)  # [2, 2]
+    is_empty = tf.cast(tf.equal(tf.shape(inputs[0]), 0), tf.int32)  # of rows, columns, ...
+    lacking = tf.stack([tf.zeros_like(is_empty), is_empty * is_empty[0]], axis=1)  # [rank, 2]
     outputs = compute(model, [tf.pad(tensor, lacking) for tensor in inputs], options)
     batch_size = tf.shape(inputs[0])[0]
     return {name: tensor[:batch_size] for name, tensor in outputs.items()}
@@ -120,7 +135,7 @@ def _checked_lengths(inputs, config):
     """Return inputs whose use fails if they are longer than the position table."""
     longest = config.max_position_embeddings
     message = "more than the {} pieces of the model's max_position_embeddings".format(longest)
-    check = tf.debugging.assert_less_equal(tf.shape(inputs[0])[1], longest, message=message)
+    check = tf.debugging.assert_less_equal(tf.shape(inputs[0])[-1], longest, message=message)
     with tf.control_dependencies([check]):
         return [tf.identity(tensor) for tensor in inputs]
 
@@ -132,12 +147,22 @@ def _embed(model, inputs, _):
 
 def _classify(model, inputs, _):
     labels = tf.constant(model.task.labels)
-    outputs = predictor.build_outputs(model.config, inputs, len(model.task.labels))
+    outputs = predictor.build_outputs(model.config, inputs, model.num_labels)
     probabilities = outputs["probabilities"]  # [B, labels]
     return {
         "probabilities": probabilities,
         "labels": tf.tile(labels[tf.newaxis], [tf.shape(probabilities)[0], 1]),
         "label": tf.gather(labels, tf.argmax(probabilities, axis=1)),
+    }
+
+
+def _choose(model, inputs, _):
+    """Return `probabilities` [B, C], 0 for missing choices, and the best one's `number` [B]."""
+    inputs = dict(zip(kind_outputs.INPUTS, inputs))
+    probabilities = kind_outputs.choice_probabilities(model, inputs)
+    return {
+        "probabilities": probabilities,
+        "number": tf.argmax(probabilities, axis=1, output_type=tf.int32),
     }
 
 
@@ -207,10 +232,9 @@ def saved_model_differences(model, folder):
                 by_output = {"probabilities": _masked_difference(model, name, function)}
             else:
                 rows = samples.samples(model, kind)
-                feeds = samples.id_feeds(model, rows)
+                feeds = samples.id_feeds(model, kind, rows)
                 if name.endswith("_text"):
-                    columns = [[text.encode("utf-8") for text in texts] for texts in zip(*rows)]
-                    feeds = dict(zip(samples.text_fields(model, kind), columns))
+                    feeds = samples.text_feeds(model, kind, rows)
                 by_output = samples.differences(model, kind, function(feeds), rows)
             largest.update(("{} {}".format(name, key), value) for key, value in by_output.items())
     return largest

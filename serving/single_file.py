@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from checkpointing import restore
 from common import files
-from serving import predictor
+from serving import kind_outputs, predictor
 from serving.samples import default_kind, differences, id_feeds, samples
 from serving.saved_model import Signature, save
 
@@ -17,10 +17,15 @@ ONNX_OPSET = 15
 
 def _build_portable(model):
     """Build the only signature of a file: ids to probabilities, or to vectors."""
-    placeholders = predictor.input_placeholders()
-    num_labels = len(model.task.labels) if model.task else None
-    outputs = predictor.build_outputs(model.config, list(placeholders.values()), num_labels)
-    names = ["probabilities"] if model.task else predictor.POOLINGS
+    kind = default_kind(model)
+    if kind == "choose":
+        placeholders = kind_outputs.placeholders(model.kind)
+        outputs = {"probabilities": kind_outputs.choice_probabilities(model, placeholders)}
+    else:
+        placeholders = predictor.input_placeholders()
+        inputs = list(placeholders.values())
+        outputs = predictor.build_outputs(model.config, inputs, model.num_labels)
+    names = predictor.POOLINGS if kind == "embed" else ["probabilities"]
     return Signature(placeholders, {name: tf.identity(outputs[name], name) for name in names})
 
 
@@ -97,4 +102,4 @@ def file_differences(load, model, path):
     """
     kind = default_kind(model)
     rows = samples(model, kind)
-    return differences(model, kind, load(path)(id_feeds(model, rows)), rows)
+    return differences(model, kind, load(path)(id_feeds(model, kind, rows)), rows)

@@ -3,11 +3,16 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from typing import NamedTuple
 
+import tensorflow.compat.v1 as tf
+
 import modeling
+from checkpointing import run_folder
 from common import cli
 
 # Commands of a run script, one after another on so many logical CPU devices, without functions that
@@ -87,6 +92,39 @@ def start(script, root, commands, num_cpus, **environment):
         stderr=subprocess.STDOUT,
         universal_newlines=True,
     )
+
+
+def run_until_killed(script, root, values, steps=(1,)):
+    """Start a run script as a program, and kill it with SIGKILL when it has saved some steps.
+
+    Args:
+        script: str, name of the run script without ".py".
+        root: path of the repository.
+        values: dict of flags.
+        steps: the steps, one for each start of the program; more are left to do.
+    """
+    argv = [sys.executable, script + ".py"] + arguments(values)
+    for step in steps:
+        process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
+        try:
+            while run_folder.latest_step(str(values["output_dir"])) < step:
+                assert process.poll() is None, "the run ended before it was killed"
+                time.sleep(0.01)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def assert_same_bits(folder, expected):
+    """Compare all variables of the latest checkpoints of two folders."""
+    found, wanted = (
+        tf.train.load_checkpoint(tf.train.latest_checkpoint(str(path)))
+        for path in (folder, expected)
+    )
+    names = wanted.get_variable_to_shape_map()
+    assert found.get_variable_to_shape_map() == names
+    for name in names:
+        assert found.get_tensor(name).tobytes() == wanted.get_tensor(name).tobytes(), name
 
 
 def compile_on_demand(devices):

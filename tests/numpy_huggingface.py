@@ -97,10 +97,18 @@ class Model:
             x = self.dense(x, "albert.encoder.embedding_hidden_mapping_in")
         for name in self.layers():
             x = self.layer(x, mask, name)
-        pooled = np.tanh(self.dense(x[:, 0], POOLERS[self.kind]))
         found = {"sequence_output": x}
+        if "qa_outputs.weight" in self.parameters:
+            found["spans"] = self.dense(x, "qa_outputs").reshape(-1, 2)
+        if POOLERS[self.kind] + ".weight" not in self.parameters:
+            if "classifier.weight" in self.parameters:
+                logits = self.dense(x, "classifier")
+                found["labels"] = logits.reshape(-1, logits.shape[-1])
+            return found
+        pooled = np.tanh(self.dense(x[:, 0], POOLERS[self.kind]))
         if "classifier.weight" in self.parameters:
-            found["classifier"] = self.dense(pooled, "classifier")
+            is_choice = len(self.parameters["classifier.weight"]) == 1
+            found["choice" if is_choice else "classifier"] = self.dense(pooled, "classifier")
         if BIASES[self.kind] in self.parameters:
             transform = TRANSFORMS[self.kind]
             hidden = self.act(self.dense(x, transform + "dense"))

@@ -25,7 +25,7 @@ from checkpointing import arrays as weights
 from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
-from finetuning import task_files
+from finetuning_data import task_files
 from tfrecords import manifest
 from tfrecords.wire import pretraining_schema
 
@@ -111,6 +111,10 @@ TESTED = {
     "give --max_unknown_share=1": "test_unknown_pieces_of_a_file",
     "--do_lower_case={}, but": "test_the_case_is_compared",
     "holds a run of task {}, not {}": "test_a_run_of_another_task",
+    "choices: give --max_choices": "test_more_choices_than",
+    "the model was trained with --crf": "test_a_crf_is_used",
+    "have no answer in their context: give": "test_unanswerable_questions_need",
+    "has no room for a context behind": "test_a_question_needs_room",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",
     "leave the damage out with --skip_damaged": "test_check_only_finds_a",
     "cannot be divided among": "test_devices_that_do_not",
@@ -176,6 +180,7 @@ UNTESTED = {
     "another folder is a run of its own": ["OTHER %s DATA"],
     "a matter of training": [
         "CHANCE LEVEL",
+        "NO ENTITY is right",
         "--optimizer=lamb, --pooler_lr_factor",
         "training diverged",
     ],
@@ -382,7 +387,7 @@ CASES = (
     ),
     ("--patience={} needs", TUNE, "--patience=2", "--do_train=True --do_eval=True"),
     (
-        "(no variable output_weights)",
+        "(no variable {})",
         TUNE,
         EVALUATE + " --init_checkpoint=pretrained",
         "--do_train=True",

@@ -27,12 +27,19 @@ SCRIPTS = (
     "create_pretraining_data",
     "run_pretraining",
     "run_classifier",
+    "run_mrc",
+    "run_ner",
     "predict",
     "convert_checkpoint",
     "export_model",
     "plot_training",
 )
-RUN_SCRIPTS = ("run_pretraining", "run_classifier")
+# Scripts that share flags; a flag is in the section of the first group whose scripts all have it.
+FINETUNING_SCRIPTS = ("run_classifier", "run_mrc", "run_ner")
+GROUPS = {
+    "run_pretraining.py and fine-tuning": ("run_pretraining",) + FINETUNING_SCRIPTS,
+    "Fine-tuning: run_classifier.py, run_mrc.py and run_ner.py": FINETUNING_SCRIPTS,
+}
 # Config -> parameters and file size as published: in albert_zh's README, and for BERT-Base, Chinese
 # in the README of google-research/bert.
 PUBLISHED = {
@@ -52,13 +59,15 @@ def rendered(text):
 
 
 def flag_tables():
-    """Return a section of flags for each script, and one for flags that both run scripts share."""
-    first, second = (script_flags(script) for script in RUN_SCRIPTS)
-    shared = [flag for flag in first if flag in second]
-    sections = {script + ".py": script_flags(script) for script in SCRIPTS}
-    for script in RUN_SCRIPTS:
-        sections[script + ".py"] = [flag for flag in script_flags(script) if flag not in shared]
-    sections["run_pretraining.py and run_classifier.py"] = shared
+    """Return a section of flags for each script, and for each group of scripts."""
+    own = {script: script_flags(script) for script in SCRIPTS}
+    shared = {}
+    for name, scripts in GROUPS.items():
+        first, others = own[scripts[0]], [own[script] for script in scripts[1:]]
+        shared[name] = [flag for flag in first if all(flag in flags_of for flags_of in others)]
+        for script in scripts:
+            own[script] = [flag for flag in own[script] if flag not in shared[name]]
+    sections = dict({script + ".py": own[script] for script in SCRIPTS}, **shared)
     header = ("flag", "default", "meaning")
     tables = ["## {}\n\n{}".format(name, markdown(header, sections[name])) for name in sections]
     return "\n".join(tables)

@@ -39,6 +39,7 @@ class Schedule(NamedTuple):
     other_variables: Dict[str, list]  # name -> shape, of the other variables of training
     train_batch_size: int
     eval_every_steps: int = 0  # 0: only at the end
+    untrained: str = "$^"  # pattern of the weights that the loss does not depend on
 
 
 # ------------------------------------------------------------------------------- checks
@@ -445,5 +446,6 @@ def _saved_shapes(model, schedule):
     """Return the shapes of all variables in a checkpoint of training, by name."""
     shapes = dict(model.shapes, **schedule.other_variables)
     for name, shape in model.shapes.items():
-        shapes.update((name + "/" + slot, shape) for slot in schedule.slot_names)
+        if not re.search(schedule.untrained, name):
+            shapes.update((name + "/" + slot, shape) for slot in schedule.slot_names)
     return shapes

@@ -13,7 +13,7 @@ from checkpointing import find, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
-from finetuning import task_files
+from finetuning_data import task_files
 from huggingface import folder as huggingface_folder
 from tfrecords import index
 from tokenization import FullTokenizer

@@ -20,7 +20,7 @@ from checkpointing import find, model_files, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import cli, files
 from common.errors import UserError
-from huggingface import check
+from huggingface import check, configs
 from serving import predictor
 
 LAYOUTS = ("albert_zh_postln", "google_one_group", "google_groups")
@@ -142,6 +142,37 @@ def test_a_classifier_keeps_its_labels(layout, vocabulary, tmp_path):
     assert again.predict(["一丁"]) == before.predict(["一丁"])
 
 
+@pytest.mark.parametrize(
+    "scope, number, labels, task",
+    [
+        ("", 1, [], "c3"),
+        ("cls/squad/", 2, [], "drcd"),
+        ("cls/labels/", 3, ["O", "B-name", "I-name"], "ner"),
+    ],
+)
+def test_models_of_other_tasks_keep_their_descriptions(
+    scope, number, labels, task, vocabulary, tmp_path
+):
+    pytest.importorskip("safetensors")
+    config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20)
+    arrays = random_weights(config, number)
+    for name in ("output_weights", "output_bias"):
+        arrays[scope + name] = arrays.pop(name)
+    run = tmp_path / "run"
+    described = model_files.Description(task, labels, 20, config.to_dict(), vocabulary)
+    model_files.write(str(run), described)
+    weights.write(str(run / "model.ckpt-7"), arrays)
+    call("to-huggingface", str(run / "model.ckpt-7"), output_dir=tmp_path / "there")
+    call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
+    found = model_files.read(str(tmp_path / "back"))
+    assert (found.task, list(found.labels)) == (task, labels)
+    back = weights.read(find.find_checkpoint(str(tmp_path / "back")))
+    lost = {name for name in arrays if name.startswith("bert/pooler/") and scope}
+    assert set(arrays) == set(back) | lost
+    for name in back:
+        np.testing.assert_array_equal(back[name], arrays[name])
+
+
 def test_a_sentencepiece_model_comes_back(tmp_path):
     pytest.importorskip("safetensors")
     train_sentencepiece(tmp_path / "given", ["[CLS]", "[SEP]", "[MASK]"])
@@ -237,7 +268,7 @@ def test_what_transformers_saves_again_comes_back(classifier, tmp_path, vocabula
 
 
 @pytest.mark.parametrize("kind", ["Albert", "Bert"])
-@pytest.mark.parametrize("head", ["ForMaskedLM", "ForPreTraining", "ForSequenceClassification"])
+@pytest.mark.parametrize("head", [end for heads, end in configs.CLASSES.items() if heads])
 def test_foreign_models_come_in(kind, head, tmp_path, capsys):
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -498,7 +529,10 @@ def classifier(vocabulary, tmp_path):
             "id2label does not give each",
         ),
         ({"id2label": {"0": "bad", "1": "go\nod"}}, "a label is one line"),
-        ({"architectures": ["AlbertForMultipleChoice"]}, "MultipleChoice.*here there are Albert"),
+        (
+            {"architectures": ["AlbertForNextSentencePrediction"]},
+            "NextSentence.*here there are Albert",
+        ),
         ({"problem_type": "regression"}, "problem_type 'regression'"),
         (
             {"hidden_act": "silu"},

@@ -19,7 +19,9 @@ import run_classifier
 from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
-from finetuning import batching, inputs, predictions, seeds
+from finetuning import batching, engine, model, predictions, run_checks, seeds
+from kinds.classification import Classification
+from kinds.kind import Data
 from training import best_checkpoint, loop, preflight
 
 LENGTH = 16
@@ -155,7 +157,7 @@ def test_a_run_that_stopped_goes_on_at_the_right_record(alone, stopped):
 def test_padding_and_division_of_batches_do_not_change_what_is_trained(workspace, monkeypatch):
     """A run of whole batches of one length, and one of divided batches of their own lengths."""
     lengths = []
-    make_forward = run_classifier.make_forward
+    make_forward = model.make_forward
 
     def recording(*args):
         forward = make_forward(*args)
@@ -166,7 +168,7 @@ def test_padding_and_division_of_batches_do_not_change_what_is_trained(workspace
 
         return record
 
-    monkeypatch.setattr(run_classifier, "make_forward", recording)
+    monkeypatch.setattr(model, "make_forward", recording)
     values = {"do_train": True, "num_train_epochs": 0.5, "classifier_dropout_prob": 0}
     run(workspace, output_dir=workspace / "padded", dynamic_padding=False, **values)
     assert lengths[-1] == LENGTH
@@ -212,15 +214,16 @@ def expected_outputs(folder, split):
     [path] = (folder / "out" / "features").glob(split + "-*.features")
     config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
     with tf.Graph().as_default(), tf.Session() as session:
-        input_fn = batching.make_input_fn(str(path), LENGTH, False, dynamic_padding=False)
+        columns = Classification.columns
+        input_fn = batching.make_input_fn(str(path), columns, LENGTH, False, dynamic_padding=False)
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": ODD})).get_next()
-        model = modeling.AlbertModel(
+        encoder = modeling.AlbertModel(
             config, False, features["input_ids"], features["input_mask"], features["segment_ids"]
         )
-        head = modeling.classification_head(model, 2, features["label_ids"])
+        head = modeling.classification_head(encoder, 2, features["label_ids"])
         tf.train.Saver(tf.trainable_variables()).restore(session, scored_checkpoint(folder))
         losses, probabilities, index = session.run(
-            [head.example_loss, tf.nn.softmax(head.logits), features["example_index"]]
+            [head.example_loss, tf.nn.softmax(head.logits), features["row_index"]]
         )
         return losses, probabilities[np.argsort(index)]
 
@@ -325,9 +328,9 @@ def guessed(monkeypatch):
     """Every prediction is a guess instead of the model's; a list of the numbers of examples."""
     numbers = []
 
-    def guess(trainer, input_fn, num_examples, path):
-        numbers.append(num_examples)
-        return np.full([num_examples, 2], 0.5)
+    def guess(trainer, input_fn, num_rows, path):
+        numbers.append(num_rows)
+        return {"probabilities": np.full([num_rows, 2], 0.5)}
 
     monkeypatch.setattr(predictions, "predict", guess)
     return numbers
@@ -349,8 +352,9 @@ def schedule_of(num_examples, hidden_size, **changes):
     config = modeling.AlbertConfig(
         100, hidden_size=hidden_size, num_attention_heads=8, layout="google"
     )
-    data = inputs.TaskData(None, {"train": [None] * num_examples}, {}, {})
-    return run_classifier.check_optimizer(args, preflight.Model(config, {}), data)[0]
+    data = Data(None, {"train": [None] * num_examples}, {}, {})
+    values = Classification(), preflight.Model(config, {}), data, None
+    return run_checks.check_optimizer(args, *values)[0]
 
 
 def test_steps_warmup_and_evaluations_follow_the_number_of_examples():
@@ -479,13 +483,13 @@ def seeded(tmp_path_factory):
     before = read_json(folder / "out" / "results.json")
     assert set(before["seeds"]) == {"1"}
 
-    def killed(run, seed_run, *args, score_best=run_classifier.score_best):
+    def killed(run, seed_run, *args, score_best=engine.score_best):
         if seed_run.folder.endswith("seed_2"):
             raise KeyboardInterrupt
         return score_best(run, seed_run, *args)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_classifier, "score_best", killed)
+        patch.setattr(engine, "score_best", killed)
         run(folder, seeds="1,2", **SEEDS)
     assert run_folder.latest_step(str(folder / "out" / "seed_2")) == 12
     assert read_json(folder / "out" / "results.json") == before

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 import modeling
 from common.errors import UserError
-from finetuning import batching, encoding
+from finetuning import batching
+from finetuning_data import encoding
 from training import model_fn
 
 CLS, SEP, FIRST_PIECE, VOCABULARY = 2, 3, 5, 60
+COLUMNS = (encoding.LABEL_IDS,)
 
 
 def make_features(lengths, seed=0):
@@ -28,12 +30,12 @@ def make_features(lengths, seed=0):
     ids[begins[:-1]] = CLS
     ids[begins[:-1] + lengths_a - 1] = ids[begins[1:] - 1] = SEP
     labels = draws.randint(2, size=len(lengths)).astype(np.int32)
-    return encoding.EncodedExamples(ids, begins, lengths_a, labels, lengths.astype(np.int32))
+    return encoding.Encoded(ids, begins, lengths_a, {"label_ids": labels}, lengths.astype(np.int32))
 
 
 def write(folder, made):
     path = str(folder / "train.features")
-    encoding.write(path, made)
+    encoding.write(path, made, COLUMNS)
     return path
 
 
@@ -59,15 +61,15 @@ def padded(made, index, length):
         "input_ids": ids + zeros,
         "input_mask": [1] * len(ids) + zeros,
         "segment_ids": [0] * length_a + [1] * (len(ids) - length_a) + zeros,
-        "label_ids": made.label_ids[index],
+        "label_ids": made.columns["label_ids"][index],
     }
 
 
 def assert_padded_as_specified(made, batch):
     rows, length = batch["input_ids"].shape
     for row in range(rows):
-        index = batch["example_index"][row]
-        assert batch["is_real_example"][row] == (index >= 0)
+        index = batch["row_index"][row]
+        assert batch["is_real_row"][row] == (index >= 0)
         found = {name: batch[name][row].tolist() for name in padded(made, 0, 1)}
         if index >= 0:
             assert found == padded(made, index, length)
@@ -159,7 +161,11 @@ def test_batches_begin_where_the_last_one_of_the_epoch_before_ends():
 @pytest.mark.parametrize("dynamic_padding", [True, False])
 def test_shapes_are_static_but_for_the_length(tmp_path, training, dynamic_padding):
     input_fn = batching.make_input_fn(
-        write(tmp_path, make_features([4] * 5)), 30, training, dynamic_padding=dynamic_padding
+        write(tmp_path, make_features([4] * 5)),
+        COLUMNS,
+        30,
+        training,
+        dynamic_padding=dynamic_padding,
     )
     with tf.Graph().as_default():
         shapes = tf.data.get_output_shapes(input_fn({"batch_size": 4}))
@@ -193,7 +199,7 @@ def test_an_epoch_worked_by_hand(monkeypatch):
 def test_batches_are_padded_as_specified(tmp_path, training, dynamic_padding):
     made = make_features(np.random.RandomState(1).randint(4, 31, 21))
     input_fn = batching.make_input_fn(
-        write(tmp_path, made), 30, training, batch_size=4, dynamic_padding=dynamic_padding
+        write(tmp_path, made), COLUMNS, 30, training, batch_size=4, dynamic_padding=dynamic_padding
     )
     batches = read(input_fn, None, 12 if training else None)
     for batch in batches:
@@ -202,9 +208,9 @@ def test_batches_are_padded_as_specified(tmp_path, training, dynamic_padding):
         fitting = min(-(-longest // 2) * 2, 30)
         assert batch["input_ids"].shape == (4, fitting if dynamic_padding else 30)
         kinds = {name: value.dtype for name, value in batch.items()}
-        assert kinds.pop("is_real_example") == np.float32
+        assert kinds.pop("is_real_row") == np.float32
         assert set(kinds.values()) == {np.dtype(np.int32)} and len(kinds) == 5
-    seen = collections.Counter(np.concatenate([batch["example_index"] for batch in batches]))
+    seen = collections.Counter(np.concatenate([batch["row_index"] for batch in batches]))
     if training:
         assert set(seen) == set(range(21)) and -1 not in seen
     else:
@@ -213,28 +219,32 @@ def test_batches_are_padded_as_specified(tmp_path, training, dynamic_padding):
 
 def test_evaluation_begins_with_the_longest(tmp_path):
     path = write(tmp_path, make_features([5, 9, 7, 9, 4]))
-    [first, second] = read(batching.make_input_fn(path, 16, False), {"batch_size": 3})
-    assert first["example_index"].tolist() == [1, 3, 2]
-    assert second["example_index"].tolist() == [0, 4, -1]
-    assert second["is_real_example"].tolist() == [1, 1, 0]
+    [first, second] = read(batching.make_input_fn(path, COLUMNS, 16, False), {"batch_size": 3})
+    assert first["row_index"].tolist() == [1, 3, 2]
+    assert second["row_index"].tolist() == [0, 4, -1]
+    assert second["is_real_row"].tolist() == [1, 1, 0]
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_padding_does_not_change_the_composition_of_batches(tmp_path, training):
     path = write(tmp_path, make_features(np.random.RandomState(1).randint(4, 31, 50)))
     dynamic, full = (
-        read(batching.make_input_fn(path, 32, training, dynamic_padding=way), {"batch_size": 4}, 9)
+        read(
+            batching.make_input_fn(path, COLUMNS, 32, training, dynamic_padding=way),
+            {"batch_size": 4},
+            9,
+        )
         for way in (True, False)
     )
     for one, other in zip(dynamic, full):
-        assert one["example_index"].tolist() == other["example_index"].tolist()
+        assert one["row_index"].tolist() == other["row_index"].tolist()
     assert len({batch["input_ids"].shape for batch in dynamic}) > 1
 
 
 def test_first_step_is_asked_for_whenever_the_input_is_built(tmp_path):
     step = [0]
     input_fn = batching.make_input_fn(
-        write(tmp_path, make_features(range(4, 25))), 32, True, first_step=lambda: step[0]
+        write(tmp_path, make_features(range(4, 25))), COLUMNS, 32, True, first_step=lambda: step[0]
     )
     whole = read(input_fn, {"batch_size": 4}, 12)
     for step[0] in (1, 5, 9):
@@ -262,10 +272,10 @@ GLOBAL_BATCH = 8
 def test_a_step_is_the_same_on_all_devices(tmp_path, hosts, replicas, on_tpu, training):
     path = write(tmp_path, make_features(range(4, 25)))
     input_fn = batching.make_input_fn(
-        path, 32, training, first_step=lambda: 2, dynamic_padding=not on_tpu
+        path, COLUMNS, 32, training, first_step=lambda: 2, dynamic_padding=not on_tpu
     )
     count = 4 if training else None
-    whole = np.array([b["example_index"] for b in read(input_fn, {"batch_size": 8}, count)])
+    whole = np.array([b["row_index"] for b in read(input_fn, {"batch_size": 8}, count)])
     of_hosts, size = [], replicas // hosts
     for host in range(hosts):
         params, context = {"batch_size": GLOBAL_BATCH}, None
@@ -277,12 +287,12 @@ def test_a_step_is_the_same_on_all_devices(tmp_path, hosts, replicas, on_tpu, tr
         function = functools.partial(input_fn, input_context=context)
         parts = read(function, params, count and count * size)
         assert {len(part["input_ids"]) for part in parts} == {GLOBAL_BATCH // replicas}
-        of_hosts.append(np.reshape([part["example_index"] for part in parts], [len(whole), -1]))
+        of_hosts.append(np.reshape([part["row_index"] for part in parts], [len(whole), -1]))
     np.testing.assert_array_equal(np.concatenate(of_hosts, axis=1), whole)
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
-    input_fn = batching.make_input_fn(write(tmp_path, make_features([4])), 32, True)
+    input_fn = batching.make_input_fn(write(tmp_path, make_features([4])), COLUMNS, 32, True)
     with pytest.raises(UserError, match="a batch of 8 cannot be shared by 3 devices"):
         input_fn({"batch_size": 8}, tf.distribute.InputContext(1, 0, 3))
 
@@ -290,7 +300,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
 def test_the_graph_does_not_hold_the_examples(tmp_path):
     path = write(tmp_path, make_features([30] * 10000))
     with tf.Graph().as_default() as graph:
-        batching.make_input_fn(path, 32, True)({"batch_size": 4})
+        batching.make_input_fn(path, COLUMNS, 32, True)({"batch_size": 4})
         assert len(graph.as_graph_def().SerializeToString()) < 1 << 17
 
 
@@ -336,7 +346,9 @@ def test_padding_changes_neither_logits_nor_losses(tmp_path, layout, fields):
         initializer_range=0.2, **fields
     )  # fmt: skip
     batches = [
-        read(batching.make_input_fn(path, 64, False, dynamic_padding=way), {"batch_size": 4})
+        read(
+            batching.make_input_fn(path, COLUMNS, 64, False, dynamic_padding=way), {"batch_size": 4}
+        )
         for way in (True, False)
     ]
     with tf.Graph().as_default(), tf.Session() as session:

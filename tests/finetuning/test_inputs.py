@@ -1,12 +1,18 @@
-"""The vocabulary of the flags against the one beside the checkpoint of a start."""
+"""A run's vocabulary against the one beside its start; the cache of rows is never stale."""
 
 import argparse
 import json
+import os
 
+import numpy as np
 import pytest
 
 from common.errors import UserError
 from finetuning import inputs
+from finetuning_data import encoding, tasks
+from kinds.classification import Classification
+from kinds.kind import Data
+from tfrecords.wire import frame
 from tokenization import MARKERS, FullTokenizer
 
 
@@ -79,28 +85,100 @@ def test_the_case_is_compared(trained, tmp_path):
     inputs.check_case_of_start(args, str(tmp_path / "model.ckpt-1"))
 
 
-@pytest.mark.parametrize("header, test_header", [("auto", "yes"), ("no", "yes"), ("yes", None)])
-def test_the_test_file_alone_may_have_a_header(header, test_header, tmp_path):
-    """Texts without labels below names of columns that are not known."""
-    (tmp_path / "train.tsv").write_text("天\t地\t1\n地\t天\t0\n", encoding="utf-8")
-    (tmp_path / "test.tsv").write_text("原文\t译文\n天\t地\n", encoding="utf-8")
-    args = argparse.Namespace(
-        task_name="lcqmc",
-        labels=None,
-        do_train=True,
-        data_dir=str(tmp_path),
-        skip_bad_rows=False,
-        header=header,
-        test_header=test_header,
-        max_train_examples=None,
-        random_seed=1,
-    )
-    if header == "yes":
-        with pytest.raises(UserError, match="row 1: .* give --test_header=yes instead"):
-            inputs.read_task_data(args, ["train", "test"], [])
-    else:
-        data, _ = inputs.read_task_data(args, ["train", "test"], [])
-        assert {split: len(rows) for split, rows in data.examples.items()} == {
-            "train": 2,
-            "test": 1,
-        }
+# -------------------------------------------------------------------------------- cache
+
+LABELS = ("contradiction", "entailment", "neutral")
+TASK = tasks.TASKS["ocnli"]
+EXAMPLE = tasks.Example("train-1", "天", "地", "neutral")
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """`inputs.encode` of one example, with defaults."""
+
+    def call(examples=(EXAMPLE,), task=TASK, length=8, split="train", pieces="天地人", lower=True):
+        vocab_file = write_vocab(tmp_path / "vocab.txt", pieces)
+        args = argparse.Namespace(
+            max_seq_length=length,
+            vocab_file=vocab_file,
+            spm_model_file=None,
+            do_lower_case=lower,
+            output_dir=str(tmp_path),
+        )
+        run = argparse.Namespace(
+            kind=Classification(),
+            args=args,
+            data=Data(task, {split: list(examples)}, {}, {}),
+            tokenizer=FullTokenizer(vocab_file),
+        )
+        return inputs.encode(run, split)
+
+    return call
+
+
+def assert_equal(found, expected):
+    for name in ("ids", "begins", "lengths_a", "full_lengths"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+    np.testing.assert_array_equal(found.columns["label_ids"], expected.columns["label_ids"])
+
+
+def test_the_cache_is_used_only_for_equal_settings(cached, monkeypatch):
+    first, made = cached()
+    others = [
+        cached([EXAMPLE, EXAMPLE]),
+        cached([EXAMPLE._replace(text_b="人")]),
+        cached([EXAMPLE._replace(text_b=None)]),
+        cached([EXAMPLE._replace(text_a="天地", text_b="")]),
+        cached([EXAMPLE._replace(label="entailment")]),
+        cached([EXAMPLE._replace(label=None)]),
+        cached(length=9),
+        cached(split="dev"),
+        cached(task=TASK._replace(labels=LABELS[::-1])),
+        cached(task=TASK._replace(name="cmnli")),
+        cached(pieces="天地人马"),
+        cached(lower=False),
+    ]
+    assert len({path for path, _ in others} | {first}) == len(others) + 1
+    monkeypatch.setattr(Classification, "encode", None)  # would be called in vain
+    path, found = cached([EXAMPLE._replace(guid="train-9")])
+    assert path == first
+    assert_equal(found, made)
+
+
+def test_another_version_of_the_features_is_another_file(cached, monkeypatch):
+    first, _ = cached()
+    monkeypatch.setattr(encoding, "ENCODING_VERSION", encoding.ENCODING_VERSION + 1)
+    assert cached()[0] != first
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-1],
+        lambda data: data[: len(data) // 2],
+        lambda data: data + frame(b""),
+        lambda data: data[: len(data) - len(frame(bytes(4)))],  # without the last record
+        lambda data: data[:12] + bytes([data[12] ^ 1]) + data[13:],
+        lambda data: b"not a record at all",
+    ],
+)
+def test_a_damaged_file_is_made_again_with_a_warning(cached, damage, caplog):
+    path, made = cached()
+    with open(path, "rb") as stream:
+        data = stream.read()
+    with open(path, "wb") as stream:
+        stream.write(damage(data))
+    with caplog.at_level("WARNING"):
+        again, found = cached()
+    assert again == path and "damaged" in caplog.text
+    assert_equal(found, made)
+    with open(path, "rb") as stream:
+        assert stream.read() == data
+
+
+def test_an_encoding_that_fails_leaves_no_file(cached, tmp_path):
+    with pytest.raises(KeyError):
+        cached([EXAMPLE._replace(label="unheard-of")])
+    assert not os.path.exists(str(tmp_path / "features"))

@@ -1,97 +1,11 @@
-"""Predictions as tables, and as the lines that CLUE scores."""
-
-import json
+"""Outputs of batches come back in the order of the rows."""
 
 import numpy as np
 import pytest
 
-from finetuning import predictions, scores, tasks
-from finetuning.tasks import Example
+from finetuning import predictions
 
-EXAMPLES = [Example("7", "天", "地", "1"), Example("a3", "人", "马"), Example("2", "日", "月", "0")]
 PROBABILITIES = np.array([[0.25, 0.75], [0.9, 0.1], [0.4, 0.6]], np.float32)
-
-
-def test_predictions_are_a_table_in_order(tmp_path):
-    path = tmp_path / "out" / "predictions.tsv"
-    predictions.write_predictions(str(path), ("0", "1"), EXAMPLES, PROBABILITIES)
-    assert path.read_text(encoding="utf-8") == (
-        "id\tlabel\tprediction\tp(0)\tp(1)\n"
-        "7\t1\t1\t0.250000\t0.750000\n"
-        "a3\t\t0\t0.900000\t0.100000\n"
-        "2\t0\t1\t0.400000\t0.600000\n"
-    )
-    assert [found.name for found in path.parent.iterdir()] == ["predictions.tsv"]
-
-
-def test_names_cannot_break_the_table(tmp_path):
-    path = tmp_path / "predictions.tsv"
-    example = Example("a\tb", "天", None, "好\n的")
-    predictions.write_predictions(str(path), ("好\n的", "坏"), [example], [[1.0, 0.0]])
-    lines = path.read_text(encoding="utf-8").split("\n")
-    assert [line.count("\t") for line in lines] == [4, 4, 0]
-    assert lines[1].startswith("a b\t好 的\t好 的\t1.000000")
-
-
-@pytest.mark.parametrize("shape", [(2, 2), (3, 3), (3,)])
-def test_shapes_have_to_fit(shape, tmp_path):
-    with pytest.raises(ValueError, match="3 examples and 2 labels"):
-        predictions.write_predictions(
-            str(tmp_path / "p.tsv"), ("0", "1"), EXAMPLES, np.zeros(shape)
-        )
-    assert not list(tmp_path.iterdir())
-
-
-# Task -> (file, predicted class, the line of it without its id).
-SUBMISSIONS = {
-    "afqmc": ("afqmc_predict.json", 1, {"label": "1"}),
-    "tnews": ("tnews_predict.json", 5, {"label": "106", "label_desc": "news_house"}),
-    "iflytek": ("iflytek_predict.json", 118, {"label": "118"}),
-    "cmnli": ("cmnli_predict.json", 2, {"label": "neutral"}),
-    "ocnli": ("ocnli_50k_predict.json", 0, {"label": "contradiction"}),
-    "csl": ("csl_predict.json", 0, {"label": "0"}),
-    "cluewsc2020": ("cluewsc_predict.json", 1, {"label": "false"}),
-}
-
-
-@pytest.mark.parametrize("name", sorted(tasks.TASKS))
-def test_every_task_has_the_submission_of_clue_or_none(name, tmp_path):
-    task = tasks.TASKS[name]
-    examples = [Example("4", "天"), Example("0", "地"), Example("x", "人")]
-    folder = str(tmp_path)
-    if name not in SUBMISSIONS:
-        assert predictions.write_submission(folder, task, "test.json", examples, None) is None
-        assert not list(tmp_path.iterdir())
-        return
-    file_name, predicted, expected = SUBMISSIONS[name]
-    probabilities = np.eye(len(task.labels))[[predicted] * len(examples)]
-    path = predictions.write_submission(folder, task, "test.json", examples, probabilities)
-    assert path == str(tmp_path / file_name)
-    with open(path, encoding="utf-8") as stream:
-        lines = stream.read().split("\n")
-    assert lines.pop() == ""
-    found = [json.loads(line) for line in lines]
-    assert found == [dict(expected, id=guid) for guid in (4, 0, "x")]
-    if name == "afqmc":
-        assert lines[0] == '{"id": 4, "label": "1"}'
-
-
-@pytest.mark.parametrize(
-    "task, test_file, expected",
-    [
-        ("tnews", "data/test1.1.json", "tnews11_predict.json"),
-        ("cluewsc2020", "data/test1.0.json", "cluewsc10_predict.json"),
-        ("cluewsc2020", "data/1.1.jsonl", "cluewsc_predict.json"),
-        ("afqmc", "data/test1.1.json", "afqmc_predict.json"),
-    ],
-)
-def test_a_submission_names_the_version_of_its_test_set(task, test_file, expected):
-    assert tasks.TASKS[task].submission.file_for(test_file) == expected
-
-
-def test_every_task_s_metric_is_a_score():
-    found = scores.classification_scores([[1.0, 0.0]], [0], ["0", "1"])
-    assert {task.metric for task in tasks.TASKS.values()} <= set(found)
 
 
 class Runner:
@@ -104,15 +18,28 @@ class Runner:
         assert (input_fn, checkpoint_path, yield_single_examples) == ("input", "best", False)
         for i in range(0, len(self.order), 2):
             index = np.array(self.order[i : i + 2])
-            yield {"example_index": index, "probabilities": PROBABILITIES[index]}
+            yield {"row_index": index, "probabilities": PROBABILITIES[index]}
 
 
 def test_probabilities_come_back_in_order():
     found = predictions.predict(Runner([2, 0, 1, -1]), "input", 3, "best")
-    np.testing.assert_array_equal(found, PROBABILITIES)
+    assert list(found) == ["probabilities"]
+    np.testing.assert_array_equal(found["probabilities"], PROBABILITIES)
 
 
 @pytest.mark.parametrize("order", [[2, 0], [2, 0, 1, 1], [-1, -1]])
 def test_a_prediction_that_is_missing_is_a_defect(order):
-    with pytest.raises(RuntimeError, match="predictions for 3 examples"):
+    with pytest.raises(RuntimeError, match="predictions for 3 rows"):
         predictions.predict(Runner(order), "input", 3, "best")
+
+
+def test_outputs_of_pieces_are_filled_up_with_zeros():
+    class Pieces:
+        def predict(self, *_, **__):
+            for rows, length in (([1, 0], 3), ([2, -1], 2)):
+                output = np.full([2, length, 2], 1 + rows[0], np.float32)
+                yield {"row_index": np.array(rows), "logits": output}
+
+    found = predictions.predict(Pieces(), None, 3)["logits"]
+    assert found.dtype == np.float32
+    assert found[..., 0].tolist() == [[2, 2, 2], [2, 2, 2], [3, 3, 0]]

@@ -99,6 +99,53 @@ def test_same_outputs_there_and_every_bit_back(name, family, num_labels):
         np.testing.assert_array_equal(back[variable], array)
 
 
+# Head -> (scope, outputs, end of the class's name there).
+OTHER_HEADS = {
+    "choice": ("", 1, "ForMultipleChoice"),
+    "spans": ("cls/squad/", 2, "ForQuestionAnswering"),
+    "labels": ("cls/labels/", 5, "ForTokenClassification"),
+}
+
+
+def with_head(arrays, head):
+    """Return the weights of a classifier with another head."""
+    scope, number, _ = OTHER_HEADS[head]
+    rng = np.random.RandomState(2)
+    width = arrays["output_weights"].shape[1]
+    body = {name: x for name, x in arrays.items() if not name.startswith("output_")}
+    body[scope + "output_weights"] = rng.normal(0, 0.3, [number, width]).astype(np.float32)
+    body[scope + "output_bias"] = rng.normal(0, 0.3, [number]).astype(np.float32)
+    return body
+
+
+@pytest.mark.parametrize("head", OTHER_HEADS)
+@pytest.mark.parametrize("name, family", [way for way in WAYS if way[0] in LAYOUTS])
+def test_heads_of_other_tasks(name, family, head):
+    config, arrays = make(name, 3)
+    arrays = with_head(arrays, head)
+    theirs, parameters, factors = convert(config, arrays, family=family)
+    [class_name] = theirs["architectures"]
+    assert class_name.endswith(OTHER_HEADS[head][-1])
+    inputs = check.fixed_inputs(config)
+    expected, found = Model(theirs, parameters)(*inputs), check.our_logits(config, arrays, inputs)
+    assert sorted(found) == sorted(expected) == sorted(["sequence_output", head])
+    for key, logits in found.items():
+        np.testing.assert_allclose(logits, expected[key], atol=2e-5)
+    kept = [x for x in arrays if head == "choice" or not x.startswith("bert/pooler/")]
+    for known in ("", class_name):  # the shapes tell the head, too
+        back = mapping.from_parameters(config, family, parameters, factors, known)
+        assert sorted(back) == sorted(kept)
+        for variable, array in back.items():
+            np.testing.assert_array_equal(array, arrays[variable])
+
+
+def test_a_conditional_random_field_has_no_counterpart():
+    config, arrays = make("google", 3)
+    arrays = dict(with_head(arrays, "labels"), **{mapping.CHAIN: np.zeros([5, 5])})
+    with pytest.raises(UserError, match="no conditional random field"):
+        mapping.to_parameters(config, "albert", arrays)
+
+
 @pytest.mark.parametrize("name, family", WAYS)
 def test_without_our_config_the_model_is_still_the_same(name, family):
     config, arrays = make(name)

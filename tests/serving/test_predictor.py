@@ -24,7 +24,8 @@ import modeling
 import tokenization
 from checkpointing import find
 from common.errors import UserError
-from finetuning import batching, encoding, tasks
+from finetuning import batching
+from finetuning_data import encoding, tasks
 from serving import predictor
 
 
@@ -36,9 +37,10 @@ def plain(out, texts):
     examples = [tasks.Example("", *row) for row in rows]
     encoded = encoding.encode_examples(examples, (), tokenizer, LENGTH)
     with tf.Graph().as_default():
+        tensors = [tf.constant(array) for array in encoded[:3]]
         batch = batching.pad_batch(
-            encoding.EncodedExamples(*map(tf.constant, encoded)),
-            tf.constant(np.diff(encoded.begins)),
+            encoding.Encoded(*tensors, {}, None),
+            (),
             tf.range(len(texts), dtype=tf.int64),
             LENGTH,
             dynamic_padding=False,

@@ -1,6 +1,7 @@
 """Preflight: every check prints its line, or the first mistake ends the run."""
 
 import collections
+import functools
 import os
 import re
 import types
@@ -17,6 +18,8 @@ from checkpointing import arrays as weights
 from checkpointing import run_folder
 from common import checks, cli, files
 from common.errors import UserError
+from finetuning import run_checks
+from kinds.classification import Classification
 from tfrecords import index, manifest
 from training import best_checkpoint, memory, preflight, run_report
 from training.memory import FreeMemory, StepMemory
@@ -113,17 +116,23 @@ def words_of(script, root, folder, **values):
     return words
 
 
-@pytest.mark.parametrize("script", [run_pretraining, run_classifier])
+CHECK_RUN = {
+    run_pretraining: run_pretraining.check_run,
+    run_classifier: functools.partial(run_checks.check_run, Classification()),
+}
+
+
+@pytest.mark.parametrize("script", CHECK_RUN)
 def test_no_check_needs_what_a_failed_one_did_not_make(script, root, tmp_path, capsys):
     """Every check fails in turn: all others print their line, and none raises anything else."""
     words = words_of(script, root, tmp_path, do_train=True)
     parsed = cli.parse(script.define_flags, [""] + helpers.arguments(words))
     whole = FailAt(None)
-    script.check_run(parsed, whole)
+    CHECK_RUN[script](parsed, whole)
     for name in whole.names:
         capsys.readouterr()
         check = FailAt(name)
-        script.check_run(parsed, check)
+        CHECK_RUN[script](parsed, check)
         lines = [line.split(None, 2) for line in capsys.readouterr().out.splitlines()]
         assert check.names == whole.names
         assert ["FAIL", name] in [line[:2] for line in lines]

@@ -3,12 +3,11 @@
 import collections
 import json
 import math
-import statistics
 
 import numpy as np
 import pytest
 
-from finetuning import scores
+from kinds import class_scores
 
 LABELS = ("坏", "好", "中", "无")
 
@@ -41,7 +40,7 @@ def test_scores_are_what_their_definitions_say(examples, used):
     probabilities = softmax_rows(rng, examples, used)
     probabilities = np.hstack([probabilities, np.zeros((examples, 4 - used))])
     label_ids = rng.randint(0, used, examples)
-    found = scores.classification_scores(probabilities.astype(np.float32), label_ids, LABELS)
+    found = class_scores.classification_scores(probabilities.astype(np.float32), label_ids, LABELS)
     pairs = [(int(i), int(np.argmax(row))) for i, row in zip(label_ids, probabilities)]
     accuracy, macro_f1, per_class = by_hand(pairs, LABELS)
     assert found["examples"] == examples
@@ -60,7 +59,7 @@ def test_scores_are_what_their_definitions_say(examples, used):
 
 
 def test_a_worked_example():
-    found = scores.classification_scores(
+    found = class_scores.classification_scores(
         [[0.8, 0.2], [0.6, 0.4], [0.5, 0.5], [0.1, 0.9]], [0, 1, 0, 1], ["0", "1"]
     )
     assert found["confusion"] == [[2, 0], [1, 1]]  # equal probabilities: the first label
@@ -77,14 +76,14 @@ def test_a_worked_example():
 
 def test_examples_without_a_label_count_nowhere():
     rows = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
-    found = scores.classification_scores(rows, [0, -1, 1], ["0", "1"])
-    assert found == scores.classification_scores([rows[0], rows[2]], [0, 1], ["0", "1"])
+    found = class_scores.classification_scores(rows, [0, -1, 1], ["0", "1"])
+    assert found == class_scores.classification_scores([rows[0], rows[2]], [0, 1], ["0", "1"])
     with pytest.raises(ValueError, match="no example"):
-        scores.classification_scores(rows, [-1, -1, -1], ["0", "1"])
+        class_scores.classification_scores(rows, [-1, -1, -1], ["0", "1"])
 
 
 def test_a_probability_of_zero_is_still_json():
-    found = scores.classification_scores(np.array([[1, 0]], np.float32), [1], ["0", "1"])
+    found = class_scores.classification_scores(np.array([[1, 0]], np.float32), [1], ["0", "1"])
     assert 80 < found["loss"] < 90
     json.dumps(found, allow_nan=False)
 
@@ -94,12 +93,12 @@ def test_a_probability_of_zero_is_still_json():
 )
 def test_shapes_have_to_fit(probabilities, label_ids):
     with pytest.raises(ValueError, match="labels"):
-        scores.classification_scores(probabilities, label_ids, ["0", "1"])
+        class_scores.classification_scores(probabilities, label_ids, ["0", "1"])
 
 
 def test_tables_show_classes_and_matrix():
     rows = np.eye(4)[[0, 1, 1, 2]]
-    text = scores.class_tables(scores.classification_scores(rows, [0, 1, 0, 2], LABELS))
+    text = class_scores.class_tables(class_scores.classification_scores(rows, [0, 1, 0, 2], LABELS))
     assert text == (
         "label  precision  recall      f1  support\n"
         "坏        1.0000  0.5000  0.6667        2\n"
@@ -119,24 +118,12 @@ def test_of_many_labels_the_text_shows_the_commonest_confusions():
     labels = [str(i) for i in range(119)]
     right = [0, 0, 0, 5, 5, 7] + list(range(20, 40))
     predicted = [3, 3, 3, 6, 6, 8] + list(range(21, 41))
-    text = scores.class_tables(scores.classification_scores(np.eye(119)[predicted], right, labels))
+    text = class_scores.class_tables(
+        class_scores.classification_scores(np.eye(119)[predicted], right, labels)
+    )
     table = [line.split() for line in text.split("\n\n")[-1].strip().split("\n")]
     assert table[1:4] == [["0", "3", "3"], ["5", "6", "2"], ["7", "8", "1"]]
-    assert len(table) == 1 + scores.COMMONEST
-
-
-def test_mean_and_sample_deviation_of_seeds():
-    values = [0.81, 0.84, 0.80]
-    runs = [{"accuracy": value, "examples": 9, "seed": "a", "best": True} for value in values]
-    runs[0]["loss"] = 1.0
-    found = scores.mean_and_deviation(runs)
-    assert set(found) == {"accuracy", "examples"}
-    assert found["accuracy"] == {
-        "mean": pytest.approx(statistics.mean(values)),
-        "deviation": pytest.approx(statistics.stdev(values)),
-    }
-    assert found["examples"] == {"mean": 9.0, "deviation": 0.0}
-    assert scores.mean_and_deviation(runs[:1])["loss"] == {"mean": 1.0, "deviation": None}
+    assert len(table) == 1 + class_scores.COMMONEST
 
 
 @pytest.mark.parametrize(
@@ -151,5 +138,5 @@ def test_mean_and_sample_deviation_of_seeds():
 )
 def test_chance_level_is_told(accuracy, labels, at_chance, caplog):
     with caplog.at_level("WARNING", logger="absl"):
-        assert scores.warn_at_chance_level(accuracy, list(labels)) == at_chance
+        assert class_scores.warn_at_chance_level(accuracy, list(labels)) == at_chance
     assert ("CHANCE LEVEL" in caplog.text) == at_chance

@@ -10,7 +10,7 @@ import pytest
 
 from common import files
 from common.errors import UserError
-from finetuning import tasks
+from finetuning_data import tasks
 
 LCQMC = tasks.TASKS["lcqmc"]
 XNLI = tasks.TASKS["xnli"]

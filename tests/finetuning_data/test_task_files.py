@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from common.errors import UserError
-from finetuning import task_files
+from finetuning_data import task_files
 
 PAIR = task_files.RowFormat(("text_a", "text_b", "label"), frozenset("01"), True)
 TEST_PAIR = PAIR._replace(needs_label=False)

@@ -7,8 +7,8 @@ from sentencepiece_model import train_sentencepiece
 
 import tokenization
 from common.errors import UserError
-from finetuning import data_report
-from finetuning.tasks import Example
+from finetuning_data import data_report
+from finetuning_data.tasks import Example
 
 
 def pairs(*rows):

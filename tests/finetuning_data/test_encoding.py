@@ -1,9 +1,8 @@
-"""The fast encoding equals the plain one, and the cache is never stale."""
+"""The fast encoding equals the plain one."""
 
-import os
 import subprocess
 import sys
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import pytest
@@ -11,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tokenization
-from finetuning import encoding, tasks
-from finetuning.encoding import UNLABELLED
-from tfrecords.wire import frame
+from finetuning_data import encoding, tasks
+from finetuning_data.encoding import UNLABELLED
 
 LABELS = ("contradiction", "entailment", "neutral")
 
@@ -23,11 +21,6 @@ class Example(NamedTuple):
     text_a: str
     text_b: Optional[str] = None
     label: Optional[str] = None
-
-
-class Task(NamedTuple):
-    name: str = "ocnli"
-    labels: Tuple[str, ...] = LABELS
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +52,9 @@ def assert_encoded_as_plainly(tokenizer, found, examples, max_seq_length, labels
         lengths = (found.lengths_a[i], found.full_lengths[i])
         assert (pieces_of(tokenizer, found, i),) + lengths == expected
         label = UNLABELLED if example.label is None else labels.index(example.label)
-        assert found.label_ids[i] == label
-    for array, dtype in zip(found, encoding.DTYPES):
+        assert found.columns["label_ids"][i] == label
+    arrays = [found.ids, found.begins, found.lengths_a, found.columns["label_ids"]]
+    for array, dtype in zip(arrays + [found.full_lengths], encoding.dtypes([encoding.LABEL_IDS])):
         assert array.dtype == dtype
 
 
@@ -80,7 +74,7 @@ def test_examples_worked_by_hand(tokenizer, text_a, text_b, length, pieces, leng
     assert pieces_of(tokenizer, found, 0) == pieces.split()
     assert found.lengths_a.tolist() == [length_a]
     assert found.full_lengths.tolist() == [full_length]
-    assert found.label_ids.tolist() == [UNLABELLED]
+    assert found.columns["label_ids"].tolist() == [UNLABELLED]
 
 
 TEXTS = st.text(st.sampled_from("天地，a1é \n\u200b\U0001f9ff龘") | st.characters(), max_size=9)
@@ -102,7 +96,7 @@ def test_every_task_makes_features_of_all_its_labels(name, tokenizer):
     text_b = "明天" if "text_b" in task.fields else None
     examples = [tasks.Example(str(i), "今天", text_b, x) for i, x in enumerate(task.labels)]
     found = encoding.encode_examples(examples, task.labels, tokenizer, 40)
-    assert found.label_ids.tolist() == list(range(len(task.labels)))
+    assert found.columns["label_ids"].tolist() == list(range(len(task.labels)))
     assert_encoded_as_plainly(tokenizer, found, examples, 40, task.labels)
 
 
@@ -150,90 +144,6 @@ def test_lengths_are_measured_before_the_cut(tokenizer):
     ] == (3, 3, 3, 3)
 
 
-TASK = Task()
-EXAMPLE = Example("train-1", "天", "地", "neutral")
-
-
-@pytest.fixture
-def cached(tokenizer, tmp_path):
-    """`encode_cached` of one example, with defaults."""
-
-    def call(examples=(EXAMPLE,), task=TASK, length=8, split="train", vocab="a", lower=True):
-        settings = {"vocab": vocab, "do_lower_case": lower}
-        return encoding.encode_cached(
-            list(examples), task, tokenizer, length, str(tmp_path / "cache"), split, settings
-        )
-
-    return call
-
-
-def assert_equal(found, expected):
-    for array, wanted in zip(found, expected):
-        np.testing.assert_array_equal(array, wanted)
-        assert array.dtype == wanted.dtype
-
-
-def test_the_cache_is_used_only_for_equal_settings(cached, monkeypatch):
-    first, made = cached()
-    others = [
-        cached([EXAMPLE, EXAMPLE]),
-        cached([EXAMPLE._replace(text_b="人")]),
-        cached([EXAMPLE._replace(text_b=None)]),
-        cached([EXAMPLE._replace(text_a="天地", text_b="")]),
-        cached([EXAMPLE._replace(label="entailment")]),
-        cached([EXAMPLE._replace(label=None)]),
-        cached(length=9),
-        cached(split="dev"),
-        cached(task=Task(labels=LABELS[::-1])),
-        cached(task=Task(name="cmnli")),
-        cached(vocab="b"),
-        cached(lower=False),
-    ]
-    assert len({path for path, _ in others} | {first}) == len(others) + 1
-    monkeypatch.setattr(encoding, "encode_examples", None)  # would be called in vain
-    path, found = cached([EXAMPLE._replace(guid="train-9")])
-    assert path == first
-    assert_equal(found, made)
-
-
-def test_another_version_of_the_features_is_another_file(cached, monkeypatch):
-    first, _ = cached()
-    monkeypatch.setattr(encoding, "ENCODING_VERSION", encoding.ENCODING_VERSION + 1)
-    assert cached()[0] != first
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: b"",
-        lambda data: data[:-1],
-        lambda data: data[: len(data) // 2],
-        lambda data: data + frame(b""),
-        lambda data: data[: len(data) - len(frame(bytes(4)))],  # without the last record
-        lambda data: data[:12] + bytes([data[12] ^ 1]) + data[13:],
-        lambda data: b"not a record at all",
-    ],
-)
-def test_a_damaged_file_is_made_again_with_a_warning(cached, damage, caplog):
-    path, made = cached()
-    with open(path, "rb") as stream:
-        data = stream.read()
-    with open(path, "wb") as stream:
-        stream.write(damage(data))
-    with caplog.at_level("WARNING"):
-        again, found = cached()
-    assert again == path and "damaged" in caplog.text
-    assert_equal(found, made)
-    with open(path, "rb") as stream:
-        assert stream.read() == data
-
-
-def test_an_encoding_that_fails_leaves_no_file(cached, tmp_path):
-    with pytest.raises(KeyError):
-        cached([EXAMPLE._replace(label="unheard-of")])
-    assert not os.path.exists(str(tmp_path / "cache"))
-
-
 def test_encoding_needs_no_tensorflow(root):
-    code = "import sys; from finetuning import encoding; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys; from finetuning_data import encoding; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=str(root), check=True)

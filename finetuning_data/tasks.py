@@ -12,16 +12,16 @@ from absl import logging
 
 from common import files
 from common.errors import UserError
-from finetuning import task_files
-from finetuning.task_files import BadRow, WrongLabel
+from finetuning_data import task_files
+from finetuning_data.task_files import BadRow, WrongLabel
 
 SPLITS = ("train", "dev", "test")
 # Values that mean "no label" in test files, unless a label has this name.
 NO_LABEL = ("", "-1")
 # Columns of a row's id; the first that exists counts.
 ID_COLUMNS = ("id", "idx", "qid")
-# How many bad rows a warning lists, how many labels a message, and characters of a label.
-SHOWN_ROWS, SHOWN_LABELS, SHOWN_LENGTH = 10, 20, 30
+# How many labels a message lists, and characters of a label.
+SHOWN_LABELS, SHOWN_LENGTH = 20, 30
 
 
 class Example(NamedTuple):
@@ -479,15 +479,7 @@ def _log_examples(split, path, examples, undecided, bad):
     logging.info("%d examples for %s from %s", len(examples), split, path)
     if undecided:
         logging.info("%d rows of %s left out: their annotators did not agree", undecided, path)
-    if bad:
-        more = len(bad) - SHOWN_ROWS
-        logging.warning(
-            "BAD ROWS: %d of %s left out:\n%s%s",
-            len(bad),
-            path,
-            "\n".join(str(error) for error in bad[:SHOWN_ROWS]),
-            "\nand {} more".format(more) if more > 0 else "",
-        )
+    task_files.log_bad_rows(path, bad)
     labels = {example.label for example in examples}
     if split == "test" and len(examples) > 1 and len(labels) == 1 and None not in labels:
         logging.warning(

@@ -113,29 +113,6 @@ def _commonest_confusions(scores, labels):
     return [["right", "predicted instead", "examples"]] + commonest
 
 
-def mean_and_deviation(runs):
-    """Return the mean of each number over several runs, such as seeds.
-
-    Args:
-        runs: list of dicts of scores; a score that is no number, or that a run lacks, is left out.
-
-    Returns:
-        dict of name to {`mean`, `deviation`}: the sample deviation (divided by n - 1), None for
-        a single run.
-    """
-    summary = {}
-    for name in runs[0]:
-        values = [run.get(name) for run in runs]
-        if all(_is_number(value) for value in values):
-            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            summary[name] = {"mean": float(np.mean(values)), "deviation": deviation}
-    return summary
-
-
-def _is_number(value):
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-
-
 def warn_at_chance_level(accuracy, labels):
     """Warn if an accuracy is within two standard errors of always predicting the commonest label.
 

@@ -25,8 +25,8 @@ from common.errors import UserError
 
 # Characters of a value that a message quotes.
 SHOWN_CHARACTERS = 60
-# File names that a message lists.
-SHOWN_FILES = 10
+# File names, and bad rows, that a message lists.
+SHOWN_FILES = SHOWN_ROWS = 10
 # Command that makes a table without quotes, and without blanks in cells that a table cannot hold.
 UNQUOTE = (
     """python -c "import csv, sys; [print(*(' '.join(cell.split()) for cell in row), sep='\\t') """
@@ -115,21 +115,43 @@ def open_rows(path, row_format):
         UserError: for a file in UTF-16 or gzip, for a table with quoted cells, and for a header
             that cannot be read or lacks a column.
     """
-    with files.open_file(path) as stream:
-        content = stream.read()
-    refusal = file_types.refusal(path, content)
-    if refusal:
-        raise UserError(refusal)
-    if content.startswith(b"\xef\xbb\xbf"):
-        content = content[3:]
-    # str.splitlines would also split at U+2028, which texts have.
-    lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
+    content = read_content(path)
+    lines = split_lines(content)
     row_format = row_format._replace(mend_utf8=file_types.mend_utf8(content))
     opener = _OPENERS[os.path.splitext(path)[1]]
     if opener is _open_table:
         refuse_json(path, content, "give it a name that ends in .jsonl")
         refuse_quoted(path, content)
     return opener(path, lines, row_format)
+
+
+def read_content(path):
+    """Return the bytes of a file without byte order mark; raises UserError if it is no UTF-8."""
+    with files.open_file(path) as stream:
+        content = stream.read()
+    refusal = file_types.refusal(path, content)
+    if refusal:
+        raise UserError(refusal)
+    return content[3:] if content.startswith(b"\xef\xbb\xbf") else content
+
+
+def split_lines(content):
+    """Return (number from 1, bytes) of every line of a file that is not blank."""
+    # str.splitlines would also split at U+2028, which texts have.
+    return [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
+
+
+def log_bad_rows(path, bad):
+    """Warn of the rows of a file that are left out, a list of `UserError`, if there are any."""
+    if bad:
+        more = len(bad) - SHOWN_ROWS
+        logging.warning(
+            "BAD ROWS: %d of %s left out:\n%s%s",
+            len(bad),
+            path,
+            "\n".join(str(error) for error in bad[:SHOWN_ROWS]),
+            "\nand {} more".format(more) if more > 0 else "",
+        )
 
 
 def row_error(path, number, problem):
@@ -287,7 +309,7 @@ def _json_row(row_format, line):
     if not isinstance(row, dict):
         raise BadRow("{} is no JSON object: write one object per line".format(shown(row)))
     if "\\u" in text:
-        _check_characters(row)
+        check_characters(row)
     _refuse_second_text(list(row), row_format)
     named = dict(zip(_columns(row, row_format), row.values()))
     if len(named) < len(row):
@@ -295,7 +317,7 @@ def _json_row(row_format, line):
     return named
 
 
-def _check_characters(row):
+def check_characters(row):
     """Raise `BadRow` for half of a surrogate pair, which no UTF-8 file can hold."""
     try:
         json.dumps(row, ensure_ascii=False).encode("utf-8")

@@ -1,0 +1,162 @@
+"""The engine of fine-tuning: trains, evaluates and predicts any kind of task, for every seed."""
+
+import tensorflow.compat.v1 as tf
+
+from checkpointing import model_files, run_folder
+from common import checks, signals
+from finetuning import inputs, predictions, seeds
+from finetuning.model import make_model_fn
+from finetuning.run_checks import check_run
+from training import best_checkpoint, loop, run_report
+from training.trainer import make_trainer, user_errors
+
+# Split -> prefix of the names of its results.
+PREFIXES = {"dev": "eval", "test": "test"}
+
+
+def run_kind(kind, args):
+    """Train, evaluate and predict, as the flags ask for, once for every seed.
+
+    Args:
+        kind: `kind.Kind` that has the task of the flags.
+        args: the parsed flags of `flags.define_flags`, and the kind's own.
+    """
+    run = checks.run_checks(lambda args, check: check_run(kind, args, check), args)
+    run = run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})
+    if args.do_train:
+        for seed_run in run.work.seed_runs:
+            is_resumed = run.starts[seed_run.folder].is_own
+            made_with = run.training_settings(seed_run)
+            seeds.check_settings(seed_run.folder, made_with, is_resumed, bool(args.seeds))
+    with user_errors(), signals.OrderlyEnd() as end:
+        metrics = {one.seed: run_seed(run, one, end) for one in run.work.seed_runs}
+    if args.seeds and all(metrics.values()):
+        seeds.write_summary(args.output_dir, new_report(run, run.work.seed_runs[0]), metrics)
+
+
+def run_seed(run, seed_run, end):
+    """Train, evaluate and predict with one seed, unless this has been done before.
+
+    Args:
+        run: `FinetuningRun`.
+        seed_run: `seeds.SeedRun`.
+        end: `signals.OrderlyEnd`.
+
+    Returns:
+        dict of metrics; empty on workers other than the chief.
+    """
+    args, folder = run.args, seed_run.folder
+    scored = {split: run.encoded[split].name for split in PREFIXES if split in run.work.splits}
+    if args.seeds and args.do_train:
+        metrics = seeds.finished_metrics(folder, run.training_settings(seed_run), scored)
+        if metrics is not None:
+            tf.logging.info("%s has already finished with these settings", folder)
+            return metrics
+    settings = run.settings_of(seed_run)
+    trainer = make_trainer(make_model_fn(run, settings), settings, run.computation.placement)
+    report = new_report(run, seed_run)
+    if trainer.is_chief:
+        run_report.write(folder, report)
+    if args.do_train:
+        train(run, seed_run, trainer, end)
+    if not trainer.is_chief:
+        return {}
+    for split in scored:
+        score_best(run, seed_run, trainer, split, report)
+    report["finished"] = scored if args.do_train else None
+    run_report.write(folder, report)
+    return report["metrics"]
+
+
+def new_report(run, seed_run):
+    """Return the report of the run of one seed, without metrics."""
+    args = run.args
+    report = run_report.new_report(
+        run.kind.script,
+        args,
+        run.starts[seed_run.folder],
+        config=[args.bert_config_file],
+        vocabulary=[args.spm_model_file or args.vocab_file],
+        data=[path for paths in run.data.files.values() for path in paths],
+    )
+    before = run_report.read(seed_run.folder).get("made_with")
+    report["made_with"] = run.training_settings(seed_run) if args.do_train else before
+    return dict(report, labels=run.data.task.labels, examples=run.data.findings)
+
+
+def train(run, seed_run, trainer, end):
+    """Train in the folder of a seed's run, and evaluate during training if the flags say so."""
+    args, task = run.args, run.data.task
+    if trainer.is_chief:
+        description = model_files.Description(
+            task=task.name,
+            labels=task.labels,
+            max_seq_length=args.max_seq_length,
+            config=run.model.config.to_dict(),
+            vocab_file=args.vocab_file,
+            do_lower_case=args.do_lower_case,
+            spm_model_file=args.spm_model_file,
+            settings={name: getattr(args, name) for name in run.kind.prediction_flags},
+        )
+        model_files.write(seed_run.folder, description)
+    evaluation = args.do_eval and best_checkpoint.Evaluation(
+        lambda: evaluate(run, trainer),
+        run.schedule.eval_every_steps,
+        "eval_" + task.metric,
+        higher_is_better=True,
+        patience=args.patience,
+    )
+    loop.train_and_evaluate(
+        trainer,
+        inputs.training_input_fn(run, seed_run),
+        run.schedule.optimizer.num_train_steps,
+        run.work.settings.save_checkpoints_steps,
+        end,
+        evaluation,
+    )
+
+
+def evaluate(run, trainer):
+    """Score the latest checkpoint on dev, for `best_checkpoint.Evaluation`."""
+    latest = tf.train.latest_checkpoint(trainer.model_dir)
+    _, results = score(run, trainer, "dev", latest)
+    numbers = {name: value for name, value in results.items() if isinstance(value, float)}
+    metrics = dict(with_prefix("dev", numbers), global_step=run_folder.step_of(latest))
+    best_checkpoint.write_curves(trainer.model_dir, metrics)
+    return metrics
+
+
+def score(run, trainer, split, path):
+    """Return the kind's predictions for a split, and their scores as a dict.
+
+    Args:
+        run: `FinetuningRun`.
+        trainer: `trainer.Trainer`.
+        split: `dev` or `test`.
+        path: str, checkpoint of the run, or None for the one that the run starts from.
+    """
+    examples, task, rows = run.data.examples[split], run.data.task, run.encoded[split].rows
+    input_fn = inputs.scoring_input_fn(run, split)
+    outputs = predictions.predict(trainer, input_fn, rows.num_rows, path)
+    predicted = run.kind.decode(examples, task, rows, outputs, run.args)
+    return predicted, run.kind.scores(examples, task, predicted)
+
+
+def with_prefix(split, results):
+    """Return scores under their names in the results files, with the prefix of the split."""
+    return {"{}_{}".format(PREFIXES[split], name): results[name] for name in results}
+
+
+def score_best(run, seed_run, trainer, split, report):
+    """Score a split with the best checkpoint of a run; write scores and predictions."""
+    folder = seed_run.folder
+    path = run_folder.best_checkpoint(folder) or tf.train.latest_checkpoint(folder)
+    predicted, results = score(run, trainer, split, path)
+    report["scored"] = run_report.identify_checkpoint(path or run.starts[folder].checkpoint)
+    tables = run.kind.explain(run.data.examples[split], run.data.task, results)
+    metrics = with_prefix(split, results)
+    if split == "dev":
+        metrics["global_step"] = run_folder.step_of(path) if path else 0
+    run_report.write(folder, report, PREFIXES[split] + "_results", metrics, tables)
+    if split == "test":
+        run.kind.write(folder, run.data, predicted)

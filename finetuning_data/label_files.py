@@ -1,0 +1,378 @@
+"""Texts with entities, from the file formats of published data sets.
+
+    one JSON object a line    {"text": "在北京", "label": {"LOC": {"北京": [[1, 2]]}}} of CLUENER,
+                              where the end is the last character, or of one's own, half-open:
+                              {"text": "在北京",
+                              "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}
+    one character a line      a blank or tab, and its label: BIO, BIOES or BMES; a blank line
+                              between sentences
+    one sentence a line       characters with blanks between them, a tab, and their labels with
+                              blanks between them; the first row may name the columns
+
+Files are UTF-8. The content decides between the last two formats.
+"""
+
+import functools
+import json
+import re
+from typing import NamedTuple, Optional, Tuple
+
+from absl import logging
+
+from common import files
+from common.errors import UserError
+from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of
+from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, row_error, shown
+
+_LABEL = re.compile(r"([BIMES])[-_](.+)")
+# A label that bio does not have.
+_BIOES = re.compile(r"(?:^|[ \t])[MES][-_]\w")
+_NAMES = {"text_a", "text", "label", "labels"}
+_SPANS = ("entities", "spans", "label", "labels")
+_WORD = re.compile(r"[0-9A-Za-z]+")
+
+
+class Entity(NamedTuple):
+    """A span of characters, half-open, and its type."""
+
+    begin: int
+    end: int
+    type: str
+
+
+class LabelledText(NamedTuple):
+    """A text and its entities in their order; None where they are not known."""
+
+    guid: str
+    text: str
+    entities: Optional[Tuple[Entity, ...]]
+
+
+class _Scheme(NamedTuple):
+    """How the labels of characters are written."""
+
+    name: str  # bio or bioes
+    cut: list  # rows of entities that the end of a text cuts, filled while reading
+
+
+class _BadRow(Exception):
+    """A mistake in a row; `number`: its row, where it is not the one that is being read."""
+
+    def __init__(self, problem, number=None):
+        super().__init__(problem)
+        self.number = number
+
+
+def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
+    """Read a file of texts with entities.
+
+    Args:
+        path: str.
+        types: the types that entities may have; empty: any.
+        needs_labels: bool; without it texts may lack entities, as in a test file.
+        skip_bad_rows: bool, whether texts that cannot be read are left out and listed in the log.
+
+    Returns:
+        list of `LabelledText`, not empty.
+
+    Raises:
+        UserError: names file and row of the first mistake: no JSON, an unknown type, an end before
+            its begin, entities that overlap or reach outside of the text, a label that cannot stand
+            where it does; for an empty file.
+    """
+    content = files.read_utf8(path)
+    lines = [(n, line.rstrip("\r")) for n, line in enumerate(content.split("\n"), 1)]
+    parts = list(_parts(lines))
+    if not parts:
+        raise UserError("{}: no texts".format(path))
+    is_bioes = any(_BIOES.search(line) for _, line in lines)
+    scheme = _Scheme("bioes" if is_bioes else "bio", [])
+    parse, parts = _parser(parts, scheme)
+    texts, bad = [], []
+    for position, part in enumerate(parts):
+        try:
+            guid, text, entities = parse(part)
+            if needs_labels and entities is None:
+                raise _BadRow("there are no labels; only a test file may lack them")
+            entities = None if entities is None else _checked(text, entities, types)
+            texts.append(LabelledText(str(position) if guid is None else guid, text, entities))
+        except _BadRow as problem:
+            number = problem.number or part[0][0]
+            bad.append(row_error(path, number, problem))
+            if not skip_bad_rows:
+                raise bad[0] from None
+    if not texts:
+        raise bad[0]
+    log_bad_rows(path, bad)
+    if scheme.cut:
+        logging.warning(
+            "CUT ENTITIES: %d of %s begin before their text or end behind it, at rows %s; the part "
+            "in the text counts as the entity",
+            len(scheme.cut),
+            path,
+            listed(scheme.cut),
+        )
+    return texts
+
+
+def listed(rows):
+    """Return the first of many rows, and how many more there are, as one line."""
+    more = ["and {} more".format(len(rows) - SHOWN_ROWS)] if len(rows) > SHOWN_ROWS else []
+    return ", ".join([str(row) for row in rows[:SHOWN_ROWS]] + more)
+
+
+def _parts(lines):
+    """Yield the parts of a file between blank lines, each a list of (number, line)."""
+    part = []
+    for number, line in lines:
+        # A line that begins with a tab or blank may be the label of a blank character.
+        if line.strip():
+            part.append((number, line))
+        elif part:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _parser(parts, scheme):
+    """Return (function from a part to (guid, text, entities), parts) for the file's format."""
+    rows = [[row] for part in parts for row in part]
+    first = rows[0][0][1]
+    if first.lstrip().startswith(("{", "[")) and not _LABEL.fullmatch(_cells(first)[-1]):
+        return _json_text, rows
+    cells = first.split("\t")
+    names = [cell.strip().lower() for cell in cells]
+    has_header = set(names) <= _NAMES and ("\t" in first or len(rows) > 1)
+    second = rows[1][0][1].split("\t") if has_header and len(rows) > 1 else cells
+    if has_header or (len(second) == 2 and len(second[0].split()) == len(second[1].split()) > 1):
+        columns = ["label" if name.startswith("label") else "text" for name in names]
+        columns = columns if has_header else ["text", "label"]
+        return functools.partial(_sentence, columns, scheme), rows[1:] if has_header else rows
+    return functools.partial(_characters, scheme), parts
+
+
+def _cells(line):
+    return re.split("[ \t]+", line.rstrip())
+
+
+# ------------------------------------------------------------------------- labels of characters
+
+
+def _sentence(columns, scheme, part):
+    """Return (None, text, entities) of a row with all characters and all labels of a sentence."""
+    number, line = part[0]
+    cells = line.split("\t")
+    row = dict(zip(columns, cells))
+    if len(cells) > len(columns):
+        raise _BadRow("found {} columns, expected {}".format(len(cells), len(columns)))
+    units, labels = row.get("text", "").split(), row.get("label", "").split()
+    if not units:
+        raise _BadRow("the text is empty")
+    if not labels:
+        return (None,) + _joined([(number, unit, None) for unit in units], scheme)
+    if len(units) != len(labels):
+        raise _BadRow(
+            "{} characters, but {} labels: both need blanks between them".format(
+                len(units), len(labels)
+            )
+        )
+    return (None,) + _joined([(number, unit, label) for unit, label in zip(units, labels)], scheme)
+
+
+def _characters(scheme, part):
+    """Return (None, text, entities) of lines of one character and its label."""
+    units = []
+    for number, line in part:
+        cells = _cells(line)
+        if line[0] in " \t\u3000" and len(cells) == 2 and not cells[0].strip():
+            cells[0] = line[0]  # the label of a blank
+        if len(cells) > 2:
+            raise _BadRow(
+                "{} has {} columns, expected a character and its label".format(
+                    shown(line), len(cells)
+                ),
+                number,
+            )
+        units.append((number, cells[0], cells[1] if len(cells) == 2 else None))
+    with_labels = [number for number, _, label in units if label]
+    if with_labels and len(with_labels) < len(units):
+        number = next(number for number, _, label in units if not label)
+        raise _BadRow("there is no label behind the character", number)
+    return (None,) + _joined(units, scheme)
+
+
+def _joined(units, scheme):
+    """Join units of a text, most of them single characters; returns (text, entities).
+
+    A blank comes between two Latin words or numbers, unless both are single characters.
+
+    Args:
+        units: list of (row, str, label or None).
+        scheme: `_Scheme`.
+    """
+    text, spans = "", []
+    for i, (_, unit, _) in enumerate(units):
+        before = units[i - 1][1] if i else ""
+        is_word = _WORD.fullmatch(before) and _WORD.fullmatch(unit)
+        if is_word and max(len(before), len(unit)) > 1:
+            text += " "
+        spans.append((len(text), len(text) + len(unit)))
+        text += unit
+    if units[0][2] is None:
+        return text, None
+    labels = [_spelled(number, label) for number, _, label in units]
+    _mend_edges(labels, scheme, [number for number, _, _ in units])
+    _refuse_illegal(labels, scheme.name, units)
+    entities = spans_of(labels, scheme.name)
+    return text, [Entity(spans[begin][0], spans[end - 1][1], kind) for begin, end, kind in entities]
+
+
+def _spelled(number, label):
+    """Return a label as `label_decoding` spells it."""
+    match = _LABEL.fullmatch(label)
+    if not match and label != OUTSIDE:
+        raise _BadRow(
+            "label {} is illegal: expected O, or B-, I-, M-, E- or S- and a type".format(
+                shown(label)
+            ),
+            number,
+        )
+    return "{}-{}".format(match.group(1).replace("M", "I"), match.group(2)) if match else OUTSIDE
+
+
+def _mend_edges(labels, scheme, numbers):
+    """Change labels so that the part of an entity at the edge of a text is a whole entity.
+
+    Published files cut sentences at full stops, also where these stand inside of a name.
+    """
+    if not may_follow(OUTSIDE, labels[0], scheme.name):
+        labels[0] = {"I": "B", "E": "S"}[labels[0][0]] + labels[0][1:]
+        scheme.cut.append(numbers[0])
+    if not may_follow(labels[-1], OUTSIDE, scheme.name):
+        labels[-1] = {"B": "S", "I": "E"}[labels[-1][0]] + labels[-1][1:]
+        scheme.cut.append(numbers[-1])
+
+
+def _refuse_illegal(labels, scheme, units):
+    """Raise `_BadRow` for a label that may not stand behind the one before it."""
+    for i in range(1, len(labels)):
+        if not may_follow(labels[i - 1], labels[i], scheme):
+            raise _BadRow(_illegal(units[i - 1][2], units[i][2], labels[i]), units[i][0])
+
+
+def _illegal(before, label, own):
+    """Return a sentence about a label that may not stand behind another."""
+    if own[0] in "IE":
+        remedy = "an entity begins with B-{}".format(own[2:])
+    else:
+        remedy = "an entity that begins with B- ends with E-, and one character is S-"
+    return "label {} behind {} is illegal: {}".format(label, before, remedy)
+
+
+# -------------------------------------------------------------------------------------- JSON lines
+
+
+def _json_text(part):
+    """Return (guid, text, entities) of a JSON object."""
+    try:
+        row = json.loads(part[0][1])
+    except json.JSONDecodeError as error:
+        raise _BadRow(
+            "not JSON ({} at character {}): write one object a line".format(
+                error.msg, error.pos + 1
+            )
+        ) from None
+    if not isinstance(row, dict):
+        raise _BadRow("{} is no JSON object: write one object a line".format(shown(row)))
+    text = row.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise _BadRow("text is {}, not a text".format(shown(text)))
+    if re.search("[\ud800-\udfff]", text):
+        raise _BadRow("the text has half of a character: remove it")
+    guid = row.get("id")
+    named = [row[name] for name in _SPANS if row.get(name) is not None]
+    if not named:
+        return guid if guid is None else str(guid), text, None
+    read = {dict: _cluener_entities, list: _listed_entities}.get(type(named[0]))
+    if not read:
+        raise _BadRow("{} is neither an object of types nor a list".format(shown(named[0])))
+    return guid if guid is None else str(guid), text, list(read(text, named[0]))
+
+
+def _cluener_entities(text, by_type):
+    """Yield the entities of {type: {entity: [[first, last character]]}}."""
+    for kind, places_of in by_type.items():
+        if not isinstance(places_of, dict):
+            raise _BadRow("type {}: {} is no object of entities".format(kind, shown(places_of)))
+        for string, places in places_of.items():
+            for place in places if isinstance(places, list) else [places]:
+                begin, last = _edges(kind, place)
+                _check_string(text, begin, last + 1, kind, string, "the end is the last character")
+                yield Entity(begin, last + 1, kind)
+
+
+def _listed_entities(text, entities):
+    """Yield the entities of a list of objects, or of lists [begin, end, type]."""
+    for entity in entities:
+        row = entity
+        if isinstance(entity, list) and len(entity) == 3:
+            row = dict(zip(("begin", "end", "type"), entity))
+        if not isinstance(row, dict):
+            raise _BadRow("entity {} is no object with begin, end and type".format(shown(entity)))
+        kind = row.get("type", row.get("label"))
+        if not isinstance(kind, str) or not kind:
+            raise _BadRow("entity {} has no type".format(shown(entity)))
+        begin, end = _edges(kind, [row.get("begin", row.get("start")), row.get("end")])
+        string = row.get("text", text[begin:end])
+        _check_string(text, begin, end, kind, string, "the end is the first character behind")
+        yield Entity(begin, end, kind)
+
+
+def _edges(kind, place):
+    is_pair = isinstance(place, list) and len(place) == 2
+    if not is_pair or any(type(edge) is not int for edge in place):
+        raise _BadRow("the place of a {} is {}, not two whole numbers".format(kind, shown(place)))
+    return place
+
+
+def _check_string(text, begin, end, kind, string, rule):
+    """Refuse an entity that is empty, reaches outside of its text or is another string."""
+    where = "entity {} of type {}, characters {} to {}".format(shown(string), kind, begin, end)
+    if end <= begin:
+        raise _BadRow("{}: the end is before the begin; {}".format(where, rule))
+    if begin < 0 or end > len(text):
+        raise _BadRow("{}: the text has {} characters; {}".format(where, len(text), rule))
+    if text[begin:end] != string:
+        raise _BadRow("{}: the text has {} there; {}".format(where, shown(text[begin:end]), rule))
+
+
+# ------------------------------------------------------------------------------------------ checks
+
+
+def _checked(text, entities, types):
+    """Return entities in their order; refuse unknown types and overlaps."""
+    entities = sorted(set(entities))
+    for entity in entities:
+        if types and entity.type not in types:
+            raise _BadRow(
+                "type {} is unknown; the types are {}".format(
+                    shown(entity.type), ", ".join(sorted(types))
+                )
+            )
+    for one, two in zip(entities, entities[1:]):
+        if two.begin < one.end:
+            raise _BadRow(
+                "entities {} ({}) and {} ({}) overlap: keep one of them".format(
+                    shown(text[one.begin : one.end]),
+                    one.type,
+                    shown(text[two.begin : two.end]),
+                    two.type,
+                )
+            )
+    return tuple(entities)
+
+
+def types_of(texts):
+    """Return the types of the entities of texts, sorted."""
+    return tuple(sorted({entity.type for text in texts for entity in text.entities or ()}))

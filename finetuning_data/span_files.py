@@ -1,0 +1,267 @@
+"""Questions about texts, whose answers are spans of the text, from files of published data sets.
+
+SQuAD style (CMRC2018, DRCD and one's own)    {"data": [{"paragraphs": [{"context": "在北京。",
+    "qas": [{"id": "1", "question": "在哪？", "answers": [{"text": "北京", "answer_start": 1}]}]
+    }]}]}; a question with "is_impossible": true has no answer in its context
+CMRC2018 as first published                   [{"context_id": "1", "context_text": "在北京。",
+    "qas": [{"query_id": "1", "query_text": "在哪？", "answers": ["北京"]}]}]
+"""
+
+import json
+import unicodedata
+from typing import NamedTuple, Optional, Tuple
+
+from absl import logging
+
+from common import files
+from common.errors import UserError
+from finetuning_data.label_files import listed
+from finetuning_data.task_files import log_bad_rows, shown
+
+# Names of one thing in the two formats.
+_CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")
+_QUESTION = ("question", "query_text")
+
+
+class Answer(NamedTuple):
+    """An answer: its text in the file, and where it stands in the context.
+
+    context[begin:end] equals the text, but for blanks, case and full width; both are None where the
+    context does not have it.
+    """
+
+    text: str
+    begin: Optional[int]
+    end: Optional[int]
+
+
+class Question(NamedTuple):
+    """A question about a context.
+
+    `answers` is None where they are not known, and empty where the context has no answer.
+    """
+
+    guid: str
+    question: str
+    context: str
+    answers: Optional[Tuple[Answer, ...]]
+
+
+class _BadQuestion(Exception):
+    """A mistake in a question; the caller adds file and place."""
+
+
+def read_questions(path, needs_answers=True, skip_bad_rows=False):
+    """Read a file of questions.
+
+    Args:
+        path: str.
+        needs_answers: bool; without it questions may lack answers, and have answers that are not in
+            their context (CLUE's test files have "FAKE_ANSWER_1"), which count as not known.
+        skip_bad_rows: bool, whether questions that cannot be read are left out and listed in the
+            log.
+
+    Returns:
+        list of `Question`, not empty.
+
+    Raises:
+        UserError: names the file, and the place of the first mistake; for a file in which no answer
+            is in its context.
+    """
+    questions, bad, moved, seen = [], [], [], {}
+    for place, context, row in _rows(path, _parsed(path)):
+        try:
+            question = _question(context, row, needs_answers, lambda: moved.append(place))  # noqa: B023
+            if question.guid in seen:
+                raise _BadQuestion(
+                    "id {} is already at {}".format(shown(question.guid), seen[question.guid])
+                )
+            seen[question.guid] = place
+            questions.append(question)
+        except _BadQuestion as problem:
+            bad.append(UserError("{}, {}: {}".format(path, place, problem)))
+            if not skip_bad_rows:
+                raise bad[0] from None
+    if not questions:
+        raise bad[0] if bad else UserError("{}: no questions".format(path))
+    log_bad_rows(path, bad)
+    _tell_of_answers(path, questions, moved, seen)
+    return questions
+
+
+def _parsed(path):
+    """Return the articles of a file, and the name of their list."""
+    try:
+        content = json.loads(files.read_utf8(path))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            "{}, row {}: not JSON ({} at character {})".format(
+                path, error.lineno, error.msg, error.colno
+            )
+        ) from None
+    articles = content.get("data") if isinstance(content, dict) else content
+    if not isinstance(articles, list):
+        raise UserError('{}: expected a list, or an object with a list "data"'.format(path))
+    return articles
+
+
+def _rows(path, articles):
+    """Yield (place, context, question as a dict) of every question."""
+    for place, article in _objects(path, "data", articles):
+        paragraphs = [(place, article)]
+        if "paragraphs" in article:
+            paragraphs = _objects(path, place + ".paragraphs", article["paragraphs"])
+        for name, paragraph in paragraphs:
+            context = _value(paragraph, _CONTEXT)
+            if not isinstance(context, str) or not context.strip():
+                raise UserError(
+                    "{}, {}: context is {}, not a text".format(path, name, shown(context))
+                )
+            for qa_name, row in _objects(path, name + ".qas", paragraph.get("qas")):
+                yield qa_name, context, row
+
+
+def _objects(path, name, values):
+    """Yield the name and value of each object of a list."""
+    if not isinstance(values, list):
+        raise UserError("{}, {}: {} is no list".format(path, name, shown(values)))
+    for i, value in enumerate(values):
+        place = "{}[{}]".format(name, i)
+        if not isinstance(value, dict):
+            raise UserError("{}, {}: {} is no object".format(path, place, shown(value)))
+        yield place, value
+
+
+def _value(row, names):
+    return next((row[name] for name in names if name in row), None)
+
+
+def _question(context, row, needs_answers, on_move):
+    """Return the `Question` of a dict; calls `on_move` for an answer that stands elsewhere."""
+    guid, question = _value(row, _ID), _value(row, _QUESTION)
+    if not isinstance(guid, (str, int)):
+        raise _BadQuestion("the question has no id")
+    if not isinstance(question, str):
+        raise _BadQuestion("question {}: {} is no text".format(guid, shown(question)))
+    rows = row.get("answers")
+    if row.get("is_impossible"):
+        return Question(str(guid), question, context, ())
+    if not rows and needs_answers:
+        raise _BadQuestion(
+            "question {} has no answer: give answers, or is_impossible if the context has "
+            "none".format(guid)
+        )
+    if not isinstance(rows or [], list):
+        raise _BadQuestion("question {}: answers {} are no list".format(guid, shown(rows)))
+    answers = tuple(_answer(guid, context, one, on_move) for one in rows or [])
+    if not needs_answers and all(answer.begin is None for answer in answers):
+        answers = None
+    return Question(str(guid), question, context, answers)
+
+
+def _answer(guid, context, row, on_move):
+    row = row if isinstance(row, dict) else {"text": row}
+    text, start = row.get("text"), row.get("answer_start")
+    if not isinstance(text, str) or not text.strip():
+        raise _BadQuestion("question {}: answer {} is no text".format(guid, shown(text)))
+    if start is not None and type(start) is not int:
+        raise _BadQuestion(
+            "question {}: answer_start {} is no whole number".format(guid, shown(start))
+        )
+    found = find_answer(context, text, start or 0)
+    if found and start is not None and found[0] != start:
+        on_move()
+    return Answer(text, *(found or (None, None)))
+
+
+def find_answer(context, text, start=0):
+    """Return the span of an answer that is nearest to `start`, or None where there is none.
+
+    Where the context does not have the very text, blanks, case and full width may differ:
+
+    >>> find_answer("北京和北京", "北京", 2), find_answer("在Ｎｅｗ York", "new york")
+    ((3, 5), (1, 9))
+
+    Args:
+        context, text: str.
+        start: int, where it should begin.
+
+    Returns:
+        (begin, end), half-open.
+    """
+    begin = _nearest(context, text, start)
+    if begin is not None:
+        return begin, begin + len(text)
+    letters, sources = _letters(context)
+    wanted, _ = _letters(text)
+    place = sum(source < start for source in sources)
+    begin = _nearest(letters, wanted, place) if wanted else None
+    return None if begin is None else (sources[begin], sources[begin + len(wanted) - 1] + 1)
+
+
+def _nearest(context, text, start):
+    """Return where a text begins that is nearest to `start`; the earlier of two, None without."""
+    before = context.rfind(text, 0, max(start, 0) + len(text))
+    behind = context.find(text, max(start, 0))
+    places = [place for place in (before, behind) if place >= 0]
+    return min(places, key=lambda place: abs(place - start), default=None)
+
+
+def _letters(text):
+    """Return the characters of a text without blanks, in lower case and half width.
+
+    Returns:
+        (str, list): the latter has the index in `text` of each character.
+    """
+    letters, sources = [], []
+    for index, character in enumerate(text):
+        for letter in unicodedata.normalize("NFKC", character).lower():
+            if not letter.isspace():
+                letters.append(letter)
+                sources.append(index)
+    return "".join(letters), sources
+
+
+def _tell_of_answers(path, questions, moved, places):
+    """Log how many answers were found elsewhere, and how many nowhere."""
+    answers = [(question, one) for question in questions for one in question.answers or ()]
+    lost = [
+        "{} (question {}: {})".format(places[question.guid], question.guid, shown(answer.text))
+        for question, answer in answers
+        if answer.begin is None
+    ]
+    if lost and len(lost) == len(answers):
+        raise UserError("{}: no answer is in its context; the first is at {}".format(path, lost[0]))
+    empty = [places[question.guid] for question in questions if not question.question.strip()]
+    if empty:
+        logging.warning(
+            "EMPTY QUESTIONS: %d of %s: %s", len(empty), path, listed(empty)
+        )  # CMRC's trial set has some; scores count them
+    if moved:
+        logging.warning(
+            "ANSWERS ELSEWHERE: %d of %d answers of %s do not begin at their answer_start; the "
+            "nearest place of their text counts: %s",
+            len(moved),
+            len(answers),
+            path,
+            listed(moved),
+        )
+    if lost:
+        logging.warning(
+            "ANSWERS NOT IN THEIR CONTEXT: %d of %d of %s; training does not learn them: %s",
+            len(lost),
+            len(answers),
+            path,
+            listed(lost),
+        )
+
+
+def contexts_of(questions):
+    """Return the different contexts of questions, and the index of each question's context.
+
+    Returns:
+        (list of str, list of int).
+    """
+    index = {}
+    places = [index.setdefault(question.context, len(index)) for question in questions]
+    return list(index), places

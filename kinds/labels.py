@@ -1,0 +1,461 @@
+"""Named entities: a label for every piece, and entities as spans of characters."""
+
+import json
+import os
+from typing import Dict, NamedTuple, Optional, Tuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from checkpointing import model_files
+from common import files
+from common.errors import UserError
+from finetuning_data import data_report, encoding, label_decoding, label_files, tasks
+from kinds import heads, label_scores
+from kinds.kind import Data, HeadOutput, HeadVariables, Kind
+from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
+from tokenization import CLS, SEP
+
+PREDICTIONS = "predictions.jsonl"
+SCOPE = "cls/labels"
+TRANSITIONS = SCOPE + "/transitions"
+# Suffixes of the files of entities, in the order in which they are looked for.
+SUFFIXES = (".json", ".jsonl", ".tsv", ".txt", ".char.bmes", ".bmes", ".bioes", ".bio", ".conll")
+# Texts whose labels are decided at a time.
+CHUNK_TEXTS = 256
+CLUENER_TYPES = ("address", "book", "company", "game", "government", "movie", "name")
+CLUENER_TYPES += ("organization", "position", "scene")
+
+# 1 + the label's id; 0 for pieces that are not learned: special ones, and those of other windows.
+TARGETS = encoding.Column("targets", per_piece=True)
+EXAMPLE = encoding.Column("example_index", in_batch=False)
+IS_OWN = encoding.Column("is_own", per_piece=True, in_batch=False)
+CHAR_BEGINS = encoding.Column("char_begins", per_piece=True, in_batch=False)
+CHAR_ENDS = encoding.Column("char_ends", per_piece=True, in_batch=False)
+
+
+def _files(*more):
+    """Return split -> names of its files; {} in `more` is replaced by the split."""
+    return {
+        split: tuple(name.format(split) for name in more)
+        + tuple(split + suffix for suffix in SUFFIXES)
+        for split in tasks.SPLITS
+    }
+
+
+class LabelTask(NamedTuple):
+    """A data set of entities.
+
+    Fields:
+        name: as given by --task_name.
+        types: of its entities; empty: those of the train file.
+        labels: of pieces, see `label_decoding.label_names`; empty until the types are known.
+        files: split -> file names below the data folder; the first that exists is read.
+        metric: key of the scores that chooses the best checkpoint.
+        submission: name of the file with the predictions for CLUE, None without.
+    """
+
+    name: str
+    types: Tuple[str, ...] = ()
+    labels: Tuple[str, ...] = ()
+    files: Dict[str, Tuple[str, ...]] = _files()
+    metric: str = "f1"
+    submission: Optional[str] = None
+
+    @property
+    def scheme(self):
+        return "bioes" if any(label[0] == "S" for label in self.labels) else "bio"
+
+
+_TASKS = (
+    LabelTask("cluener", CLUENER_TYPES, submission="cluener_predict.json"),
+    LabelTask("msra_ner", files=_files("msra_{}_bio", "msra_{}_bio.txt")),
+    LabelTask("resume_ner"),
+    LabelTask("weibo_ner", files=_files("weiboNER_2nd_conll.{}", "weiboNER.conll.{}")),
+    LabelTask("ner"),  # files of a user's own
+)
+
+
+class Labels(Kind):
+    """Entities in texts; predictions are lists of (begin, end, type), one list for each text."""
+
+    script = "run_ner.py"
+    variables = HeadVariables(
+        "labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+    )
+    tasks = {task.name: task for task in _TASKS}
+    own_task = "ner"
+    columns = (TARGETS, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
+    head_flags = ("classifier_dropout_prob", "crf")
+    prediction_flags = ("crf",)
+
+    # ---------------------------------------------------------------------------- data
+
+    def read(self, args, splits, folders):
+        """See `Kind.read`; types are those of the task, of --labels, or of the train file."""
+        task = self._task(args, folders)
+        texts, paths = {}, {}
+        for split in splits:
+            path = tasks.find_file(task, args.data_dir, split)
+            paths[split] = [path]
+            texts[split] = label_files.read_texts(
+                path, task.types, split != "test", args.skip_bad_rows
+            )
+            if split == "train":
+                task = _with_types(task, task.types or label_files.types_of(texts[split]), args)
+                texts["train"] = data_report.sample_examples(
+                    texts["train"], args.max_train_examples, args.random_seed
+                )
+        findings = _report(task.types, texts)
+        counts = ", ".join("{:,} {}".format(len(texts[split]), split) for split in texts)
+        line = "{}: {} types, {}, texts: {}".format(task.name, len(task.types), task.scheme, counts)
+        return Data(task, texts, paths, findings), line
+
+    def _task(self, args, folders):
+        """Return the task of the flags; without training its labels are those of a folder."""
+        task = self.tasks[args.task_name.lower()]
+        types = tuple(name.strip() for name in args.labels or ())
+        if types and task.types:
+            raise UserError(
+                "task {} has its own types, {}: leave yours out, or use ner for files of your "
+                "own".format(task.name, ", ".join(task.types))
+            )
+        if len(set(types)) < len(types) or "" in types:
+            raise UserError("labels {}: give different ones".format(", ".join(types)))
+        if not args.do_train:
+            model = model_files.find_description(folders, args.init_checkpoint)
+            if not model:
+                raise UserError(
+                    "the labels of task {} are not known: give the --output_dir or "
+                    "--init_checkpoint of a run_ner.py that has trained".format(task.name)
+                )
+            trained_crf = bool(model.settings.get("crf"))
+            if args.crf != trained_crf:
+                raise UserError("the model was trained with --crf={0}: give it".format(trained_crf))
+            return self.with_labels(task, model.labels)
+        return _with_types(task, types or task.types, args)
+
+    def texts(self, examples):
+        """See `Kind.texts`."""
+        return [example.text for example in examples]
+
+    def takes_pairs(self, task):
+        """See `Kind.takes_pairs`."""
+        return False
+
+    def reads_alike(self, before, task):
+        """See `Kind.reads_alike`; the labels are compared later."""
+        return "ner" in (before.name, task.name)
+
+    # ------------------------------------------------------------------------ encoding
+
+    def count_rows(self, examples, task, tokenizer, settings):
+        """See `Kind.count_rows`; tells of entities that no pieces have."""
+        counts = [0, 0, 0]  # rows, entities, entities between other pieces
+        for example in examples:
+            pieces = _Pieces(example, task, tokenizer)
+            counts[0] += len(_windows(len(pieces.ids), settings))
+            counts[1] += len(example.entities or ())
+            counts[2] += pieces.num_inexact
+        if counts[2]:
+            logging.warning(
+                "INSIDE OF PIECES: %d of %d entities of the train file begin or end inside of a "
+                "piece, such as a number or a Latin word, or have no piece: the model learns the "
+                "whole pieces",
+                counts[2],
+                counts[1],
+            )
+        return counts[0]
+
+    def identity(self, example):
+        """See `Kind.identity`."""
+        return example.text, example.entities
+
+    def encode(self, examples, task, tokenizer, settings, num_workers=1):
+        """See `Kind.encode`; a row is a window of a text."""
+        cls_id, sep_id = tokenizer.convert_tokens_to_ids([CLS, SEP])
+
+        def encode_some(first_index, some):
+            rows = []
+            for index, example in enumerate(some, first_index):
+                pieces = _Pieces(example, task, tokenizer)
+                rows += _rows(index, pieces, _windows(len(pieces.ids), settings), cls_id, sep_id)
+            return _encoded(rows)
+
+        return encoding.encode_in_chunks(encode_some, examples, num_workers)
+
+    # -------------------------------------------------------------------------- model
+
+    def build_head(self, model, features, task, settings, is_training, totals=None):
+        """See `Kind.build_head`."""
+        num_labels = len(task.labels)
+        rate = settings.classifier_dropout_prob if is_training else 0.0
+        scores = heads.piece_scores(model, num_labels, SCOPE, rate)  # [B, S, L]
+        transitions = None
+        if settings.crf:
+            transitions = tf.get_variable(
+                TRANSITIONS, [num_labels, num_labels], initializer=tf.zeros_initializer()
+            )
+        if is_training:
+            loss = _loss(scores, transitions, features["targets"])
+            return HeadOutput(tf.math.divide_no_nan(loss, totals["pieces"]), {})
+        if transitions is None:
+            return HeadOutput(None, {"scores": tf.nn.log_softmax(scores)})
+        copies = tf.tile(transitions[tf.newaxis], [tf.shape(scores)[0], 1, 1])  # [B, L, L]
+        return HeadOutput(None, {"scores": scores, "transitions": copies})
+
+    def loss_divisors(self, features):
+        """See `Kind.loss_divisors`: the number of pieces that are learned."""
+        return {"pieces": tf.reduce_sum(tf.cast(features["targets"] > 0, tf.float32))}
+
+    def rate_factors(self, args):
+        """See `Kind.rate_factors`."""
+        return ((TRANSITIONS, args.crf_rate_factor),) if args.crf else ()
+
+    # ------------------------------------------------------------------- predictions
+
+    def decode(self, examples, task, encoded, outputs, settings):
+        """See `Kind.decode`; the best legal sequence of labels decides."""
+        scores = outputs["scores"]
+        transitions = outputs["transitions"][0] if "transitions" in outputs else 0.0
+        parts = [[] for _ in examples]  # of each text, (scores, begins, ends) of its windows
+        for row, index in enumerate(encoded.columns[EXAMPLE.name].tolist()):
+            own = np.flatnonzero(encoded.column(row, IS_OWN.name))
+            begins, ends = (
+                encoded.column(row, column.name)[own] for column in (CHAR_BEGINS, CHAR_ENDS)
+            )
+            parts[index].append((scores[row, own], begins, ends))
+        found = [[] for _ in examples]
+        pieces = [tuple(map(np.concatenate, zip(*windows))) for windows in parts]
+        order = sorted(range(len(examples)), key=lambda index: len(pieces[index][1]))
+        for begin in range(0, len(order), CHUNK_TEXTS):
+            some = order[begin : begin + CHUNK_TEXTS]
+            decided = _decide([pieces[index][0] for index in some], transitions, task)
+            for index, spans in zip(some, decided):
+                _, begins, ends = pieces[index]
+                found[index] = label_decoding.spans_in_text(spans, begins, ends)
+        return found
+
+    def scores(self, examples, task, predictions):
+        """See `label_scores.entity_scores`."""
+        rows = [row for row in zip(examples, predictions) if row[0].entities is not None]
+        if not rows:
+            return {"examples": len(examples)}
+        right = [[tuple(entity) for entity in example.entities] for example, _ in rows]
+        texts = [example.text for example, _ in rows]
+        return label_scores.entity_scores(right, [found for _, found in rows], texts, task.types)
+
+    def explain(self, examples, task, scores):
+        """See `Kind.explain`."""
+        if "f1" not in scores:
+            return ""
+        if not scores["f1"]:
+            logging.warning(
+                "NO ENTITY is right. Check that the checkpoint was loaded, and try another "
+                "--learning_rate or more steps"
+            )
+        return label_scores.type_table(scores)
+
+    def with_labels(self, task, labels):
+        """See `Kind.with_labels`; the labels name the types."""
+        types = dict.fromkeys(label[2:] for label in labels if label != label_decoding.OUTSIDE)
+        return task._replace(types=tuple(types), labels=tuple(labels))
+
+    def example(self, task, values):
+        """See `Kind.example`: a text."""
+        if not isinstance(values, str):
+            raise ValueError("{!r} is no text".format(values))
+        return label_files.LabelledText("", values, None)
+
+    def answers(self, examples, task, predictions):
+        """See `Kind.answers`: `entities`, each with `begin`, `end`, `type` and `text`."""
+        return [
+            {"entities": entity_rows(example.text, entities)}
+            for example, entities in zip(examples, predictions)
+        ]
+
+    def write(self, folder, data, predictions):
+        """See `Kind.write`: JSON lines of texts with entities, and CLUE's file."""
+        texts, task = data.examples["test"], data.task
+        path = os.path.join(folder, PREDICTIONS)
+        files.write_text(path, "".join(map(_prediction_line, texts, predictions)))
+        logging.info("%d predictions in %s", len(texts), path)
+        if task.submission:
+            path = os.path.join(folder, task.submission)
+            files.write_text(path, "".join(map(_clue_line, texts, predictions)))
+            logging.info("%d predictions for CLUE in %s", len(texts), path)
+
+
+# -------------------------------------------------------------------------------- types and labels
+
+
+def _with_types(task, types, args):
+    """Return a task with types, if they are known, and with the labels of the scheme."""
+    if not types:
+        return task
+    labels = label_decoding.label_names(types, args.label_scheme)
+    return task._replace(types=tuple(types), labels=tuple(labels))
+
+
+def _report(types, texts):
+    """Log the entities of every split, and return what the report of the run has of them."""
+    counts = {}
+    for split, rows in texts.items():
+        kinds_here = [entity.type for row in rows for entity in row.entities or ()]
+        counts[split] = {name: kinds_here.count(name) for name in types}
+    logging.info("Entities of each type:\n%s", data_report.class_table(counts))
+    findings = {"entities": counts}
+    if {"train", "dev"} <= set(texts):
+        seen = {row.text for row in texts["train"]}
+        findings["train_dev_overlap"] = sum(row.text in seen for row in texts["dev"])
+        if findings["train_dev_overlap"]:
+            logging.warning(
+                "OVERLAP: %d of %d dev texts are train texts: this can raise the dev score",
+                findings["train_dev_overlap"],
+                len(texts["dev"]),
+            )
+    return findings
+
+
+# ------------------------------------------------------------------------------------------ pieces
+
+
+class _Pieces:
+    """The pieces of a text and their labels.
+
+    Attributes:
+        ids, begins, ends: int arrays [n]; characters that no piece holds lie between the spans,
+            but combining marks belong to the piece before.
+        label_ids: int32 [n], or None where the entities are not known.
+        num_inexact: int, entities whose edges are not edges of pieces.
+    """
+
+    def __init__(self, example, task, tokenizer):
+        ids, begins, ends = tokenizer.encode(example.text)
+        is_piece = ends > begins  # SentencePiece has pieces of blanks alone
+        self.ids, self.begins, ends = ids[is_piece], begins[is_piece], ends[is_piece]
+        self.ends = with_marks(example.text, self.begins, ends)
+        self.label_ids, self.num_inexact = None, 0
+        if example.entities is None:
+            return
+        spans, free = [], 0
+        for entity in example.entities:
+            first, last = pieces_of(self.begins, self.ends, entity.begin, entity.end)
+            first = max(first, free)
+            is_exact = first < last and (
+                (self.begins[first], self.ends[last - 1]) == (entity.begin, entity.end)
+            )
+            self.num_inexact += not is_exact
+            if first < last:
+                spans.append((first, last, task.types.index(entity.type)))
+                free = last
+        self.label_ids = label_decoding.labels_of(spans, len(self.ids), task.scheme)
+
+
+def _windows(num_pieces, settings):
+    """Return the windows of a text; each overlaps the next by a quarter."""
+    room = settings.max_seq_length - 2
+    return windows_of(num_pieces, room, max(1, room - room // 4))
+
+
+def _rows(index, pieces, windows, cls_id, sep_id):
+    """Return a dict of arrays for each window of a text: its ids and the columns."""
+    rows = []
+    for (first, last), (own_first, own_last) in zip(windows, owned_by(windows)):
+        length = last - first + 2
+        own = slice(own_first - first + 1, own_last - first + 1)
+        row = {column.name: np.zeros(length, np.int32) for column in (TARGETS, IS_OWN)}
+        row["ids"] = np.concatenate([[cls_id], pieces.ids[first:last], [sep_id]])
+        row[IS_OWN.name][own] = 1
+        if pieces.label_ids is not None:
+            row[TARGETS.name][own] = 1 + pieces.label_ids[own_first:own_last]
+        for column, values in ((CHAR_BEGINS, pieces.begins), (CHAR_ENDS, pieces.ends)):
+            row[column.name] = np.concatenate([[0], values[first:last], [0]])
+        row[EXAMPLE.name] = np.array([index])
+        rows.append(row)
+    return rows
+
+
+def _encoded(rows):
+    """Return the `encoding.Encoded` of rows, with all columns."""
+    names = ["ids"] + [column.name for column in Labels.columns]
+    joined = {
+        name: np.concatenate([row[name] for row in rows] or [[]]).astype(np.int32) for name in names
+    }
+    lengths = np.array([len(row["ids"]) for row in rows], np.int32)
+    begins = np.cumsum(np.append(0, lengths))
+    return encoding.Encoded(joined.pop("ids"), begins, lengths, joined, lengths)
+
+
+# ---------------------------------------------------------------------------- losses and decisions
+
+
+def _loss(scores, transitions, targets):
+    """Return the summed loss of the pieces that are learned: float32 [].
+
+    Args:
+        scores: float32 [B, S, L].
+        transitions: float32 [L, L] of a conditional random field, or None.
+        targets: int32 [B, S], see TARGETS.
+    """
+    is_target = targets > 0
+    label_ids = tf.maximum(targets - 1, 0)
+    if transitions is not None:
+        chains = heads.Chains(label_ids, is_target)
+        return -tf.reduce_sum(heads.chain_log_likelihood(scores, transitions, chains))
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=scores)
+    return tf.reduce_sum(losses * tf.cast(is_target, tf.float32))
+
+
+def _decide(scores, transitions, task):
+    """Return the spans of pieces (begin, end, type) of some texts.
+
+    Args:
+        scores: list of float [pieces, L], one for each text.
+        transitions: float [L, L], or 0.
+        task: `LabelTask` with its labels.
+    """
+    legal = label_decoding.legal(task.types, task.scheme)
+    lengths = np.array([len(rows) for rows in scores])
+    padded = np.zeros([len(scores), max(lengths.max(), 1), len(task.labels)])
+    for row, values in zip(padded, scores):
+        row[: len(values)] = values
+    label_ids = label_decoding.viterbi(
+        padded,
+        lengths,
+        transitions + label_decoding.penalties(legal.following),
+        label_decoding.penalties(legal.first),
+        label_decoding.penalties(legal.last),
+    )
+    return [
+        label_decoding.spans_of([task.labels[i] for i in row[:length]], task.scheme)
+        for row, length in zip(label_ids, lengths)
+    ]
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def entity_rows(text, entities):
+    """Return entities as dicts that json can write, with their text."""
+    return [
+        {"begin": begin, "end": end, "type": kind, "text": text[begin:end]}
+        for begin, end, kind in entities
+    ]
+
+
+def _prediction_line(example, entities):
+    row = {"id": example.guid, "text": example.text}
+    row["entities"] = entity_rows(example.text, entities)
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _clue_line(example, entities):
+    """Return the line of CLUE's file, in which the end is the last character."""
+    by_type = {}
+    for begin, end, kind in entities:
+        places = by_type.setdefault(kind, {}).setdefault(example.text[begin:end], [])
+        places.append([begin, end - 1])
+    guid = int(example.guid) if example.guid.isdecimal() else example.guid
+    return json.dumps({"id": guid, "label": by_type}, ensure_ascii=False) + "\n"

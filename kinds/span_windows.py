@@ -1,0 +1,171 @@
+"""Questions with their contexts as windows of pieces, and the answers of the windows' scores.
+
+A window is [CLS] question [SEP] part of the context [SEP]. The answer of a question is the best
+span of all its windows. An answer that is not in a window, or does not exist, is [CLS] there.
+"""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
+from tokenization import CLS, SEP
+
+NO_PLACE = -1  # the character of a piece that is not in the context
+
+
+class Sizes(NamedTuple):
+    """How contexts are cut."""
+
+    max_seq_length: int  # most pieces of a window, special ones included
+    max_query_length: int  # most pieces of a question; the rest is cut off
+    doc_stride: int  # pieces from the begin of a window to that of the next
+
+
+class Window(NamedTuple):
+    """A sequence of pieces: arrays of int32 [length], except where noted."""
+
+    ids: np.ndarray
+    length_a: int  # pieces of [CLS] question [SEP]
+    char_begins: np.ndarray  # of each piece in the context, NO_PLACE outside
+    char_ends: np.ndarray
+    is_own: np.ndarray  # 1 for the pieces that this window owns, in whose answers alone begin here
+    answer: tuple  # (first, last piece) of the answer; (0, 0), [CLS], where it is not here
+
+
+class Candidate(NamedTuple):
+    """A possible answer: context[begin:end], or no answer, where both are None and text is ""."""
+
+    text: str
+    begin: Optional[int]
+    end: Optional[int]
+    score: float
+    probability: float  # among the candidates of the question
+
+
+class Choice(NamedTuple):
+    """How answers are chosen."""
+
+    max_answer_length: int = 50  # pieces
+    num_best: int = 20  # candidates of a question
+    allow_no_answer: bool = False
+    no_answer_threshold: float = 0.0  # score of no answer, minus the best one, above which it wins
+
+
+class Context(NamedTuple):
+    """The pieces of a context: arrays [n]."""
+
+    ids: np.ndarray
+    begins: np.ndarray  # characters
+    ends: np.ndarray
+
+
+def encode_context(context, tokenizer):
+    """Return the `Context` of a text; marks that no piece holds belong to the piece before."""
+    ids, begins, ends = tokenizer.encode(context)
+    is_piece = ends > begins  # SentencePiece has pieces of blanks alone
+    ids, begins, ends = ids[is_piece], begins[is_piece], ends[is_piece]
+    return Context(ids, begins, with_marks(context, begins, ends))
+
+
+def count_windows(num_question, num_context, sizes):
+    """Return the number of windows of a question and a context of so many pieces."""
+    return len(_windows(min(num_question, sizes.max_query_length), num_context, sizes))
+
+
+def _windows(num_question, num_context, sizes):
+    room = sizes.max_seq_length - num_question - 3
+    return windows_of(num_context, room, sizes.doc_stride)
+
+
+def encode_windows(question_ids, context, answer, tokenizer, sizes):
+    """Return the windows of a question, a list of `Window`.
+
+    Args:
+        question_ids: int32 [pieces of the question].
+        context: `Context`.
+        answer: (begin, end), characters of the context, or None.
+        tokenizer: `tokenization.FullTokenizer`.
+        sizes: `Sizes`.
+    """
+    cls_id, sep_id = tokenizer.convert_tokens_to_ids([CLS, SEP])
+    question_ids = question_ids[: sizes.max_query_length]
+    head = np.concatenate([[cls_id], question_ids, [sep_id]])
+    first_of_answer, last_of_answer = (0, 0)
+    if answer:
+        first_of_answer, last_of_answer = pieces_of(context.begins, context.ends, *answer)
+    spans = _windows(len(question_ids), len(context.ids), sizes)
+    windows = []
+    for (first, last), (own_first, own_last) in zip(spans, owned_by(spans)):
+        length = len(head) + last - first + 1
+        inside = slice(len(head), length - 1)
+        char_begins, char_ends, is_own = np.full([3, length], NO_PLACE, np.int32)
+        char_begins[inside] = context.begins[first:last]
+        char_ends[inside] = context.ends[first:last]
+        is_own[:] = 0
+        is_own[len(head) + own_first - first : len(head) + own_last - first] = 1
+        place = (0, 0)
+        if first <= first_of_answer < last_of_answer <= last:
+            shift = len(head) - first
+            place = (first_of_answer + shift, last_of_answer - 1 + shift)
+        ids = np.concatenate([head, context.ids[first:last], [sep_id]]).astype(np.int32)
+        windows.append(Window(ids, len(head), char_begins, char_ends, is_own, place))
+    return windows
+
+
+# ----------------------------------------------------------------------------------------- answers
+
+
+def choose_answers(context, windows, start_scores, end_scores, choice):
+    """Return the best answers of a question, a list of `Candidate`, the best first.
+
+    The first is the answer: no answer only if `choice` allows it and its score is high enough, or
+    the context has no piece. Different spans with one text count once.
+
+    Args:
+        context: str.
+        windows: list of objects with `char_begins`, `char_ends` and `is_own`, all of a question.
+        start_scores, end_scores: lists of float arrays, one for each window, at least as long.
+        choice: `Choice`.
+    """
+    best, none = {}, np.inf
+    for window, starts, ends in zip(windows, start_scores, end_scores):
+        none = min(none, float(starts[0] + ends[0]))
+        for score, first, last in _best_spans(window, starts, ends, choice):
+            begin, end = int(window.char_begins[first]), int(window.char_ends[last])
+            text = context[begin:end]
+            if text not in best or score > best[text][0]:
+                best[text] = score, begin, end
+    rows = sorted(((-score, begin, end) for score, begin, end in best.values()))
+    rows = [(-score, begin, end) for score, begin, end in rows[: choice.num_best]]
+    if choice.allow_no_answer or not rows:
+        wins = not rows or none - rows[0][0] > choice.no_answer_threshold
+        rows.insert(0 if wins else 1, (none, None, None))
+    shares = np.exp(np.array([row[0] for row in rows]) - max(row[0] for row in rows))
+    shares /= shares.sum()
+    return [
+        Candidate("" if begin is None else context[begin:end], begin, end, score, float(share))
+        for (score, begin, end), share in zip(rows, shares)
+    ]
+
+
+def _best_spans(window, starts, ends, choice):
+    """Return the spans of a window with the greatest scores: list of (score, first, last piece)."""
+    inside = np.flatnonzero(window.char_begins != NO_PLACE)
+    if not len(inside):
+        return []
+    shift, count = inside[0], len(inside)
+    starts = np.where(window.is_own[inside] != 0, starts[inside], -np.inf)
+    lengths = min(choice.max_answer_length, count)
+    padded = np.concatenate([ends[inside], np.full(lengths, -np.inf)])
+    sums = starts[:, np.newaxis] + np.lib.stride_tricks.as_strided(
+        padded, [count, lengths], [padded.strides[0]] * 2, writeable=False
+    )  # [i, k]: from piece i to piece i + k
+    flat = sums.ravel()
+    kept = min(choice.num_best, len(flat))
+    places = np.argpartition(-flat, kept - 1)[:kept]
+    return [
+        (float(flat[place]), shift + place // lengths, shift + place // lengths + place % lengths)
+        for place in places.tolist()
+        if flat[place] > -np.inf
+    ]

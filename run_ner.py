@@ -1,0 +1,55 @@
+"""Fine-tune ALBERT to find entities in texts, evaluate it and predict, on TPU, GPU or CPU."""
+
+import os
+
+# Hides the ten lines that TensorFlow's C++ code prints at its start; errors still raise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from common import cli
+from finetuning import engine
+from finetuning.flags import define_flags as define_engine_flags
+from finetuning_data.label_decoding import PREFIXES
+from kinds.kind import kind_of
+from kinds.labels import Labels
+
+KINDS = (Labels(),)
+
+
+def define_flags(flag_values):
+    """Define this script's flags."""
+    define_engine_flags(flag_values, KINDS)
+    define = cli.flag_definer(flag_values)
+    define.list(
+        "labels",
+        None,
+        "Types of the entities, comma-separated, where the task has none of its own; left out: "
+        "those of the train file, sorted.",
+    )
+    define.enum(
+        "label_scheme",
+        "bioes",
+        sorted(PREFIXES),
+        "Labels that the model learns, whatever those of the files: bio, or bioes, which also "
+        "marks the ends of entities and entities of one piece.",
+    )
+    define.bool(
+        "crf",
+        False,
+        "Learn scores of neighbouring labels, too (a conditional random field); without it only "
+        "impossible neighbours are excluded.",
+    )
+    define.float(
+        "crf_rate_factor",
+        10.0,
+        "With crf: factor of the learning rate for the scores of neighbouring labels.",
+        lower_bound=0.0,
+    )
+
+
+def main(args):
+    """Train, evaluate and predict, as the flags ask for, once for every seed."""
+    engine.run_kind(kind_of(KINDS, args.task_name), args)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

@@ -1,0 +1,257 @@
+"""run_mrc.py from the command line's flags to files, on answers that are learned at once."""
+
+import json
+import random
+import subprocess
+import sys
+
+import helpers
+import pytest
+import tensorflow.compat.v1 as tf
+
+import predict
+import run_mrc
+from common import cli
+from common.errors import UserError
+from serving.predictor import Predictor
+
+LENGTH = 16
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("天地玄黄宇宙洪荒日月起止。")
+ODD = 7  # questions of dev and of test: no multiple of the batch size 4
+
+
+def question(rng, guid, longest, answerable=True):
+    """Return a paragraph of one question, whose answer begins with 起 and ends with 止."""
+    before, inside, behind = (
+        "".join(rng.choice("天地玄黄宇宙洪荒") for _ in range(rng.randint(low, high)))
+        for low, high in ((0, longest), (0, 2), (0, longest))
+    )
+    answer = "起" + inside + "止"
+    context = before + " " + answer + behind if answerable else before + behind + "天"
+    row = {"id": guid, "question": "日月"}
+    if answerable:
+        row["answers"] = [{"text": answer, "answer_start": len(before) + 1}]
+    else:
+        row["is_impossible"] = True
+    return {"context": context, "qas": [row]}
+
+
+def write_questions(path, split, count, longest=3, share_without=0.0):
+    rng = random.Random(split)
+    paragraphs = [
+        question(rng, "{}_{}".format(split, i), longest, rng.random() >= share_without)
+        for i in range(count)
+    ]
+    path.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}), encoding="utf-8")
+    return paragraphs
+
+
+def write_workspace(folder, share_without=0.0):
+    helpers.write_config(
+        folder,
+        len(PIECES),
+        LENGTH,
+        num_hidden_layers=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.1,
+    )
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    (folder / "data").mkdir()
+    for split, count, longest in (("train", 200, 3), ("dev", ODD, 3), ("test", ODD, 20)):
+        write_questions(folder / "data" / (split + ".json"), split, count, longest, share_without)
+    return folder
+
+
+def flags(folder, **changes):
+    values = {
+        "task_name": "squad",
+        "data_dir": folder / "data",
+        "bert_config_file": folder / "config.json",
+        "vocab_file": folder / "vocab.txt",
+        "output_dir": folder / "out",
+        "max_seq_length": LENGTH,
+        "max_query_length": 4,
+        "doc_stride": 5,
+        "train_batch_size": 4,
+        "eval_batch_size": 4,
+        "predict_batch_size": 4,
+        "learning_rate": 0.01,
+        "num_train_epochs": 1,
+    }
+    return dict(values, **changes)
+
+
+def run(folder, **changes):
+    helpers.run(run_mrc, flags(folder, **changes))
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_curve(folder, tag):
+    """Return the values of a curve of a run, in the order of their steps."""
+    (path,) = folder.glob("events.out.tfevents.*")
+    values = [
+        value for event in tf.train.summary_iterator(str(path)) for value in event.summary.value
+    ]
+    return [value.simple_value for value in values if value.tag == tag]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
+    folder = write_workspace(tmp_path_factory.mktemp("mrc"))
+    run(folder, do_train=True, do_eval=True, do_predict=True, n_best=3)
+    return folder
+
+
+def test_learns_what_can_be_learned_and_answers_are_parts_of_the_context(trained):
+    results = read_json(trained / "out" / "eval_results.json")
+    assert results["eval_em"] == results["eval_f1"] == results["eval_squad_f1"] == 1.0
+    assert results["eval_examples"] == ODD
+    (article,) = read_json(trained / "data" / "test.json")["data"]
+    answers = read_json(trained / "out" / "predictions.json")
+    candidates = read_json(trained / "out" / "nbest_predictions.json")
+    assert max(len(paragraph["context"]) for paragraph in article["paragraphs"]) > 2 * LENGTH
+    for paragraph in article["paragraphs"]:
+        (row,) = paragraph["qas"]
+        assert answers[row["id"]] == row["answers"][0]["text"]
+        best = candidates[row["id"]]
+        assert len(best) == 3 and best[0]["text"] == answers[row["id"]]
+        assert 1 >= best[0]["probability"] > best[1]["probability"] >= best[2]["probability"] > 0
+        for candidate in best:
+            part = paragraph["context"][candidate["begin"] : candidate["end"]]
+            assert part == candidate["text"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_predictor_gives_the_same_answers(trained, batch_size):
+    model = Predictor(str(trained / "out"), batch_size=batch_size)
+    (article,) = read_json(trained / "data" / "test.json")["data"]
+    rows = [("日月", paragraph["context"]) for paragraph in article["paragraphs"]]
+    ids = [paragraph["qas"][0]["id"] for paragraph in article["paragraphs"]]
+    candidates = read_json(trained / "out" / "nbest_predictions.json")
+    for answer, guid in zip(model.predict(rows), ids):
+        found = [answer] + answer["others"][:2]
+        assert [one["text"] for one in found] == [one["text"] for one in candidates[guid]]
+        for one, expected in zip(found, candidates[guid]):
+            assert one["probability"] == pytest.approx(expected["probability"], abs=1e-4)
+    assert model.predict([]) == []
+    with pytest.raises(ValueError, match="is not .question, context"):
+        model.predict(["天"])
+
+
+def test_predict_py_answers_questions_of_texts_and_files(trained, tmp_path, capsysbinary):
+    words = ["predict.py", "--model_dir={}".format(trained / "out")]
+    texts = ["日月", "天起止。"]
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), texts)
+    answer = json.loads(capsysbinary.readouterr().out)
+    assert (answer["text"], answer["begin"], answer["end"]) == ("起止", 1, 3)
+    assert "others" not in answer
+    predict.main(cli.parse(predict.define_flags, words + ["--top=3"], predict.WORDS), texts)
+    answer = json.loads(capsysbinary.readouterr().out)
+    assert answer["text"] == "起止" and len(answer["others"]) == 2
+    output = tmp_path / "answers.jsonl"
+    words += helpers.arguments(
+        {"input_file": trained / "data" / "test.json", "output_file": output}
+    )
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), [])
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    expected = read_json(trained / "out" / "predictions.json")
+    assert {line["id"]: line["text"] for line in lines} == expected
+
+
+def test_unanswerable_questions_need_a_flag(tmp_path):
+    folder = write_workspace(tmp_path, share_without=0.4)
+    with pytest.raises(UserError, match="have no answer in their context: give --allow_no_answer"):
+        run(folder, do_train=True)
+    assert not (folder / "out").exists()
+    run(folder, do_train=True, do_eval=True, do_predict=True, allow_no_answer=True)
+    results = read_json(folder / "out" / "eval_results.json")
+    assert results["eval_no_answer_accuracy"] == results["eval_answerable_f1"] == 1.0
+    (article,) = read_json(folder / "data" / "test.json")["data"]
+    answers = read_json(folder / "out" / "predictions.json")
+    assert not (folder / "out" / "nbest_predictions.json").exists()
+    for paragraph in article["paragraphs"]:
+        (row,) = paragraph["qas"]
+        assert bool(answers[row["id"]]) == ("answers" in row)
+
+
+def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):
+    paragraphs = [
+        {
+            "context_id": "1",
+            "context_text": "天起止",
+            "qas": [{"query_id": "9", "query_text": "日"}],
+        }
+    ]
+    (tmp_path / "cmrc2018_test_2k.json").write_text(json.dumps(paragraphs))
+    changes = {"task_name": "cmrc2018", "data_dir": tmp_path, "output_dir": tmp_path / "out"}
+    run(trained, do_predict=True, init_checkpoint=trained / "out", **changes)
+    assert read_json(tmp_path / "out" / "cmrc2018_predict.json") == {"9": "起止"}
+    assert read_json(tmp_path / "out" / "test_results.json")["test_examples"] == 1
+
+
+def test_padding_changes_neither_the_loss_nor_the_answers(trained, tmp_path):
+    losses = []
+    for name, padding in (("a", True), ("b", False)):
+        changes = {"output_dir": tmp_path / name, "dynamic_padding": padding, "do_predict": True}
+        run(trained, do_train=True, num_train_epochs=0.02, warmup_proportion=0, **changes)
+        losses.append(read_curve(tmp_path / name, "loss"))
+        changes.update(output_dir=tmp_path / name / "again", n_best=2)
+        run(trained, init_checkpoint=trained / "out", **changes)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 1
+    one, two = (
+        read_json(tmp_path / name / "again" / "nbest_predictions.json") for name in ("a", "b")
+    )
+    for guid, candidates in one.items():
+        assert candidates[0]["text"] == two[guid][0]["text"]
+        assert candidates[0]["probability"] == pytest.approx(two[guid][0]["probability"], abs=1e-4)
+
+
+def test_a_killed_run_loses_nothing(trained, root, tmp_path):
+    changes = {"do_train": True, "num_train_epochs": 0.2}
+    with helpers.compiled():
+        run(trained, output_dir=tmp_path / "whole", **changes)
+        changes.update(output_dir=tmp_path / "killed", save_checkpoints_steps=1)
+        helpers.run_until_killed("run_mrc", root, flags(trained, **changes), steps=(2, 5))
+        run(trained, **changes)
+    helpers.assert_same_bits(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"task_name": "ner"}, "task 'ner' is unknown"),
+        ({"data_dir": "nowhere"}, "no train file of task squad"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(trained, tmp_path, changes, words):
+    with pytest.raises(UserError) as error:
+        run(trained, do_train=True, output_dir=tmp_path / "out", **changes)
+    assert words in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_a_question_needs_room_for_its_context(trained, tmp_path):
+    changes = {"do_train": True, "output_dir": tmp_path / "out", "max_query_length": 13}
+    with pytest.raises(UserError, match="--max_seq_length=16 has no room .* give at least 17, or"):
+        run(trained, **changes)
+    with pytest.raises(SystemExit) as end:
+        run(trained, check_only=True, **dict(changes, max_query_length=12))
+    assert end.value.code == 0
+
+
+def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, root, tmp_path):
+    (tmp_path / "train.json").write_text('[{"context_text": "天", "qas": [{"query_id": "1"}]}]')
+    values = flags(trained, do_train=True, data_dir=tmp_path, output_dir=tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, "run_mrc.py"] + helpers.arguments(values),
+        cwd=str(root),
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    last = done.stderr.strip().split("\n")[-1]
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "train.json, data[0].qas[0]: question 1: null is no text" in last

@@ -1,0 +1,231 @@
+"""run_ner.py from the command line's flags to files, on entities that are learned at once."""
+
+import json
+import random
+import subprocess
+import sys
+
+import helpers
+import pytest
+
+import predict
+import run_ner
+from common import cli
+from common.errors import UserError
+from serving.predictor import Predictor
+
+LENGTH = 16
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("天地玄黄宇宙洪荒日月12") + ["##2"]
+# An entity is a word of this list; other characters are outside.
+WORDS = {"天地": "A", "玄": "B", "洪日荒": "A"}
+ODD = 7  # texts of dev and of test: no multiple of the batch size 4
+
+
+def random_text(rng, longest=6):
+    """Return a text and its entities (begin, end, type)."""
+    text, entities = "", []
+    for _ in range(rng.randint(1, longest)):
+        word = rng.choice(list(WORDS) + ["宇", "宙 ", "12"])
+        if word in WORDS:
+            entities.append((len(text), len(text) + len(word), WORDS[word]))
+        text += word
+    return text.strip(), entities
+
+
+def rows_of(split, count, longest=6):
+    rng = random.Random(split)
+    both = [("天地玄", [(0, 2, "A"), (2, 3, "B")])]
+    return both + [random_text(rng, longest) for _ in range(count - 1)]
+
+
+def write_rows(path, rows):
+    lines = [
+        json.dumps({"id": i, "text": text, "entities": [list(e) for e in entities]})
+        for i, (text, entities) in enumerate(rows)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_workspace(folder):
+    helpers.write_config(
+        folder,
+        len(PIECES),
+        LENGTH,
+        num_hidden_layers=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.1,
+    )
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    (folder / "data").mkdir()
+    for split, count, longest in (("train", 200, 6), ("dev", ODD, 6), ("test", ODD, 40)):
+        write_rows(folder / "data" / (split + ".jsonl"), rows_of(split, count, longest))
+    return folder
+
+
+def flags(folder, **changes):
+    values = {
+        "task_name": "ner",
+        "data_dir": folder / "data",
+        "bert_config_file": folder / "config.json",
+        "vocab_file": folder / "vocab.txt",
+        "output_dir": folder / "out",
+        "max_seq_length": LENGTH,
+        "train_batch_size": 4,
+        "eval_batch_size": 4,
+        "predict_batch_size": 4,
+        "learning_rate": 0.01,
+        "num_train_epochs": 1,
+    }
+    return dict(values, **changes)
+
+
+def run(folder, **changes):
+    helpers.run(run_ner, flags(folder, **changes))
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
+    folder = write_workspace(tmp_path_factory.mktemp("ner"))
+    run(folder, do_train=True, do_eval=True, do_predict=True)
+    return folder
+
+
+def test_learns_what_can_be_learned_and_finds_the_spans_of_characters(trained):
+    results = json.loads((trained / "out" / "eval_results.json").read_text())
+    assert results["eval_f1"] == results["eval_cluener_f1"] == 1.0
+    assert results["eval_examples"] == ODD and set(results["eval_per_type"]) == {"A", "B"}
+    table = (trained / "out" / "eval_results.txt").read_text()
+    assert "type  precision" in table
+    rows = rows_of("test", ODD, 40)
+    assert any(len(text) > 2 * LENGTH for text, _ in rows)  # several windows
+    for line, (text, entities) in zip(read_lines(trained / "out" / "predictions.jsonl"), rows):
+        assert line["text"] == text
+        found = [(e["begin"], e["end"], e["type"]) for e in line["entities"]]
+        assert found == entities
+        assert all(text[e["begin"] : e["end"]] == e["text"] for e in line["entities"])
+
+
+def test_the_predictions_can_be_read_as_a_file_of_entities(trained, tmp_path):
+    copy = tmp_path / "dev.jsonl"
+    copy.write_bytes((trained / "out" / "predictions.jsonl").read_bytes())
+    run(trained, do_eval=True, data_dir=tmp_path, output_dir=tmp_path / "again",
+        init_checkpoint=trained / "out")  # fmt: skip
+    results = json.loads((tmp_path / "again" / "eval_results.json").read_text())
+    assert results["eval_f1"] == 1.0
+
+
+@pytest.mark.parametrize("changes", [{"crf": True}, {"label_scheme": "bio"}])
+def test_other_labels_and_a_crf_learn_it_too(trained, tmp_path, changes):
+    run(trained, do_train=True, do_eval=True, output_dir=tmp_path / "out", **changes)
+    results = json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert results["eval_f1"] == 1.0
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_predictor_finds_the_same_entities(trained, batch_size):
+    model = Predictor(str(trained / "out"), batch_size=batch_size)
+    texts = [text for text, _ in rows_of("test", ODD, 40)]
+    expected = [line["entities"] for line in read_lines(trained / "out" / "predictions.jsonl")]
+    assert [answer["entities"] for answer in model.predict(texts)] == expected
+    assert model.embed(texts).shape == (ODD, 16)
+    with pytest.raises(ValueError, match="is no text"):
+        model.predict(["天", ("天", "地")])
+
+
+def test_predict_py_finds_entities_of_texts_and_files(trained, tmp_path, capsysbinary):
+    words = ["predict.py", "--model_dir={}".format(trained / "out")]
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), ["宇天地"])
+    answer = {"entities": [{"begin": 1, "end": 3, "type": "A", "text": "天地"}]}
+    assert json.loads(capsysbinary.readouterr().out) == answer
+    output = tmp_path / "found.jsonl"
+    words += helpers.arguments(
+        {"input_file": trained / "data" / "test.jsonl", "output_file": output}
+    )
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), [])
+    assert output.read_bytes() == (trained / "out" / "predictions.jsonl").read_bytes()
+
+
+def test_a_crf_is_used_where_it_was_trained(trained, tmp_path):
+    changes = {"do_train": True, "do_predict": True, "output_dir": tmp_path / "out"}
+    run(trained, crf=True, num_train_epochs=0.3, **changes)
+    model = Predictor(str(tmp_path / "out"))
+    texts = [text for text, _ in rows_of("test", ODD, 40)]
+    lines = read_lines(tmp_path / "out" / "predictions.jsonl")
+    found = [answer["entities"] for answer in model.predict(texts)]
+    assert found == [line["entities"] for line in lines]
+    changes = {
+        "do_eval": True,
+        "output_dir": tmp_path / "eval",
+        "init_checkpoint": tmp_path / "out",
+    }
+    with pytest.raises(UserError, match="trained with --crf=True: give it"):
+        run(trained, **changes)
+    run(trained, crf=True, **changes)
+
+
+def test_clue_gets_its_file_with_ends_that_are_the_last_character(trained, tmp_path):
+    (tmp_path / "data").mkdir()
+    rows = [(text, [(b, e, {"A": "book", "B": "game"}[t]) for b, e, t in entities])
+            for text, entities in rows_of("train", 200)]  # fmt: skip
+    write_rows(tmp_path / "data" / "train.json", rows)
+    (tmp_path / "data" / "test.json").write_text('{"id": 7, "text": "宇天地玄12天地"}\n')
+    changes = {"data_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
+    run(trained, task_name="cluener", do_train=True, do_predict=True, **changes)
+    (line,) = read_lines(tmp_path / "out" / "cluener_predict.json")
+    expected = {"book": {"天地": [[1, 2], [6, 7]]}, "game": {"玄": [[3, 3]]}}
+    assert line == {"id": 7, "label": expected}
+
+
+@pytest.mark.parametrize("changes", [{}, {"crf": True}])
+def test_a_killed_run_loses_nothing(trained, root, tmp_path, changes):
+    changes = dict(changes, do_train=True, num_train_epochs=0.2, classifier_dropout_prob=0.3)
+    with helpers.compiled():
+        run(trained, output_dir=tmp_path / "whole", **changes)
+        changes.update(output_dir=tmp_path / "killed", save_checkpoints_steps=1)
+        helpers.run_until_killed("run_ner", root, flags(trained, **changes), steps=(2, 5))
+        run(trained, **changes)
+    helpers.assert_same_bits(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"labels": "A"}, "row 1: type 'B' is unknown; the types are A"),
+        ({"labels": "A,A"}, "labels A, A: give different ones"),
+        ({"task_name": "cluener", "labels": "A"}, "task cluener has its own types"),
+        ({"task_name": "lcqmc"}, "task 'lcqmc' is unknown"),
+        ({"data_dir": "nowhere"}, "no train file of task ner"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(trained, tmp_path, changes, words):
+    with pytest.raises(UserError) as error:
+        run(trained, do_train=True, output_dir=tmp_path / "out", **changes)
+    assert words in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_without_training_the_labels_are_those_of_a_model(trained, tmp_path):
+    with pytest.raises(UserError, match="labels of task ner are not known"):
+        run(trained, do_eval=True, output_dir=tmp_path / "out")
+    run(trained, do_eval=True, output_dir=tmp_path / "out", init_checkpoint=trained / "out")
+    results = json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert results["eval_f1"] == 1.0
+
+
+def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, root, tmp_path):
+    write_rows(tmp_path / "train.jsonl", [("天地玄", [(0, 2, "A"), (1, 3, "B")])])
+    values = flags(trained, do_train=True, data_dir=tmp_path, output_dir=tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, "run_ner.py"] + helpers.arguments(values),
+        cwd=str(root),
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    last = done.stderr.strip().split("\n")[-1]
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "train.jsonl, row 1: entities '天地' (A) and '地玄' (B) overlap" in last

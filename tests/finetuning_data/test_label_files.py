@@ -1,0 +1,155 @@
+"""Files of entities: every format, and one line for every mistake."""
+
+import json
+
+import pytest
+
+from common.errors import UserError
+from finetuning_data.label_files import Entity, LabelledText, read_texts, types_of
+
+SENTENCE = ("在北京", (Entity(1, 3, "LOC"),))
+
+
+def write(tmp_path, text, name="train.txt"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def read(tmp_path, text, **options):
+    return read_texts(write(tmp_path, text), **options)
+
+
+def problem(tmp_path, text, **options):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text, **options)
+    message = str(error.value)
+    assert "\n" not in message and "train.txt" in message
+    return message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"text": "在北京", "label": {"LOC": {"北京": [[1, 2]]}}}',
+        '{"text": "在北京", "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}',
+        '{"text": "在北京", "spans": [{"start": 1, "end": 3, "label": "LOC", "text": "北京"}]}',
+        '{"text": "在北京", "label": [[1, 3, "LOC"]]}',
+        "在 O\n北 B-LOC\n京 I-LOC",
+        "在 O\n北 B-LOC\n京 E-LOC\n",
+        "\ufeff在\tO\r\n北\tB_LOC\r\n京\tE_LOC\r\n\r\n",
+        "在 北 京\tO B-LOC I-LOC",
+        "text_a\tlabel\n在 北 京\tO B-LOC I-LOC\n",
+        "label\ttext_a\nO B-LOC I-LOC\t在 北 京\n",
+    ],
+)
+def test_every_format_gives_the_same(tmp_path, content):
+    assert read(tmp_path, content) == [LabelledText("0", *SENTENCE)]
+
+
+def test_bmes_and_single_characters(tmp_path):
+    text = "重 B-NAME\n庆 M-NAME\n人 E-NAME\n汉 S-RACE\n\n\n好 O\n"
+    texts = read(tmp_path, text)
+    assert [row.text for row in texts] == ["重庆人汉", "好"]
+    assert texts[0].entities == (Entity(0, 3, "NAME"), Entity(3, 4, "RACE"))
+    assert texts[1].entities == ()
+    assert types_of(texts) == ("NAME", "RACE")
+
+
+def test_entities_side_by_side_and_words_of_several_characters(tmp_path):
+    text = "New B-LOC\nYork I-LOC\n上 B-LOC\n海 I-LOC\niPhone B-X\n6 I-X\nA O\n1 O\n"
+    (row,) = read(tmp_path, text)
+    assert row.text == "New York上海iPhone 6A1"
+    assert [row.text[e.begin : e.end] for e in row.entities] == ["New York", "上海", "iPhone 6"]
+
+
+def test_a_blank_has_a_label(tmp_path):
+    (row,) = read(tmp_path, "北 B-LOC\n  I-LOC\n京 I-LOC\n")
+    assert (row.text, row.entities) == ("北 京", (Entity(0, 3, "LOC"),))
+
+
+def test_the_end_of_cluener_is_the_last_character_and_a_string_has_many_places(tmp_path):
+    label = {"地址": {"北京": [[0, 1], [3, 4]]}, "人": {"王": [[2, 2]]}}
+    row = json.dumps({"id": 7, "text": "北京王北京", "label": label}, ensure_ascii=False)
+    (found,) = read(tmp_path, row)
+    assert found.guid == "7"
+    assert found.entities == (Entity(0, 2, "地址"), Entity(2, 3, "人"), Entity(3, 5, "地址"))
+
+
+@pytest.mark.parametrize("content", ['{"id": 3, "text": "在北京"}', "在\n北\n京\n", "在 北 京\n"])
+def test_a_test_file_may_lack_labels(tmp_path, content):
+    if " 北" in content:
+        content = "text_a\n" + content
+    (row,) = read(tmp_path, content, needs_labels=False)
+    assert (row.text, row.entities) == ("在北京", None)
+    assert "no labels; only a test file" in problem(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        ('{"text": "在北京", "label": {"LOC": {"北京": [[2, 1]]}}}', "the end is before the begin"),
+        ('{"text": "在北京", "label": {"LOC": {"北京": [[1, 3]]}}}', "the text has 3 characters"),
+        ('{"text": "在北京", "label": {"LOC": {"北京": [[0, 1]]}}}', "the text has '在北' there"),
+        ('{"text": "在北京", "label": {"LOC": {"北京": [1, 2]}}}', "not two whole numbers"),
+        ('{"text": "在北京", "label": {"LOC": ["北京"]}}', "is no object of entities"),
+        ('{"text": "在北京", "label": [[0, 2, "X"], [1, 3, "LOC"]]}', "type 'X' is unknown"),
+        (
+            '{"text": "在北京", "label": [[0, 2, "LOC"], [1, 3, "LOC"]]}',
+            "entities '在北' (LOC) and '北京' (LOC) overlap",
+        ),
+        ('{"text": "在北京", "label": [[0, 3, "LOC"], [1, 3, "ORG"]]}', "overlap"),
+        ('{"text": "在北京", "entities": [{"begin": 1, "end": 3}]}', "has no type"),
+        ('{"text": "在北京", "entities": ["北京"]}', "is no object with begin, end and type"),
+        ('{"text": "在北京", "label": "LOC"}', "neither an object of types nor a list"),
+        ('{"text": "", "label": {}}', "text is '', not a text"),
+        ('{"text": "\\ud83d", "label": {}}', "half of a character"),
+        ('{"text": "在', "not JSON"),
+        ("[1]", "no JSON object"),
+    ],
+)
+def test_mistakes_in_json_lines(tmp_path, row, words):
+    good = '{"text": "好", "label": {}}\n'
+    message = problem(tmp_path, good + row + "\n" + good, types=("LOC", "ORG"))
+    assert "row 2: " in message and words in message
+    texts = read(tmp_path, good + row + "\n" + good, types=("LOC", "ORG"), skip_bad_rows=True)
+    assert len(texts) == 2
+
+
+@pytest.mark.parametrize(
+    "text, number, words",
+    [
+        ("在 O\n北 I-LOC\n", 2, "label I-LOC behind O is illegal: an entity begins with B-LOC"),
+        ("在 B-ORG\n北 I-LOC\n", 2, "label I-LOC behind B-ORG is illegal"),
+        ("在 S-A\n北 B-LOC\n京 O\n", 3, "label O behind B-LOC is illegal"),
+        ("在 E-A\n北 B-B\n京 B-A\n国 O", 3, "label B-A behind B-B is illegal"),
+        ("在 O\n北 LOC\n", 2, "label 'LOC' is illegal"),
+        ("在 O\n北\n", 2, "no label behind the character"),
+        ("在 O\n北 京 O\n", 2, "has 3 columns"),
+        ("text_a\tlabel\n在 北\tO O\n在 北\tO\n", 3, "2 characters, but 1 labels"),
+        ("text_a\tlabel\n在 北\tO O\n在 北\tO O\tO\n", 3, "found 3 columns"),
+    ],
+)
+def test_mistakes_in_labels_of_characters(tmp_path, text, number, words):
+    message = problem(tmp_path, text)
+    assert "row {}: ".format(number) in message and words in message
+
+
+def test_entities_that_the_end_of_a_sentence_cuts(tmp_path, caplog):
+    text = "圣 B-L\n。 M-L\n\n彼 M-L\n得 E-L\n和 O\n\n好 E-L\n\n在 S-L\n北 B-L\n"
+    spans = [[e[:2] for e in row.entities] for row in read(tmp_path, text)]
+    assert spans == [[(0, 2)], [(0, 2)], [(0, 1)], [(0, 1), (1, 2)]]
+    assert "CUT ENTITIES: 4 of" in caplog.text and "rows 2, 4, 8, 11;" in caplog.text
+    (row,) = read(tmp_path, "京 I-L\n在 O\n北 B-L\n")  # an entity of bio needs no end
+    assert [e[:2] for e in row.entities] == [(0, 1), (2, 3)]
+
+
+def test_files_that_are_no_text(tmp_path):
+    assert "is empty" in problem(tmp_path, "")
+    assert "no texts" in problem(tmp_path, "\n\n")
+    path = tmp_path / "train.txt"
+    path.write_bytes("好 O\n在 O\n".encode("gb18030"))
+    with pytest.raises(UserError, match="row 1: not UTF-8 text; convert the file .iconv"):
+        read_texts(str(path))
+    with pytest.raises(UserError, match="cannot read .*nothing"):
+        read_texts(str(tmp_path / "nothing"))

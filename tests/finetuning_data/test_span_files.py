@@ -1,0 +1,138 @@
+"""Files of questions: formats, answers that stand elsewhere, and mistakes in one line."""
+
+import doctest
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import finetuning_data.span_files
+from common.errors import UserError
+from finetuning_data.span_files import Answer, contexts_of, find_answer, read_questions
+
+CONTEXT = "他生于北京。后来在上海和北京工作。"
+
+
+def squad(*qas, context=CONTEXT):
+    return {"version": "1", "data": [{"paragraphs": [{"context": context, "qas": list(qas)}]}]}
+
+
+def qa(guid="1", text="北京", start=3, **more):
+    answers = [{"text": text, "answer_start": start}]
+    return dict({"id": guid, "question": "在哪？", "answers": answers}, **more)
+
+
+def read(tmp_path, content, **options):
+    path = tmp_path / "train.json"
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    path.write_text(text, encoding="utf-8")
+    return read_questions(str(path), **options)
+
+
+def problem(tmp_path, content, **options):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, content, **options)
+    message = str(error.value)
+    assert "\n" not in message and "train.json" in message
+    return message
+
+
+def test_examples_of_the_docstrings():
+    result = doctest.testmod(finetuning_data.span_files)
+    assert result.attempted and not result.failed
+
+
+def test_squad_style_with_several_answers(tmp_path):
+    two = dict(qa("2"), answers=[{"text": "上海", "answer_start": 9}, {"text": "北京。"}])
+    one, other = read(tmp_path, squad(qa(), two))
+    assert one == ("1", "在哪？", CONTEXT, (Answer("北京", 3, 5),))
+    assert other.answers == (Answer("上海", 9, 11), Answer("北京。", 3, 6))
+    assert contexts_of([one, other]) == ([CONTEXT], [0, 0])
+
+
+@pytest.mark.parametrize("wrap", [lambda rows: rows, lambda rows: {"data": rows}])
+def test_native_format(tmp_path, wrap):
+    row = {"query_id": "Q1", "query_text": "在哪？", "answers": ["北京", "上海"]}
+    article = {"context_id": "C1", "context_text": CONTEXT, "title": "他", "qas": [row]}
+    (question,) = read(tmp_path, wrap([article]))
+    assert question.guid == "Q1" and question.context == CONTEXT
+    assert question.answers == (Answer("北京", 3, 5), Answer("上海", 9, 11))
+
+
+def test_questions_without_an_answer(tmp_path):
+    row = dict(qa("2"), is_impossible=True, plausible_answers=[{"text": "上海"}])
+    assert read(tmp_path, squad(qa(), row))[1].answers == ()
+    open_row = {"id": "3", "question": "在哪？"}
+    fake = qa("4", "FAKE_ANSWER_1", -1)
+    rows = read(tmp_path, squad(qa(), open_row, fake), needs_answers=False)
+    assert [row.answers for row in rows] == [(Answer("北京", 3, 5),), None, None]
+    assert "question 3 has no answer" in problem(tmp_path, squad(qa(), open_row))
+
+
+def test_an_answer_that_stands_elsewhere_is_found_near_by(tmp_path, caplog):
+    assert read(tmp_path, squad(qa(start=4)))[0].answers == (Answer("北京", 3, 5),)
+    assert "ANSWERS ELSEWHERE: 1 of 1" in caplog.text and "data[0].paragraphs[0]" in caplog.text
+    assert read(tmp_path, squad(qa(start=11)))[0].answers == (Answer("北京", 12, 14),)
+    assert read(tmp_path, squad(qa(start=900)))[0].answers == (Answer("北京", 12, 14),)
+    assert read(tmp_path, squad(qa(start=-7)))[0].answers == (Answer("北京", 3, 5),)
+
+
+def test_an_answer_that_is_nowhere_is_counted(tmp_path, caplog):
+    questions = read(tmp_path, squad(qa(), qa("2", "广州")))
+    assert questions[1].answers == (Answer("广州", None, None),)
+    assert "ANSWERS NOT IN THEIR CONTEXT: 1 of 2" in caplog.text and "'广州'" in caplog.text
+    assert "no answer is in its context" in problem(tmp_path, squad(qa("2", "广州")))
+
+
+def test_blanks_case_and_width_may_differ():
+    context = "公司“ＡＢＣ Ｃｏ．”在 北 京，ABC。"
+    for text in ("ABC Co.", "在北京", "abc", " 北京 "):
+        begin, end = find_answer(context, text)
+        assert context[begin:end] in ("ＡＢＣ Ｃｏ．", "在 北 京", "ＡＢＣ", "北 京")
+    assert find_answer(context, "abc", 20) == (17, 20)
+    assert find_answer(context, "南京") is None
+
+
+@given(st.text("ab é\u0301Ａ", max_size=12), st.data())
+def test_any_part_of_a_context_is_found(context, data):
+    begin = data.draw(st.integers(0, len(context)))
+    end = data.draw(st.integers(begin, len(context)))
+    text = context[begin:end]
+    if text.strip():
+        assert find_answer(context, text, begin) == (begin, end)
+        found = find_answer(context, text, data.draw(st.integers(-3, 15)))
+        assert context[slice(*found)] == text
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("{", "row 1: not JSON"),
+        ("3", "expected a list"),
+        ("[3]", "data[0]: 3 is no object"),
+        ({"data": [{"paragraphs": {}}]}, "data[0].paragraphs: {} is no list"),
+        ({"data": [{"paragraphs": [{"qas": []}]}]}, "context is null, not a text"),
+        ([{"context_text": "好"}], "data[0].qas: null is no list"),
+        ([], "no questions"),
+        (squad(qa(), qa()), "qas[1]: id '1' is already at data[0].paragraphs[0].qas[0]"),
+        (squad(qa(), {"question": "在哪？"}), "qas[1]: the question has no id"),
+        (squad(qa(), {"id": "2", "question": 3}), "question 2: 3 is no text"),
+        (squad(qa(), qa("2", answers="北京")), "answers '北京' are no list"),
+        (squad(qa(), qa("2", answers=[{"text": ""}])), "answer '' is no text"),
+        (squad(qa(), qa("2", start="3")), "answer_start '3' is no whole number"),
+    ],
+)
+def test_mistakes(tmp_path, content, words):
+    assert words in problem(tmp_path, content)
+
+
+def test_empty_questions_are_told_and_kept(tmp_path, caplog):
+    assert len(read(tmp_path, squad(qa(), dict(qa("2"), question=" ")))) == 2
+    assert "EMPTY QUESTIONS: 1 of" in caplog.text and "qas[1]" in caplog.text
+
+
+def test_bad_questions_can_be_left_out(tmp_path, caplog):
+    questions = read(tmp_path, squad(qa(), qa("2", start="3")), skip_bad_rows=True)
+    assert [question.guid for question in questions] == ["1"]
+    assert "BAD ROWS: 1 of" in caplog.text
