@@ -68,9 +68,13 @@ def arguments(values):
     return ["--{}={}".format(key, value) for key, value in values.items() if value is not None]
 
 
-def run(script, values):
-    """Run a script in this process with a dict of flags."""
-    script.main(cli.parse(script.define_flags, [script.__name__ + ".py"] + arguments(values)))
+def run(script, values, *words):
+    """Run a script in this process with a dict of flags, and with words where it takes some."""
+    command = [script.__name__ + ".py"] + arguments(values) + list(words)
+    if hasattr(script, "WORDS"):
+        script.main(cli.parse(script.define_flags, command, script.WORDS), list(words))
+    else:
+        script.main(cli.parse(script.define_flags, command))
 
 
 def start(script, root, commands, num_cpus, **environment):

@@ -1,6 +1,7 @@
 """predict.py: texts of the command line, of lines and of files get the predictor's answers."""
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -18,7 +19,6 @@ from classifiers import LABELS, LENGTH, PAIRS, TEXTS, table, write_model, write_
 
 import predict
 from checkpointing import arrays as weights
-from common import cli
 from common.errors import UserError
 from serving import predictor
 
@@ -34,10 +34,7 @@ def model(out):
     return predictor.Predictor(str(out), batch_size=2)
 
 
-def run(values, *words):
-    command = ["predict.py"] + helpers.arguments(values) + list(words)
-    args = cli.parse(predict.define_flags, command, predict.WORDS)
-    predict.main(args, list(words))
+run = functools.partial(helpers.run, predict)
 
 
 def rows_of(text):
