@@ -55,7 +55,8 @@ def main():
 
 def donate_variables(module, num_arguments):
     """Let the new value of every variable take the place of the old one, as on a TPU."""
-    function = module.body.operations[0]
+    functions = {one.attributes["sym_name"].value: one for one in module.body.operations}
+    function = functions["main"]  # the others are parts of reductions
     inputs, outputs = function.type.inputs, function.type.results
     attributes = [dict(x) for x in _attributes(function, len(inputs))]
     output = len(outputs)
