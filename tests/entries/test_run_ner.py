@@ -8,6 +8,7 @@ import sys
 import helpers
 import pytest
 
+import export_model
 import predict
 import run_ner
 from common import cli
@@ -167,6 +168,19 @@ def test_a_crf_is_used_where_it_was_trained(trained, tmp_path):
     with pytest.raises(UserError, match="trained with --crf=True: give it"):
         run(trained, **changes)
     run(trained, crf=True, **changes)
+
+
+@pytest.mark.parametrize(
+    "form, package", [("saved_model", None), ("tflite", None), ("onnx", "tf2onnx")]
+)
+def test_an_export_computes_the_same(trained, tmp_path, form, package, capsys):
+    if package:
+        pytest.importorskip(package)
+    values = {"model_dir": trained / "out", "output_dir": tmp_path / "served", "format": form}
+    values["raw_text"] = False if form == "saved_model" else None
+    helpers.run(export_model, values)
+    prefix = "find_entities " if form == "saved_model" else ""
+    assert "{}scores: largest difference".format(prefix) in capsys.readouterr().out
 
 
 def test_clue_gets_its_file_with_ends_that_are_the_last_character(trained, tmp_path):
