@@ -4,6 +4,8 @@ python predict.py 北京是中国的[MASK]都。                      pieces for
 python predict.py TEXT_A TEXT_B                             how similar two texts are
 python predict.py --search_file=FILE TEXT                   the lines nearest to a text
 python predict.py --model_dir=OUT TEXT_A [TEXT_B]           labels of a fine-tuned model
+python predict.py --model_dir=OUT TEXT                      entities, with a model of run_ner.py
+python predict.py --model_dir=OUT QUESTION CONTEXT          answer, with a model of run_mrc.py
 python predict.py --model_dir=OUT CONTEXT QUESTION CHOICE CHOICE...     the right choice
 ... | python predict.py --model_dir=OUT | ...               one a line, answered at once
 python predict.py --model_dir=OUT --input_file=questions.tsv --output_file=answers.tsv
@@ -24,9 +26,12 @@ from absl import logging
 from common import cli, file_types, files, progress
 from common.errors import UserError
 from finetuning.flags import define_header_flag, define_unknown_flag
-from finetuning_data import choice_files, data_report, task_files, tasks
+from finetuning_data import choice_files, data_report, label_files, span_files, task_files, tasks
 from kinds import choices, class_predictions
 from kinds.choices import Choices
+from kinds.labels import SUFFIXES as LABEL_SUFFIXES
+from kinds.labels import Labels
+from kinds.spans import Spans
 from serving import answers, model_flags, predictor
 from serving.answers import to_json
 from tokenization import MASK
@@ -34,6 +39,7 @@ from tokenization import MASK
 WORDS = "[TEXT...]"  # on the command line, beside the flags
 STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
 LINES_SUFFIXES = (".tsv", ".txt")
+TASK_SUFFIXES = tuple(dict.fromkeys(task_files.SUFFIXES + LABEL_SUFFIXES))
 
 
 def define_flags(flag_values):
@@ -80,7 +86,11 @@ def define_flags(flag_values):
         "File of texts, one a line: answer each text with the lines whose vectors are nearest.",
     )
     define.integer(
-        "top", 5, "Pieces shown for a [MASK], or lines of the search_file.", lower_bound=1
+        "top",
+        5,
+        "Pieces shown for a [MASK], or lines of the search_file. A question has one answer, or so "
+        "many if this flag is given.",
+        lower_bound=1,
     )
     define.integer(
         "predict_batch_size",
@@ -118,6 +128,8 @@ def choose_kind(args, model):
         return answers.Masks(model, args.top)
     if isinstance(model.kind, Choices):
         return answers.Chosen(model)
+    if isinstance(model.kind, (Labels, Spans)):
+        return answers.Parts(model, args.top if args["top"].present else 1)
     return answers.Labels(model)
 
 
@@ -142,7 +154,7 @@ def check_flags(args, words):
         raise UserError("--input_file=FILE and --output_file belong together")
     if is_file:
         has_labels = args.model_dir and not (args.embeddings or args.search_file)
-        suffixes = task_files.SUFFIXES if has_labels else LINES_SUFFIXES
+        suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
         suffix = os.path.splitext(args.input_file)[1]
         if suffix == ".csv":
             raise UserError(task_files.csv_remedy(args.input_file))
@@ -275,6 +287,9 @@ def answer_file(args, model, kind):
         write = write_labels if isinstance(kind, answers.Labels) else write_choices
         write(args, model)
         return
+    if isinstance(kind, answers.Parts):
+        write_parts(args, model, kind)
+        return
     texts = read_file(args.input_file, kind)
     warn_of_columns(args.input_file, texts)
     check_pieces(args, model, [text for row in texts for text in without_masks(row)])
@@ -323,6 +338,23 @@ def write_choices(args, model):
         for question, answer in zip(questions, model.kind.answers(questions, task, predicted)):
             answer.update(probabilities=[round(p, answers.DIGITS) for p in answer["probabilities"]])
             whole.write((to_json(dict(answer, id=question.guid)) + "\n").encode("utf-8"))
+
+
+def write_parts(args, model, kind):
+    """Answer a file of texts with their entities, or of questions with answers: JSON lines."""
+    if isinstance(model.kind, Labels):
+        examples = label_files.read_texts(args.input_file, needs_labels=False)
+        given = [{"id": example.guid, "text": example.text} for example in examples]
+    else:
+        examples = span_files.read_questions(args.input_file, needs_answers=False)
+        given = [{"id": example.guid} for example in examples]
+    check_pieces(args, model, model.kind.texts(examples))
+    predicted = model.decode(examples, progress.Lines("pieces"))
+    found = model.kind.answers(examples, model.task, predicted)
+    with files.WholeFile(args.output_file) as whole:
+        for row, answer in zip(given, found):
+            line = to_json(dict(row, **kind.shown(answer)))
+            whole.write((line + "\n").encode("utf-8"))
 
 
 def read_file(path, kind, skip_blank=False):

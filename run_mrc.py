@@ -9,7 +9,7 @@ from common import cli
 from finetuning import engine
 from finetuning.flags import define_flags as define_engine_flags
 from kinds.kind import kind_of
-from kinds.spans import Spans
+from kinds.spans import DEFAULTS, Spans
 
 KINDS = (Spans(),)
 
@@ -20,14 +20,22 @@ def define_flags(flag_values):
     define = cli.flag_definer(flag_values)
     define.integer(
         "doc_stride",
-        128,
+        DEFAULTS["doc_stride"],
         "Pieces from the begin of a window of a long context to that of the next window.",
         lower_bound=1,
     )
     define.integer(
-        "max_query_length", 64, "Most pieces of a question; the rest is cut off.", lower_bound=1
+        "max_query_length",
+        DEFAULTS["max_query_length"],
+        "Most pieces of a question; the rest is cut off.",
+        lower_bound=1,
     )
-    define.integer("max_answer_length", 50, "Most pieces of a predicted answer.", lower_bound=1)
+    define.integer(
+        "max_answer_length",
+        DEFAULTS["max_answer_length"],
+        "Most pieces of a predicted answer.",
+        lower_bound=1,
+    )
     define.integer(
         "n_best",
         0,
@@ -37,12 +45,12 @@ def define_flags(flag_values):
     )
     define.bool(
         "allow_no_answer",
-        False,
+        DEFAULTS["allow_no_answer"],
         "Whether a question may have no answer in its context, as in SQuAD 2.0 (is_impossible).",
     )
     define.float(
         "no_answer_threshold",
-        0.0,
+        DEFAULTS["no_answer_threshold"],
         "With allow_no_answer: a question has none if the score of no answer exceeds that of the "
         "best answer by more.",
     )

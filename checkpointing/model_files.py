@@ -127,8 +127,8 @@ def read(folder):
     )
 
 
-def trained_labels(folders, start=None):
-    """Return the labels of a fine-tuned model, or None where no folder tells them.
+def find_description(folders, start=None):
+    """Return the `Description` of a fine-tuned model, or None where no folder has one.
 
     Args:
         folders: list of str, in which its description is looked for first.
@@ -138,7 +138,7 @@ def trained_labels(folders, start=None):
     beside = find(start, DESCRIPTION) if start else None
     for folder in list(folders) + [start, os.path.dirname(beside or "")]:
         if files.exists(os.path.join(folder, DESCRIPTION)):
-            return read(folder).labels
+            return read(folder)
     return None
 
 

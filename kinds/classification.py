@@ -123,9 +123,9 @@ def find_task(args, folders):
     task = tasks.get_task(args.task_name, args.labels)
     if task.labels or args.do_train:
         return task
-    labels = model_files.trained_labels(folders, args.init_checkpoint)
-    if labels:
-        return task._replace(labels=labels)
+    model = model_files.find_description(folders, args.init_checkpoint)
+    if model:
+        return task._replace(labels=model.labels)
     raise UserError(
         "the labels of task {} are not known: give --labels, in the order of the training".format(
             task.name

@@ -65,7 +65,7 @@ def chain_log_likelihood(scores, transitions, chains):
     num_labels = scores.shape.as_list()[-1]
     chosen = tf.one_hot(chains.label_ids, num_labels)  # [B, S, L]
     value = tf.reduce_sum(scores * chosen * is_label[:, :, tf.newaxis], axis=[1, 2])
-    pairs = tf.einsum("bsi,ij->bsj", chosen[:, :-1], transitions)
+    pairs = tf.tensordot(chosen[:, :-1], transitions, axes=1)  # [B, S - 1, L]
     value += tf.reduce_sum(pairs * chosen[:, 1:] * is_both[:, :, tf.newaxis], axis=[1, 2])
     return value - _log_partition(scores, transitions, is_label)
 

@@ -88,6 +88,7 @@ class Labels(Kind):
     own_task = "ner"
     columns = (TARGETS, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
     head_flags = ("classifier_dropout_prob", "crf")
+    prediction_flags = ("crf",)
 
     # ---------------------------------------------------------------------------- data
 
@@ -123,13 +124,16 @@ class Labels(Kind):
         if len(set(types)) < len(types) or "" in types:
             raise UserError("labels {}: give different ones".format(", ".join(types)))
         if not args.do_train:
-            labels = model_files.trained_labels(folders, args.init_checkpoint)
-            if not labels:
+            model = model_files.find_description(folders, args.init_checkpoint)
+            if not model:
                 raise UserError(
                     "the labels of task {} are not known: give the --output_dir or "
                     "--init_checkpoint of a run_ner.py that has trained".format(task.name)
                 )
-            return with_labels(task, labels)
+            trained_crf = bool(model.settings.get("crf"))
+            if args.crf != trained_crf:
+                raise UserError("the model was trained with --crf={0}: give it".format(trained_crf))
+            return self.with_labels(task, model.labels)
         return _with_types(task, types or task.types, args)
 
     def texts(self, examples):
@@ -253,6 +257,24 @@ class Labels(Kind):
             )
         return label_scores.type_table(scores)
 
+    def with_labels(self, task, labels):
+        """See `Kind.with_labels`; the labels name the types."""
+        types = dict.fromkeys(label[2:] for label in labels if label != label_decoding.OUTSIDE)
+        return task._replace(types=tuple(types), labels=tuple(labels))
+
+    def example(self, task, values):
+        """See `Kind.example`: a text."""
+        if not isinstance(values, str):
+            raise ValueError("{!r} is no text".format(values))
+        return label_files.LabelledText("", values, None)
+
+    def answers(self, examples, task, predictions):
+        """See `Kind.answers`: `entities`, each with `begin`, `end`, `type` and `text`."""
+        return [
+            {"entities": entity_rows(example.text, entities)}
+            for example, entities in zip(examples, predictions)
+        ]
+
     def write(self, folder, data, predictions):
         """See `Kind.write`: JSON lines of texts with entities, and CLUE's file."""
         texts, task = data.examples["test"], data.task
@@ -273,12 +295,6 @@ def _with_types(task, types, args):
     if not types:
         return task
     labels = label_decoding.label_names(types, args.label_scheme)
-    return task._replace(types=tuple(types), labels=tuple(labels))
-
-
-def with_labels(task, labels):
-    """Return a task with the labels of pieces, and their types."""
-    types = dict.fromkeys(label[2:] for label in labels if label != label_decoding.OUTSIDE)
     return task._replace(types=tuple(types), labels=tuple(labels))
 
 

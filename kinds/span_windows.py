@@ -46,7 +46,7 @@ class Candidate(NamedTuple):
 class Choice(NamedTuple):
     """How answers are chosen."""
 
-    max_answer_length: int = 30  # pieces
+    max_answer_length: int = 50  # pieces
     num_best: int = 20  # candidates of a question
     allow_no_answer: bool = False
     no_answer_threshold: float = 0.0  # score of no answer, minus the best one, above which it wins

@@ -15,6 +15,16 @@ from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 
 SCOPE = "cls/squad"  # as in published checkpoints
 PREDICTIONS, N_BEST = "predictions.json", "nbest_predictions.json"
+# Flags on which answers depend, with their defaults.
+DEFAULTS = {
+    "max_query_length": 64,
+    "doc_stride": 128,
+    "max_answer_length": 50,
+    "allow_no_answer": False,
+    "no_answer_threshold": 0.0,
+}
+NUM_SPECIAL = 3  # pieces of a sequence: [CLS] question [SEP] context [SEP]
+NUM_CANDIDATES = 20  # that a question has at least; their probabilities sum to 1
 # Positions of the answer's first and last piece.
 ANSWER = encoding.Column("answer", shape=(2,))
 EXAMPLE = encoding.Column("example_index", in_batch=False)
@@ -81,6 +91,7 @@ class Spans(Kind):
     columns = (ANSWER, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
     encoding_flags = span_windows.Sizes._fields
     head_flags = ()
+    prediction_flags = tuple(DEFAULTS)
 
     # ---------------------------------------------------------------------------- data
 
@@ -185,7 +196,9 @@ class Spans(Kind):
         windows = [[] for _ in examples]
         for row, index in enumerate(encoded.columns[EXAMPLE.name].tolist()):
             windows[index].append(row)
-        choice, num_kept = _choice(settings), max(settings.n_best, 1)
+        # A run keeps the answers that it writes, a predictor all candidates.
+        num_kept = max(getattr(settings, "n_best", NUM_CANDIDATES), 1)
+        choice = _choice(settings, num_kept)
         return [
             span_windows.choose_answers(
                 example.context,
@@ -208,6 +221,17 @@ class Spans(Kind):
             return {"examples": len(examples)}
         return span_scores.answer_scores(answers, _texts(examples, predictions))
 
+    def example(self, task, values):
+        """See `Kind.example`: (question, context)."""
+        if isinstance(values, str) or len(values) != 2 or not all(map(_is_text, values)):
+            raise ValueError("{!r} is not (question, context)".format(values))
+        return span_files.Question("", *values, answers=None)
+
+    def answers(self, examples, task, predictions):
+        """See `Kind.answers`: the best candidate as a dict, and the `others`, the best first."""
+        rows = [[candidate._asdict() for candidate in candidates] for candidates in predictions]
+        return [dict(best, others=others) for best, *others in rows]
+
     def write(self, folder, data, predictions):
         """See `Kind.write`: {id: text}, which is also CLUE's file, and the best candidates."""
         questions, task = data.examples["test"], data.task
@@ -227,13 +251,24 @@ class Spans(Kind):
 # --------------------------------------------------------------------------------------- settings
 
 
+def _setting(settings, name):
+    """Return a setting; its default where a model that was converted has none."""
+    value = getattr(settings, name)
+    return DEFAULTS[name] if value is None else value
+
+
 def _sizes(settings):
-    return span_windows.Sizes(*[getattr(settings, name) for name in span_windows.Sizes._fields])
+    longest = settings.max_seq_length
+    return span_windows.Sizes(
+        longest,
+        min(_setting(settings, "max_query_length"), longest - NUM_SPECIAL - 1),
+        _setting(settings, "doc_stride"),
+    )
 
 
 def _check_sizes(args):
     """Raise `UserError` where a question may leave no room for its context."""
-    needed = args.max_query_length + 3 + 1
+    needed = args.max_query_length + NUM_SPECIAL + 1
     if args.max_seq_length < needed:
         raise UserError(
             "--max_seq_length={} has no room for a context behind a question of up to {} pieces: "
@@ -243,13 +278,11 @@ def _check_sizes(args):
         )
 
 
-def _choice(settings):
-    return span_windows.Choice(
-        settings.max_answer_length,
-        max(settings.n_best, span_windows.Choice().num_best),
-        settings.allow_no_answer,
-        settings.no_answer_threshold,
-    )
+def _choice(settings, num_best):
+    names = ("max_answer_length", "allow_no_answer", "no_answer_threshold")
+    length, allow_no_answer, threshold = (_setting(settings, name) for name in names)
+    num_candidates = max(num_best, NUM_CANDIDATES)
+    return span_windows.Choice(length, num_candidates, allow_no_answer, threshold)
 
 
 def _check_answerable(path, questions, args):
@@ -260,6 +293,10 @@ def _check_answerable(path, questions, args):
             "{}: {} questions, such as {}, have no answer in their context: give "
             "--allow_no_answer=True".format(path, len(without), without[0])
         )
+
+
+def _is_text(value):
+    return isinstance(value, str)
 
 
 # ------------------------------------------------------------------------------------------- rows

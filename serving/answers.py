@@ -5,10 +5,12 @@ import json
 import numpy as np
 
 from common.errors import UserError
+from kinds.spans import Spans
 from serving import predictor
 from tokenization import MASK
 
 DIGITS = 6  # of what is printed
+_NUMBERS = ("score", "probability")  # of an answer to a question
 
 
 class Labels:
@@ -88,6 +90,56 @@ def with_where(where, function, *arguments):
         return function(*arguments)
     except UserError as error:
         raise UserError("{}{}".format(where, error)) from None
+
+
+class Parts:
+    """Entities of a text, or the answer to a question in its context: never a table.
+
+    Args:
+        model: `predictor.Predictor` that finds entities or answers.
+        num_best: int, answers of a question.
+    """
+
+    header = None
+    most_texts = None
+
+    def __init__(self, model, num_best=1):
+        self._model, self._num_best = model, num_best
+
+    def check(self, texts, where):
+        """See `Labels.check`."""
+        if len(texts) != len(self._names):
+            message = "{}{} texts: the model takes {}"
+            raise UserError(message.format(where, len(texts), " and ".join(self._names)))
+
+    @property
+    def _names(self):
+        return ("a question", "its context") if self._finds_answers else ("one text",)
+
+    @property
+    def _finds_answers(self):
+        return isinstance(self._model.kind, Spans)
+
+    def example(self, texts):
+        """Return what `Predictor.predict` takes for a tuple of texts."""
+        return tuple(texts) if self._finds_answers else texts[0]
+
+    def answer(self, texts):
+        """See `Labels.answer`."""
+        return self.shown(self._model.predict([self.example(texts)])[0])
+
+    def shown(self, answer):
+        """Return an answer of `Predictor.predict` with fewer digits and fewer candidates."""
+        if not self._finds_answers:
+            return answer
+        candidates = [answer] + answer["others"]
+        best, *others = map(_rounded_candidate, candidates[: self._num_best])
+        del best["others"]
+        return dict(best, others=others) if others else best
+
+
+def _rounded_candidate(candidate):
+    return dict(candidate, **{name: round(candidate[name], DIGITS) for name in _NUMBERS})
 
 
 class Vectors:

@@ -112,6 +112,7 @@ TESTED = {
     "--do_lower_case={}, but": "test_the_case_is_compared",
     "holds a run of task {}, not {}": "test_a_run_of_another_task",
     "choices: give --max_choices": "test_more_choices_than",
+    "the model was trained with --crf": "test_a_crf_is_used",
     "have no answer in their context: give": "test_unanswerable_questions_need",
     "has no room for a context behind": "test_a_question_needs_room",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",

@@ -7,9 +7,14 @@ import sys
 
 import helpers
 import pytest
+import tensorflow.compat.v1 as tf
 
+import export_model
+import predict
 import run_mrc
+from common import cli
 from common.errors import UserError
+from serving.predictor import Predictor
 
 LENGTH = 16
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("天地玄黄宇宙洪荒日月起止。")
@@ -86,6 +91,15 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_curve(folder, tag):
+    """Return the values of a curve of a run, in the order of their steps."""
+    (path,) = folder.glob("events.out.tfevents.*")
+    values = [
+        value for event in tf.train.summary_iterator(str(path)) for value in event.summary.value
+    ]
+    return [value.simple_value for value in values if value.tag == tag]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
@@ -113,6 +127,43 @@ def test_learns_what_can_be_learned_and_answers_are_parts_of_the_context(trained
             assert part == candidate["text"]
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_predictor_gives_the_same_answers(trained, batch_size):
+    model = Predictor(str(trained / "out"), batch_size=batch_size)
+    (article,) = read_json(trained / "data" / "test.json")["data"]
+    rows = [("日月", paragraph["context"]) for paragraph in article["paragraphs"]]
+    ids = [paragraph["qas"][0]["id"] for paragraph in article["paragraphs"]]
+    candidates = read_json(trained / "out" / "nbest_predictions.json")
+    for answer, guid in zip(model.predict(rows), ids):
+        found = [answer] + answer["others"][:2]
+        assert [one["text"] for one in found] == [one["text"] for one in candidates[guid]]
+        for one, expected in zip(found, candidates[guid]):
+            assert one["probability"] == pytest.approx(expected["probability"], abs=1e-4)
+    assert model.predict([]) == []
+    with pytest.raises(ValueError, match="is not .question, context"):
+        model.predict(["天"])
+
+
+def test_predict_py_answers_questions_of_texts_and_files(trained, tmp_path, capsysbinary):
+    words = ["predict.py", "--model_dir={}".format(trained / "out")]
+    texts = ["日月", "天起止。"]
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), texts)
+    answer = json.loads(capsysbinary.readouterr().out)
+    assert (answer["text"], answer["begin"], answer["end"]) == ("起止", 1, 3)
+    assert "others" not in answer
+    predict.main(cli.parse(predict.define_flags, words + ["--top=3"], predict.WORDS), texts)
+    answer = json.loads(capsysbinary.readouterr().out)
+    assert answer["text"] == "起止" and len(answer["others"]) == 2
+    output = tmp_path / "answers.jsonl"
+    words += helpers.arguments(
+        {"input_file": trained / "data" / "test.json", "output_file": output}
+    )
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), [])
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    expected = read_json(trained / "out" / "predictions.json")
+    assert {line["id"]: line["text"] for line in lines} == expected
+
+
 def test_unanswerable_questions_need_a_flag(tmp_path):
     folder = write_workspace(tmp_path, share_without=0.4)
     with pytest.raises(UserError, match="have no answer in their context: give --allow_no_answer"):
@@ -127,6 +178,19 @@ def test_unanswerable_questions_need_a_flag(tmp_path):
     for paragraph in article["paragraphs"]:
         (row,) = paragraph["qas"]
         assert bool(answers[row["id"]]) == ("answers" in row)
+
+
+@pytest.mark.parametrize(
+    "form, package", [("saved_model", None), ("tflite", None), ("onnx", "tf2onnx")]
+)
+def test_an_export_computes_the_same(trained, tmp_path, form, package, capsys):
+    if package:
+        pytest.importorskip(package)
+    values = {"model_dir": trained / "out", "output_dir": tmp_path / "served", "format": form}
+    values["raw_text"] = False if form == "saved_model" else None
+    helpers.run(export_model, values)
+    prefix = "answer " if form == "saved_model" else ""
+    assert "{}starts: largest difference".format(prefix) in capsys.readouterr().out
 
 
 def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):
@@ -144,12 +208,21 @@ def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):
     assert read_json(tmp_path / "out" / "test_results.json")["test_examples"] == 1
 
 
-def test_padding_does_not_change_what_is_trained(trained, tmp_path):
+def test_padding_changes_neither_the_loss_nor_the_answers(trained, tmp_path):
+    losses = []
     for name, padding in (("a", True), ("b", False)):
-        changes = {"output_dir": tmp_path / name, "dynamic_padding": padding}
-        run(trained, do_train=True, do_eval=True, num_train_epochs=0.1, **changes)
-    one, two = (read_json(tmp_path / name / "eval_results.json") for name in "ab")
-    assert one == pytest.approx(two, abs=1e-5)
+        changes = {"output_dir": tmp_path / name, "dynamic_padding": padding, "do_predict": True}
+        run(trained, do_train=True, num_train_epochs=0.02, warmup_proportion=0, **changes)
+        losses.append(read_curve(tmp_path / name, "loss"))
+        changes.update(output_dir=tmp_path / name / "again", n_best=2)
+        run(trained, init_checkpoint=trained / "out", **changes)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 1
+    one, two = (
+        read_json(tmp_path / name / "again" / "nbest_predictions.json") for name in ("a", "b")
+    )
+    for guid, candidates in one.items():
+        assert candidates[0]["text"] == two[guid][0]["text"]
+        assert candidates[0]["probability"] == pytest.approx(two[guid][0]["probability"], abs=1e-4)
 
 
 def test_a_killed_run_loses_nothing(trained, root, tmp_path):

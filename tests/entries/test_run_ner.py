@@ -8,8 +8,12 @@ import sys
 import helpers
 import pytest
 
+import export_model
+import predict
 import run_ner
+from common import cli
 from common.errors import UserError
+from serving.predictor import Predictor
 
 LENGTH = 16
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("天地玄黄宇宙洪荒日月12") + ["##2"]
@@ -122,6 +126,61 @@ def test_other_labels_and_a_crf_learn_it_too(trained, tmp_path, changes):
     run(trained, do_train=True, do_eval=True, output_dir=tmp_path / "out", **changes)
     results = json.loads((tmp_path / "out" / "eval_results.json").read_text())
     assert results["eval_f1"] == 1.0
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_predictor_finds_the_same_entities(trained, batch_size):
+    model = Predictor(str(trained / "out"), batch_size=batch_size)
+    texts = [text for text, _ in rows_of("test", ODD, 40)]
+    expected = [line["entities"] for line in read_lines(trained / "out" / "predictions.jsonl")]
+    assert [answer["entities"] for answer in model.predict(texts)] == expected
+    assert model.embed(texts).shape == (ODD, 16)
+    with pytest.raises(ValueError, match="is no text"):
+        model.predict(["天", ("天", "地")])
+
+
+def test_predict_py_finds_entities_of_texts_and_files(trained, tmp_path, capsysbinary):
+    words = ["predict.py", "--model_dir={}".format(trained / "out")]
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), ["宇天地"])
+    answer = {"entities": [{"begin": 1, "end": 3, "type": "A", "text": "天地"}]}
+    assert json.loads(capsysbinary.readouterr().out) == answer
+    output = tmp_path / "found.jsonl"
+    words += helpers.arguments(
+        {"input_file": trained / "data" / "test.jsonl", "output_file": output}
+    )
+    predict.main(cli.parse(predict.define_flags, words, predict.WORDS), [])
+    assert output.read_bytes() == (trained / "out" / "predictions.jsonl").read_bytes()
+
+
+def test_a_crf_is_used_where_it_was_trained(trained, tmp_path):
+    changes = {"do_train": True, "do_predict": True, "output_dir": tmp_path / "out"}
+    run(trained, crf=True, num_train_epochs=0.3, **changes)
+    model = Predictor(str(tmp_path / "out"))
+    texts = [text for text, _ in rows_of("test", ODD, 40)]
+    lines = read_lines(tmp_path / "out" / "predictions.jsonl")
+    found = [answer["entities"] for answer in model.predict(texts)]
+    assert found == [line["entities"] for line in lines]
+    changes = {
+        "do_eval": True,
+        "output_dir": tmp_path / "eval",
+        "init_checkpoint": tmp_path / "out",
+    }
+    with pytest.raises(UserError, match="trained with --crf=True: give it"):
+        run(trained, **changes)
+    run(trained, crf=True, **changes)
+
+
+@pytest.mark.parametrize(
+    "form, package", [("saved_model", None), ("tflite", None), ("onnx", "tf2onnx")]
+)
+def test_an_export_computes_the_same(trained, tmp_path, form, package, capsys):
+    if package:
+        pytest.importorskip(package)
+    values = {"model_dir": trained / "out", "output_dir": tmp_path / "served", "format": form}
+    values["raw_text"] = False if form == "saved_model" else None
+    helpers.run(export_model, values)
+    prefix = "find_entities " if form == "saved_model" else ""
+    assert "{}scores: largest difference".format(prefix) in capsys.readouterr().out
 
 
 def test_clue_gets_its_file_with_ends_that_are_the_last_character(trained, tmp_path):
