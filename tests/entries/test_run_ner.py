@@ -7,6 +7,7 @@ import sys
 
 import helpers
 import pytest
+import tensorflow.compat.v1 as tf
 
 import export_model
 import predict
@@ -194,6 +195,18 @@ def test_clue_gets_its_file_with_ends_that_are_the_last_character(trained, tmp_p
     (line,) = read_lines(tmp_path / "out" / "cluener_predict.json")
     expected = {"book": {"天地": [[1, 2], [6, 7]]}, "game": {"玄": [[3, 3]]}}
     assert line == {"id": 7, "label": expected}
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_micro_batches_of_other_lengths_give_the_same_loss_and_weights(trained, tmp_path, crf):
+    for name, size in (("whole", 4), ("parts", 1)):
+        changes = {"output_dir": tmp_path / name, "micro_batch_size": size, "crf": crf}
+        changes.update(classifier_dropout_prob=0)
+        run(trained, do_train=True, num_train_epochs=0.02, warmup_proportion=0, **changes)
+    one, two = (tf.train.load_checkpoint(str(tmp_path / name)) for name in ("whole", "parts"))
+    for name in one.get_variable_to_shape_map():
+        if name.endswith("adam_m"):  # the gradients, but for a factor
+            assert one.get_tensor(name) == pytest.approx(two.get_tensor(name), abs=1e-6), name
 
 
 @pytest.mark.parametrize("changes", [{}, {"crf": True}])
