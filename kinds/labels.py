@@ -92,7 +92,7 @@ class Labels(Kind):
     tasks = {task.name: task for task in _TASKS}
     own_task = "ner"
     columns = (TARGETS, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
-    head_flags = ("classifier_dropout_prob", "crf")
+    head_flags = ("classifier_dropout_prob", "crf", "crf_rate_factor")
     prediction_flags = ("crf",)
 
     # ---------------------------------------------------------------------------- data
@@ -109,6 +109,8 @@ class Labels(Kind):
             )
             if split == "train":
                 task = _with_types(task, task.types or label_files.types_of(texts[split]), args)
+                if not task.types:
+                    raise UserError("{}: no text has an entity to learn from".format(path))
                 texts["train"] = data_report.sample_examples(
                     texts["train"], args.max_train_examples, args.random_seed
                 )

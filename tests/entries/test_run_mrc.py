@@ -193,6 +193,16 @@ def test_an_export_computes_the_same(trained, tmp_path, form, package, capsys):
     assert "{}starts: largest difference".format(prefix) in capsys.readouterr().out
 
 
+def test_scores_with_other_answers_are_made_again(trained, tmp_path, caplog):
+    changes = {"do_train": True, "do_eval": True, "num_train_epochs": 0.1, "seeds": "1"}
+    changes.update(output_dir=tmp_path / "out")
+    run(trained, **changes)
+    run(trained, **changes)
+    assert "has already finished with these settings" in caplog.text
+    with pytest.raises(UserError, match="max_answer_length"):
+        run(trained, max_answer_length=1, **changes)
+
+
 def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):
     paragraphs = [
         {

@@ -236,6 +236,12 @@ def test_mistakes_are_named_before_anything_is_written(trained, tmp_path, change
     assert words in str(error.value) and not (tmp_path / "out").exists()
 
 
+def test_a_train_file_without_entities_is_refused(trained, tmp_path):
+    write_rows(tmp_path / "train.jsonl", [("天地", [])])
+    with pytest.raises(UserError, match="train.jsonl: no text has an entity to learn from"):
+        run(trained, do_train=True, data_dir=tmp_path, output_dir=tmp_path / "out")
+
+
 def test_without_training_the_labels_are_those_of_a_model(trained, tmp_path):
     with pytest.raises(UserError, match="labels of task ner are not known"):
         run(trained, do_eval=True, output_dir=tmp_path / "out")
