@@ -53,12 +53,17 @@ class FinetuningRun(NamedTuple):
         )
 
     def training_settings(self, seed_run):
-        """Return everything that the trained weights depend on: dict of name to JSON value."""
+        """Return everything that the best weights and their scores depend on.
+
+        Returns:
+            dict of name to JSON value.
+        """
         args, schedule = self.args, self.schedule
+        flags_of_scores = set(self.kind.head_flags + self.kind.prediction_flags)
         return dict(
             self.model.config.to_dict(),
             **schedule.optimizer._replace(rate_factors=args.layerwise_lr_decay)._asdict(),
-            **{name: getattr(args, name) for name in self.kind.head_flags},
+            **{name: getattr(args, name) for name in flags_of_scores},
             train_batch_size=schedule.train_batch_size,
             precision=self.work.settings.precision,
             seed=seed_run.seed,

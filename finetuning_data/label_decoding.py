@@ -10,12 +10,14 @@ A scheme writes entities as one label for each piece. Both know "O", which is ou
 the order of `PREFIXES`. L is the number of labels, B of sequences, S the greatest length.
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
 
 OUTSIDE = "O"
 PREFIXES = {"bio": "BI", "bioes": "BIES"}
+_SPELLINGS = re.compile(r"([BIMES])[-_](.+)")
 # Prefixes that begin an entity, and those that end one; B and I of bio may do the latter, too.
 _BEGIN = "BS"
 _LAST = {"bio": "BI", "bioes": "ES"}
@@ -42,6 +44,18 @@ def label_names(types, scheme):
     ]
 
 
+def spelled(label):
+    """Return a label as `label_names` spells it, None for what is no label of an entity.
+
+    >>> spelled("M_LOC"), spelled("E-LOC"), spelled("O"), spelled("LABEL_0")
+    ('I-LOC', 'E-LOC', 'O', None)
+    """
+    match = _SPELLINGS.fullmatch(label)
+    if match:
+        return "{}-{}".format(match.group(1).replace("M", "I"), match.group(2))
+    return label if label == OUTSIDE else None
+
+
 def labels_of(spans, length, scheme):
     """Return the ids of the labels of a sequence: int32 [length].
 
@@ -61,9 +75,8 @@ def labels_of(spans, length, scheme):
     return label_ids
 
 
-def legal(types, scheme):
-    """Return the `Legal` sequences of a scheme, in the order of `label_names`."""
-    labels = label_names(types, scheme)
+def legal(labels, scheme):
+    """Return the `Legal` sequences of labels of a scheme, in any order."""
     return Legal(
         np.array([may_follow(OUTSIDE, label, scheme) for label in labels]),
         np.array([[may_follow(one, two, scheme) for two in labels] for one in labels]),

@@ -21,10 +21,9 @@ from absl import logging
 
 from common import files
 from common.errors import UserError
-from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of
+from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
 from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, row_error, shown
 
-_LABEL = re.compile(r"([BIMES])[-_](.+)")
 # A label that bio does not have.
 _BIOES = re.compile(r"(?:^|[ \t])[MES][-_]\w")
 _NAMES = {"text_a", "text", "label", "labels"}
@@ -139,7 +138,7 @@ def _parser(parts, scheme):
     """Return (function from a part to (guid, text, entities), parts) for the file's format."""
     rows = [[row] for part in parts for row in part]
     first = rows[0][0][1]
-    if first.lstrip().startswith(("{", "[")) and not _LABEL.fullmatch(_cells(first)[-1]):
+    if first.lstrip().startswith(("{", "[")) and not spelled(_cells(first)[-1]):
         return _json_text, rows
     cells = first.split("\t")
     names = [cell.strip().lower() for cell in cells]
@@ -230,15 +229,14 @@ def _joined(units, scheme):
 
 def _spelled(number, label):
     """Return a label as `label_decoding` spells it."""
-    match = _LABEL.fullmatch(label)
-    if not match and label != OUTSIDE:
+    if spelled(label) is None:
         raise _BadRow(
             "label {} is illegal: expected O, or B-, I-, M-, E- or S- and a type".format(
                 shown(label)
             ),
             number,
         )
-    return "{}-{}".format(match.group(1).replace("M", "I"), match.group(2)) if match else OUTSIDE
+    return spelled(label)
 
 
 def _mend_edges(labels, scheme, numbers):

@@ -65,7 +65,12 @@ class LabelTask(NamedTuple):
 
     @property
     def scheme(self):
-        return "bioes" if any(label[0] == "S" for label in self.labels) else "bio"
+        return "bioes" if any(label[0] in "ES" for label in self.spelled) else "bio"
+
+    @property
+    def spelled(self):
+        """The labels as `label_decoding` spells them; those of a converted model may differ."""
+        return [label_decoding.spelled(label) for label in self.labels]
 
 
 _TASKS = (
@@ -87,7 +92,7 @@ class Labels(Kind):
     tasks = {task.name: task for task in _TASKS}
     own_task = "ner"
     columns = (TARGETS, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
-    head_flags = ("classifier_dropout_prob", "crf")
+    head_flags = ("classifier_dropout_prob", "crf", "crf_rate_factor")
     prediction_flags = ("crf",)
 
     # ---------------------------------------------------------------------------- data
@@ -104,6 +109,8 @@ class Labels(Kind):
             )
             if split == "train":
                 task = _with_types(task, task.types or label_files.types_of(texts[split]), args)
+                if not task.types:
+                    raise UserError("{}: no text has an entity to learn from".format(path))
                 texts["train"] = data_report.sample_examples(
                     texts["train"], args.max_train_examples, args.random_seed
                 )
@@ -259,6 +266,12 @@ class Labels(Kind):
 
     def with_labels(self, task, labels):
         """See `Kind.with_labels`; the labels name the types."""
+        odd = [label for label in labels if not label_decoding.spelled(label)]
+        if odd:
+            raise UserError(
+                "label {!r} of the model is none of entities: expected O, B-TYPE, I-TYPE and so "
+                "on".format(odd[0])
+            )
         types = dict.fromkeys(label[2:] for label in labels if label != label_decoding.OUTSIDE)
         return task._replace(types=tuple(types), labels=tuple(labels))
 
@@ -416,7 +429,8 @@ def _decide(scores, transitions, task):
         transitions: float [L, L], or 0.
         task: `LabelTask` with its labels.
     """
-    legal = label_decoding.legal(task.types, task.scheme)
+    labels = task.spelled
+    legal = label_decoding.legal(labels, task.scheme)
     lengths = np.array([len(rows) for rows in scores])
     padded = np.zeros([len(scores), max(lengths.max(), 1), len(task.labels)])
     for row, values in zip(padded, scores):
@@ -429,7 +443,7 @@ def _decide(scores, transitions, task):
         label_decoding.penalties(legal.last),
     )
     return [
-        label_decoding.spans_of([task.labels[i] for i in row[:length]], task.scheme)
+        label_decoding.spans_of([labels[i] for i in row[:length]], task.scheme)
         for row, length in zip(label_ids, lengths)
     ]
 

@@ -115,7 +115,7 @@ def cmrc_tokens(text):
     """
     first, last = _CMRC_CHARACTERS
     tokens = []
-    for part in re.split("([{}-{}])".format(first, last), _cmrc_text(text)):
+    for part in filter(None, re.split("([{}-{}])".format(first, last), _cmrc_text(text))):
         is_character = len(part) == 1 and first <= part <= last
         tokens += [part] if is_character else english_words(part)
     return tokens
@@ -145,11 +145,14 @@ def _cmrc_f1(right, prediction):
 
 def _longest_common_run(one, two):
     """Return the length of the longest run of tokens that is in both lists."""
-    longest, before = 0, [0] * (len(two) + 1)
+    places = collections.defaultdict(list)
+    for place, token in enumerate(two):
+        places[token].append(place)
+    longest, before = 0, {}
     for token in one:
-        here = [0]  # here[j + 1]: the common run that ends with this token and with two[j]
-        here += [before[j] + 1 if token == other else 0 for j, other in enumerate(two)]
-        longest, before = max(longest, max(here)), here
+        # Place in `two` -> length of the common run that ends there and with this token.
+        before = {place: before.get(place - 1, 0) + 1 for place in places[token]}
+        longest = max(longest, max(before.values(), default=0))
     return longest
 
 

@@ -216,12 +216,22 @@ class Predictor:
             examples: list, not empty.
             progress: as in `probabilities`.
         """
-        kind, task, settings = self.kind, self.task, self.settings
-        encoded = kind.encode(examples, task, self.tokenizer, settings)
+        encoded, outputs = self.outputs(examples, progress)
+        return self.kind.decode(examples, self.task, encoded, outputs, self.settings)
+
+    def outputs(self, examples, progress=None):
+        """Return the `encoding.Encoded` rows of a kind's examples, and the outputs of its head.
+
+        Args:
+            examples, progress: as in `decode`.
+
+        Returns:
+            (Encoded, dict of name to array [rows, ...]).
+        """
+        encoded = self.kind.encode(examples, self.task, self.tokenizer, self.settings)
         cut = encoded.full_lengths > np.diff(encoded.begins)
         self._warn_of_cuts(np.sum(cut), len(cut))
-        outputs = kind_outputs.compute(encoded, self._of_kind, self._batch_size, progress)
-        return kind.decode(examples, task, encoded, outputs, settings)
+        return encoded, kind_outputs.compute(encoded, self._of_kind, self._batch_size, progress)
 
     def probabilities(self, texts, progress=None):
         """Return float32 [n, labels], the labels in the order of `task.labels`.

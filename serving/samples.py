@@ -7,6 +7,8 @@ import numpy as np
 
 from finetuning_data import encoding, tasks
 from kinds.choices import Choices
+from kinds.labels import Labels
+from kinds.spans import Spans
 from serving import kind_outputs, predictor
 
 # Texts of all lengths, with characters that are difficult for a tokenizer.
@@ -23,22 +25,29 @@ QUESTIONS = (
     (SAMPLES[3][0] + SAMPLES[3][1], "天地是什么颜色？" * 9, ("玄黄", "洪荒" * 80)),
     (SAMPLES[1][1], "Ｂ超", ("α波", "①②③", SAMPLES[4][0], "x")),
 )
+# Kind of task -> its computation, and the texts that it takes.
+COMPUTATIONS = {
+    Choices: ("choose", ("context", "question", "choices")),
+    Labels: ("find_entities", ("text",)),
+    Spans: ("answer", ("question", "context")),
+}
+FIELDS = dict(COMPUTATIONS.values())
 MASKED_SAMPLES = ("[MASK]京是中国的首[MASK]。", "没有空", "天[MASK]地" * 300, "")
 
 
 def text_fields(model, kind):
     """Return the names of the texts that a computation takes: two if it classifies pairs."""
-    if kind == "choose":
-        return "context", "question", "choices"
+    if kind in FIELDS:
+        return FIELDS[kind]
     is_pair = kind == "classify" and len(model.task.fields) == 3
     return ("text_a", "text_b") if is_pair else ("text",)
 
 
 def default_kind(model):
-    """Return the computation that every export has: `classify`, `choose` or `embed`."""
+    """Return the computation that every export has: `classify`, `embed` or one of FIELDS."""
     if model.num_labels is not None:
         return "classify"
-    return "choose" if isinstance(model.kind, Choices) else "embed"
+    return COMPUTATIONS.get(type(model.kind), ("embed",))[0]
 
 
 def samples(model, kind):
@@ -55,10 +64,10 @@ def id_feeds(model, kind, rows):
 
     For `choose` they are [B, C, S], of questions.
     """
-    if kind == "choose":
-        examples = [model.kind.example(model.task, row) for row in rows]
+    if kind in FIELDS:
+        examples = examples_of(model, kind, rows)
         encoded = model.kind.encode(examples, model.task, model.tokenizer, model.settings)
-        return kind_outputs.padded_rows(encoded, np.arange(len(rows)))
+        return kind_outputs.padded_rows(encoded, np.arange(encoded.num_rows))
     examples = [tasks.Example("", *row) for row in rows]
     encoded = encoding.encode_examples(examples, (), model.tokenizer, model.max_seq_length)
     return dict(zip(predictor.INPUTS, predictor.padded_batch(encoded, np.arange(len(rows)))))
@@ -69,7 +78,7 @@ def differences(model, kind, outputs, rows):
 
     Args:
         model: `predictor.Predictor`.
-        kind: `classify`, `choose` or `embed`.
+        kind: `classify`, `embed` or one of FIELDS.
         outputs: dict of name to array, of an export.
         rows: list of tuples, the texts.
 
@@ -79,14 +88,37 @@ def differences(model, kind, outputs, rows):
     if kind == "classify":
         expected = {"probabilities": model.probabilities(rows)}
     elif kind == "choose":
-        examples = [model.kind.example(model.task, row) for row in rows]
+        examples = examples_of(model, kind, rows)
         expected = {"probabilities": model.decode(examples).probabilities}
+    elif kind in FIELDS:
+        encoded, expected = model.outputs(examples_of(model, kind, rows))
+        rows_of_all = np.arange(encoded.num_rows)
+        is_piece = kind_outputs.padded_rows(encoded, rows_of_all)["input_mask"] != 0  # [B, S]
+        expected = {name: _of_pieces(array, is_piece) for name, array in expected.items()}
+        # Scores have any size: their differences are relative to the largest.
+        scales = {name: max(1.0, np.abs(array).max()) for name, array in expected.items()}
+        outputs, expected = (
+            {name: _of_pieces(arrays[name], is_piece) / scales[name] for name in scales}
+            for arrays in (outputs, expected)
+        )
     else:
         expected = {pooling: model.embed(rows, pooling) for pooling in predictor.POOLINGS}
     return {
         name: float(np.nan_to_num(np.abs(outputs[name] - array), nan=np.inf).max())
         for name, array in expected.items()
     }
+
+
+def examples_of(model, kind, rows):
+    """Return the kind's examples of rows of texts."""
+    return [
+        model.kind.example(model.task, row[0] if len(FIELDS[kind]) == 1 else row) for row in rows
+    ]
+
+
+def _of_pieces(array, is_piece):
+    """Return the values of an output [B, S, ...] at pieces, and all of one that has no S."""
+    return array[is_piece] if np.shape(array)[:2] == is_piece.shape else array
 
 
 def text_feeds(model, kind, rows):

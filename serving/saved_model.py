@@ -75,9 +75,9 @@ def _asset(folder, name, lines):
 def _build_signatures(model, vocabulary, options):
     """Build the graphs of all signatures of a saved model, a dict of name to `Signature`.
 
-    They are `embed`; `classify` of a classifier, `choose` of a model that chooses, or `fill_mask`
-    where the checkpoint has the head for masked pieces; the same with `_text`, which take text; and
-    `serving_default`.
+    They are `embed`; `classify` of a classifier, the computation of another kind of task
+    (`samples.FIELDS`), or `fill_mask` where the checkpoint has the head for masked pieces; the same
+    with `_text`, which take text; and `serving_default`.
     """
     computations = {"embed": _embed}
     default = samples.default_kind(model)
@@ -85,7 +85,7 @@ def _build_signatures(model, vocabulary, options):
         if "masked_lm" in inspection.find_heads(model.checkpoint.model_shapes()):
             computations["fill_mask"] = _fill_mask
     else:
-        computations[default] = {"classify": _classify, "choose": _choose}[default]
+        computations[default] = COMPUTATIONS.get(default, _outputs_of_kind)
     signatures = {}
     for name, compute in computations.items():
         if name == "choose":
@@ -99,12 +99,21 @@ def _build_signatures(model, vocabulary, options):
     if options.raw_text:
         tokenizer = graph_tokenizer.GraphTokenizer(model.tokenizer, vocabulary)
         for name, compute in computations.items():
-            if name == "choose" and model.task.is_cloze:
-                continue  # the blanks of a text are found outside of the graph
+            if name in samples.FIELDS and not _takes_text(model, name):
+                continue
             texts, inputs = _text_inputs(model, name, tokenizer)
             outputs = _for_any_batch(compute, model, inputs, options)
             signatures[name + "_text"] = Signature(texts, outputs)
     return signatures
+
+
+def _takes_text(model, name):
+    """Return whether a graph can make the ids of a kind's texts.
+
+    The blanks of a cloze, and the windows of long texts with the characters of their pieces, are
+    found outside of the graph.
+    """
+    return name == "choose" and not model.task.is_cloze
 
 
 def _text_inputs(model, name, tokenizer):
@@ -164,6 +173,15 @@ def _choose(model, inputs, _):
         "probabilities": probabilities,
         "number": tf.argmax(probabilities, axis=1, output_type=tf.int32),
     }
+
+
+def _outputs_of_kind(model, inputs, _):
+    """Return the scores of pieces, float32 [B, S, ...], of a model that finds parts of texts."""
+    inputs = dict(zip(kind_outputs.INPUTS, inputs))
+    return kind_outputs.build(model.kind, model.config, model.task, model.settings, inputs)
+
+
+COMPUTATIONS = {"classify": _classify, "choose": _choose}
 
 
 def _fill_mask(model, inputs, options):

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from checkpointing import restore
 from common import files
 from serving import kind_outputs, predictor
-from serving.samples import default_kind, differences, id_feeds, samples
+from serving.samples import FIELDS, default_kind, differences, id_feeds, samples
 from serving.saved_model import Signature, save
 
 ONNX_OPSET = 15
@@ -21,11 +21,16 @@ def _build_portable(model):
     if kind == "choose":
         placeholders = kind_outputs.placeholders(model.kind)
         outputs = {"probabilities": kind_outputs.choice_probabilities(model, placeholders)}
+    elif kind in FIELDS:
+        placeholders = kind_outputs.placeholders(model.kind)
+        outputs = kind_outputs.build(
+            model.kind, model.config, model.task, model.settings, placeholders
+        )
     else:
         placeholders = predictor.input_placeholders()
         inputs = list(placeholders.values())
         outputs = predictor.build_outputs(model.config, inputs, model.num_labels)
-    names = predictor.POOLINGS if kind == "embed" else ["probabilities"]
+    names = {"embed": predictor.POOLINGS, "classify": ["probabilities"]}.get(kind, list(outputs))
     return Signature(placeholders, {name: tf.identity(outputs[name], name) for name in names})
 
 

@@ -98,7 +98,7 @@ def test_signatures_of_a_classifier(signatures, model):
     best = [LABELS[i] for i in wanted.argmax(axis=1)]
     assert [label.decode("utf-8") for label in found["label"]] == best
     for name in ("classify", "serving_default"):
-        found = signatures[name](samples.id_feeds(model, pairs))
+        found = signatures[name](samples.id_feeds(model, "classify", pairs))
         np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
     found = signatures["embed_text"]({"text": encoded(TEXTS)})
     for pooling in predictor.POOLINGS:
@@ -213,7 +213,7 @@ def test_tflite(tmp_path, out, model, quantization, capsys):
     assert os.listdir(str(tmp_path)) == [path.name]
     function = single_file.load_tflite(str(path))
     for pairs in (PAIRS, PAIRS[:1], PAIRS[3:]):  # any batch, any length
-        found = function(samples.id_feeds(model, pairs))["probabilities"]
+        found = function(samples.id_feeds(model, "classify", pairs))["probabilities"]
         atol = export.FORMATS["tflite"].tolerances[quantization]
         np.testing.assert_allclose(found, model.probabilities(pairs), atol=atol)
 
@@ -224,7 +224,7 @@ def test_onnx(tmp_path, out, model):
     run(model_dir=out, output_dir=tmp_path, format="onnx")
     function = single_file.load_onnx(str(tmp_path / "model.onnx"))
     for pairs in (PAIRS, PAIRS[:1]):
-        found = function(samples.id_feeds(model, pairs))["probabilities"]
+        found = function(samples.id_feeds(model, "classify", pairs))["probabilities"]
         np.testing.assert_allclose(found, model.probabilities(pairs), atol=1e-4)
 
 

@@ -3,13 +3,10 @@
 import json
 import random
 import re
-import signal
-import time
 
 import helpers
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
 import run_classifier
 from checkpointing import run_folder
@@ -199,30 +196,17 @@ def test_chid_fills_each_blank_with_another_candidate(workspace, tmp_path):
     assert all(one != other for one, other in zip(chosen[::2], chosen[1::2]))
 
 
-def weights_of(folder):
-    reader = tf.train.load_checkpoint(str(folder))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
 def test_a_killed_run_loses_nothing(workspace, root, tmp_path):
     """SIGKILL after a checkpoint: the same command continues to equal weights and slots."""
     values = {"do_train": True, "save_checkpoints_steps": 1, "evals_per_epoch": 0}
-    run(workspace, output_dir=tmp_path / "whole", **values)
-    killed = str(tmp_path / "killed")
-    words = flags(workspace, output_dir=killed, **values)
-    process = helpers.start("run_classifier", root, [words], num_cpus=1)
-    try:
-        while run_folder.latest_step(killed) < 3 and process.poll() is None:
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert 3 <= run_folder.latest_step(killed) < STEPS
-    run(workspace, output_dir=killed, **values)
-    whole, parts = weights_of(tmp_path / "whole"), weights_of(killed)
-    assert whole["global_step"] == STEPS and set(whole) == set(parts)
-    for name in whole:
-        assert whole[name].tobytes() == parts[name].tobytes(), name
+    killed = flags(workspace, output_dir=tmp_path / "killed", **values)
+    helpers.run_until_killed("run_classifier", root, killed, steps=(3,))
+    assert 3 <= run_folder.latest_step(str(tmp_path / "killed")) < STEPS
+    with helpers.compiled():  # as in a program
+        run(workspace, output_dir=tmp_path / "killed", **values)
+        run(workspace, output_dir=tmp_path / "whole", **values)
+    assert run_folder.latest_step(str(tmp_path / "whole")) == STEPS
+    helpers.assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_a_run_of_another_kind_keeps_its_folder(workspace):

@@ -9,6 +9,7 @@ import helpers
 import pytest
 import tensorflow.compat.v1 as tf
 
+import export_model
 import predict
 import run_mrc
 from common import cli
@@ -177,6 +178,29 @@ def test_unanswerable_questions_need_a_flag(tmp_path):
     for paragraph in article["paragraphs"]:
         (row,) = paragraph["qas"]
         assert bool(answers[row["id"]]) == ("answers" in row)
+
+
+@pytest.mark.parametrize(
+    "form, package", [("saved_model", None), ("tflite", None), ("onnx", "tf2onnx")]
+)
+def test_an_export_computes_the_same(trained, tmp_path, form, package, capsys):
+    if package:
+        pytest.importorskip(package)
+    values = {"model_dir": trained / "out", "output_dir": tmp_path / "served", "format": form}
+    values["raw_text"] = False if form == "saved_model" else None
+    helpers.run(export_model, values)
+    prefix = "answer " if form == "saved_model" else ""
+    assert "{}starts: largest difference".format(prefix) in capsys.readouterr().out
+
+
+def test_scores_with_other_answers_are_made_again(trained, tmp_path, caplog):
+    changes = {"do_train": True, "do_eval": True, "num_train_epochs": 0.1, "seeds": "1"}
+    changes.update(output_dir=tmp_path / "out")
+    run(trained, **changes)
+    run(trained, **changes)
+    assert "has already finished with these settings" in caplog.text
+    with pytest.raises(UserError, match="max_answer_length"):
+        run(trained, max_answer_length=1, **changes)
 
 
 def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):

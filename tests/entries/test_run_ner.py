@@ -7,7 +7,9 @@ import sys
 
 import helpers
 import pytest
+import tensorflow.compat.v1 as tf
 
+import export_model
 import predict
 import run_ner
 from common import cli
@@ -169,6 +171,19 @@ def test_a_crf_is_used_where_it_was_trained(trained, tmp_path):
     run(trained, crf=True, **changes)
 
 
+@pytest.mark.parametrize(
+    "form, package", [("saved_model", None), ("tflite", None), ("onnx", "tf2onnx")]
+)
+def test_an_export_computes_the_same(trained, tmp_path, form, package, capsys):
+    if package:
+        pytest.importorskip(package)
+    values = {"model_dir": trained / "out", "output_dir": tmp_path / "served", "format": form}
+    values["raw_text"] = False if form == "saved_model" else None
+    helpers.run(export_model, values)
+    prefix = "find_entities " if form == "saved_model" else ""
+    assert "{}scores: largest difference".format(prefix) in capsys.readouterr().out
+
+
 def test_clue_gets_its_file_with_ends_that_are_the_last_character(trained, tmp_path):
     (tmp_path / "data").mkdir()
     rows = [(text, [(b, e, {"A": "book", "B": "game"}[t]) for b, e, t in entities])
@@ -180,6 +195,18 @@ def test_clue_gets_its_file_with_ends_that_are_the_last_character(trained, tmp_p
     (line,) = read_lines(tmp_path / "out" / "cluener_predict.json")
     expected = {"book": {"天地": [[1, 2], [6, 7]]}, "game": {"玄": [[3, 3]]}}
     assert line == {"id": 7, "label": expected}
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_micro_batches_of_other_lengths_give_the_same_loss_and_weights(trained, tmp_path, crf):
+    for name, size in (("whole", 4), ("parts", 1)):
+        changes = {"output_dir": tmp_path / name, "micro_batch_size": size, "crf": crf}
+        changes.update(classifier_dropout_prob=0)
+        run(trained, do_train=True, num_train_epochs=0.02, warmup_proportion=0, **changes)
+    one, two = (tf.train.load_checkpoint(str(tmp_path / name)) for name in ("whole", "parts"))
+    for name in one.get_variable_to_shape_map():
+        if name.endswith("adam_m"):  # the gradients, but for a factor
+            assert one.get_tensor(name) == pytest.approx(two.get_tensor(name), abs=1e-6), name
 
 
 @pytest.mark.parametrize("changes", [{}, {"crf": True}])
@@ -207,6 +234,12 @@ def test_mistakes_are_named_before_anything_is_written(trained, tmp_path, change
     with pytest.raises(UserError) as error:
         run(trained, do_train=True, output_dir=tmp_path / "out", **changes)
     assert words in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_a_train_file_without_entities_is_refused(trained, tmp_path):
+    write_rows(tmp_path / "train.jsonl", [("天地", [])])
+    with pytest.raises(UserError, match="train.jsonl: no text has an entity to learn from"):
+        run(trained, do_train=True, data_dir=tmp_path, output_dir=tmp_path / "out")
 
 
 def test_without_training_the_labels_are_those_of_a_model(trained, tmp_path):

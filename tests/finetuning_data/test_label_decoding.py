@@ -54,7 +54,10 @@ def test_a_worked_example():
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_spans_become_legal_labels_and_spans_again(scheme):
     rng = np.random.RandomState(0)
-    names, rules = label_decoding.label_names(TYPES, scheme), legal(TYPES, scheme)
+    names, rules = (
+        label_decoding.label_names(TYPES, scheme),
+        legal(label_decoding.label_names(TYPES, scheme), scheme),
+    )
     for _ in range(300):
         length = rng.randint(1, 12)
         spans = random_spans(rng, length)
@@ -67,7 +70,8 @@ def test_spans_become_legal_labels_and_spans_again(scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_legal_sequences_are_those_of_some_spans(scheme):
     """Of all sequences of length 3, the legal ones are exactly what the spans of 3 pieces make."""
-    rules, names = legal(["X"], scheme), label_decoding.label_names(["X"], scheme)
+    names = label_decoding.label_names(["X"], scheme)
+    rules = legal(names, scheme)
     made = set()
     for num_spans in range(4):
         for edges in itertools.combinations_with_replacement(range(4), 2 * num_spans):
@@ -81,7 +85,7 @@ def test_legal_sequences_are_those_of_some_spans(scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_viterbi_finds_the_best_of_all_legal_sequences(scheme):
     rng = np.random.RandomState(1)
-    rules = legal(TYPES, scheme)
+    rules = legal(label_decoding.label_names(TYPES, scheme), scheme)
     num_labels, lengths = len(rules.first), np.array([4, 1, 3, 2, 4])
     for _ in range(5):
         scores = rng.normal(size=(len(lengths), 4, num_labels))

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kinds.span_scores
 from kinds.span_scores import answer_scores, cmrc_tokens, english_words
@@ -88,3 +90,10 @@ def test_english_words_are_those_of_nltk():
     for _ in range(2000):
         text = "".join(rng.choice(words) + rng.choice(marks) for _ in range(rng.randint(1, 5)))
         assert english_words(text) == nltk.tokenize(text), text
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=8), st.lists(st.sampled_from("ab"), max_size=8))
+def test_the_longest_common_run_is_the_longest(one, two):
+    runs = {tuple(two[b:e]) for e in range(len(two) + 1) for b in range(e + 1)}
+    common = [e - b for e in range(len(one) + 1) for b in range(e + 1) if tuple(one[b:e]) in runs]
+    assert kinds.span_scores._longest_common_run(one, two) == max(common)

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Fine-tunes a model on every task of CLUE whose files are there, with CLUE's settings, and writes
+# the files for CLUE's test sets.
+#
+#   bash recipes/clue.sh CHECKPOINT CLUE_DIR OUTPUT_DIR [FLAGS]
+#
+# CHECKPOINT is a pre-trained model. CLUE_DIR has a folder for each task, under the name of the task
+# here: afqmc, tnews, iflytek, cmnli, ocnli, cluewsc2020, csl, cmrc2018, drcd, chid, c3, cluener. Each
+# holds the files as CLUE publishes them. Tasks without train and dev files are left out.
+#
+# The script skips finished tasks, and continues a task that was stopped. At the end it prints a table
+# of all scores on dev beside the published ones, and writes OUTPUT_DIR/results.json and
+# OUTPUT_DIR/clue_submission.zip. The FLAGS are those of recipes/clue.py: --tasks, --seeds, ...
+set -euo pipefail
+
+if [ $# -lt 3 ]; then
+  echo "usage: bash recipes/clue.sh CHECKPOINT CLUE_DIR OUTPUT_DIR [FLAGS]" >&2
+  exit 2
+fi
+checkpoint=$(realpath -m "$1")
+data=$(realpath -m "$2")
+out=$(realpath -m "$3")
+cd "$(dirname "$0")/.."
+
+python=python3
+if [ -x .venv/bin/python ]; then
+  python=.venv/bin/python
+fi
+"$python" recipes/clue.py --checkpoint="$checkpoint" --data_dir="$data" --output_dir="$out" "${@:4}"
