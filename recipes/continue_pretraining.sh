@@ -54,5 +54,6 @@ create_data "$general" general
   --general_eval_input_file="$out/records/general.tfrecord" \
   --init_checkpoint="$checkpoint" --bert_config_file="$config" --output_dir="$out/continued" \
   --max_seq_length=128 --train_batch_size=32 --optimizer=adamw --learning_rate=6e-5 \
+  --pooler_lr_factor=0.05 \
   --num_train_steps=1000 --num_warmup_steps=100 --eval_every_steps=100 "$@"
 "$python" plot_training.py "$out/continued"
