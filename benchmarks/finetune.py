@@ -1,17 +1,21 @@
 """Measures fine-tuning and prediction with batches of similar length, and with full padding.
 
     python benchmarks/finetune.py --data_dir=LCQMC --config=albert_config/albert_config_tiny.json
+    python benchmarks/finetune.py --task_name=drcd --data_dir=DRCD --max_seq_length=512 \\
+        --batch_size=16 --config=albert_config/albert_config_tiny.json --peer=hf
 
-The input functions and the graphs are those of run_classifier.py, with random weights. All four
-contestants (train and predict, dynamic and padded) take turns in one process. The first turn of
-each compiles and does not count. All of them work on the same examples, one pool of batches drawn
-from the train file. A turn of a dynamic contestant is the whole pool, so that it has all lengths; a
-turn of a padded one is a few steps, since all its steps are alike. The last line is a JSON object:
+The input functions and the graphs are those of run_classifier.py, run_mrc.py and run_ner.py, with
+random weights. All contestants (train and predict, dynamic and padded) take turns in one process,
+and with --peer=hf a second process takes turns with them: the loop of Hugging Face's examples. The
+first turn of each compiles and does not count. All of them work on the same rows, one pool of
+batches drawn from the train file; a long text has several rows. A turn of a dynamic contestant and
+of the peer is the whole pool, so that it has all lengths; a turn of a padded one is a few steps,
+since all its steps are alike. The last line is a JSON object:
 
-    train_examples_per_second     {"dynamic": medians over the turns, "padded": ...}
+    train_examples_per_second     {"dynamic": medians over the turns, "padded": ..., "hf": ...}
     predict_examples_per_second   the same
-    ratio                         {"train": dynamic / padded, "predict": ...}
-    mean_length                   pieces of a train example, special ones included
+    ratio                         {"train": {"padded": dynamic / padded, "hf": ...}, "predict": ...}
+    mean_length                   pieces of a row, special ones included
 """
 
 import argparse
@@ -19,6 +23,7 @@ import functools
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,13 +35,18 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import run_classifier
+import run_mrc
+import run_ner
 from common import checks, cli
 from finetuning import batching, inputs
 from finetuning.model import make_model_fn
 from finetuning.run_checks import check_run
-from kinds.classification import Classification
+from kinds.every import KINDS
+from kinds.kind import kind_of
 from training import devices
 
+SCRIPTS = {"{}.py".format(x.__name__): x for x in (run_classifier, run_mrc, run_ner)}
+PEER = os.path.join(sys.path[0], "benchmarks", "finetune_peer.py")
 VOCABULARY = os.path.join(sys.path[0], "albert_config", "vocab.txt")
 # Steps in a turn of a padded contestant.
 PADDED_STEPS = 16
@@ -54,6 +64,9 @@ def main():
             for part in MODES
             for padding in runs
         }
+        if args.peer:
+            peer = start_peer(args, runs["dynamic"], folder)
+            contestants.update({(part, args.peer): Peer(peer, part) for part in MODES})
         for contestant in contestants.values():
             contestant.warm_up()
         rates = {key: [] for key in contestants}
@@ -72,11 +85,13 @@ def parse_arguments():
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--max_seq_length", type=int, default=128)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--peer", choices=["hf"], help="needs bash make_venv.sh interop")
     return parser.parse_args()
 
 
 def make_run(args, folder, dynamic_padding):
-    """Return the `FinetuningRun` of run_classifier.py on one pool of train examples."""
+    """Return the `FinetuningRun` of a task's script on one pool of train examples."""
+    kind = kind_of(KINDS, args.task_name)
     values = {
         "task_name": args.task_name,
         "data_dir": args.data_dir,
@@ -91,8 +106,8 @@ def make_run(args, folder, dynamic_padding):
     }
     words = ["--{}={}".format(*item) for item in values.items()]
     run = checks.run_checks(
-        functools.partial(check_run, Classification()),
-        cli.parse(run_classifier.define_flags, ["finetune.py"] + words),
+        functools.partial(check_run, kind),
+        cli.parse(SCRIPTS[kind.script].define_flags, ["finetune.py"] + words),
     )
     return run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})
 
@@ -138,17 +153,55 @@ class Contestant:
             self._session.run(self._fetches)
 
 
+def start_peer(args, run, folder):
+    """Start the process of the peer on the rows of a run; returns the subprocess."""
+    folder = tempfile.mkdtemp(dir=folder)
+    rows = run.encoded["train"].rows
+    arrays = {"ids": rows.ids, "begins": rows.begins, "lengths_a": rows.lengths_a}
+    answers = {column.name for column in run.kind.columns if column.in_batch}
+    arrays.update({name: rows.columns[name] for name in answers})
+    for name, array in arrays.items():
+        np.save(os.path.join(folder, name + ".npy"), array)
+    numbers = [args.batch_size, len(run.data.task.labels)]
+    command = [sys.executable, PEER, folder, args.config] + list(map(str, numbers))
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
+    )
+
+
+class Peer:
+    """Training or prediction of the peer's process; it answers as a `Contestant`."""
+
+    def __init__(self, process, part):
+        self._process, self._part = process, part
+
+    def warm_up(self):
+        """Run one turn."""
+        self.rate()
+
+    def rate(self):
+        """Return the examples per second of a turn."""
+        self._process.stdin.write("{} {}\n".format(self._part, batching.POOL_BATCHES))
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("answer "):
+                return float(line.split()[1])
+        raise SystemExit("the peer ended with status {}".format(self._process.wait()))
+
+
 def summary(rates, run):
     """Return the result as a dict."""
     medians = {key: statistics.median(values) for key, values in rates.items()}
+    others = list(dict.fromkeys(name for _, name in medians if name != "dynamic"))
     result = {
         "{}_examples_per_second".format(part): {
-            padding: round(medians[part, padding], 1) for padding in ("dynamic", "padded")
+            name: round(medians[part, name], 1) for name in ["dynamic"] + others
         }
         for part in MODES
     }
     result["ratio"] = {
-        part: round(medians[part, "dynamic"] / medians[part, "padded"], 2) for part in MODES
+        part: {name: round(medians[part, "dynamic"] / medians[part, name], 2) for name in others}
+        for part in MODES
     }
     result["mean_length"] = round(float(np.mean(run.encoded["train"].rows.full_lengths)), 1)
     return result
