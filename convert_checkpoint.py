@@ -32,7 +32,7 @@ from common.errors import UserError
 from finetuning import inputs
 from huggingface import check, configs
 from huggingface import folder as huggingface_folder
-from kinds.every import OF_HEADS
+from kinds.registry import OF_HEADS
 
 BASENAME = "albert_model.ckpt"
 TOLERANCE = 1e-4

@@ -41,8 +41,8 @@ from common import checks, cli
 from finetuning import batching, inputs
 from finetuning.model import make_model_fn
 from finetuning.run_checks import check_run
-from kinds.every import KINDS
 from kinds.kind import kind_of
+from kinds.registry import KINDS
 from training import devices
 
 SCRIPTS = {"{}.py".format(x.__name__): x for x in (run_classifier, run_mrc, run_ner)}

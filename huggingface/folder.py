@@ -20,7 +20,7 @@ from common import files
 from common.errors import UserError
 from finetuning_data import encoding
 from huggingface import configs, mapping
-from kinds.every import OF_HEADS
+from kinds.registry import OF_HEADS
 
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"

@@ -27,8 +27,8 @@ from convert_checkpoint import fitting_configs
 from finetuning import defaults
 from finetuning_data import choice_files, tasks
 from kinds.choices import Choices
-from kinds.every import KINDS
 from kinds.kind import kind_of
+from kinds.registry import KINDS
 from training import run_report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
