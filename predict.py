@@ -149,6 +149,8 @@ def check_flags(args, words):
             raise UserError(text.format(word))
     if words and args.input_file:
         raise UserError("texts and --input_file are given: leave one of them out")
+    if args.search_file:
+        files.check_readable(args.search_file)
     is_file = args.input_file not in (None, STANDARD_INPUT)
     if is_file != bool(args.output_file):
         raise UserError("--input_file=FILE and --output_file belong together")
@@ -161,8 +163,7 @@ def check_flags(args, words):
         if suffix not in suffixes:
             wanted = "{}: the name of the file must end in {}"
             raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
-        if not files.exists(args.input_file):
-            raise UserError("{} does not exist".format(args.input_file))
+        files.check_readable(args.input_file)
         if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
             raise UserError("--output_file would replace --input_file: give another name")
         if args.output_file.endswith(".npy") and not args.embeddings:
@@ -359,8 +360,7 @@ def write_parts(args, model, kind):
 
 def read_file(path, kind, skip_blank=False):
     """Return the tuples of texts of a file, as `read_lines`; raises `UserError` for a bad line."""
-    with files.open_file(path) as stream:
-        content = stream.read()
+    content = files.read_bytes(path)
     remedy = "give texts, one a line, as from jq -r .FIELD {} > NEW_FILE"
     task_files.refuse_json(path, content, remedy.format(shlex.quote(path)))
     rows = list(read_lines(kind, io.BytesIO(content), path, skip_blank))
@@ -368,6 +368,8 @@ def read_file(path, kind, skip_blank=False):
     for _, error in rows:
         if error:
             raise error
+    if not rows:
+        raise UserError("{}: no texts".format(path))
     return [texts for texts, _ in rows]
 
 

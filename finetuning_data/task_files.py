@@ -127,8 +127,7 @@ def open_rows(path, row_format):
 
 def read_content(path):
     """Return the bytes of a file without byte order mark; raises UserError if it is no UTF-8."""
-    with files.open_file(path) as stream:
-        content = stream.read()
+    content = files.read_bytes(path)
     refusal = file_types.refusal(path, content)
     if refusal:
         raise UserError(refusal)

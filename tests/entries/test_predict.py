@@ -147,6 +147,19 @@ def test_the_command_that_converts_a_stream_works(out, encode, kind, capsys, mon
     assert len(rows_of(capsys.readouterr().out)) == 3
 
 
+@pytest.mark.parametrize("changes", [{}, {"embeddings": True}, {"search_file": "empty.txt"}])
+def test_a_file_without_texts(tmp_path, out, changes):
+    path = tmp_path / "empty.txt"
+    path.write_text("")
+    if "search_file" in changes:
+        with pytest.raises(UserError, match="empty.txt: no texts"):
+            run({"model_dir": out, "search_file": path}, "天")
+        return
+    with pytest.raises(UserError, match="empty.txt: no "):
+        run(dict(changes, model_dir=out, input_file=path, output_file=tmp_path / "a.tsv"))
+    assert os.listdir(str(tmp_path)) == ["empty.txt"]
+
+
 def test_a_blank_row_of_a_file_keeps_its_number(tmp_path, out):
     questions = tmp_path / "questions.tsv"
     questions.write_text("天\t地\n\n日\t月\n", encoding="utf-8")
@@ -365,6 +378,10 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "must end in .tsv or"),
         ({"input_file": "q.csv", "output_file": "a.tsv"}, [], "q.csv has commas .* > q.tsv$"),
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
+        ({"input_file": "FOLDER.txt", "output_file": "a.tsv"}, [], "R.txt is a folder: name a"),
+        ({"input_file": "FOLDER.json", "output_file": "a.tsv"}, [], "R.json is a folder: name a"),
+        ({"search_file": "none"}, ["a"], "none does not exist: check the path"),
+        ({"search_file": "FOLDER.txt"}, ["a"], "R.txt is a folder: name a file in it"),
         ({"model_dir": None, "vocab_file": "v.txt"}, ["a"], "--model_dir is needed; or"),
         ({"vocab_file": "vocab.txt"}, ["a"], "leave --vocab_file out"),
         (
@@ -377,7 +394,11 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({}, ["天", " "], "a text is empty"),
     ],
 )
-def test_mistakes_on_the_command_line(out, changes, words, message):
+def test_mistakes_on_the_command_line(out, changes, words, message, tmp_path):
+    for flag, name in changes.items():
+        if str(name).startswith("FOLDER"):
+            changes = dict(changes, **{flag: tmp_path / name})
+            changes[flag].mkdir()
     with pytest.raises(UserError, match=message):
         run(dict({"model_dir": out}, **changes), *words)
 
