@@ -128,6 +128,12 @@ class Labels(Kind):
                 "task {} has its own types, {}: leave yours out, or use ner for files of your "
                 "own".format(task.name, ", ".join(task.types))
             )
+        if label_decoding.OUTSIDE in types:
+            raise UserError(
+                "labels {}: O is what is no entity: leave it out, and give types alone".format(
+                    ", ".join(types)
+                )
+            )
         if len(set(types)) < len(types) or "" in types:
             raise UserError("labels {}: give different ones".format(", ".join(types)))
         if not args.do_train:
