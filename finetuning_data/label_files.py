@@ -20,7 +20,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from absl import logging
 
-from common import files
+from common import file_types, files
 from common.errors import UserError
 from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
 from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, row_error, shown
@@ -92,6 +92,11 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     parts = list(_parts(lines))
     if not parts:
         raise UserError("{}: no texts".format(path))
+    problem = file_types.json_lines_problem(
+        path, [line.encode("utf-8", "replace") for part in parts[:2] for _, line in part[:2]][:2]
+    )
+    if problem:
+        raise UserError(problem)
     is_bioes = any(_BIOES.search(line) for _, line in lines)
     scheme = _Scheme("bioes" if is_bioes else "bio", [])
     _refuse_separator(path, lines)
@@ -332,9 +337,7 @@ def _json_text(part):
         row = json.loads(part[0][1])
     except json.JSONDecodeError as error:
         raise _BadRow(
-            "not JSON ({} at character {}): write one object a line".format(
-                error.msg, error.pos + 1
-            )
+            "not JSON ({}): write one object a line".format(file_types.json_problem(error))
         ) from None
     if not isinstance(row, dict):
         raise _BadRow("{} is no JSON object: write one object a line".format(shown(row)))

@@ -149,6 +149,10 @@ class Labels(Kind):
             return self.with_labels(task, model.labels)
         return _with_types(task, types or task.types, args)
 
+    def ignored_flags(self, args):
+        """See `Kind.ignored_flags`."""
+        return {} if args.crf else {"crf_rate_factor": "--crf=True"}
+
     def texts(self, examples):
         """See `Kind.texts`."""
         return [example.text for example in examples]

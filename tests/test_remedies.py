@@ -114,6 +114,8 @@ TESTED = {
     "choices: give --max_choices": "test_more_choices_than",
     "the model was trained with --crf": "test_a_crf_is_used",
     "have no answer in their context: give": "test_unanswerable_questions_need",
+    "has no room for a choice and what": "test_a_choice_needs",
+    "so this run ignores it: leave": "test_a_flag_that_the_run",
     "has no room for a context behind": "test_a_question_needs_room",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",
     "leave the damage out with --skip_damaged": "test_check_only_finds_a",

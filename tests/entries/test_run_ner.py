@@ -225,7 +225,6 @@ def test_a_killed_run_loses_nothing(trained, root, tmp_path, changes):
     [
         ({"labels": "A"}, "row 1: type 'B' is unknown; the types are A"),
         ({"labels": "A,A"}, "labels A, A: give different ones"),
-        ({"labels": "O,A,B"}, "labels O, A, B: O is what is no entity: leave it out"),
         ({"task_name": "cluener", "labels": "A"}, "task cluener has its own types"),
         ({"task_name": "lcqmc"}, "task 'lcqmc' is unknown"),
         ({"data_dir": "nowhere"}, "no train file of task ner"),

@@ -191,6 +191,11 @@ def test_entities_that_the_end_of_a_sentence_cuts(tmp_path, caplog):
     assert [e[:2] for e in row.entities] == [(0, 1), (2, 3)]
 
 
+@pytest.mark.parametrize("content", ['[{"text": "天"},\n{"text": "地"}]', '[\n{"text": "天"}]'])
+def test_a_json_array_is_named(tmp_path, content):
+    assert "holds a JSON array; JSON lines are one object" in problem(tmp_path, content)
+
+
 def test_files_that_are_no_text(tmp_path):
     assert "is empty" in problem(tmp_path, "")
     assert "no texts" in problem(tmp_path, "\n\n")

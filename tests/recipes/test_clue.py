@@ -1,6 +1,7 @@
 """recipes/clue.py: which tasks run, with which flags, and what is written at the end."""
 
 import json
+import re
 import zipfile
 
 import helpers
@@ -67,7 +68,7 @@ def finish(words, scores):
     return 0
 
 
-def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, capsys):
+def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, capsys, caplog):
     commands = {}
 
     def run(words):
@@ -80,6 +81,11 @@ def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, 
     with pytest.raises(UserError, match="drcd failed: its own last line says why"):
         call(folder, seeds=7)
     assert list(commands) == ["afqmc", "drcd", "c3", "cluener"]
+    assert re.search("TASK LEFT OUT: chid: .*train_answer.json does not exist", caplog.text)
+    assert re.search("TASK LEFT OUT: cmrc2018: .* does not exist", caplog.text)
+    assert re.search("TASK LEFT OUT: tnews: no dev file", caplog.text)
+    assert re.search("NO PREDICTIONS: c3: no test file", caplog.text)
+    assert "afqmc: no" not in caplog.text
     afqmc, drcd = commands["afqmc"], commands["drcd"]
     assert afqmc.init_checkpoint == str(folder / "model" / "albert_model.ckpt")
     assert afqmc.bert_config_file == str(folder / "model" / "config.json")
