@@ -194,7 +194,9 @@ def _parser(parts, scheme, needs_labels):
     names = [cell.strip().lower() for cell in cells]
     has_header = set(names) <= _NAMES and ("\t" in first or len(rows) > 1)
     second = rows[1][0][1].split("\t") if has_header and len(rows) > 1 else cells
-    if has_header or (len(second) == 2 and len(second[0].split()) == len(second[1].split()) > 1):
+    units, labels = (cell.split() for cell in second) if len(second) == 2 else ((), ())
+    are_labels = len(labels) > 1 and (len(units) == len(labels) or all(map(spelled, labels)))
+    if has_header or are_labels:
         columns = ["label" if name.startswith("label") else "text" for name in names]
         columns = columns if has_header else ["text", "label"]
         return functools.partial(_sentence, columns, scheme), rows[1:] if has_header else rows

@@ -134,6 +134,10 @@ def main(args):
 
 def model_flags(args):
     """Return the flags that name the model: a dict; raises UserError where no config fits."""
+    if not files.glob(args.checkpoint + "*"):
+        raise UserError(
+            "{} does not exist: give a checkpoint or its folder".format(args.checkpoint)
+        )
     checkpoint = Checkpoint(run_folder.find_best(args.checkpoint))
     checkpoint.check_known()
     beside = model_files.find(checkpoint.prefix, model_files.WORDPIECE)
@@ -142,6 +146,9 @@ def model_flags(args):
         shapes, folder = checkpoint.model_shapes(), os.path.dirname(checkpoint.prefix)
         fields = inspection.summarize(shapes)["fields"]
         fitting = [os.path.join(ROOT, path) for path in fitting_configs(shapes, fields, folder)]
+        if not fitting:
+            text = "{} has the shapes of no config that is here: give its own, --bert_config_file"
+            raise UserError(text.format(checkpoint.prefix))
         if len(fitting) != 1:
             text = "{} has the shapes of {} configs ({}): give --bert_config_file"
             raise UserError(text.format(checkpoint.prefix, len(fitting), ", ".join(fitting)))

@@ -20,7 +20,7 @@ from classifiers import LABELS, LENGTH, PAIRS, TEXTS, table, write_model, write_
 import predict
 from checkpointing import arrays as weights
 from common.errors import UserError
-from serving import predictor
+from serving import answers, predictor
 
 
 @pytest.fixture(scope="module")
@@ -526,3 +526,17 @@ def test_what_a_pretrained_model_cannot_answer(pretrained, capsys, monkeypatch):
     refused, answered = rows_of(capsys.readouterr().out)
     assert refused[0].startswith("error: standard input, row 1: '天地' has no [MASK]: put [MASK]")
     assert answered[0].startswith("天") and len(answered) == 2
+
+
+@pytest.mark.parametrize("mask", ["［MASK］", "【MASK】", "[mask]", "[ＭＡＳＫ]"])
+def test_another_spelling_of_a_mask_is_named(mask):
+    kind = answers.Masks(None, 5)
+    with pytest.raises(UserError, match="has {} in place of .MASK.: type".format(re.escape(mask))):
+        kind.check(["天" + mask], "")
+    kind.check(["天[MASK]"], "")
+
+
+def test_a_long_text_is_shortened():
+    with pytest.raises(UserError) as error:
+        answers.Masks(None, 5).check(["北京" * 600], "")
+    assert len(str(error.value)) < 250

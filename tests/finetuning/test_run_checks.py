@@ -5,6 +5,7 @@ import pytest
 import run_classifier
 import run_mrc
 import run_ner
+from checkpointing import model_files
 from common import cli
 from common.errors import UserError
 from finetuning import run_checks
@@ -60,3 +61,18 @@ def test_a_choice_needs_room():
         args, kind = parsed(run_classifier, "c3", "max_seq_length={}".format(length))
         with pytest.raises(UserError, match=words):
             kind.read(args, ["train"], [])
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_run_goes_on_with_the_crf_that_it_began_with(trained, tmp_path):
+    (tmp_path / "vocab.txt").write_text("a\n")
+    description = model_files.Description(
+        "ner", ["O", "B-A"], 8, {}, str(tmp_path / "vocab.txt"), settings={"crf": trained}
+    )
+    model_files.write(str(tmp_path), description)
+    args, kind = parsed(run_ner, "ner", "do_train=True", "crf={}".format(not trained))
+    with pytest.raises(UserError, match="trained with --crf={}: give it".format(trained)):
+        kind.read(args, ["train"], [str(tmp_path)])
+    args, _ = parsed(run_ner, "ner", "do_train=True", "crf={}".format(trained))
+    with pytest.raises(UserError, match="no train file of task ner"):
+        kind.read(args, ["train"], [str(tmp_path)])

@@ -174,6 +174,8 @@ def test_mistakes_in_json_lines(tmp_path, row, words):
         ("在 O\n北\n", 2, "no label behind the character"),
         ("在 O\n北 京 O\n", 2, "has 3 columns"),
         ("text_a\tlabel\n在 北\tO O\n在 北\tO\n", 3, "2 characters, but 1 labels"),
+        ("在 北 京\tO O\n在 北\tO O\n", 1, "3 characters, but 2 labels: both need blanks"),
+        ("在北京\tO O O\n", 1, "1 characters, but 3 labels: both need blanks"),
         ("text_a\tlabel\n在 北\tO O\n在 北\tO O\tO\n", 3, "found 3 columns"),
     ],
 )
