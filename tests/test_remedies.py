@@ -147,7 +147,7 @@ TESTED = {
     "and the run would replace it": "test_the_user_s_own_config",
     "if each line is a whole article": "test_articles_of_one_line",
     "put {2} where a piece is missing": "test_what_a_pretrained_model",
-    "and the task of --model_dir is": "test_a_checkpoint_of_another",
+    "and the task of --model_dir is": "test_a_checkpoint_of_another_kind",
     "is a model without classifier": "test_a_model_without_classifier",
     "--model_dir={} is a checkpoint": "test_a_checkpoint_in_place",
     "--model_dir={} {}: give": "test_a_run_is_the_model",
