@@ -107,6 +107,7 @@ def main(args, words):
     check_flags(args, words)
     model = model_flags.load_predictor(args, args.predict_batch_size)
     kind = choose_kind(args, model)
+    check_use(args, kind)
     if words:
         texts = check_texts(kind, words)
         answer_lines(args, model, kind, [(texts, None)])
@@ -170,6 +171,18 @@ def check_flags(args, words):
             wanted = "--output_file={}: an array has vectors, for --embeddings=True, not answers"
             raise UserError(wanted.format(args.output_file))
         files.check_writable(args.output_file)
+
+
+def check_use(args, kind):
+    """Raise a `UserError` for a flag that a kind of answers ignores."""
+    has_header = isinstance(kind, answers.Labels) and args.output_file
+    if args.header != "auto" and not has_header:
+        text = "--header={} is for an --input_file of a classifier: leave it out"
+        raise UserError(text.format(args.header))
+    has_several = isinstance(kind, (answers.Masks, answers.Nearest, answers.Parts))
+    if args["top"].present and not has_several:
+        text = "--top={} is for a [MASK], a search or a question: leave it out"
+        raise UserError(text.format(args.top))
 
 
 # ------------------------------------------------------------------- one example after another

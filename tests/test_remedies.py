@@ -115,6 +115,8 @@ TESTED = {
     "the model was trained with --crf": "test_a_crf_is_used",
     "have no answer in their context: give": "test_unanswerable_questions_need",
     "has no room for a choice and what": "test_a_choice_needs",
+    "is for an --input_file of a classifier": "test_a_flag_that_the_answers",
+    "--top={} is for": "test_a_flag_that_the_answers",
     "so this run ignores it: leave": "test_a_flag_that_the_run",
     "has no room for a context behind": "test_a_question_needs_room",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",

@@ -19,6 +19,7 @@ from classifiers import LABELS, LENGTH, PAIRS, TEXTS, table, write_model, write_
 
 import predict
 from checkpointing import arrays as weights
+from common import cli
 from common.errors import UserError
 from serving import answers, predictor
 
@@ -540,3 +541,20 @@ def test_a_long_text_is_shortened():
     with pytest.raises(UserError) as error:
         answers.Masks(None, 5).check(["北京" * 600], "")
     assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "kind, changes, words",
+    [
+        (answers.Labels, {"header": "yes"}, "--header=yes is for an --input_file of a classifier"),
+        (answers.Masks, {"header": "no", "output_file": "a"}, "--header=no is for an --input_f"),
+        (answers.Labels, {"top": 3}, "--top=3 is for a .MASK., a search or a question: leave"),
+        (answers.Vectors, {"top": 3}, "--top=3 is for a .MASK."),
+    ],
+)
+def test_a_flag_that_the_answers_ignore(kind, changes, words):
+    command = ["predict.py"] + helpers.arguments(changes)
+    kind = object.__new__(kind)
+    with pytest.raises(UserError, match=words):
+        predict.check_use(cli.parse(predict.define_flags, command, predict.WORDS), kind)
+    predict.check_use(cli.parse(predict.define_flags, command[:1], predict.WORDS), kind)
