@@ -107,6 +107,7 @@ def main(args, words):
     check_flags(args, words)
     model = model_flags.load_predictor(args, args.predict_batch_size)
     kind = choose_kind(args, model)
+    check_use(args, kind)
     if words:
         texts = check_texts(kind, words)
         answer_lines(args, model, kind, [(texts, None)])
@@ -149,6 +150,8 @@ def check_flags(args, words):
             raise UserError(text.format(word))
     if words and args.input_file:
         raise UserError("texts and --input_file are given: leave one of them out")
+    if args.search_file:
+        files.check_readable(args.search_file)
     is_file = args.input_file not in (None, STANDARD_INPUT)
     if is_file != bool(args.output_file):
         raise UserError("--input_file=FILE and --output_file belong together")
@@ -161,14 +164,25 @@ def check_flags(args, words):
         if suffix not in suffixes:
             wanted = "{}: the name of the file must end in {}"
             raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
-        if not files.exists(args.input_file):
-            raise UserError("{} does not exist".format(args.input_file))
+        files.check_readable(args.input_file)
         if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
             raise UserError("--output_file would replace --input_file: give another name")
         if args.output_file.endswith(".npy") and not args.embeddings:
             wanted = "--output_file={}: an array has vectors, for --embeddings=True, not answers"
             raise UserError(wanted.format(args.output_file))
         files.check_writable(args.output_file)
+
+
+def check_use(args, kind):
+    """Raise a `UserError` for a flag that a kind of answers ignores."""
+    has_header = isinstance(kind, answers.Labels) and args.output_file
+    if args.header != "auto" and not has_header:
+        text = "--header={} is for an --input_file of a classifier: leave it out"
+        raise UserError(text.format(args.header))
+    has_several = isinstance(kind, (answers.Masks, answers.Nearest, answers.Parts))
+    if args["top"].present and not has_several:
+        text = "--top={} is for a [MASK], a search or a question: leave it out"
+        raise UserError(text.format(args.top))
 
 
 # ------------------------------------------------------------------- one example after another
@@ -359,8 +373,7 @@ def write_parts(args, model, kind):
 
 def read_file(path, kind, skip_blank=False):
     """Return the tuples of texts of a file, as `read_lines`; raises `UserError` for a bad line."""
-    with files.open_file(path) as stream:
-        content = stream.read()
+    content = files.read_bytes(path)
     remedy = "give texts, one a line, as from jq -r .FIELD {} > NEW_FILE"
     task_files.refuse_json(path, content, remedy.format(shlex.quote(path)))
     rows = list(read_lines(kind, io.BytesIO(content), path, skip_blank))
@@ -368,6 +381,8 @@ def read_file(path, kind, skip_blank=False):
     for _, error in rows:
         if error:
             raise error
+    if not rows:
+        raise UserError("{}: no texts".format(path))
     return [texts for texts, _ in rows]
 
 

@@ -80,8 +80,7 @@ def write(folder, model):
     if odd:
         raise UserError("label {!r}: a label is one line without tabs".format(odd[0]))
     name = SENTENCEPIECE if model.spm_model_file else WORDPIECE
-    with files.open_file(model.spm_model_file or model.vocab_file) as stream:
-        vocabulary = stream.read()
+    vocabulary = files.read_bytes(model.spm_model_file or model.vocab_file)
     with files.WholeFile(os.path.join(folder, name)) as whole:
         whole.write(vocabulary)
     description = {field: value for field, value in model._asdict().items() if field in FIELDS}

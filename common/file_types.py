@@ -87,6 +87,24 @@ def pointer(path, head):
     return None
 
 
+def json_problem(error):
+    """Return what is wrong with a text, for an error of `json.loads`, of UTF-8 or of JSON."""
+    message, place = getattr(error, "msg", None), getattr(error, "pos", None)
+    if message is None:
+        return str(error)
+    is_cut = message.startswith("Unterminated") or not error.doc[place:].strip()
+    row = "row {}, ".format(error.lineno) if "\n" in error.doc.strip() else ""
+    message = "{} at {}character {}".format(message.replace(" starting at", ""), row, error.colno)
+    return message + "; the text may be cut" * is_cut
+
+
+def json_lines_problem(path, lines):
+    """Return what to do with a file whose first lines, of bytes, are no JSON lines, or None."""
+    layout = json_layout([line.decode("utf-8", "replace") for line in lines])
+    remedy = layout and JSON_REMEDIES[layout].format(path=shlex.quote(path))
+    return remedy and "{} {}".format(path, remedy)
+
+
 def json_layout(lines):
     """Return the key of `JSON_REMEDIES` that fits the first lines of a file, or None."""
     first, following = ([line.strip() for line in lines[:2]] + ["", ""])[:2]

@@ -48,6 +48,12 @@ def open_file(path, mode="rb"):
     return open(path, mode) if is_local(path) else _gfile().GFile(path, mode)
 
 
+def read_bytes(path):
+    """Return the bytes of a file; raises `UserError` where it cannot be read."""
+    with _user_errors("read", path), open_file(path) as stream:
+        return stream.read()
+
+
 def exists(path):
     """Return whether `path` is a file or folder."""
     with _user_errors("look for", path):
@@ -92,8 +98,7 @@ def vocabulary_rows(path):
 
 
 def _vocabulary(path):
-    with _user_errors("read", path), open_file(path) as stream:
-        content = stream.read()
+    content = read_bytes(path)
     if b"\0" in content:  # it is a SentencePiece model
         return content
     return re.sub(b"^" + codecs.BOM_UTF8, b"", content.replace(b"\r\n", b"\n"))
@@ -281,6 +286,14 @@ def refuse_pointer(path):
         raise UserError(problem)
 
 
+def check_readable(path):
+    """Raise a `UserError` where there is no file of this name, or a folder."""
+    if not exists(path):
+        raise UserError("{} does not exist: check the path".format(path))
+    if is_folder(path):
+        raise UserError("{} is a folder: name a file in it".format(path))
+
+
 def check_writable(path):
     """Raise a `UserError` where `path` could not be written; leaves an older file as it is."""
     if path.endswith("/") or is_folder(path):
@@ -391,8 +404,7 @@ def read_utf8(path):
         UserError: names the file, where it cannot be read, is empty or of another encoding, and
             then also the row of the first byte that is not UTF-8.
     """
-    with _user_errors("read", path), open_file(path) as stream:
-        content = stream.read()
+    content = read_bytes(path)
     problem = file_types.refusal(path, content) if content else "{} is empty".format(path)
     mend = None if problem else file_types.mend_utf8(content)
     if mend:

@@ -185,9 +185,22 @@ def encode(run, split):
         split,
         kind.num_sequences(examples),
     )
-    lengths = encoding.measure_lengths(encoded.rows)._asdict()
-    logging.info("%s, in pieces: %s", split, json.dumps(lengths))
+    tell_lengths(split, encoded.rows, args.max_seq_length)
     return encoded
+
+
+def tell_lengths(split, rows, max_seq_length):
+    """Log the lengths of a split's sequences, and warn if all of them are cut."""
+    lengths = encoding.measure_lengths(rows)
+    logging.info("%s, in pieces: %s", split, json.dumps(lengths._asdict()))
+    if lengths.num_truncated == (rows.full_lengths > 0).sum():
+        logging.warning(
+            "ALL CUT: every sequence of %s has more than max_seq_length=%d pieces, half of them %d "
+            "or more; what is cut off is not read",
+            split,
+            max_seq_length,
+            lengths.median,
+        )
 
 
 def training_input_fn(run, seed_run):

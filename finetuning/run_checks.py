@@ -27,7 +27,7 @@ def check_run(kind, args, check):
         args: the parsed flags.
         check: `checks.Checks`.
     """
-    work = check("flags", check_flags, args)
+    work = check("flags", check_flags, args, kind)
     model = check("config", check_config, args, kind)
     data = check("data", check_data, args, kind, work)
     tokenizer = check("vocabulary", inputs.check_vocabulary, args, model)
@@ -43,8 +43,15 @@ def check_run(kind, args, check):
     return FinetuningRun(kind, args, work, model, data, tokenizer, schedule, computation, starts)
 
 
-def check_flags(args):
+def check_flags(args, kind):
     """Check that there is something to do; returns (`Work`, line)."""
+    for name, use in kind.ignored_flags(args).items():
+        if args[name].value != args[name].default:
+            raise UserError(
+                "--{}={} is for {}, so this run ignores it: leave it out".format(
+                    name, args[name].serialize().partition("=")[2], use
+                )
+            )
     wanted = (("train", args.do_train), ("dev", args.do_eval), ("test", args.do_predict))
     splits = [split for split, is_wanted in wanted if is_wanted]
     if not splits:

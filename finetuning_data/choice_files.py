@@ -16,7 +16,7 @@ from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 from absl import logging
 
-from common import files
+from common import file_types, files
 from common.errors import UserError
 from finetuning_data import task_files
 from finetuning_data.task_files import BadRow
@@ -137,9 +137,8 @@ def answer_of(row, choices, is_test, may_repeat=False):
     places = [i for i, choice in enumerate(choices) if choice == str(answer).strip()]
     if not places:
         raise BadRow(
-            "answer {} is not among the choices: {}".format(
-                task_files.shown(answer), task_files.shown(" | ".join(choices))
-            )
+            "answer {} is not among the choices: {}; give the text of one, or its number from 0, "
+            "without quotes".format(task_files.shown(answer), task_files.shown(" | ".join(choices)))
         )
     if len(places) > 1 and not may_repeat:
         raise BadRow(
@@ -282,7 +281,7 @@ def read_questions(task, paths, split, max_choices, skip_bad_rows=False):
     if split in task.answers:
         answers = read_answers(paths[-1])
         paths = paths[:-1]
-    questions, bad, group = [], [], 0
+    questions, bad, group, places = [], [], 0, {}
     for path in paths:
         rows, decode = _rows(task, path)
         for number, row in rows:
@@ -292,6 +291,7 @@ def read_questions(task, paths, split, max_choices, skip_bad_rows=False):
                 task_files.check_characters(row)
                 found = task.parse(row, answers, split == "test")
                 _check_number(found, max_choices)
+                _check_ids(found, places, "{}, row {}".format(path, number))
             except BadRow as problem:
                 bad.append(task_files.row_error(path, number, problem))
                 if not skip_bad_rows:
@@ -313,11 +313,25 @@ def _check_number(questions, max_choices):
         raise BadRow("{0} choices: give --max_choices={0}, or remove some".format(most))
 
 
+def _check_ids(questions, places, place):
+    """Raise `BadRow` for an id that an earlier question has; `places`: id -> its place."""
+    ids = [question.guid for question in questions if question.guid]
+    for guid in ids:
+        if guid in places or ids.count(guid) > 1:
+            where = places.get(guid, "this row")
+            raise BadRow("id {} is already at {}".format(task_files.shown(guid), where))
+    places.update(dict.fromkeys(ids, place))
+
+
 def _rows(task, path):
     """Return the rows of a file, (number from 1, undecoded row), and the function that decodes."""
     content = task_files.read_content(path)
     if not task.is_array:
-        return task_files.split_lines(content), _json_object
+        lines = task_files.split_lines(content)
+        problem = file_types.json_lines_problem(path, [line for _, line in lines[:2]])
+        if problem:
+            raise UserError(problem)
+        return lines, _json_object
     rows = _json(path, content)
     if not isinstance(rows, list):
         raise UserError("{} is no JSON array of texts with their questions".format(path))
@@ -328,7 +342,8 @@ def _json_object(line):
     try:
         row = json.loads(line.decode("utf-8"))
     except ValueError as error:  # also of UTF-8
-        raise BadRow("not JSON ({}): write one object per line".format(error)) from None
+        problem = file_types.json_problem(error)
+        raise BadRow("not JSON ({}): write one object per line".format(problem)) from None
     if not isinstance(row, dict):
         shown = task_files.shown(row)
         raise BadRow("{} is no JSON object: write one object per line".format(shown))
@@ -339,7 +354,10 @@ def _json(path, content):
     try:
         return json.loads(content.decode("utf-8"))
     except ValueError as error:
-        raise UserError("{} is not JSON: {}".format(path, error)) from None
+        problem = file_types.json_problem(error)
+        if getattr(error, "msg", "") == "Extra data":
+            problem += "; the file must be one JSON value, not one a line"
+        raise UserError("{} is not JSON: {}".format(path, problem)) from None
 
 
 def read_answers(path):

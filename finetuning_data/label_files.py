@@ -8,8 +8,9 @@
                               between sentences
     one sentence a line       characters with blanks between them, a tab, and their labels with
                               blanks between them; the first row may name the columns
+    one text a line           only where labels are not needed, as in a test file
 
-Files are UTF-8. The content decides between the last two formats.
+Files are UTF-8. The content decides between the last three formats.
 """
 
 import functools
@@ -19,15 +20,22 @@ from typing import NamedTuple, Optional, Tuple
 
 from absl import logging
 
-from common import files
+from common import file_types, files
 from common.errors import UserError
 from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
 from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, row_error, shown
 
 # A label that bio does not have.
-_BIOES = re.compile(r"(?:^|[ \t])[MES][-_]\w")
+_BLANK = "[ \t\xa0\u2000-\u200a\u3000]"
+_BIOES = re.compile(r"(?:^|{})[MES][-_]\w".format(_BLANK))
+# A character and its label with another separator than a blank.
+_SEPARATED = re.compile(r"\S([,，;；:：|/])(?:O|[BIMES][-_]\S+)")
+_SENTENCE_END = re.compile("[。！？!?]")
+_LONG_SENTENCE = 500  # characters
 _NAMES = {"text_a", "text", "label", "labels"}
 _SPANS = ("entities", "spans", "label", "labels")
+_BEGIN, _END, _TYPE = ("begin", "start"), ("end",), ("type", "label")
+_STRING = ("text", "word", "entity", "mention", "string")
 _WORD = re.compile(r"[0-9A-Za-z]+")
 
 
@@ -84,9 +92,16 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     parts = list(_parts(lines))
     if not parts:
         raise UserError("{}: no texts".format(path))
+    problem = file_types.json_lines_problem(
+        path, [line.encode("utf-8", "replace") for part in parts[:2] for _, line in part[:2]][:2]
+    )
+    if problem:
+        raise UserError(problem)
     is_bioes = any(_BIOES.search(line) for _, line in lines)
     scheme = _Scheme("bioes" if is_bioes else "bio", [])
-    parse, parts = _parser(parts, scheme)
+    _refuse_separator(path, lines)
+    parse, parts = _parser(parts, scheme, needs_labels)
+    _warn_of_one_sentence(path, parts)
     texts, bad = [], []
     for position, part in enumerate(parts):
         try:
@@ -134,7 +149,42 @@ def _parts(lines):
         yield part
 
 
-def _parser(parts, scheme):
+def _refuse_separator(path, lines):
+    """Raise `UserError` for a file with commas or the like between characters and labels."""
+    lines = [(number, line.strip()) for number, line in lines if line.strip()]
+    found = [(number, _SEPARATED.fullmatch(line)) for number, line in lines]
+    found = [(number, match) for number, match in found if match]
+    if 2 * len(found) > len(lines):
+        number, match = found[0]
+        problem = "{} has {} between a character and its label: put a blank or tab there"
+        raise row_error(path, number, problem.format(shown(match.group()), shown(match.group(1))))
+
+
+def _warn_of_one_sentence(path, parts):
+    """Warn of a file of characters whose sentences have no blank lines between them."""
+    (part, *others) = parts
+    if others or len(part) == 1:
+        return
+    ends = [number for number, line in part[:-1] if _SENTENCE_END.match(line)]
+    if len(ends) > 1 or len(part) > _LONG_SENTENCE:
+        logging.warning(
+            "ONE SENTENCE: %s has %d characters and no blank line, so they are one text; put a "
+            "blank line behind each sentence, the first of them %s",
+            path,
+            len(part),
+            "behind row {}".format(ends[0]) if ends else "where it ends",
+        )
+
+
+def _is_plain(rows):
+    """Return whether a file without labels has a text a line: most lines are many characters."""
+    cells = [_cells(row[0][1]) for row in rows]
+    if any(len(row) > 1 and spelled(row[-1]) for row in cells):
+        return False
+    return 2 * sum(len(row[0]) > 1 or len(row) > 2 for row in cells) > len(cells)
+
+
+def _parser(parts, scheme, needs_labels):
     """Return (function from a part to (guid, text, entities), parts) for the file's format."""
     rows = [[row] for part in parts for row in part]
     first = rows[0][0][1]
@@ -144,15 +194,27 @@ def _parser(parts, scheme):
     names = [cell.strip().lower() for cell in cells]
     has_header = set(names) <= _NAMES and ("\t" in first or len(rows) > 1)
     second = rows[1][0][1].split("\t") if has_header and len(rows) > 1 else cells
-    if has_header or (len(second) == 2 and len(second[0].split()) == len(second[1].split()) > 1):
+    units, labels = (cell.split() for cell in second) if len(second) == 2 else ((), ())
+    are_labels = len(labels) > 1 and (len(units) == len(labels) or all(map(spelled, labels)))
+    if has_header or are_labels:
         columns = ["label" if name.startswith("label") else "text" for name in names]
         columns = columns if has_header else ["text", "label"]
         return functools.partial(_sentence, columns, scheme), rows[1:] if has_header else rows
+    if not needs_labels and _is_plain(rows):
+        return _plain, rows
     return functools.partial(_characters, scheme), parts
 
 
+def _plain(part):
+    """Return (None, text, None) of a line."""
+    text = part[0][1].strip()
+    if "\t" in text:
+        raise _BadRow("{} has a tab: write one text a line".format(shown(text)))
+    return None, text, None
+
+
 def _cells(line):
-    return re.split("[ \t]+", line.rstrip())
+    return re.split(_BLANK + "+", line.rstrip())
 
 
 # ------------------------------------------------------------------------- labels of characters
@@ -184,7 +246,7 @@ def _characters(scheme, part):
     units = []
     for number, line in part:
         cells = _cells(line)
-        if line[0] in " \t\u3000" and len(cells) == 2 and not cells[0].strip():
+        if line[0].isspace() and len(cells) == 2 and not cells[0].strip():
             cells[0] = line[0]  # the label of a blank
         if len(cells) > 2:
             raise _BadRow(
@@ -277,9 +339,7 @@ def _json_text(part):
         row = json.loads(part[0][1])
     except json.JSONDecodeError as error:
         raise _BadRow(
-            "not JSON ({} at character {}): write one object a line".format(
-                error.msg, error.pos + 1
-            )
+            "not JSON ({}): write one object a line".format(file_types.json_problem(error))
         ) from None
     if not isinstance(row, dict):
         raise _BadRow("{} is no JSON object: write one object a line".format(shown(row)))
@@ -289,13 +349,13 @@ def _json_text(part):
     if re.search("[\ud800-\udfff]", text):
         raise _BadRow("the text has half of a character: remove it")
     guid = row.get("id")
-    named = [row[name] for name in _SPANS if row.get(name) is not None]
-    if not named:
-        return guid if guid is None else str(guid), text, None
-    read = {dict: _cluener_entities, list: _listed_entities}.get(type(named[0]))
+    guid, spans = guid if guid is None else str(guid), _named(row, _SPANS)
+    if spans is None:
+        return guid, text, None
+    read = {dict: _cluener_entities, list: _listed_entities}.get(type(spans))
     if not read:
-        raise _BadRow("{} is neither an object of types nor a list".format(shown(named[0])))
-    return guid if guid is None else str(guid), text, list(read(text, named[0]))
+        raise _BadRow("{} is neither an object of types nor a list".format(shown(spans)))
+    return guid, text, list(read(text, spans))
 
 
 def _cluener_entities(text, by_type):
@@ -318,13 +378,22 @@ def _listed_entities(text, entities):
             row = dict(zip(("begin", "end", "type"), entity))
         if not isinstance(row, dict):
             raise _BadRow("entity {} is no object with begin, end and type".format(shown(entity)))
-        kind = row.get("type", row.get("label"))
+        kind = _named(row, _TYPE)
         if not isinstance(kind, str) or not kind:
             raise _BadRow("entity {} has no type".format(shown(entity)))
-        begin, end = _edges(kind, [row.get("begin", row.get("start")), row.get("end")])
-        string = row.get("text", text[begin:end])
+        if _named(row, _BEGIN) is None or _named(row, _END) is None:
+            text = "entity {} has no begin and end: their names are begin or start, and end"
+            raise _BadRow(text.format(shown(entity)))
+        begin, end = _edges(kind, [_named(row, _BEGIN), _named(row, _END)])
+        string = _named(row, _STRING)
+        string = text[begin:end] if string is None else string
         _check_string(text, begin, end, kind, string, "the end is the first character behind")
         yield Entity(begin, end, kind)
+
+
+def _named(row, names):
+    """Return the first value of a dict that has one of several names, None where none has."""
+    return next((row[name] for name in names if row.get(name) is not None), None)
 
 
 def _edges(kind, place):
@@ -352,6 +421,9 @@ def _checked(text, entities, types):
     """Return entities in their order; refuse unknown types and overlaps."""
     entities = sorted(set(entities))
     for entity in entities:
+        if entity.type == OUTSIDE:
+            where = shown(text[entity.begin : entity.end])
+            raise _BadRow("{} has the type O, which is what is no entity: remove it".format(where))
         if types and entity.type not in types:
             raise _BadRow(
                 "type {} is unknown; the types are {}".format(

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from absl import logging
 
-from common import files
+from common import file_types, files
 from common.errors import UserError
 from finetuning_data.label_files import listed
 from finetuning_data.task_files import log_bad_rows, shown
@@ -94,11 +94,10 @@ def _parsed(path):
     try:
         content = json.loads(files.read_utf8(path))
     except json.JSONDecodeError as error:
-        raise UserError(
-            "{}, row {}: not JSON ({} at character {})".format(
-                path, error.lineno, error.msg, error.colno
-            )
-        ) from None
+        problem = "not JSON ({})".format(file_types.json_problem(error))
+        if error.msg == "Extra data":
+            problem += '; the file must be one object with a list "data", not an object a line'
+        raise UserError("{}, row {}: {}".format(path, error.lineno, problem)) from None
     articles = content.get("data") if isinstance(content, dict) else content
     if not isinstance(articles, list):
         raise UserError('{}: expected a list, or an object with a list "data"'.format(path))
@@ -143,7 +142,7 @@ def _question(context, row, needs_answers, on_move):
         raise _BadQuestion("the question has no id")
     if not isinstance(question, str):
         raise _BadQuestion("question {}: {} is no text".format(guid, shown(question)))
-    rows = row.get("answers")
+    rows = _listed(row.get("answers"))
     if row.get("is_impossible"):
         return Question(str(guid), question, context, ())
     if not rows and needs_answers:
@@ -157,6 +156,16 @@ def _question(context, row, needs_answers, on_move):
     if not needs_answers and all(answer.begin is None for answer in answers):
         answers = None
     return Question(str(guid), question, context, answers)
+
+
+def _listed(answers):
+    """Return answers as a list, also those of datasets: {"text": [...], "answer_start": [...]}."""
+    if not isinstance(answers, dict):
+        return answers
+    texts, starts = answers.get("text"), answers.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        return answers
+    return [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
 
 
 def _answer(guid, context, row, on_move):

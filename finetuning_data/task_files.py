@@ -127,8 +127,7 @@ def open_rows(path, row_format):
 
 def read_content(path):
     """Return the bytes of a file without byte order mark; raises UserError if it is no UTF-8."""
-    with files.open_file(path) as stream:
-        content = stream.read()
+    content = files.read_bytes(path)
     refusal = file_types.refusal(path, content)
     if refusal:
         raise UserError(refusal)
@@ -286,10 +285,9 @@ def found_instead(data_dir, split):
 
 
 def _open_json_lines(path, lines, row_format):
-    layout = file_types.json_layout([line.decode("utf-8", "replace") for _, line in lines[:2]])
-    if layout:
-        remedy = file_types.JSON_REMEDIES[layout].format(path=shlex.quote(path))
-        raise UserError("{} {}".format(path, remedy))
+    problem = file_types.json_lines_problem(path, [line for _, line in lines[:2]])
+    if problem:
+        raise UserError(problem)
     for _, line in lines[:1]:
         with contextlib.suppress(ValueError, TypeError):  # the parser reports a bad row
             _warn_of_title(path, list(json.loads(line.decode("utf-8"))), row_format)
@@ -302,8 +300,8 @@ def _json_row(row_format, line):
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadRow(
-            "not JSON ({} at character {}): {}; write one object per line".format(
-                error.msg, error.pos + 1, shown(text)
+            "not JSON ({}): {}; write one object per line".format(
+                file_types.json_problem(error), shown(text)
             )
         ) from None
     if not isinstance(row, dict):

@@ -26,6 +26,7 @@ PREDICTIONS = "predictions.tsv"
 NO_CHOICE = -1e9
 # Piece that marks the blank to be filled, as in CLUE's baseline for ChID; other blanks are masked.
 BLANK_PIECE, BLANK_LENGTH = "[unused1]", 4
+SHORTEST = 16  # pieces: 4 special ones, 4 of a choice, and some of a question and its context
 
 
 class Predicted(NamedTuple):
@@ -46,6 +47,11 @@ class Choices(Kind):
     def read(self, args, splits, folders):
         """See `Kind.read`."""
         task = self.tasks[args.task_name.lower()]
+        if args.max_seq_length < SHORTEST:
+            raise UserError(
+                "--max_seq_length={} has no room for a choice and what it is about: give at least "
+                "{}".format(args.max_seq_length, SHORTEST)
+            )
         paths = {split: choice_files.find_files(task, args.data_dir, split) for split in splits}
         examples = {
             split: choice_files.read_questions(
@@ -64,6 +70,10 @@ class Choices(Kind):
             for split in splits
         )
         return data, "{}: questions: {} choices".format(task.name, ", ".join(described))
+
+    def ignored_flags(self, args):
+        """See `Kind.ignored_flags`."""
+        return dict.fromkeys(("labels", "header", "test_header"), "tasks of classification")
 
     def texts(self, examples):
         """See `Kind.texts`; a context of several questions counts once."""

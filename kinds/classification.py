@@ -42,6 +42,10 @@ class Classification(Kind):
         counts = ", ".join("{:,} {}".format(len(examples[split]), split) for split in examples)
         return data, "{}: {} labels, examples: {}".format(task.name, len(task.labels), counts)
 
+    def ignored_flags(self, args):
+        """See `Kind.ignored_flags`."""
+        return {"max_choices": "tasks of choices"}
+
     def texts(self, examples):
         """See `Kind.texts`; the second texts of pairs come last."""
         return data_report.texts_of(examples)

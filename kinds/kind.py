@@ -115,6 +115,11 @@ class Kind:
         """
         raise NotImplementedError
 
+    def ignored_flags(self, args):
+        """Return {name: what it is for} of the script's flags that a run of `args` ignores."""
+        del args
+        return {}
+
     def texts(self, examples):
         """Return all texts of examples as a list of str, to count unknown pieces."""
         raise NotImplementedError

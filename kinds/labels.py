@@ -128,20 +128,31 @@ class Labels(Kind):
                 "task {} has its own types, {}: leave yours out, or use ner for files of your "
                 "own".format(task.name, ", ".join(task.types))
             )
+        if label_decoding.OUTSIDE in types:
+            raise UserError(
+                "labels {}: O is what is no entity: leave it out, and give types alone".format(
+                    ", ".join(types)
+                )
+            )
         if len(set(types)) < len(types) or "" in types:
             raise UserError("labels {}: give different ones".format(", ".join(types)))
+        start = None if args.do_train else args.init_checkpoint
+        model = model_files.find_description(folders, start)
+        trained_crf = bool(model and model.settings.get("crf"))
+        if model and model.task in self.tasks and args.crf != trained_crf:
+            raise UserError("the model was trained with --crf={0}: give it".format(trained_crf))
         if not args.do_train:
-            model = model_files.find_description(folders, args.init_checkpoint)
             if not model:
                 raise UserError(
                     "the labels of task {} are not known: give the --output_dir or "
                     "--init_checkpoint of a run_ner.py that has trained".format(task.name)
                 )
-            trained_crf = bool(model.settings.get("crf"))
-            if args.crf != trained_crf:
-                raise UserError("the model was trained with --crf={0}: give it".format(trained_crf))
             return self.with_labels(task, model.labels)
         return _with_types(task, types or task.types, args)
+
+    def ignored_flags(self, args):
+        """See `Kind.ignored_flags`."""
+        return {} if args.crf else {"crf_rate_factor": "--crf=True"}
 
     def texts(self, examples):
         """See `Kind.texts`."""

@@ -123,6 +123,13 @@ class Spans(Kind):
         line = ", ".join("{:,} {}".format(counts[split], split) for split in splits)
         return Data(task, questions, paths, findings), "{}: questions: {}".format(task.name, line)
 
+    def ignored_flags(self, args):
+        """See `Kind.ignored_flags`."""
+        ignored = {} if args.do_predict else {"n_best": "--do_predict=True"}
+        if not args.allow_no_answer:
+            ignored["no_answer_threshold"] = "--allow_no_answer=True"
+        return ignored
+
     def texts(self, examples):
         """See `Kind.texts`: contexts once each, then the questions."""
         contexts = dict.fromkeys(question.context for question in examples)

@@ -92,8 +92,7 @@ def _load_jieba(user_dict):
 
 def _check_dictionary(path):
     """Raise a `UserError` for the first line of a dictionary that is no word."""
-    with files.open_file(path) as stream:
-        content = stream.read()
+    content = files.read_bytes(path)
     refusal, where = file_types.refusal(path, content), "user dictionary {}".format(path)
     if refusal:
         raise UserError("user dictionary {}".format(refusal))

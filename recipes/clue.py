@@ -14,6 +14,8 @@ import sys
 import zipfile
 from typing import NamedTuple, Tuple
 
+from absl import logging
+
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -114,6 +116,7 @@ def main(args):
         raise UserError(text.format(",".join(unknown), ", ".join(SETTINGS)))
     model = model_flags(args)
     names = [name for name in args.tasks if has_files(name, args.data_dir, ("train", "dev"))]
+    tell_of_missing_files(args, names)
     if not names:
         folders = ", ".join(args.tasks)
         text = "{} holds no folder of a task with train and dev files; the folders are {}"
@@ -131,6 +134,10 @@ def main(args):
 
 def model_flags(args):
     """Return the flags that name the model: a dict; raises UserError where no config fits."""
+    if not files.glob(args.checkpoint + "*"):
+        raise UserError(
+            "{} does not exist: give a checkpoint or its folder".format(args.checkpoint)
+        )
     checkpoint = Checkpoint(run_folder.find_best(args.checkpoint))
     checkpoint.check_known()
     beside = model_files.find(checkpoint.prefix, model_files.WORDPIECE)
@@ -139,6 +146,9 @@ def model_flags(args):
         shapes, folder = checkpoint.model_shapes(), os.path.dirname(checkpoint.prefix)
         fields = inspection.summarize(shapes)["fields"]
         fitting = [os.path.join(ROOT, path) for path in fitting_configs(shapes, fields, folder)]
+        if not fitting:
+            text = "{} has the shapes of no config that is here: give its own, --bert_config_file"
+            raise UserError(text.format(checkpoint.prefix))
         if len(fitting) != 1:
             text = "{} has the shapes of {} configs ({}): give --bert_config_file"
             raise UserError(text.format(checkpoint.prefix, len(fitting), ", ".join(fitting)))
@@ -153,12 +163,30 @@ def model_flags(args):
 
 def has_files(name, data_dir, splits):
     """Return whether the files of some splits of a task are there."""
+    return not missing_file(name, data_dir, splits)
+
+
+def missing_file(name, data_dir, splits):
+    """Return which file of some splits of a task is missing, a sentence, or None."""
     kind = kind_of(KINDS, name)
     find = choice_files.find_files if isinstance(kind, Choices) else tasks.find_file
     try:
-        return all(find(kind.tasks[name], os.path.join(data_dir, name), split) for split in splits)
-    except UserError:
-        return False
+        for split in splits:
+            find(kind.tasks[name], os.path.join(data_dir, name), split)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def tell_of_missing_files(args, names):
+    """Warn of the tasks that do not run, and of those of `names` that predict nothing."""
+    for name in args.tasks:
+        split, what = ("test",), "NO PREDICTIONS"
+        if name not in names:
+            split, what = ("train", "dev"), "TASK LEFT OUT"
+        problem = missing_file(name, args.data_dir, split)
+        if problem:
+            logging.warning("%s: %s: %s", what, name, problem)
 
 
 def command(args, name, model):

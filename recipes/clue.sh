@@ -13,7 +13,7 @@
 # OUTPUT_DIR/clue_submission.zip. The FLAGS are those of recipes/clue.py: --tasks, --seeds, ...
 set -euo pipefail
 
-if [ $# -lt 3 ]; then
+if [ $# -lt 3 ] || [[ "$1" == -* || "$2" == -* || "$3" == -* ]]; then
   echo "usage: bash recipes/clue.sh CHECKPOINT CLUE_DIR OUTPUT_DIR [FLAGS]" >&2
   exit 2
 fi

@@ -1,15 +1,18 @@
 """The kinds of answers that predict.py gives: labels, choices, vectors, masks, nearest lines."""
 
 import json
+import re
 
 import numpy as np
 
 from common.errors import UserError
+from finetuning_data.task_files import shown
 from kinds.spans import Spans
 from serving import predictor
 from tokenization import MASK
 
 DIGITS = 6  # of what is printed
+_OTHER_MASK = re.compile(r"[\[［【〔]\s*[mｍMＭ][aａAＡ][sｓSＳ][kｋKＫ]\s*[\]］】〕]")
 _NUMBERS = ("score", "probability")  # of an answer to a question
 
 
@@ -176,9 +179,15 @@ class Masks:
     def check(self, texts, where):
         """See `Labels.check`."""
         if len(texts) == 1 and MASK not in texts[0]:
+            other = _OTHER_MASK.search(texts[0])
+            if other:
+                text = "{}{} has {} in place of {}: type that, in ASCII and upper case"
+                raise UserError(text.format(where, shown(texts[0]), other.group(), MASK))
             raise UserError(
-                "{0}{1!r} has no {2}: put {2} where a piece is missing, or give two texts to "
-                "compare, --search_file=FILE, or --embeddings=True".format(where, texts[0], MASK)
+                "{0}{1} has no {2}: put {2} where a piece is missing, or give two texts to "
+                "compare, --search_file=FILE, or --embeddings=True".format(
+                    where, shown(texts[0]), MASK
+                )
             )
 
     def answer(self, texts):

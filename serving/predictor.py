@@ -37,7 +37,7 @@ from finetuning_data import tasks
 from finetuning_data.encoding import encode_examples
 from kinds.classification import Classification
 from kinds.kind import kind_of
-from kinds.registry import KINDS
+from kinds.registry import KINDS, OF_HEADS
 from serving import kind_outputs
 from tokenization import CLS, MASK, SEP
 
@@ -87,7 +87,7 @@ class Predictor:
         checkpoint = Checkpoint(run_folder.find_best(checkpoint_path or model_dir))
         self.kind = kind_of(KINDS, model.task)
         if not checkpoint.holds(self.kind.variables.example):
-            raise UserError(NO_CLASSIFIER.format(checkpoint.prefix))
+            raise UserError(_without_head(checkpoint, model.task))
         model_files.check_labels(model.labels, checkpoint.prefix)
         vocabulary = (model.vocab_file, model.do_lower_case, model.spm_model_file)
         tokenizer = tokenization.FullTokenizer(*vocabulary)
@@ -394,6 +394,15 @@ def _check_model_dir(path):
         prefix = run_folder.find_best(path)
         if not inspection.tuned_head(Checkpoint(prefix).model_shapes())[0]:
             raise UserError(NO_CLASSIFIER.format(prefix))
+
+
+def _without_head(checkpoint, task):
+    """Return what to do with a checkpoint that lacks the head of a task, a sentence."""
+    head, _ = inspection.tuned_head(checkpoint.model_shapes())
+    if not head:
+        return NO_CLASSIFIER.format(checkpoint.prefix)
+    text = "{} is a model of {}, and the task of --model_dir is {}: give a checkpoint of that run"
+    return text.format(checkpoint.prefix, OF_HEADS[head].variables.head, task)
 
 
 def input_placeholders():

@@ -40,8 +40,7 @@ def read_history(folder, last_step=math.inf):
     path = os.path.join(folder, HISTORY)
     if not files.exists(path):
         return {}
-    with files.open_file(path) as stream:
-        lines = stream.read().decode("utf-8", "replace").splitlines()
+    lines = files.read_bytes(path).decode("utf-8", "replace").splitlines()
     by_step = {}
     for number, line in enumerate(lines, 1):
         try:

@@ -178,3 +178,11 @@ def test_a_name_that_is_twice_in_a_json_object_is_told(tmp_path):
         UserError, match="config.json: not a readable JSON file .'b' is there twice"
     ):
         files.read_json(str(tmp_path / "config.json"))
+
+
+@pytest.mark.parametrize("read", [files.read_bytes, files.read_utf8, files.check_readable])
+def test_a_folder_and_a_missing_file_are_one_line(read, tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError) as error:
+            read(str(path))
+        assert str(path) in str(error.value) and "\n" not in str(error.value)

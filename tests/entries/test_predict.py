@@ -19,8 +19,9 @@ from classifiers import LABELS, LENGTH, PAIRS, TEXTS, table, write_model, write_
 
 import predict
 from checkpointing import arrays as weights
+from common import cli
 from common.errors import UserError
-from serving import predictor
+from serving import answers, predictor
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,19 @@ def test_the_command_that_converts_a_stream_works(out, encode, kind, capsys, mon
     capsys.readouterr()
     run({"model_dir": out})
     assert len(rows_of(capsys.readouterr().out)) == 3
+
+
+@pytest.mark.parametrize("changes", [{}, {"embeddings": True}, {"search_file": "empty.txt"}])
+def test_a_file_without_texts(tmp_path, out, changes):
+    path = tmp_path / "empty.txt"
+    path.write_text("")
+    if "search_file" in changes:
+        with pytest.raises(UserError, match="empty.txt: no texts"):
+            run({"model_dir": out, "search_file": path}, "天")
+        return
+    with pytest.raises(UserError, match="empty.txt: no "):
+        run(dict(changes, model_dir=out, input_file=path, output_file=tmp_path / "a.tsv"))
+    assert os.listdir(str(tmp_path)) == ["empty.txt"]
 
 
 def test_a_blank_row_of_a_file_keeps_its_number(tmp_path, out):
@@ -365,6 +379,10 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "must end in .tsv or"),
         ({"input_file": "q.csv", "output_file": "a.tsv"}, [], "q.csv has commas .* > q.tsv$"),
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
+        ({"input_file": "FOLDER.txt", "output_file": "a.tsv"}, [], "R.txt is a folder: name a"),
+        ({"input_file": "FOLDER.json", "output_file": "a.tsv"}, [], "R.json is a folder: name a"),
+        ({"search_file": "none"}, ["a"], "none does not exist: check the path"),
+        ({"search_file": "FOLDER.txt"}, ["a"], "R.txt is a folder: name a file in it"),
         ({"model_dir": None, "vocab_file": "v.txt"}, ["a"], "--model_dir is needed; or"),
         ({"vocab_file": "vocab.txt"}, ["a"], "leave --vocab_file out"),
         (
@@ -377,7 +395,11 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({}, ["天", " "], "a text is empty"),
     ],
 )
-def test_mistakes_on_the_command_line(out, changes, words, message):
+def test_mistakes_on_the_command_line(out, changes, words, message, tmp_path):
+    for flag, name in changes.items():
+        if str(name).startswith("FOLDER"):
+            changes = dict(changes, **{flag: tmp_path / name})
+            changes[flag].mkdir()
     with pytest.raises(UserError, match=message):
         run(dict({"model_dir": out}, **changes), *words)
 
@@ -505,3 +527,34 @@ def test_what_a_pretrained_model_cannot_answer(pretrained, capsys, monkeypatch):
     refused, answered = rows_of(capsys.readouterr().out)
     assert refused[0].startswith("error: standard input, row 1: '天地' has no [MASK]: put [MASK]")
     assert answered[0].startswith("天") and len(answered) == 2
+
+
+@pytest.mark.parametrize("mask", ["［MASK］", "【MASK】", "[mask]", "[ＭＡＳＫ]"])
+def test_another_spelling_of_a_mask_is_named(mask):
+    kind = answers.Masks(None, 5)
+    with pytest.raises(UserError, match="has {} in place of .MASK.: type".format(re.escape(mask))):
+        kind.check(["天" + mask], "")
+    kind.check(["天[MASK]"], "")
+
+
+def test_a_long_text_is_shortened():
+    with pytest.raises(UserError) as error:
+        answers.Masks(None, 5).check(["北京" * 600], "")
+    assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "kind, changes, words",
+    [
+        (answers.Labels, {"header": "yes"}, "--header=yes is for an --input_file of a classifier"),
+        (answers.Masks, {"header": "no", "output_file": "a"}, "--header=no is for an --input_f"),
+        (answers.Labels, {"top": 3}, "--top=3 is for a .MASK., a search or a question: leave"),
+        (answers.Vectors, {"top": 3}, "--top=3 is for a .MASK."),
+    ],
+)
+def test_a_flag_that_the_answers_ignore(kind, changes, words):
+    command = ["predict.py"] + helpers.arguments(changes)
+    kind = object.__new__(kind)
+    with pytest.raises(UserError, match=words):
+        predict.check_use(cli.parse(predict.define_flags, command, predict.WORDS), kind)
+    predict.check_use(cli.parse(predict.define_flags, command[:1], predict.WORDS), kind)

@@ -214,7 +214,7 @@ def test_a_run_of_another_kind_keeps_its_folder(workspace):
     for split in ("train", "dev"):
         rows = "天\t地\t0\n日\t月\t1\n"
         (workspace / "labels" / (split + ".tsv")).write_text(rows, encoding="utf-8")
-    data = {"data_dir": workspace / "labels", "labels": "0,1", "do_eval": True}
+    data = {"data_dir": workspace / "labels", "labels": "0,1", "do_eval": True, "max_choices": None}
     with pytest.raises(UserError, match="holds a run of task choices, not sentence_pair"):
         run(workspace, "sentence_pair", **data)
     start = dict(data, init_checkpoint=workspace / "out", output_dir=workspace / "other")

@@ -182,3 +182,10 @@ def test_an_encoding_that_fails_leaves_no_file(cached, tmp_path):
     with pytest.raises(KeyError):
         cached([EXAMPLE._replace(label="unheard-of")])
     assert not os.path.exists(str(tmp_path / "features"))
+
+
+@pytest.mark.parametrize("full, is_told", [([9, 7, 0], True), ([9, 4, 0], False)])
+def test_a_split_whose_sequences_are_all_cut_is_told(full, is_told, caplog):
+    ids, begins, full = np.zeros(8, np.int32), np.array([0, 4, 8, 8]), np.array(full, np.int32)
+    inputs.tell_lengths("train", encoding.Encoded(ids, begins, begins[:3], {}, full), 4)
+    assert ("ALL CUT: every sequence of train" in caplog.text) == is_told

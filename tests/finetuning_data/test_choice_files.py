@@ -107,10 +107,12 @@ def test_files_of_one_s_own(tmp_path):
         ({"answer": True}, "row 2: answer true is not among the choices"),
         ({"answer": None}, "row 2: there is no answer; only a test file"),
         ({"question": 5}, "row 2: question is 5, not a text"),
+        ({"id": "q"}, "row 2: id 'q' is already at .*dev.jsonl, row 1"),
+        ({"answer": "0"}, "row 2: answer '0' is not .*; give the text of one, or its number from"),
     ],
 )
 def test_mistakes_in_own_files(changes, words, tmp_path, caplog):
-    write(tmp_path, "dev.jsonl", [OWN, dict(OWN, **changes)])
+    write(tmp_path, "dev.jsonl", [dict(OWN, id="q"), dict(OWN, **changes)])
     with pytest.raises(UserError, match="dev.jsonl, " + words) as error:
         read("choices", tmp_path)
     assert "\n" not in str(error.value)
@@ -132,7 +134,10 @@ def test_a_missing_field_is_named(field, tmp_path):
         ("choices", '{"context": ', "dev.json, row 1: not JSON"),
         ("choices", "[1]", "dev.json, row 1: .* is no JSON object: write one object per line"),
         ("choices", "\n", "dev.json: no questions"),
-        ("c3", "[", "dev.json is not JSON: "),
+        ("choices", '[\n{"context": "天"}\n]', "dev.json holds a JSON array; JSON lines are one"),
+        ("choices", '[{"context": "天"},\n{}]', "dev.json holds a JSON array; JSON lines are one"),
+        ("c3", "[", "dev.json is not JSON: .*; the text may be cut"),
+        ("c3", "[1]\n[2]\n", "must be one JSON value, not one a line"),
         ("c3", "{}", "dev.json is no JSON array of texts"),
         ("c3", "[3]", "dev.json, row 1: 3 is no list of turns and questions"),
         ("c3", '[[["男：冷"], ["冷"]]]', "dev.json, row 1: question 1: question is '冷', not a"),

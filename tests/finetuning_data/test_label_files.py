@@ -38,6 +38,8 @@ def problem(tmp_path, text, **options):
         "在 O\n北 B-LOC\n京 I-LOC",
         "在 O\n北 B-LOC\n京 E-LOC\n",
         "\ufeff在\tO\r\n北\tB_LOC\r\n京\tE_LOC\r\n\r\n",
+        "在\u3000O\n北\u3000B-LOC\n京\u3000E-LOC",
+        "在\xa0O\n北\xa0B-LOC\n京\xa0I-LOC",
         "在 北 京\tO B-LOC I-LOC",
         "text_a\tlabel\n在 北 京\tO B-LOC I-LOC\n",
         "label\ttext_a\nO B-LOC I-LOC\t在 北 京\n",
@@ -86,8 +88,53 @@ def test_a_test_file_may_lack_labels(tmp_path, content):
 
 
 @pytest.mark.parametrize(
+    "content", ["我在北京。\n他 爱New York\n", "北京 天气\n\n去北京\n", "北京\n2019年的事情,O\n"]
+)
+def test_a_file_without_labels_has_a_text_a_line(tmp_path, content):
+    expected = [line for line in content.split("\n") if line]
+    assert [row.text for row in read(tmp_path, content, needs_labels=False)] == expected
+    problem(tmp_path, content)
+    assert "has a tab" in problem(tmp_path, content + "12\t去北京\n", needs_labels=False)
+
+
+@pytest.mark.parametrize("needs_labels", [True, False])
+@pytest.mark.parametrize("separator", [",", "，", "|"])
+def test_another_separator_than_a_blank_is_named(tmp_path, separator, needs_labels):
+    text = "在 O\n北 B-LOC\n京 I-LOC\n".replace(" ", separator)
+    message = problem(tmp_path, text, needs_labels=needs_labels)
+    assert "row 1: '在{0}O' has '{0}' between".format(separator) in message
+
+
+@pytest.mark.parametrize(
+    "text, is_told",
+    [
+        ("在 O\n。 O\n去 O\n！ O\n好 O\n", True),
+        ("在 O\n" * 501, True),
+        ("在 O\n。 O\n\n去 O\n！ O\n好 O\n", False),
+        ("在 O\n。 O\n", False),
+    ],
+)
+def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told):
+    read(tmp_path, text)
+    assert ("ONE SENTENCE: " in caplog.text) == is_told
+
+
+@pytest.mark.parametrize(
     "row, words",
     [
+        (
+            '{"text": "在北京", "spans": [{"start": 1, "end": 2, "entity": "北京", "type": "X"}]}',
+            "the text has '北' there; the end is the first character behind",
+        ),
+        (
+            '{"text": "我在北京", "label": [{"start": 1, "end": 3, "word": "北京", "type": "X"}]}',
+            "the text has '在北' there",
+        ),
+        (
+            '{"text": "在北京", "entities": [{"start_offset": 1, "end_offset": 3, "type": "LOC"}]}',
+            "has no begin and end: their names are begin or start, and end",
+        ),
+        ('{"text": "在北京", "label": [[0, 2, "O"]]}', "'在北' has the type O"),
         ('{"text": "在北京", "label": {"LOC": {"北京": [[2, 1]]}}}', "the end is before the begin"),
         ('{"text": "在北京", "label": {"LOC": {"北京": [[1, 3]]}}}', "the text has 3 characters"),
         ('{"text": "在北京", "label": {"LOC": {"北京": [[0, 1]]}}}', "the text has '在北' there"),
@@ -127,6 +174,8 @@ def test_mistakes_in_json_lines(tmp_path, row, words):
         ("在 O\n北\n", 2, "no label behind the character"),
         ("在 O\n北 京 O\n", 2, "has 3 columns"),
         ("text_a\tlabel\n在 北\tO O\n在 北\tO\n", 3, "2 characters, but 1 labels"),
+        ("在 北 京\tO O\n在 北\tO O\n", 1, "3 characters, but 2 labels: both need blanks"),
+        ("在北京\tO O O\n", 1, "1 characters, but 3 labels: both need blanks"),
         ("text_a\tlabel\n在 北\tO O\n在 北\tO O\tO\n", 3, "found 3 columns"),
     ],
 )
@@ -142,6 +191,11 @@ def test_entities_that_the_end_of_a_sentence_cuts(tmp_path, caplog):
     assert "CUT ENTITIES: 4 of" in caplog.text and "rows 2, 4, 8, 11;" in caplog.text
     (row,) = read(tmp_path, "京 I-L\n在 O\n北 B-L\n")  # an entity of bio needs no end
     assert [e[:2] for e in row.entities] == [(0, 1), (2, 3)]
+
+
+@pytest.mark.parametrize("content", ['[{"text": "天"},\n{"text": "地"}]', '[\n{"text": "天"}]'])
+def test_a_json_array_is_named(tmp_path, content):
+    assert "holds a JSON array; JSON lines are one object" in problem(tmp_path, content)
 
 
 def test_files_that_are_no_text(tmp_path):

@@ -51,6 +51,12 @@ def test_squad_style_with_several_answers(tmp_path):
     assert contexts_of([one, other]) == ([CONTEXT], [0, 0])
 
 
+def test_answers_as_datasets_has_them(tmp_path):
+    answers = {"text": ["上海", "北京"], "answer_start": [9, 12]}
+    (question,) = read(tmp_path, squad(qa(answers=answers)))
+    assert question.answers == (Answer("上海", 9, 11), Answer("北京", 12, 14))
+
+
 @pytest.mark.parametrize("wrap", [lambda rows: rows, lambda rows: {"data": rows}])
 def test_native_format(tmp_path, wrap):
     row = {"query_id": "Q1", "query_text": "在哪？", "answers": ["北京", "上海"]}
@@ -109,6 +115,15 @@ def test_any_part_of_a_context_is_found(context, data):
     "content, words",
     [
         ("{", "row 1: not JSON"),
+        (
+            '{"data": [{"tit',
+            "row 1: not JSON (Unterminated string at character 12; the text may be",
+        ),
+        (
+            '{"id": "1"}\n{"id": "2"}',
+            "row 2: not JSON (Extra data at row 2, character 1); the file",
+        ),
+        (squad(qa(answers={"text": ["京"], "answer_start": []})), "are no list"),
         ("3", "expected a list"),
         ("[3]", "data[0]: 3 is no object"),
         ({"data": [{"paragraphs": {}}]}, "data[0].paragraphs: {} is no list"),

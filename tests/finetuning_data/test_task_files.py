@@ -198,7 +198,11 @@ def test_the_command_that_converts_a_file_works(convert, tool, name, tmp_path):
             "the file ends inside a character, so it is",
         ),
         ("a.tsv", "天地玄\t地\t1\n天\t".encode() + b"\xff\t1", "not the bytes ff 09 31: mend"),
-        ("a.json", '{"label": "1"', "not JSON (Expecting ',' delimiter at character 14): '{\"lab"),
+        (
+            "a.json",
+            '{"label": "1"',
+            "not JSON (Expecting ',' delimiter at character 14; the text may be cut): '{\"lab",
+        ),
         ("a.json", "天\t地\t1", "not JSON (Expecting value at character 1)"),
         ("a.json", '["天", "地"]', '["天", "地"] is no JSON object: write one object per line'),
         ("a.json", '{"label": 1, "gold_label": 2}', "two fields are the same column: 'label, gold"),

@@ -1,6 +1,8 @@
 """recipes/clue.py: which tasks run, with which flags, and what is written at the end."""
 
 import json
+import re
+import subprocess
 import zipfile
 
 import helpers
@@ -67,7 +69,7 @@ def finish(words, scores):
     return 0
 
 
-def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, capsys):
+def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, capsys, caplog):
     commands = {}
 
     def run(words):
@@ -80,6 +82,11 @@ def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, 
     with pytest.raises(UserError, match="drcd failed: its own last line says why"):
         call(folder, seeds=7)
     assert list(commands) == ["afqmc", "drcd", "c3", "cluener"]
+    assert re.search("TASK LEFT OUT: chid: .*train_answer.json does not exist", caplog.text)
+    assert re.search("TASK LEFT OUT: cmrc2018: .* does not exist", caplog.text)
+    assert re.search("TASK LEFT OUT: tnews: no dev file", caplog.text)
+    assert re.search("NO PREDICTIONS: c3: no test file", caplog.text)
+    assert "afqmc: no" not in caplog.text
     afqmc, drcd = commands["afqmc"], commands["drcd"]
     assert afqmc.init_checkpoint == str(folder / "model" / "albert_model.ckpt")
     assert afqmc.bert_config_file == str(folder / "model" / "config.json")
@@ -104,7 +111,7 @@ def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, 
         ({"checkpoint": None}, "give --checkpoint"),
         ({"tasks": "afqmc,squad"}, "--tasks=squad: the tasks are afqmc, tnews"),
         ({"tasks": "chid,tnews"}, "holds no folder of a task with train and dev files"),
-        ({"checkpoint": "nowhere"}, "nowhere"),
+        ({"checkpoint": "nowhere"}, "nowhere does not exist: give a checkpoint or its folder"),
     ],
 )
 def test_mistakes_are_one_line(folder, changes, message):
@@ -118,6 +125,21 @@ def test_a_config_that_is_not_told_by_the_shapes_is_asked_for(folder):
     (folder / "model" / "other_config.json").write_text(text)
     with pytest.raises(UserError, match="has the shapes of 2 configs .*give --bert_config_file"):
         call(folder)
+
+
+def test_a_model_of_a_size_of_its_own_needs_its_config(folder):
+    config = (folder / "model" / "config.json").rename(folder / "own.json")
+    with pytest.raises(UserError, match="the shapes of no config that is here: give its own, --b"):
+        call(folder)
+    with pytest.raises(UserError, match="--tasks|holds no folder"):  # the next mistake
+        call(folder, bert_config_file=config, tasks="tnews")
+
+
+@pytest.mark.parametrize("words", [[], ["--checkpoint=a", "--data_dir=b", "--output_dir=c"]])
+def test_flags_in_place_of_names_get_the_usage(root, words):
+    command = ["bash", str(root / "recipes" / "clue.sh")] + words
+    done = subprocess.run(command, stderr=subprocess.PIPE, universal_newlines=True)
+    assert done.returncode == 2 and done.stderr.startswith("usage: bash recipes/clue.sh CHECKP")
 
 
 def test_every_row_has_the_scores_of_all_models():

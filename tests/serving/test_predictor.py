@@ -22,7 +22,9 @@ from classifiers import (
 
 import modeling
 import tokenization
+from checkpointing import arrays as weights
 from checkpointing import find
+from checkpointing.inspection import HEADS
 from common.errors import UserError
 from finetuning import batching
 from finetuning_data import encoding, tasks
@@ -207,6 +209,20 @@ def test_a_checkpoint_without_classifier_is_told(tmp_path):
         tf.train.Saver().save(session, str(out / "pretrained.ckpt"))
     with pytest.raises(UserError, match="is a model without classifier"):
         predictor.Predictor(str(out), str(out / "pretrained.ckpt"))
+
+
+def test_a_checkpoint_of_another_kind_is_told(tmp_path):
+    """The remedy, the run's own checkpoint, works."""
+    out = write_model(tmp_path)
+    own = find.find_checkpoint(str(out))
+    arrays = weights.read(own)
+    arrays = {name: array for name, array in arrays.items() if not name.startswith("output_")}
+    arrays[HEADS["spans"]] = np.zeros([2, 16], np.float32)
+    weights.write(str(tmp_path / "mrc.ckpt"), arrays)
+    message = "mrc.ckpt is a model of answers, and the task of --model_dir is sentence_pair: give"
+    with pytest.raises(UserError, match=message):
+        predictor.Predictor(str(out), str(tmp_path / "mrc.ckpt"))
+    predictor.Predictor(str(out), own)
 
 
 def test_a_classifier_taken_for_a_pre_trained_model_is_told(tmp_path, caplog):
