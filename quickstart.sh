@@ -45,7 +45,7 @@ pretrain() {
   "$python" run_pretraining.py --do_train=True --do_eval=True "${model[@]}" \
     --input_file=$out/train.tfrecord --eval_input_file=$out/held_out.tfrecord \
     --output_dir=$out/pretrained --max_seq_length=128 --train_batch_size=16 --eval_batch_size=16 \
-    --num_train_steps=60 --num_warmup_steps=6 --eval_every_steps=60 --optimizer=adamw \
+    --num_train_steps=40 --num_warmup_steps=4 --eval_every_steps=40 --optimizer=adamw \
     --learning_rate=5e-5 --pooler_lr_factor=0.05 >&2
   "$python" - $out/pretrained/eval_history.jsonl <<'PYTHON'
 import json, sys
