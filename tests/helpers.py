@@ -63,6 +63,35 @@ def write_config(folder, vocab_size, length, **fields):
     (folder / "config.json").write_text(config.to_json_string())
 
 
+def write_learner(folder, pieces, length):
+    """Write `config.json` and `vocab.txt` of a model that learns simple tasks at once."""
+    write_config(
+        folder,
+        len(pieces),
+        length,
+        num_hidden_layers=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.1,  # learns at once, whatever the seed
+    )
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+
+
+def finetuning_flags(folder, length, **changes):
+    """Return the flags of a run of fine-tuning, a dict, on what `write_learner` wrote."""
+    values = {
+        "data_dir": folder / "data",
+        "bert_config_file": folder / "config.json",
+        "vocab_file": folder / "vocab.txt",
+        "output_dir": folder / "out",
+        "max_seq_length": length,
+        "train_batch_size": 4,
+        "eval_batch_size": 4,
+        "predict_batch_size": 4,
+    }
+    return dict(values, **changes)
+
+
 def arguments(values):
     """Return the words of a command line for a dict of flags; None leaves a flag out."""
     return ["--{}={}".format(key, value) for key, value in values.items() if value is not None]

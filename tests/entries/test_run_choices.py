@@ -50,16 +50,7 @@ def write_lines(path, rows):
 
 def write_workspace(folder):
     """Write config, vocabulary and files of the three tasks, in folders of their names."""
-    helpers.write_config(
-        folder,
-        len(PIECES),
-        LENGTH,
-        num_hidden_layers=1,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.1,
-    )
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    helpers.write_learner(folder, PIECES, LENGTH)
     for name in ("choices", "c3", "chid"):
         (folder / name).mkdir()
     rng = random.Random(1)
@@ -102,17 +93,10 @@ def flags(folder, task="choices", **changes):
     values = {
         "task_name": task,
         "data_dir": folder / task,
-        "bert_config_file": folder / "config.json",
-        "vocab_file": folder / "vocab.txt",
-        "output_dir": folder / "out",
-        "max_seq_length": LENGTH,
-        "train_batch_size": 4,
-        "eval_batch_size": 4,
-        "predict_batch_size": 4,
         "num_train_epochs": STEPS * 4 / COUNTS["train"],
         "max_choices": 3,
     }
-    return dict(values, **changes)
+    return helpers.finetuning_flags(folder, LENGTH, **dict(values, **changes))
 
 
 def run(folder, task="choices", **changes):

@@ -34,16 +34,7 @@ LEARNING = {"num_train_epochs": 1, "learning_rate": 0.004}
 
 def write_workspace(folder):
     """Write config, vocabulary and a task whose label is told by the second text."""
-    helpers.write_config(
-        folder,
-        len(PIECES),
-        LENGTH,
-        num_hidden_layers=1,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.1,  # learns at once, whatever the seed
-    )
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    helpers.write_learner(folder, PIECES, LENGTH)
     (folder / "data").mkdir()
     rng = random.Random(1)
     for split, count in (("train", TRAINED), ("dev", ODD), ("test", ODD)):
@@ -62,17 +53,9 @@ def write_workspace(folder):
 def flags(folder, **changes):
     values = {
         "task_name": "lcqmc_pair",
-        "data_dir": folder / "data",
-        "bert_config_file": folder / "config.json",
-        "vocab_file": folder / "vocab.txt",
-        "output_dir": folder / "out",
-        "max_seq_length": LENGTH,
-        "train_batch_size": 4,
-        "eval_batch_size": 4,
-        "predict_batch_size": 4,
         "num_train_epochs": 0.1,
     }
-    return dict(values, **changes)
+    return helpers.finetuning_flags(folder, LENGTH, **dict(values, **changes))
 
 
 def run(folder, **changes):

@@ -48,16 +48,7 @@ def write_questions(path, split, count, longest=3, share_without=0.0):
 
 
 def write_workspace(folder, share_without=0.0):
-    helpers.write_config(
-        folder,
-        len(PIECES),
-        LENGTH,
-        num_hidden_layers=1,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.1,
-    )
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    helpers.write_learner(folder, PIECES, LENGTH)
     (folder / "data").mkdir()
     for split, count, longest in (("train", 200, 3), ("dev", ODD, 3), ("test", ODD, 20)):
         write_questions(folder / "data" / (split + ".json"), split, count, longest, share_without)
@@ -67,20 +58,12 @@ def write_workspace(folder, share_without=0.0):
 def flags(folder, **changes):
     values = {
         "task_name": "squad",
-        "data_dir": folder / "data",
-        "bert_config_file": folder / "config.json",
-        "vocab_file": folder / "vocab.txt",
-        "output_dir": folder / "out",
-        "max_seq_length": LENGTH,
         "max_query_length": 4,
         "doc_stride": 5,
-        "train_batch_size": 4,
-        "eval_batch_size": 4,
-        "predict_batch_size": 4,
         "learning_rate": 0.01,
         "num_train_epochs": 1,
     }
-    return dict(values, **changes)
+    return helpers.finetuning_flags(folder, LENGTH, **dict(values, **changes))
 
 
 def run(folder, **changes):

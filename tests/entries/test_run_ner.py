@@ -49,16 +49,7 @@ def write_rows(path, rows):
 
 
 def write_workspace(folder):
-    helpers.write_config(
-        folder,
-        len(PIECES),
-        LENGTH,
-        num_hidden_layers=1,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.1,
-    )
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    helpers.write_learner(folder, PIECES, LENGTH)
     (folder / "data").mkdir()
     for split, count, longest in (("train", 200, 6), ("dev", ODD, 6), ("test", ODD, 40)):
         write_rows(folder / "data" / (split + ".jsonl"), rows_of(split, count, longest))
@@ -68,18 +59,10 @@ def write_workspace(folder):
 def flags(folder, **changes):
     values = {
         "task_name": "ner",
-        "data_dir": folder / "data",
-        "bert_config_file": folder / "config.json",
-        "vocab_file": folder / "vocab.txt",
-        "output_dir": folder / "out",
-        "max_seq_length": LENGTH,
-        "train_batch_size": 4,
-        "eval_batch_size": 4,
-        "predict_batch_size": 4,
         "learning_rate": 0.01,
         "num_train_epochs": 1,
     }
-    return dict(values, **changes)
+    return helpers.finetuning_flags(folder, LENGTH, **dict(values, **changes))
 
 
 def run(folder, **changes):
