@@ -24,12 +24,16 @@ python=python3
 if [ -x .venv/bin/python ]; then
   python=.venv/bin/python
 fi
+precision=float32
+if grep -q avx512_bf16 /proc/cpuinfo 2> /dev/null; then
+  precision=bfloat16
+fi
 
 finetune() {  # NAME TASK EPOCHS FLAGS...
   "$python" run_classifier.py --task_name="$2" --data_dir="$tasks/$2" --do_train=True --do_eval=True \
     --vocab_file=albert_config/vocab.txt --bert_config_file="$out/deep.json" \
     --output_dir="$out/finetuned/$1" --num_train_epochs="$3" --max_seq_length=128 \
-    --train_batch_size=64 --learning_rate=1e-4 --evals_per_epoch=1 "${@:4}"
+    --train_batch_size=64 --learning_rate=1e-4 --precision=$precision --evals_per_epoch=1 "${@:4}"
 }
 
 pretrained=(--init_checkpoint="$out/deep/best")
