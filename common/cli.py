@@ -1,6 +1,7 @@
 """The start of every entry script: flags, a quiet log, and one line for a user's mistake."""
 
 import contextlib
+import difflib
 import errno
 import functools
 import logging
@@ -171,7 +172,7 @@ def _parse_into(flag_values, argv, words=None):
     try:
         rest = flag_values(argv)
     except flags.Error as error:
-        raise UserError(_mistake(error)) from error
+        raise UserError(_mistake(error, flag_values, words)) from error
     _refuse_empty(flag_values)
     _refuse_wide_commas(flag_values)
     if len(rest) > 1 and not words:
@@ -240,7 +241,24 @@ def _home(_):
     return os.path.expanduser("~")
 
 
-def _mistake(error):
-    missing = re.search(r"Flag (--\w+) must have a value", str(error))
-    what = missing.group(1) + " is needed" if missing else " ".join(str(error).split())
+def _mistake(error, flag_values, words):
+    """Return the line of an error of absl's parser."""
+    what = " ".join(str(error).split())
+    missing = re.search(r"Flag (--\w+) must have a value", what)
+    if missing:
+        what = missing.group(1) + " is needed"
+    elif isinstance(error, flags.UnrecognizedFlagError):
+        what = "unknown flag --{}{}".format(error.flagname, _near(error.flagname, flag_values))
+        if words:
+            what += "; an argument that begins with a hyphen stands behind --"
+    what = re.sub(r"\('Non-boolean argument.*\)", "give True or False", what)
     return what + " (--help lists the flags)"
+
+
+def _near(name, flag_values):
+    """Return a question that names the script's own flags of a similar name, or an empty str."""
+    modules = {flag: flag_values.find_module_defining_flag(flag) for flag in flag_values}
+    own = [flag for flag in modules if not modules[flag].startswith(("absl", "tensorflow"))]
+    near = [flag for flag in own if name in flag] if len(name) > 3 else []
+    near = near or difflib.get_close_matches(name, own)
+    return ": do you mean --{}?".format(" or --".join(sorted(near))) if near else ""

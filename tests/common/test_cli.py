@@ -54,6 +54,29 @@ def test_mistakes_end_in_one_line_and_status_2(root, argument):
     assert "error: " in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("--train_cuont=1", "unknown flag --train_cuont: do you mean --train_count? (--help"),
+        ("--count=1", "unknown flag --count: do you mean --train_count? (--help"),
+        ("--test_x=1", "unknown flag --test_x (--help lists the flags)"),
+        ("-b", "unknown flag --b; an argument that begins with a hyphen stands behind -- (--help"),
+        ("--on=yes", "flag --on=yes: give True or False (--help lists the flags)"),
+    ],
+)
+def test_what_the_parser_says(word, message):
+    def define_flags(flag_values):
+        flags.DEFINE_integer("train_count", 1, "How many.", flag_values=flag_values)
+        flags.DEFINE_boolean("on", True, "Whether.", flag_values=flag_values)
+        flags.DEFINE_string(
+            "test_xx", "", "Of a library.", flag_values=flag_values, module_name="absl.testing"
+        )
+
+    with pytest.raises(UserError) as error:
+        cli.parse(define_flags, ["run", word], "TEXT..." if word == "-b" else None)
+    assert str(error.value).startswith(message)
+
+
 def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
 
