@@ -17,6 +17,7 @@ from absl import logging as absl_logging
 from common.errors import UserError
 
 USER_ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
+FULL_DISK = os.strerror(errno.ENOSPC)
 # TensorFlow's warnings about deprecations and about how TPUEstimator calls Estimator.
 NOISE = re.compile("deprecat|includes params argument|eval_on_tpu ignored")
 # A flag, and a word that is meant as one: word processors and web pages turn hyphens into dashes
@@ -146,6 +147,12 @@ def _exit_on_mistake(function, *arguments):
         message, status = "error: " + " ".join(str(error).split("\n")), USER_ERROR_STATUS
     except KeyboardInterrupt:
         message, status = "interrupted", INTERRUPTED_STATUS
+    except Exception as error:
+        # Libraries have errors of their own for a full disk; `_standard_output` tells an `OSError`.
+        reason = str(error).strip().split("\n")[0]
+        if isinstance(error, OSError) or FULL_DISK not in reason:
+            raise
+        message, status = "error: {}: make room, then start again".format(reason), USER_ERROR_STATUS
     _tell(message)
     sys.exit(status)
 

@@ -30,9 +30,9 @@ cli.run(main, define_flags)
 """
 
 
-def run(root, *arguments):
+def run(root, *arguments, script=SCRIPT):
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT] + list(arguments),
+        [sys.executable, "-c", script] + list(arguments),
         cwd=str(root),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -52,6 +52,16 @@ def test_mistakes_end_in_one_line_and_status_2(root, argument):
     assert ended.returncode == 2
     assert ended.stdout == "" and len(ended.stderr.splitlines()) == 1
     assert "error: " in ended.stderr
+
+
+def test_a_full_disk_that_a_library_tells_is_one_line(root):
+    error = "RuntimeError('a.tmp/model.data; No space left on device, stack')"
+    script = SCRIPT.replace("KeyboardInterrupt", error.replace(", stack", chr(92) + "nstack"))
+    ended = run(root, "--count=10", script=script)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "-c: error: a.tmp/model.data; No space left on device: make room, then start again\n"
+    )
 
 
 @pytest.mark.parametrize(
