@@ -155,7 +155,7 @@ def match_weights(
     """
     prefix = checkpoint.prefix
     plan = plan_restore(shapes, checkpoint, may_resize)
-    _check_layouts(shapes, checkpoint)
+    check_layouts(shapes, checkpoint)
     _check_types(plan.assignment, checkpoint)
     is_new = re.compile(new_variables or r"(?!)").search  # (?!) matches no name
     if allow_missing:
@@ -267,7 +267,8 @@ def _check_types(names, checkpoint):
         )
 
 
-def _check_layouts(shapes, checkpoint):
+def check_layouts(shapes, checkpoint):
+    """Raise UserError if a `Checkpoint` has another layout than variables of these shapes."""
     checkpoint.check_known()
     stored, model = detect_layout(checkpoint.names.values()), detect_layout(shapes)
     prefix = checkpoint.prefix

@@ -36,8 +36,7 @@ from finetuning.inputs import check_vocab_size, check_vocabulary_of_start, task_
 from finetuning_data import tasks
 from finetuning_data.encoding import encode_examples
 from kinds.classification import Classification
-from kinds.kind import kind_of
-from kinds.registry import KINDS, OF_HEADS
+from kinds.registry import KINDS, OF_HEADS, kind_of
 from serving import kind_outputs
 from tokenization import CLS, MASK, SEP
 

@@ -9,7 +9,7 @@ from checkpointing import model_files
 from common import cli
 from common.errors import UserError
 from finetuning import run_checks
-from kinds.kind import kind_of
+from kinds.registry import kind_of
 
 
 def parsed(script, task, *flags):

@@ -227,6 +227,12 @@ def test_files_of_office_programs_are_named(tmp_path, member):
         check(tmp_path / "corpus.docx", zipped(member))
 
 
+@pytest.mark.parametrize("content", [b"%PDF-1.4\n\xe2\xe3", b"{\\rtf1\\ansi \\u20320?}\n"])
+def test_formatted_documents_are_named(tmp_path, content):
+    with pytest.raises(UserError, match="is a formatted document: save it as plain text"):
+        check(tmp_path / "corpus.txt", content)
+
+
 def test_a_text_that_is_read_twice_is_told(tmp_path, caplog):
     for name in ("a.txt", "copy of a.txt"):
         (tmp_path / name).write_text("一。\n", encoding="utf-8")
