@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pre-trains a tiny model from raw text in about two hours on 2 cores. It holds out 1% of the
+# Pre-trains a tiny model from raw text in two and a half hours on 2 cores. It holds out 1% of the
 # documents of each corpus. A stage whose result exists is skipped, and a stage that was stopped
 # continues.
 #
