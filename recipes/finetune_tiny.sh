@@ -10,14 +10,19 @@
 #   python recipes/held_out.py --json_lines=train.10k.json --key=sentence1 --output_dir=TASKS_DIR/ocnli
 #
 # OUTPUT_DIR is that of recipes/pretrain_tiny.sh. Takes about an hour on 2 cores.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 
 if [ $# -ne 2 ]; then
   echo "usage: bash recipes/finetune_tiny.sh TASKS_DIR OUTPUT_DIR" >&2
   exit 2
 fi
-tasks=$(realpath "$1")
-out=$(realpath "$2")
+tasks=$(realpath -m "$1")
+out=$(realpath -m "$2")
+if [ ! -e "$out/deep.json" ]; then
+  echo "finetune_tiny.sh: error: OUTPUT_DIR $out holds no model of recipes/pretrain_tiny.sh" >&2
+  exit 2
+fi
 cd "$(dirname "$0")/.."
 
 python=python3

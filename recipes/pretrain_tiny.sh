@@ -23,6 +23,7 @@
 # at H=768. Training masks 30% of the pieces (arXiv 2202.08005), evaluation the usual 15%; both mask
 # single pieces. The pooler and the sentence-order head learn at a twentieth of the rate: see
 # docs/training.md.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 
 if [ $# -ne 2 ] && [ $# -ne 3 ]; then
@@ -35,7 +36,7 @@ if ! compgen -G "$1/*.txt" > /dev/null; then
 fi
 corpora=$(realpath "$1")
 out=$(realpath -m "$2")
-tasks=${3:+$(realpath "$3")}
+tasks=${3:+$(realpath -m "$3")}
 cd "$(dirname "$0")/.."
 
 python=python3
@@ -47,6 +48,8 @@ precision=float32
 if grep -q avx512_bf16 /proc/cpuinfo 2> /dev/null; then
   precision=bfloat16
 fi
+. recipes/same_texts.sh
+refuse_other_texts "$out" "$corpora"/*.txt
 mkdir -p "$out/text" "$out/records"
 
 create_data() {  # TEXT NAME LENGTH PREDICTIONS MASKED_SHARE

@@ -686,7 +686,9 @@ def test_another_vocabulary_than_the_one_beside_the_checkpoint(fixtures, tmp_pat
 def test_a_config_that_is_none_is_one_clear_line(content, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "config.json").write_text(content)
-    with pytest.raises(UserError, match="there.config.json(: not a readable JSON|: expected a JSON| is empty)"):
+    with pytest.raises(
+        UserError, match="there.config.json(: not a readable JSON|: expected a JSON| is empty)"
+    ):
         call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
 
 

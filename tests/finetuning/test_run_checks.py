@@ -22,6 +22,19 @@ def parsed(script, task, *flags):
 
 
 @pytest.mark.parametrize(
+    "script, task, other",
+    [
+        (run_ner, "LCQMC", "run_classifier.py"),
+        (run_classifier, "ner", "run_ner.py"),
+        (run_classifier, "cmrc2018", "run_mrc.py"),
+    ],
+)
+def test_a_task_of_another_script_is_named(script, task, other):
+    with pytest.raises(UserError, match="task {} belongs to {}: call that".format(task, other)):
+        kind_of(script.KINDS, task)
+
+
+@pytest.mark.parametrize(
     "script, task, flag, use, remedy",
     [
         (run_mrc, "squad", "n_best=3", "--do_predict=True", "do_predict=True"),
