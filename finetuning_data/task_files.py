@@ -165,12 +165,11 @@ def shown(value):
     return quote(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
 
 
-def missing(column, columns):
-    """Return a sentence about a column that is not among `columns`."""
-    names = NAMES.get(column, column).split()
-    return "no {}: a column must be named {}; found {}".format(
-        column, " or ".join(names), shown(", ".join(columns))
-    )
+def missing(column, columns=()):
+    """Return a sentence about a column that is not among `columns`, if these are known."""
+    names = " or ".join(NAMES.get(column, column).split())
+    found = "; found {}".format(shown(", ".join(columns))) if columns else ""
+    return "no {}: a column must be named {}{}".format(column, names, found)
 
 
 def order_remedy(fields, label_field, is_test=False):

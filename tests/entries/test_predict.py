@@ -399,7 +399,7 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "q.xlsx does not exist"),
         ({"input_file": "FOLDER", "output_file": "a.tsv"}, [], "FOLDER is a folder: name a"),
         ({"input_file": "predict.py", "output_file": "a.tsv"}, [], "must end in .tsv or"),
-        ({"input_file": "q.csv", "output_file": "a.tsv"}, [], "q.csv has commas .* > q.tsv$"),
+        ({"input_file": "FILE.csv", "output_file": "a.tsv"}, [], "E.csv has commas .*E.tsv$"),
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
         ({"input_file": "FOLDER.txt", "output_file": "a.tsv"}, [], "R.txt is a folder: name a"),
         ({"input_file": "FOLDER.json", "output_file": "a.tsv"}, [], "R.json is a folder: name a"),
@@ -419,9 +419,9 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
 )
 def test_mistakes_on_the_command_line(out, changes, words, message, tmp_path):
     for flag, name in changes.items():
-        if str(name).startswith("FOLDER"):
+        if str(name).startswith(("FOLDER", "FILE")):
             changes = dict(changes, **{flag: tmp_path / name})
-            changes[flag].mkdir()
+            changes[flag].mkdir() if name.startswith("FOLDER") else changes[flag].write_text("a,b")
     with pytest.raises(UserError, match=message):
         run(dict({"model_dir": out}, **changes), *words)
 

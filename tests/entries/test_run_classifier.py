@@ -687,7 +687,7 @@ def test_check_only_tells_all_and_writes_nothing(workspace, capsys):
         run(workspace, **values)
     lines = capsys.readouterr().out.splitlines()
     passed = [line.split()[1] for line in lines if line.startswith("ok ")]
-    assert ended.value.code == 0 and len(passed) == 12 and passed[-1] == "memory"
+    assert ended.value.code == 0 and len(passed) == 13 and passed[-1] == "memory"
     with pytest.raises(SystemExit) as ended:
         run(workspace, **dict(values, vocab_file="nowhere.txt", data_dir="nowhere"))
     found = capsys.readouterr().out

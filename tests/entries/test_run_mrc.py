@@ -231,7 +231,7 @@ def test_a_killed_run_loses_nothing(trained, root, tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"task_name": "ner"}, "task 'ner' is unknown"),
+        ({"task_name": "ner"}, "task ner belongs to run_ner.py: call that"),
         ({"data_dir": "nowhere"}, "no train file of task squad"),
     ],
 )

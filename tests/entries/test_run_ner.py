@@ -217,7 +217,7 @@ def test_a_killed_run_loses_nothing(trained, root, tmp_path, changes):
         ({"labels": "A"}, "row 1: type 'B' is unknown; the types are A"),
         ({"labels": "A,A"}, "labels A, A: give different ones"),
         ({"task_name": "cluener", "labels": "A"}, "task cluener has its own types"),
-        ({"task_name": "lcqmc"}, "task 'lcqmc' is unknown"),
+        ({"task_name": "lcqmc"}, "task lcqmc belongs to run_classifier.py: call that"),
         ({"data_dir": "nowhere"}, "no train file of task ner"),
     ],
 )

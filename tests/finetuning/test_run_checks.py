@@ -83,9 +83,12 @@ def test_a_run_goes_on_with_the_crf_that_it_began_with(trained, tmp_path):
         "ner", ["O", "B-A"], 8, {}, str(tmp_path / "vocab.txt"), settings={"crf": trained}
     )
     model_files.write(str(tmp_path), description)
-    args, kind = parsed(run_ner, "ner", "do_train=True", "crf={}".format(not trained))
+    args, kind = parsed(
+        run_ner, "ner", "do_train=True", "crf={}".format(not trained), "label_scheme=bio"
+    )
     with pytest.raises(UserError, match="trained with --crf={}: give it".format(trained)):
         kind.read(args, ["train"], [str(tmp_path)])
-    args, _ = parsed(run_ner, "ner", "do_train=True", "crf={}".format(trained))
+    given = ["do_train=True", "crf={}".format(trained), "label_scheme=bio"]
+    args, _ = parsed(run_ner, "ner", *given)
     with pytest.raises(UserError, match="no train file of task ner"):
         kind.read(args, ["train"], [str(tmp_path)])

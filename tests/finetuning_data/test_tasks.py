@@ -419,7 +419,7 @@ GOOD_SPANS = {"span1_text": "猫", "span1_index": 0, "span2_text": "它", "span2
         (
             "afqmc",
             {"sentence1": "天", "sentence2": "地"},
-            "分类; found 'sentence1, sentence2'; only a test file may lack it",
+            "分类; only a test file may lack it",
         ),
         ("afqmc", {"sentence1": "天", "sentence2": "地", "label": ""}, "there is no label; only"),
         ("afqmc", {"sentence1": "天", "sentence2": "地", "label": ["0"]}, 'label is ["0"], not a'),
