@@ -12,9 +12,9 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from checkpointing import inspection, restore
+from checkpointing import inspection
 from common import files
-from serving import graph_tokenizer, kind_outputs, predictor, samples
+from serving import graph_tokenizer, model_outputs, samples
 
 
 class Signature(NamedTuple):
@@ -52,7 +52,7 @@ def save(session, model, folder, signatures):
         folder: str.
         signatures: dict of name to `Signature`.
     """
-    restore.load_weights(session, model.checkpoint)
+    model.load_weights(session)
     define = tf.saved_model.predict_signature_def
     builder = tf.saved_model.Builder(folder)
     builder.add_meta_graph_and_variables(
@@ -88,10 +88,7 @@ def _build_signatures(model, vocabulary, options):
         computations[default] = COMPUTATIONS.get(default, _outputs_of_kind)
     signatures = {}
     for name, compute in computations.items():
-        if name == "choose":
-            placeholders = kind_outputs.placeholders(model.kind)
-        else:
-            placeholders = predictor.input_placeholders()
+        placeholders = model_outputs.placeholders(None if name == "embed" else model.kind)
         inputs = _checked_lengths(list(placeholders.values()), model.config)
         outputs = _for_any_batch(compute, model, inputs, options)
         signatures[name] = Signature(placeholders, outputs)
@@ -150,13 +147,13 @@ def _checked_lengths(inputs, config):
 
 
 def _embed(model, inputs, _):
-    outputs = predictor.build_outputs(model.config, inputs)
-    return {name: outputs[name] for name in predictor.POOLINGS}
+    outputs = model_outputs.build_vectors(model.config, inputs)
+    return {name: outputs[name] for name in model.poolings}
 
 
 def _classify(model, inputs, _):
     labels = tf.constant(model.task.labels)
-    outputs = predictor.build_outputs(model.config, inputs, model.num_labels)
+    outputs = model_outputs.build_vectors(model.config, inputs, model.num_labels)
     probabilities = outputs["probabilities"]  # [B, labels]
     return {
         "probabilities": probabilities,
@@ -167,8 +164,8 @@ def _classify(model, inputs, _):
 
 def _choose(model, inputs, _):
     """Return `probabilities` [B, C], 0 for missing choices, and the best one's `number` [B]."""
-    inputs = dict(zip(kind_outputs.INPUTS, inputs))
-    probabilities = kind_outputs.choice_probabilities(model, inputs)
+    inputs = dict(zip(model_outputs.INPUTS, inputs))
+    probabilities = model_outputs.choice_probabilities(model, inputs)
     return {
         "probabilities": probabilities,
         "number": tf.argmax(probabilities, axis=1, output_type=tf.int32),
@@ -177,8 +174,8 @@ def _choose(model, inputs, _):
 
 def _outputs_of_kind(model, inputs, _):
     """Return the scores of pieces, float32 [B, S, ...], of a model that finds parts of texts."""
-    inputs = dict(zip(kind_outputs.INPUTS, inputs))
-    return kind_outputs.build(model.kind, model.config, model.task, model.settings, inputs)
+    inputs = dict(zip(model_outputs.INPUTS, inputs))
+    return model_outputs.build(model.kind, model.config, model.task, model.settings, inputs)
 
 
 COMPUTATIONS = {"classify": _classify, "choose": _choose}
