@@ -125,7 +125,9 @@ def test_blanks_of_a_cloze(tmp_path):
     model = predictor.Predictor(str(write_model(tmp_path, "chid")))
     candidates = ["玄黄", "宇宙", "洪荒"]
     found = model.predict([(CLOZE, mark, candidates) for mark in ("#idiom1#", "#idiom2#")])
-    assert found[0]["choice"] != found[1]["choice"]  # they are questions of one text
+    assert found[0]["choice"] != found[1]["choice"]  # blanks with the same candidates
+    questions = [(CLOZE, "#idiom1#", texts) for texts in (candidates, candidates[:2])]
+    assert {answer["choice"] for answer in model.predict(questions)} == {"玄黄"}
     with pytest.raises(UserError, match="question '#idiom7#' is no blank of the context, such as"):
         model.predict([(CLOZE, "#idiom7#", candidates)])
 
