@@ -3,6 +3,7 @@
 Dimension letters: B batch size, S length, M masked pieces of a text, k best pieces, V vocabulary.
 """
 
+import functools
 import os
 import tempfile
 from typing import Dict, NamedTuple
@@ -14,7 +15,7 @@ import modeling
 import tokenization
 from checkpointing import inspection
 from common import files
-from serving import graph_tokenizer, model_outputs, samples
+from serving import graph_tokenizer, model_outputs, samples, text_signatures
 
 
 class Signature(NamedTuple):
@@ -96,33 +97,11 @@ def _build_signatures(model, vocabulary, options):
     if options.raw_text:
         tokenizer = graph_tokenizer.GraphTokenizer(model.tokenizer, vocabulary)
         for name, compute in computations.items():
-            if name in samples.FIELDS and not _takes_text(model, name):
-                continue
-            texts, inputs = _text_inputs(model, name, tokenizer)
-            outputs = _for_any_batch(compute, model, inputs, options)
-            signatures[name + "_text"] = Signature(texts, outputs)
+            compute_ids = functools.partial(_for_any_batch, compute, model, options=options)
+            signatures[name + "_text"] = Signature(
+                *text_signatures.build(model, name, tokenizer, compute_ids)
+            )
     return signatures
-
-
-def _takes_text(model, name):
-    """Return whether a graph can make the ids of a kind's texts.
-
-    The blanks of a cloze, and the windows of long texts with the characters of their pieces, are
-    found outside of the graph.
-    """
-    return name == "choose" and not model.task.is_cloze
-
-
-def _text_inputs(model, name, tokenizer):
-    """Return the placeholders of texts, a dict, and the ids that a graph makes of them, a list."""
-    fields = samples.text_fields(model, name)
-    if name == "choose":
-        shapes = [None], [None], [None, None]
-        texts = {f: tf.placeholder(tf.string, shape, f) for f, shape in zip(fields, shapes)}
-        return texts, tokenizer.question_inputs(*texts.values(), model.max_seq_length)
-    texts = {field: tf.placeholder(tf.string, [None], field) for field in fields}
-    with_masks = name == "fill_mask"
-    return texts, tokenizer.inputs(list(texts.values()), model.max_seq_length, with_masks)
 
 
 def _for_any_batch(compute, model, inputs, options):
@@ -248,9 +227,12 @@ def saved_model_differences(model, folder):
             else:
                 rows = samples.samples(model, kind)
                 feeds = samples.id_feeds(model, kind, rows)
+                compare = samples.differences
                 if name.endswith("_text"):
                     feeds = samples.text_feeds(model, kind, rows)
-                by_output = samples.differences(model, kind, function(feeds), rows)
+                    if kind in text_signatures.FINDS_PARTS:
+                        compare = text_signatures.differences
+                by_output = compare(model, kind, function(feeds), rows)
             largest.update(("{} {}".format(name, key), value) for key, value in by_output.items())
     return largest
 
