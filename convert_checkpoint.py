@@ -25,7 +25,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 import tokenization
 from checkpointing import arrays as weights
-from checkpointing import inspection, model_files, run_folder
+from checkpointing import inspection, model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint, is_slot
 from common import cli, files
 from common.errors import UserError
@@ -65,8 +65,12 @@ def main(args, words):
     command, paths = words[0] if words else "", words[1:]
     if command not in COMMANDS:
         raise UserError("{!r}: give one of {}".format(command, ", ".join(COMMANDS)))
-    if not paths or (len(paths) > 1 and command != "average"):
-        wanted = "one path or more" if command == "average" else "one path"
+    for name, commands in FLAGS_OF.items():
+        if args[name].present and command not in commands:
+            text = "--{} is for {}, so this run ignores it: leave it out"
+            raise UserError(text.format(name, " and ".join(commands)))
+    if len(paths) < 2 if command == "average" else len(paths) != 1:
+        wanted = "two checkpoints or more" if command == "average" else "one path"
         raise UserError("{}: give {}, found {}".format(command, wanted, len(paths)))
     if command == "inspect":
         inspect(args, *paths)
@@ -185,6 +189,7 @@ def to_huggingface(args, folder, path):
     arrays = weights.read(prefix)
     model = read_or_make_description(args, prefix, arrays)
     config = modeling.AlbertConfig.from_dict(model.config, prefix)
+    restore.check_layouts(modeling.parameter_shapes(config), Checkpoint(prefix))
     family = args.architecture or configs.ARCHITECTURES[config.layout][0]
     class_name = huggingface_folder.write_model(folder, family, config, arrays, model)
     return verify(folder, class_name, config, arrays)
@@ -263,6 +268,16 @@ COMMANDS = {
     "from-huggingface": from_huggingface,
     "slim": slim,
     "average": average,
+}
+# Flag -> the commands that read it.
+FLAGS_OF = {
+    "output_dir": ["to-huggingface", "from-huggingface", "slim", "average"],
+    "bert_config_file": ["to-huggingface"],
+    "vocab_file": ["to-huggingface"],
+    "architecture": ["to-huggingface"],
+    "do_lower_case": ["to-huggingface"],
+    "float16": ["slim"],
+    "json": ["inspect"],
 }
 
 

@@ -10,6 +10,7 @@
 #                                      benchmarks/tpu_compile.py
 #     bash make_venv.sh --legacy       TensorFlow 1.15 in .venv-legacy, with Python 3.7 or PYTHON37;
 #                                      status 3 if there is no Python 3.7
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 say() { echo "[venv] $*" >&2; }

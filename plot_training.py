@@ -243,9 +243,11 @@ def _draw_evaluations(axis, points, panel, color, style):
     if points:
         marks = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.8}
         axis.plot(*zip(*points), color=color, **marks, **style)
-        text = {"ha": "right", "color": color, "fontsize": 10, "fontweight": "bold"}
-        last = _number(points[-1][1], panel)
-        axis.annotate(last, points[-1], (0, 8), textcoords="offset points", **text)
+        step, value = points[-1]
+        # A single point at step 0 has the scale at its left.
+        text = {"ha": "right" if step else "left", "color": color, "fontweight": "bold"}
+        where = {"xytext": (0, 8), "textcoords": "offset points", "fontsize": 10}
+        axis.annotate(_number(value, panel), (step, value), **where, **text)
 
 
 def _finite(points):

@@ -65,7 +65,8 @@ def define_flags(flag_values):
         "output_format",
         "tsv",
         ["tsv", "json"],
-        "Answers as a table with a header, or as JSON objects, one a line.",
+        "Answers as a table with a header, or as JSON objects, one a line. Left out: json if the "
+        "name of output_file ends in .json or .jsonl.",
     )
     define.bool(
         "embeddings",
@@ -105,6 +106,8 @@ def main(args, words):
     logging.set_verbosity(logging.INFO)
     tf.logging.set_verbosity(tf.logging.INFO)
     check_flags(args, words)
+    if (args.output_file or "").endswith((".json", ".jsonl")) and not args["output_format"].present:
+        args.output_format = "json"
     model = model_flags.load_predictor(args, args.predict_batch_size)
     kind = choose_kind(args, model)
     check_use(args, kind)
@@ -159,12 +162,13 @@ def check_flags(args, words):
         has_labels = args.model_dir and not (args.embeddings or args.search_file)
         suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
         suffix = os.path.splitext(args.input_file)[1]
+        files.check_readable(args.input_file)
         if suffix == ".csv":
             raise UserError(task_files.csv_remedy(args.input_file))
         if suffix not in suffixes:
+            task_files.read_content(args.input_file)  # it may be no text at all
             wanted = "{}: the name of the file must end in {}"
             raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
-        files.check_readable(args.input_file)
         if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
             raise UserError("--output_file would replace --input_file: give another name")
         if args.output_file.endswith(".npy") and not args.embeddings:

@@ -11,7 +11,7 @@ from finetuning.flags import define_flags as define_engine_flags
 from finetuning.flags import define_label_flags
 from kinds.choices import Choices
 from kinds.classification import Classification
-from kinds.kind import kind_of
+from kinds.registry import kind_of
 
 KINDS = (Classification(), Choices())
 

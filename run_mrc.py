@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from common import cli
 from finetuning import engine
 from finetuning.flags import define_flags as define_engine_flags
-from kinds.kind import kind_of
+from kinds.registry import kind_of
 from kinds.spans import DEFAULTS, Spans
 
 KINDS = (Spans(),)

@@ -9,8 +9,8 @@ from common import cli
 from finetuning import engine
 from finetuning.flags import define_flags as define_engine_flags
 from finetuning_data.label_decoding import PREFIXES
-from kinds.kind import kind_of
 from kinds.labels import Labels
+from kinds.registry import kind_of
 
 KINDS = (Labels(),)
 

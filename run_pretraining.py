@@ -32,6 +32,24 @@ from training.trainer import make_trainer, user_errors
 RESULTS = "eval_results"
 # The parts of the model that only the order of sentences trains.
 SENTENCE_ORDER_PARTS = ("bert/pooler", "cls/seq_relationship")
+# (whether scores show what is wrong with a model, a line that says what to do)
+SYMPTOMS = (
+    (
+        lambda scores: scores["pooler_saturation"] > 0.9,
+        "SATURATED POOLER: {pooler_saturation:.0%} of its units are at an end of tanh, where no "
+        "gradient passes; start again with {}",
+    ),
+    (
+        lambda scores: scores["pooler_spread"] < 0.001,
+        "DEAD POOLER: its output is the same for every text (standard deviation "
+        "{pooler_spread:.1g}); start again with {}",
+    ),
+    (  # ln 2 is 0.693
+        lambda scores: scores["masked_lm_accuracy"] > 0.2 and scores["sentence_order_loss"] > 0.69,
+        "SENTENCE ORDER AT CHANCE ({sentence_order_accuracy:.1%}), although masked pieces are "
+        "learned ({masked_lm_accuracy:.1%}); use ln_type postln and {}",
+    ),
+)
 SLOWER_POOLER = "--optimizer=lamb, --pooler_lr_factor=0.05 or a lower --learning_rate"
 
 
@@ -88,6 +106,7 @@ def main(args):
         records=run.records.paths,
     )
     report["vocab_sha256"] = run.vocab_sha256
+    report["made_with"] = made_with(args, run.settings, run.model, run.schedule)
     if trainer.is_chief:
         run_report.write(args.output_dir, report)
         model_files.write_config(args.output_dir, run.model.config)
@@ -149,17 +168,13 @@ def check_flags(args):
     if not (args.do_train or args.do_eval):
         raise UserError("nothing to do: give --do_train=True or --do_eval=True")
     if args.general_eval_input_file and not args.do_eval:
-        raise UserError(
-            "--general_eval_input_file={} needs --do_eval=True".format(args.general_eval_input_file)
-        )
+        text = "--general_eval_input_file={} needs --do_eval=True"
+        raise UserError(text.format(args.general_eval_input_file))
     if args.eval_every_steps and not (args.do_train and args.do_eval):
-        raise UserError(
-            "--eval_every_steps={} needs --do_train=True and --do_eval=True".format(
-                args.eval_every_steps
-            )
-        )
-    line = " and ".join(name for name in ("do_train", "do_eval") if args[name].value)
-    return run_settings(args), line
+        text = "--eval_every_steps={} needs --do_train=True and --do_eval=True"
+        raise UserError(text.format(args.eval_every_steps))
+    wanted = [name for name in ("do_train", "do_eval") if args[name].value]
+    return run_settings(args), " and ".join(wanted)
 
 
 def check_config(args):
@@ -180,15 +195,12 @@ def check_optimizer(args, model):
         (`preflight.Schedule`, line).
     """
     if args.num_warmup_steps > args.num_train_steps and not args["num_warmup_steps"].present:
-        raise UserError(
-            "--num_train_steps={} is less than the default of --num_warmup_steps, {}: give "
-            "--num_warmup_steps={} or another number up to {}".format(
-                args.num_train_steps,
-                args.num_warmup_steps,
-                args.num_train_steps // 10,
-                args.num_train_steps,
-            )
+        text = (
+            "--num_train_steps={0} is less than the default of --num_warmup_steps, {1}: give "
+            "--num_warmup_steps={2} or another number up to {0}"
         )
+        steps = args.num_train_steps
+        raise UserError(text.format(steps, args.num_warmup_steps, steps // 10))
     optimizer = optimization.checked_config(
         num_train_steps=args.num_train_steps,
         num_warmup_steps=args.num_warmup_steps,
@@ -241,7 +253,7 @@ def check_records(args, settings, model):
     if records.max_chunks_per_row > 1:
         line = "compact, up to {} chunks a row; ".format(records.max_chunks_per_row) + line
     if args.check_only:  # else the input functions check them
-        num_read = records.check_damage(args.skip_damaged)
+        num_read = records.check_damage(args)
         line += "; {:,} records read".format(num_read) if num_read else "; only their first read"
     return records, line
 
@@ -276,13 +288,21 @@ def check_disk(args, settings, model, schedule):
 
 
 def check_weights(args, settings, start, model, schedule, records, vocab_sha256):
-    """Compare the checkpoint that the run starts from with the model; returns (None, line)."""
-    schedule = schedule if args.do_train else None
+    """Compare the start of the run with the model and the settings; returns (None, line)."""
     preflight.warn_of_finished_run(start, args.num_train_steps, "--num_train_steps")
-    vocab_file = preflight.vocabulary_of_records(records, vocab_sha256)
-    return preflight.check_weights(
-        settings, args.output_dir, start, model, schedule, vocab_file=vocab_file
-    )
+    vocab = preflight.vocabulary_of_records(records, vocab_sha256)
+    parts = (start, model, schedule if args.do_train else None)
+    checked = preflight.check_weights(settings, args.output_dir, *parts, vocab_file=vocab)
+    if start.is_own:
+        run_report.check_settings(args.output_dir, made_with(args, settings, model, schedule))
+    return checked
+
+
+def made_with(args, settings, model, schedule):
+    """Return the settings of training, or without training those of the training before."""
+    if not args.do_train:
+        return run_report.made_with(args.output_dir)
+    return schedule.made_with(model, settings, rate_factors=args.pooler_lr_factor)
 
 
 # ------------------------------------------------------------------------------- model
@@ -450,31 +470,12 @@ def pooler_metrics(pooled, weights):
 
 
 def symptoms(scores):
-    """Return lines that tell what is wrong with a model and what to do, a list of str.
+    """Return the lines of `SYMPTOMS` that scores, a dict that `evaluate` returns, show.
 
-    Args:
-        scores: dict that `evaluate` returns. Nothing is said about the order of sentences before
-            masked pieces are learned, because a model learns this order later.
+    Nothing is said about the order of sentences before masked pieces are learned, because a model
+    learns this order later.
     """
-    lines = []
-    if scores["pooler_saturation"] > 0.9:
-        lines.append(
-            "SATURATED POOLER: {:.0%} of its units are at an end of tanh, where no gradient "
-            "passes; start again with {}".format(scores["pooler_saturation"], SLOWER_POOLER)
-        )
-    if scores["pooler_spread"] < 0.001:
-        lines.append(
-            "DEAD POOLER: its output is the same for every text (standard deviation {:.1g}); start "
-            "again with {}".format(scores["pooler_spread"], SLOWER_POOLER)
-        )
-    if scores["masked_lm_accuracy"] > 0.2 and scores["sentence_order_loss"] > 0.69:  # ln 2 is 0.693
-        lines.append(
-            "SENTENCE ORDER AT CHANCE ({:.1%}), although masked pieces are learned ({:.1%}); use "
-            "ln_type postln and {}".format(
-                scores["sentence_order_accuracy"], scores["masked_lm_accuracy"], SLOWER_POOLER
-            )
-        )
-    return lines
+    return [text.format(SLOWER_POOLER, **scores) for is_sick, text in SYMPTOMS if is_sick(scores)]
 
 
 def evaluate(trainer, input_fn, max_steps, name=None):
@@ -485,9 +486,8 @@ def evaluate(trainer, input_fn, max_steps, name=None):
     scores["loss"] = float(metrics["masked_lm_loss"] + metrics["sentence_order_loss"])
     has_order = metrics["sentence_order_loss"] > 0  # it is 0 if no chunk has an order
     scored = ("masked_lm", "sentence_order", "pooler") if has_order else ("masked_lm",)
-    scores.update(
-        (name, float(metrics[name])) for name in sorted(metrics) if name.startswith(scored)
-    )
+    names = [name for name in sorted(metrics) if name.startswith(scored)]
+    scores.update((name, float(metrics[name])) for name in names)
     if not has_order:
         tf.logging.warning("SENTENCE ORDER was not scored: no chunk of the records has an order")
     for line in symptoms(scores) if has_order else ():

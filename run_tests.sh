@@ -3,6 +3,7 @@
 # TensorFlow 1.15. Arguments go to pytest, which then runs in one process, and TensorFlow 1.15 is
 # left out. Paths are relative to this folder:
 #     bash run_tests.sh tests/common/test_cli.py -k help
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 bash make_venv.sh test beam export plot

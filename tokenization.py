@@ -129,7 +129,7 @@ def load_vocab(path):
         UserError: when the file is missing, UTF-16, binary or empty, has an empty row or a piece
             twice, or lacks one of [PAD], [UNK], [CLS], [SEP], [MASK].
     """
-    content = _read(path, "vocabulary").rstrip(b"\r\n")
+    content = _read(str(path)).rstrip(b"\r\n")
     conversion = file_types.conversion(path, content)
     if conversion:
         raise UserError("vocabulary {}".format(conversion))
@@ -147,10 +147,10 @@ def load_vocab(path):
         raise UserError("vocabulary {}: not UTF-8 text; {}".format(path, mend))
     if not text:
         raise UserError("vocabulary {} is empty".format(path))
+    pieces = [line.rstrip("\r") for line in text.split("\n")]  # U+2028 is a piece, no line end
+    _check_markers(pieces, "vocabulary {}".format(path))
     vocab = collections.OrderedDict()
-    # Not splitlines(): U+2028 is a piece.
-    for row, line in enumerate(text.split("\n"), start=1):
-        piece = line.rstrip("\r")
+    for row, piece in enumerate(pieces, start=1):
         if not piece:
             raise UserError("vocabulary {}, row {}: empty".format(path, row))
         if piece in vocab:
@@ -160,16 +160,12 @@ def load_vocab(path):
                 )
             )
         vocab[piece] = len(vocab)
-    _check_markers(vocab, "vocabulary {}".format(path))
     return vocab
 
 
-def _read(path, kind):
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except OSError as error:
-        raise UserError("{} {}: {}".format(kind, path, error.strerror)) from error
+def _read(path):
+    files.check_readable(path)
+    return files.read_bytes(path)
 
 
 def _check_markers(vocab, where):
@@ -488,7 +484,7 @@ _SPACE_MARK = "\u2581"
 
 def _load_sentencepiece(path):
     model = sentencepiece.SentencePieceProcessor()
-    content = _read(path, "SentencePiece model")
+    content = _read(path)
     files.refuse_pointer(path)
     try:
         model.LoadFromSerializedProto(content)

@@ -41,8 +41,7 @@ from common import checks, cli
 from finetuning import batching, inputs
 from finetuning.model import make_model_fn
 from finetuning.run_checks import check_run
-from kinds.kind import kind_of
-from kinds.registry import KINDS
+from kinds.registry import KINDS, kind_of
 from training import devices
 
 SCRIPTS = {"{}.py".format(x.__name__): x for x in (run_classifier, run_mrc, run_ner)}

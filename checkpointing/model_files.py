@@ -98,7 +98,7 @@ def read(folder):
     """Return the `Description` that `write` put into a folder.
 
     Args:
-        folder: str, the --output_dir of a fine-tuning run.
+        folder: str, the --output_dir of a fine-tuning run, or the folder of its best checkpoint.
 
     Raises:
         UserError: where there is none or it is damaged, and where the vocabulary is missing or is
@@ -106,10 +106,15 @@ def read(folder):
     """
     path = os.path.join(folder, DESCRIPTION)
     if not files.exists(path):
-        raise UserError(
-            "{} does not exist: give the --output_dir of a run_classifier.py; a run that ended "
-            "before it wrote this file adds it if started again with the same flags".format(path)
-        )
+        found = find(path, DESCRIPTION)
+        if not found:
+            raise UserError(
+                "{} does not exist: give the --output_dir of a fine-tuning run; a run that ended "
+                "before it wrote this file adds it if started again with the same flags".format(
+                    path
+                )
+            )
+        folder, path = os.path.dirname(found), found
     fields = _load_description(path)
     vocabulary = os.path.join(folder, fields.pop("vocabulary"))
     sha256 = fields.pop("vocabulary_sha256")

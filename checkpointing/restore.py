@@ -156,7 +156,7 @@ def match_weights(
     """
     prefix = checkpoint.prefix
     plan = plan_restore(shapes, checkpoint, may_resize)
-    _check_layouts(shapes, checkpoint)
+    check_layouts(shapes, checkpoint)
     _check_types(plan.assignment, checkpoint)
     is_new = re.compile(new_variables or r"(?!)").search  # (?!) matches no name
     if allow_missing:
@@ -268,7 +268,8 @@ def _check_types(names, checkpoint):
         )
 
 
-def _check_layouts(shapes, checkpoint):
+def check_layouts(shapes, checkpoint):
+    """Raise UserError if a `Checkpoint` has another layout than variables of these shapes."""
     checkpoint.check_known()
     stored, model = detect_layout(checkpoint.names.values()), detect_layout(shapes)
     prefix = checkpoint.prefix
@@ -279,13 +280,15 @@ def _check_layouts(shapes, checkpoint):
         )
 
 
-def check_same_run(shapes, prefix, output_dir):
+def check_same_run(shapes, prefix, output_dir, other_optimizer=None):
     """Check a run's own checkpoint against the model and the optimizer that continue from it.
 
     Args:
         shapes: dict of name to shape (list of int), of all variables that it should hold.
         prefix: str, of the checkpoint.
         output_dir: str, its folder, for messages.
+        other_optimizer: str, the optimizer of the run if it is another one, which may have
+            variables of the same names; or None.
 
     Returns:
         `RestorePlan`.
@@ -301,11 +304,12 @@ def check_same_run(shapes, prefix, output_dir):
             "{} holds a checkpoint of another model, {} does not fit: give another --output_dir "
             "or the config that it was made with".format(output_dir, odd)
         )
-    if plan.missing:
+    if plan.missing or other_optimizer:
+        odd = "without " + plan.missing[0] if plan.missing else other_optimizer
         raise UserError(
-            "{} holds a checkpoint of another optimizer, without {}: give the --optimizer and the "
+            "{} holds a checkpoint of another optimizer, {}: give the --optimizer and the "
             "--precision that it was made with, or another --output_dir and "
-            "--init_checkpoint={}".format(output_dir, plan.missing[0], prefix)
+            "--init_checkpoint={}".format(output_dir, odd, prefix)
         )
     return plan
 

@@ -1,6 +1,7 @@
 """The start of every entry script: flags, a quiet log, and one line for a user's mistake."""
 
 import contextlib
+import difflib
 import errno
 import functools
 import logging
@@ -16,6 +17,7 @@ from absl import logging as absl_logging
 from common.errors import UserError
 
 USER_ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
+FULL_DISK = os.strerror(errno.ENOSPC)
 # TensorFlow's warnings about deprecations and about how TPUEstimator calls Estimator.
 NOISE = re.compile("deprecat|includes params argument|eval_on_tpu ignored")
 # A flag, and a word that is meant as one: word processors and web pages turn hyphens into dashes
@@ -145,6 +147,12 @@ def _exit_on_mistake(function, *arguments):
         message, status = "error: " + " ".join(str(error).split("\n")), USER_ERROR_STATUS
     except KeyboardInterrupt:
         message, status = "interrupted", INTERRUPTED_STATUS
+    except Exception as error:
+        # Libraries have errors of their own for a full disk; `_standard_output` tells an `OSError`.
+        reason = str(error).strip().split("\n")[0]
+        if isinstance(error, OSError) or FULL_DISK not in reason:
+            raise
+        message, status = "error: {}: make room, then start again".format(reason), USER_ERROR_STATUS
     _tell(message)
     sys.exit(status)
 
@@ -171,7 +179,7 @@ def _parse_into(flag_values, argv, words=None):
     try:
         rest = flag_values(argv)
     except flags.Error as error:
-        raise UserError(_mistake(error)) from error
+        raise UserError(_mistake(error, flag_values, words)) from error
     _refuse_empty(flag_values)
     _refuse_wide_commas(flag_values)
     if len(rest) > 1 and not words:
@@ -240,7 +248,24 @@ def _home(_):
     return os.path.expanduser("~")
 
 
-def _mistake(error):
-    missing = re.search(r"Flag (--\w+) must have a value", str(error))
-    what = missing.group(1) + " is needed" if missing else " ".join(str(error).split())
+def _mistake(error, flag_values, words):
+    """Return the line of an error of absl's parser."""
+    what = " ".join(str(error).split())
+    missing = re.search(r"Flag (--\w+) must have a value", what)
+    if missing:
+        what = missing.group(1) + " is needed"
+    elif isinstance(error, flags.UnrecognizedFlagError):
+        what = "unknown flag --{}{}".format(error.flagname, _near(error.flagname, flag_values))
+        if words:
+            what += "; an argument that begins with a hyphen stands behind --"
+    what = re.sub(r"\('Non-boolean argument.*\)", "give True or False", what)
     return what + " (--help lists the flags)"
+
+
+def _near(name, flag_values):
+    """Return a question that names the script's own flags of a similar name, or an empty str."""
+    modules = {flag: flag_values.find_module_defining_flag(flag) for flag in flag_values}
+    own = [flag for flag in modules if not modules[flag].startswith(("absl", "tensorflow"))]
+    near = [flag for flag in own if name in flag] if len(name) > 3 else []
+    near = near or difflib.get_close_matches(name, own)
+    return ": do you mean --{}?".format(" or --".join(sorted(near))) if near else ""

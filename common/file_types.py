@@ -17,6 +17,7 @@ _CONVERSIONS = (
         "is a file of Excel or Word: save it there as text in UTF-8, columns with tabs between",
         "",
     ),
+    (rb"%PDF-|\{\\rtf", "is a formatted document: save it as plain text in UTF-8", ""),
     (rb"PK\x03\x04", "is a ZIP archive: unpack it with unzip", _PATH),
     (rb"(?!.*\n).*\r.*\r", "has line ends of old Macs: convert it with tr '\\r' '\\n'", _NEW),
 )
@@ -31,7 +32,7 @@ JSON_REMEDIES = {
 _ARRAY = re.compile(r"\[\s*(\{.*)?$")
 _MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
-POINTER_BYTES = len(_POINTER)
+POINTER_BYTES, HEAD_BYTES = len(_POINTER), 512  # the first bytes that show the type of a file
 _NUM_WIDE = 3  # characters of 3 bytes show UTF-8; other encodings hardly ever begin with so many
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")

@@ -426,16 +426,12 @@ def read_json(path):
     Raises:
         UserError: names the file, where it cannot be read or holds anything else.
     """
+    check_readable(path)
+    text = read_utf8(path)
     try:
-        with open_file(path) as stream:
-            content = stream.read()
-        problem = file_types.pointer(path, content)
-        if problem:
-            raise UserError(problem)
-        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
-    except _errors() + (ValueError,) as error:
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise UserError("{}: not a readable JSON file ({})".format(path, reason)) from error
+        value = json.loads(text, object_pairs_hook=_without_duplicates)
+    except ValueError as error:
+        raise UserError("{}: not a readable JSON file ({})".format(path, error)) from error
     if not isinstance(value, dict):
         raise UserError("{}: expected a JSON object".format(path))
     return value

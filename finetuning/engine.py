@@ -23,11 +23,6 @@ def run_kind(kind, args):
     """
     run = checks.run_checks(lambda args, check: check_run(kind, args, check), args)
     run = run._replace(encoded={split: inputs.encode(run, split) for split in run.work.splits})
-    if args.do_train:
-        for seed_run in run.work.seed_runs:
-            is_resumed = run.starts[seed_run.folder].is_own
-            made_with = run.training_settings(seed_run)
-            seeds.check_settings(seed_run.folder, made_with, is_resumed, bool(args.seeds))
     with user_errors(), signals.OrderlyEnd() as end:
         metrics = {one.seed: run_seed(run, one, end) for one in run.work.seed_runs}
     if args.seeds and all(metrics.values()):
@@ -48,7 +43,7 @@ def run_seed(run, seed_run, end):
     args, folder = run.args, seed_run.folder
     scored = {split: run.encoded[split].name for split in PREFIXES if split in run.work.splits}
     if args.seeds and args.do_train:
-        metrics = seeds.finished_metrics(folder, run.training_settings(seed_run), scored)
+        metrics = seeds.finished_metrics(folder, run.made.settings[folder], scored)
         if metrics is not None:
             tf.logging.info("%s has already finished with these settings", folder)
             return metrics
@@ -79,8 +74,8 @@ def new_report(run, seed_run):
         vocabulary=[args.spm_model_file or args.vocab_file],
         data=[path for paths in run.data.files.values() for path in paths],
     )
-    before = run_report.read(seed_run.folder).get("made_with")
-    report["made_with"] = run.training_settings(seed_run) if args.do_train else before
+    before = run_report.made_with(seed_run.folder)
+    report["made_with"] = run.made.settings.get(seed_run.folder, before)
     return dict(report, labels=run.data.task.labels, examples=run.data.findings)
 
 

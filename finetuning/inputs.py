@@ -12,7 +12,6 @@ from common import files
 from common.errors import UserError
 from finetuning import batching
 from finetuning_data import encoding
-from tfrecords import index
 from training import run_report
 
 # Copy of a vocabulary beside a checkpoint -> the flag that names it.
@@ -52,7 +51,10 @@ def check_vocab_size(path, tokenizer, config, config_path):
         path, num_pieces, config.vocab_size, config_path
     )
     if num_pieces > config.vocab_size:
-        raise UserError(text + "use the vocabulary that the model was pre-trained with")
+        raise UserError(
+            text + "use the vocabulary that the model was pre-trained with; to train new pieces "
+            "behind its own, give a config with this number, and --allow_vocab_resize=True"
+        )
     if num_pieces < config.vocab_size:
         logging.warning("%sif lines are missing, the pieces behind them are wrong", text)
 
@@ -160,6 +162,22 @@ def check_case_of_start(args, prefix):
         )
 
 
+def features_name(args, kind, data, split):
+    """Return the name of the file of a split's rows, which depends on all that they depend on."""
+    task = data.task
+    tokenizer_settings = {
+        name: path and files.sha256(path)
+        for name, path in (("vocab", args.vocab_file), ("spm_model", args.spm_model_file))
+    }
+    tokenizer_settings["do_lower_case"] = args.do_lower_case
+    flags = [getattr(args, name) for name in kind.encoding_flags]
+    return encoding.cache_name(
+        split,
+        [kind.identity(example) for example in data.examples[split]],
+        [task.name, list(task.labels)] + flags + [tokenizer_settings],
+    )
+
+
 def encode(run, split):
     """Return the `EncodedSplit` of a split; all seeds share its file in output_dir/features.
 
@@ -167,22 +185,12 @@ def encode(run, split):
         run: `run.FinetuningRun`.
         split: str.
     """
-    args = run.args
-    kind, task, examples = run.kind, run.data.task, run.data.examples[split]
-    tokenizer_settings = {
-        name: path and files.sha256(path)
-        for name, path in (("vocab", args.vocab_file), ("spm_model", args.spm_model_file))
-    }
-    tokenizer_settings["do_lower_case"] = args.do_lower_case
-    flags = [getattr(args, name) for name in kind.encoding_flags]
+    args, kind, task, examples = run.args, run.kind, run.data.task, run.data.examples[split]
     num_workers = os.cpu_count() or 1
     encoded = encoding.encode_cached(
         lambda: kind.encode(examples, task, run.tokenizer, args, num_workers),
-        [kind.identity(example) for example in examples],
-        [task.name, list(task.labels)] + flags + [tokenizer_settings],
+        os.path.join(args.output_dir, "features", run.made.features[split]),
         kind.columns,
-        os.path.join(args.output_dir, "features"),
-        split,
         kind.num_sequences(examples),
     )
     tell_lengths(split, encoded.rows, args.max_seq_length)
@@ -210,21 +218,13 @@ def training_input_fn(run, seed_run):
         run: `run.FinetuningRun` with its encoded splits.
         seed_run: `seeds.SeedRun`.
     """
-    folder, batch_size = seed_run.folder, run.schedule.train_batch_size
-    order = index.Order(
-        files=[[run.encoded["train"].name, run.encoded["train"].rows.num_rows]],
-        seed=seed_run.seed,
-        shuffle_buffer=None,
-        batch_size=batch_size,
-    )
-    index.remember_order(folder, order, is_resumed=run_folder.latest_step(folder) > 0)
     return _input_fn(
         run,
         "train",
         training=True,
         seed=seed_run.seed,
-        batch_size=batch_size,
-        first_step=lambda: run_folder.latest_step(folder),
+        batch_size=run.schedule.train_batch_size,
+        first_step=lambda: run_folder.latest_step(seed_run.folder),
     )
 
 

@@ -4,9 +4,7 @@ from typing import Dict, List, NamedTuple
 
 from absl import flags
 
-from checkpointing.find import find_checkpoint
 from checkpointing.run_folder import Start
-from common.errors import UserError
 from finetuning.seeds import SeedRun
 from finetuning_data.encoding import EncodedSplit
 from kinds.kind import Data, Kind
@@ -14,7 +12,6 @@ from tokenization import FullTokenizer
 from training.flags import RunSettings
 from training.placement import Computation
 from training.preflight import Model, Schedule
-from training.run_report import identify_checkpoint
 
 
 class Work(NamedTuple):
@@ -29,6 +26,14 @@ class Work(NamedTuple):
         return [seed_run.folder for seed_run in self.seed_runs]
 
 
+class Made(NamedTuple):
+    """What the results of the runs depend on."""
+
+    features: Dict[str, str]  # split -> name of the file of its rows
+    # Folder of a run that trains -> name -> JSON value, for the best weights and their scores.
+    settings: Dict[str, dict]
+
+
 class FinetuningRun(NamedTuple):
     """A run whose checks have passed."""
 
@@ -41,6 +46,7 @@ class FinetuningRun(NamedTuple):
     schedule: Schedule
     computation: Computation
     starts: Dict[str, Start]  # by folder
+    made: Made
     encoded: Dict[str, EncodedSplit] = {}  # by split
 
     def settings_of(self, seed_run):
@@ -51,33 +57,3 @@ class FinetuningRun(NamedTuple):
             init_checkpoint=self.starts[seed_run.folder].checkpoint,
             train_batch_size=self.schedule.train_batch_size,
         )
-
-    def training_settings(self, seed_run):
-        """Return everything that the best weights and their scores depend on.
-
-        Returns:
-            dict of name to JSON value.
-        """
-        args, schedule = self.args, self.schedule
-        flags_of_scores = set(self.kind.head_flags + self.kind.prediction_flags)
-        return dict(
-            self.model.config.to_dict(),
-            **schedule.optimizer._replace(rate_factors=args.layerwise_lr_decay)._asdict(),
-            **{name: getattr(args, name) for name in flags_of_scores},
-            train_batch_size=schedule.train_batch_size,
-            precision=self.work.settings.precision,
-            seed=seed_run.seed,
-            data={s: self.encoded[s].name for s in ("train", "dev") if s in self.work.splits},
-            eval_every_steps=schedule.eval_every_steps,
-            patience=args.patience,
-            init_checkpoint=_initial_sha256(args.init_checkpoint),
-        )
-
-
-def _initial_sha256(path):
-    """Return the hash of the checkpoint that --init_checkpoint names, or None."""
-    try:
-        path = path and find_checkpoint(path)
-    except UserError:  # it was removed; runs with checkpoints of their own do not need it
-        path = None
-    return identify_checkpoint(path)["index_sha256"]

@@ -7,15 +7,15 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
-from checkpointing import model_files, restore
+from checkpointing import find, model_files, restore
 from checkpointing.checkpoint_reader import Checkpoint
 from common.errors import UserError
 from finetuning import inputs, seeds
 from finetuning.defaults import choose
 from finetuning.model import new_variables, variable_shapes
-from finetuning.run import FinetuningRun, Work
+from finetuning.run import FinetuningRun, Made, Work
 from finetuning_data import data_report
-from training import devices, memory, preflight
+from training import devices, memory, preflight, run_report
 from training.flags import run_settings
 
 
@@ -37,10 +37,13 @@ def check_run(kind, args, check):
     starts = check("start", check_starts, args, work)
     fitting = (kind, work, model, data, tokenizer, schedule, starts)
     model = check("weights", check_weights, args, *fitting)
+    made = check("settings", check_settings, args, kind, work, model, data, schedule, starts)
     work = check("tpu", check_tpu, work)
     computation = check("devices", check_devices, args, kind, work, model, data, schedule)
     check("memory", check_memory, work, computation)
-    return FinetuningRun(kind, args, work, model, data, tokenizer, schedule, computation, starts)
+    return FinetuningRun(
+        kind, args, work, model, data, tokenizer, schedule, computation, starts, made
+    )
 
 
 def check_flags(args, kind):
@@ -252,3 +255,44 @@ def check_head_of_start(args, labels, tokenizer, start):
             if start.is_own or not args.do_train:
                 raise
             tf.logging.warning("%s; training starts from it and learns the new %s", error, name)
+
+
+def check_settings(args, kind, work, model, data, schedule, starts):
+    """Compare the settings of the runs with those with which they began.
+
+    Returns:
+        (`run.Made`, line).
+
+    Raises:
+        UserError: where a run of several seeds continues with other settings.
+    """
+    features = {split: inputs.features_name(args, kind, data, split) for split in work.splits}
+    names = sorted(set(kind.head_flags + kind.prediction_flags))
+    settings = {}
+    for folder, seed in work.seed_runs if args.do_train else ():
+        settings[folder] = schedule.made_with(
+            model,
+            work.settings,
+            **{name: getattr(args, name) for name in names},
+            rate_factors=args.layerwise_lr_decay,
+            seed=seed,
+            encoding={name: getattr(args, name) for name in kind.encoding_flags},
+            data={split: features[split] for split in ("train", "dev") if split in features},
+            eval_every_steps=schedule.eval_every_steps,
+            patience=args.patience,
+            init_checkpoint=_initial_sha256(args.init_checkpoint),
+        )
+        if starts[folder].is_own:
+            run_report.check_settings(folder, settings[folder], must_agree=bool(args.seeds))
+    resumed = ", ".join(folder for folder in settings if starts[folder].is_own)
+    line = "compared with those of " + resumed if resumed else "those of a new run"
+    return Made(features, settings), line if settings else "no training"
+
+
+def _initial_sha256(path):
+    """Return the hash of the checkpoint that --init_checkpoint names, or None."""
+    try:
+        path = path and find.find_checkpoint(path)
+    except UserError:  # it was removed; runs with checkpoints of their own do not need it
+        path = None
+    return run_report.identify_checkpoint(path)["index_sha256"]

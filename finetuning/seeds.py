@@ -5,7 +5,6 @@ with other settings for the same folder ends in an error, so that the scores and
 folder always belong to the same training.
 """
 
-import json
 import os
 from typing import NamedTuple
 
@@ -15,13 +14,6 @@ from absl import logging
 from common.errors import UserError
 from common.text_table import text_table
 from training import run_report
-
-# Split whose file may change before a run continues -> what this change means.
-OTHER_DATA = {
-    "train": "{} goes on with what it learned from the earlier file, also if that was wrong",
-    "dev": "{}/best was chosen by the scores of the earlier file, which do not compare with the "
-    "new ones",
-}
 
 
 class SeedRun(NamedTuple):
@@ -57,57 +49,17 @@ def seed_runs(output_dir, random_seed, seeds):
     return [SeedRun(os.path.join(output_dir, "seed_{}".format(n)), n) for n in numbers]
 
 
-def changed_settings(folder, made_with):
-    """Return the settings of a run that differ from those of its last start.
-
-    Args:
-        folder: str, of the run.
-        made_with: dict of name to JSON value.
-
-    Returns:
-        list of str such as `learning_rate 0.0001, now 2e-05`; empty if there was no run.
-    """
-    before = run_report.read(folder).get("made_with") or made_with
-    now = json.loads(json.dumps(made_with))
-    return [
-        "{} {}, now {}".format(name, before.get(name), now.get(name))
-        for name in sorted(set(before) | set(now))
-        if before.get(name) != now.get(name)
-    ]
-
-
-def check_settings(folder, made_with, is_resumed, must_agree):
-    """Warn of a run that continues with other settings; raise UserError if they `must_agree`.
-
-    Args:
-        folder, made_with: as `changed_settings`.
-        is_resumed: bool, whether the folder holds a checkpoint from which the run continues.
-        must_agree: bool.
-    """
-    changed = changed_settings(folder, made_with) if is_resumed else []
-    if not changed:
-        return
-    line = "{} was made with other settings: {}".format(folder, "; ".join(changed))
-    if must_agree:
-        raise UserError(line + ": give another --output_dir, or the same settings as before")
-    logging.warning("%s; the run still continues from its checkpoint", line)
-    before = run_report.read(folder)["made_with"]
-    for split, consequence in OTHER_DATA.items():
-        now, then = [made.get("data", {}).get(split) for made in (made_with, before)]
-        if now and then and now != then:
-            line = "OTHER %s DATA: %s; to start again give another --output_dir"
-            logging.warning(line, split.upper(), consequence.format(folder))
-
-
 def finished_metrics(folder, made_with, scored):
     """Return the metrics of a run that has finished with these settings, or None.
 
     Args:
-        folder, made_with: as `changed_settings`.
+        folder, made_with: as `run_report.changed_settings`.
         scored: dict of JSON values that identifies the scored examples.
     """
     report = run_report.read(folder)
-    is_same = report.get("finished") == scored and not changed_settings(folder, made_with)
+    is_same = report.get("finished") == scored and not run_report.changed_settings(
+        folder, made_with
+    )
     return report["metrics"] if is_same else None
 
 

@@ -225,26 +225,32 @@ def measure_lengths(encoded):
 # -------------------------------------------------------------------------------- cache
 
 
-def encode_cached(encode, identities, settings, columns, folder, split, num_sequences=None):
+def cache_name(split, identities, settings):
+    """Return the name of the file of a split's rows, with a fingerprint of what they depend on.
+
+    Args:
+        split: str, the beginning of the name.
+        identities: list of JSON values, one for each example: what its rows depend on.
+        settings: list of JSON values, whatever else the rows depend on.
+    """
+    return "{}-{}.features".format(split, fingerprint(identities, [ENCODING_VERSION] + settings))
+
+
+def encode_cached(encode, path, columns, num_sequences=None):
     """Encode examples, unless a file holds the same ones, encoded with the same settings.
 
     Args:
         encode: function without arguments that returns the `Encoded`.
-        identities: list of JSON values, one for each example: what its rows depend on.
-        settings: list of JSON values, whatever else the rows depend on.
+        path: str, of the file, with a name as from `cache_name`.
         columns: sequence of `Column`, those of the kind of task.
-        folder: str, of the files.
-        split: str, the beginning of the file's name.
         num_sequences: int or None, as in `Encoded`.
 
     Returns:
-        `EncodedSplit`; the name of its file holds a fingerprint of identities and settings.
+        `EncodedSplit`.
 
     Raises:
         UserError: when the file cannot be written, or a worker was killed.
     """
-    name = "{}-{}.features".format(split, fingerprint(identities, [ENCODING_VERSION] + settings))
-    path = os.path.join(folder, name)
     if files.exists(path):
         try:
             encoded = read(path, columns, num_sequences)

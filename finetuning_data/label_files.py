@@ -24,11 +24,12 @@ from common import file_types, files
 from common.errors import UserError
 from finetuning_data import data_report
 from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
-from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, row_error, shown
+from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, missing, row_error, shown
 
 # A label that bio does not have.
 _BLANK = "[ \t\xa0\u2000-\u200a\u3000]"
 _BIOES = re.compile(r"(?:^|{})[MES][-_]\w".format(_BLANK))
+_DOCUMENT = "-DOCSTART-"
 # A character and its label with another separator than a blank.
 _SEPARATED = re.compile(r"\S([,，;；:：|/])(?:O|[BIMES][-_]\S+)")
 _SENTENCE_END = re.compile("[。！？!?]")
@@ -139,11 +140,11 @@ def listed(rows):
 
 
 def _parts(lines):
-    """Yield the parts of a file between blank lines, each a list of (number, line)."""
+    """Yield the parts between blank lines or marks of CoNLL, each a list of (number, line)."""
     part = []
     for number, line in lines:
         # A line that begins with a tab or blank may be the label of a blank character.
-        if line.strip():
+        if line.strip() and not line.startswith(_DOCUMENT):
             part.append((number, line))
         elif part:
             yield part
@@ -346,7 +347,9 @@ def _json_text(part):
         ) from None
     if not isinstance(row, dict):
         raise _BadRow("{} is no JSON object: write one object a line".format(shown(row)))
-    text = row.get("text")
+    if "text" not in row:
+        raise _BadRow(missing("text", row))
+    text = row["text"]
     if not isinstance(text, str) or not text.strip():
         raise _BadRow("text is {}, not a text".format(shown(text)))
     if re.search("[\ud800-\udfff]", text):

@@ -271,14 +271,17 @@ def _are_columns(rows, row_format):
 
 
 def found_instead(data_dir, split):
-    """Return what a folder without the file of a split holds, and what to do with a CSV file."""
+    """Return what a folder without the file of a split holds, and what to do with it."""
     if not files.is_folder(data_dir):
         what = "is a file: give its folder" if files.exists(data_dir) else "does not exist"
         return "{} {}".format(data_dir, what)
     paths = sorted(files.glob(os.path.join(data_dir, "*")))
     for path in paths:
-        if os.path.basename(path) == split + ".csv":
-            return csv_remedy(path)
+        if os.path.basename(path).startswith(split + ".") and not files.is_folder(path):
+            with files.open_file(path) as stream:
+                refusal = file_types.conversion(path, stream.read(file_types.HEAD_BYTES))
+            if refusal or path.endswith(".csv"):
+                return refusal or csv_remedy(path)
     more = len(paths) - SHOWN_FILES
     names = ", ".join(map(os.path.basename, paths[:SHOWN_FILES])) or "nothing"
     return "{} holds {}".format(data_dir, names) + (" and {} more".format(more) * (more > 0))

@@ -457,7 +457,8 @@ def _label(task, split, row):
     if label in task.undecided or (label and not task.labels):
         return label
     if not label:
-        raise BadRow("there is no label; only a test file may lack it")
+        problem = "there is no label" if "label" in row else task_files.missing("label", row)
+        raise BadRow(problem + "; only a test file may lack it")
     for field in task.fields:
         if isinstance(row.get(field), str) and row[field].strip() in task.labels:
             values = map(task_files.shown, (row[field], stored))

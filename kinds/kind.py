@@ -35,8 +35,6 @@ from typing import Dict, List, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
-from common.errors import UserError
-
 
 class Data(NamedTuple):
     """A task and the examples of the splits that a run needs."""
@@ -252,16 +250,3 @@ class Kind:
             UserError: where a file cannot be written.
         """
         raise NotImplementedError
-
-
-def kind_of(kinds, task_name):
-    """Return the kind, one of several, that has a task of this name, in upper or lower case.
-
-    Raises:
-        UserError: lists the tasks of all kinds.
-    """
-    for kind in kinds:
-        if task_name.lower() in kind.tasks:
-            return kind
-    known = sorted(name for kind in kinds for name in kind.tasks)
-    raise UserError("task {!r} is unknown; the tasks are {}".format(task_name, ", ".join(known)))

@@ -138,9 +138,14 @@ class Labels(Kind):
             raise UserError("labels {}: give different ones".format(", ".join(types)))
         start = None if args.do_train else args.init_checkpoint
         model = model_files.find_description(folders, start)
-        trained_crf = bool(model and model.settings.get("crf"))
-        if model and model.task in self.tasks and args.crf != trained_crf:
-            raise UserError("the model was trained with --crf={0}: give it".format(trained_crf))
+        if model and model.task in self.tasks:
+            trained = {"crf": bool(model.settings.get("crf"))}
+            if args.do_train:
+                trained["label_scheme"] = self.with_labels(task, model.labels).scheme
+            for name, value in trained.items():
+                if getattr(args, name) != value:
+                    text = "the model was trained with --{}={}: give it"
+                    raise UserError(text.format(name, value))
         if not args.do_train:
             if not model:
                 raise UserError(

@@ -11,6 +11,7 @@ from common.errors import UserError
 from common.files import find_files
 from masking import graph, mask_settings
 from tfrecords import compact, manifest, reader
+from tfrecords.index import other_order, training_order
 from tfrecords.wire import pretraining_schema
 
 # Every evaluation of compact records draws the same masks.
@@ -76,13 +77,24 @@ class Records(NamedTuple):
             if not (content or {}).get("vocab_size"):
                 reader.check_ids(path, vocab_size)
 
-    def check_damage(self, skip_damaged):
-        """Read all records as `reader.check_damage`; returns their number, or 0."""
-        numbers = [
-            reader.check_damage(split.paths, skip_damaged, split.reads.find_fault)
+    def check_damage(self, args):
+        """Read all records as `reader.check_damage`; returns their number, or 0.
+
+        Warns as a run would if it resumes in `args.output_dir` with records in another order.
+        """
+        indexes = [
+            reader.check_damage(
+                split.paths, args.output_dir, args.skip_damaged, split.reads.find_fault
+            )
             for split in self._splits()
         ]
-        return sum(numbers) if all(numbers) else 0
+        if args.do_train and indexes[0]:
+            sizes = args.shuffle_buffer, args.train_batch_size
+            order = training_order(indexes[0], args.random_seed, *sizes, self.train.reads.masks)
+            line = other_order(args.output_dir, order)
+            if line and run_folder.latest_step(args.output_dir):
+                tf.logging.warning(line)
+        return sum(index.num_records for index in indexes) if all(indexes) else 0
 
     def _splits(self):
         """Return the `Split`s that have paths; of several with equal paths only one."""

@@ -106,6 +106,8 @@ def read_settings(records_files, given, max_seq_length):
             )
     try:
         return _read_settings(manifests, given, max_seq_length)
+    except UserError:  # a `ValueError`, too
+        raise
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             "a {} of {} is not as create_pretraining_data.py wrote it ({} {}): make the records "

@@ -54,6 +54,15 @@ _OF_DUMP = (
     "{0} is a dump of MediaWiki: python -m wikiextractor.WikiExtractor {0} -o DIR makes text of "
     "it; then give --input_file='DIR/*/*' --input_format=wikiextractor"
 )
+# A character and its label, as in files of entities, and escapes of JSON.
+_LABELLED = re.compile(r"\S[ \t]+([BIMES][-_]\S+|O)$")
+_OF_LABELLED = (
+    "{0} holds a character and its label a line; this makes text of it: "
+    'awk \'{{printf "%s", NF ? $1 : "\\n\\n"}}\' {0} > NEW_FILE'
+)
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|n(?![A-Za-z]))")
+# What stands behind a number at the beginning of a line -> further option of `cut`.
+_CUTS = {"\t": "", ",": " -d ,"}
 # Rows of a vocabulary; in that of a SentencePiece model a tab and a score follow.
 _MARKER_ROWS = (rb"^\[CLS\](\t.*)?\r?$", rb"^\[SEP\](\t.*)?\r?$")
 _TABLE_SHARE = 0.8  # of the rows have as many cells as the first one
@@ -79,15 +88,8 @@ def check_inputs(paths, format_):
         if lines:
             _check_format(path, lines, format_)
             _check_html(path, lines, format_)
-            _warn_of_labels(path, lines)
-            if len(lines) > 1 and format_.name == "text" and all(map(_QUOTED.match, lines)):
-                logging.warning(
-                    "QUOTED LINES: every line at the beginning of %s is in quotes, as by a program "
-                    "that writes CSV; without the quotes: %s %s > NEW_FILE",
-                    path,
-                    _UNQUOTE,
-                    shlex.quote(path),
-                )
+            if format_.name == "text":
+                _check_text(path, lines)
     for path, same in _copies(paths):
         logging.warning(
             "TEXT TWICE: %s has the text of %s too, which counts twice: name one of them only",
@@ -185,12 +187,50 @@ def _fields(line):
         return list(dict.fromkeys(re.findall(r'[{,]\s*"(\w+)"\s*:\s*"', line)))
 
 
+def _check_text(path, lines):
+    """Warn of lines that hold more than their text; raise `UserError` for labelled characters."""
+    quoted = shlex.quote(path)
+    if all(map(_LABELLED.match, lines)) and len(lines) > 1:
+        raise UserError(_OF_LABELLED.format(quoted))
+    if all(map(_QUOTED.match, lines)) and len(lines) > 1:
+        logging.warning(
+            "QUOTED LINES: every line at the beginning of %s is in quotes, as by a program that "
+            "writes CSV; without the quotes: %s %s > NEW_FILE",
+            path,
+            _UNQUOTE,
+            quoted,
+        )
+    escapes = list(filter(None, map(_ESCAPE.search, lines)))
+    if 2 * len(escapes) >= len(lines):
+        logging.warning(
+            "ESCAPES: lines at the beginning of %s hold %s and the like, which stay as they are: "
+            "put the characters there for which they stand",
+            path,
+            escapes[0].group(),
+        )
+    if _warn_of_labels(path, lines) or len(lines) < 5:
+        return
+    for mark, option in _CUTS.items():
+        if all(line.partition(mark)[0].isdigit() and mark in line for line in lines):
+            logging.warning(
+                "NUMBERS: every line at the beginning of %s begins with a number, which would be a "
+                "part of the text; without it: cut -f 2-%s %s > NEW_FILE",
+                path,
+                option,
+                quoted,
+            )
+
+
 def _warn_of_labels(path, lines):
-    """Warn of lines with tabs whose first or last cells are few and short, as labels are."""
+    """Warn of lines with tabs whose first or last cells are few and short, as labels are.
+
+    Returns:
+        bool, whether they are.
+    """
     rows = [line.split("\t") for line in lines]
     width = len(rows[0])
     if width < 2 or len(rows) < 5 or {len(row) for row in rows} != {width}:
-        return
+        return False
     for column in (0, width - 1):
         values = {row[column] for row in rows}
         if 3 * len(values) <= len(rows) and max(map(len, values)) <= LABEL_CHARACTERS:
@@ -204,7 +244,8 @@ def _warn_of_labels(path, lines):
                 ",".join(texts),
                 shlex.quote(path),
             )
-            return
+            return True
+    return False
 
 
 def _check_html(path, lines, format_):

@@ -29,8 +29,7 @@ from convert_checkpoint import fitting_configs
 from finetuning import defaults
 from finetuning_data import choice_files, tasks
 from kinds.choices import Choices
-from kinds.kind import kind_of
-from kinds.registry import KINDS
+from kinds.registry import KINDS, kind_of
 from training import run_report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -11,6 +11,7 @@
 # The script skips finished tasks, and continues a task that was stopped. At the end it prints a table
 # of all scores on dev beside the published ones, and writes OUTPUT_DIR/results.json and
 # OUTPUT_DIR/clue_submission.zip. The FLAGS are those of recipes/clue.py: --tasks, --seeds, ...
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 
 if [ $# -lt 3 ] || [[ "$1" == -* || "$2" == -* || "$3" == -* ]]; then

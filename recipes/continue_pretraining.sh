@@ -13,16 +13,17 @@
 #
 # The learning rate is a tenth of the peak of a pre-training with AdamW. With a higher rate the
 # model forgets more.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 
 if [ $# -lt 5 ]; then
   echo "usage: bash recipes/continue_pretraining.sh TEXT GENERAL_TEXT CHECKPOINT CONFIG OUTPUT_DIR [FLAGS...]" >&2
   exit 2
 fi
-text=$(realpath "$1")
-general=$(realpath "$2")
-checkpoint=$(realpath "$3")
-config=$(realpath "$4")
+text=$(realpath -m "$1")
+general=$(realpath -m "$2")
+checkpoint=$(realpath -m "$3")
+config=$(realpath -m "$4")
 out=$(realpath -m "$5")
 shift 5
 cd "$(dirname "$0")/.."
@@ -31,6 +32,8 @@ python=python3
 if [ -x .venv/bin/python ]; then
   python=.venv/bin/python
 fi
+. recipes/same_texts.sh
+refuse_other_texts "$out" "$text" "$general"
 mkdir -p "$out/records"
 
 create_data() {  # TEXT NAME

@@ -10,26 +10,35 @@
 #   python recipes/held_out.py --json_lines=train.10k.json --key=sentence1 --output_dir=TASKS_DIR/ocnli
 #
 # OUTPUT_DIR is that of recipes/pretrain_tiny.sh. Takes about an hour on 2 cores.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 
 if [ $# -ne 2 ]; then
   echo "usage: bash recipes/finetune_tiny.sh TASKS_DIR OUTPUT_DIR" >&2
   exit 2
 fi
-tasks=$(realpath "$1")
-out=$(realpath "$2")
+tasks=$(realpath -m "$1")
+out=$(realpath -m "$2")
+if [ ! -e "$out/deep.json" ]; then
+  echo "finetune_tiny.sh: error: OUTPUT_DIR $out holds no model of recipes/pretrain_tiny.sh" >&2
+  exit 2
+fi
 cd "$(dirname "$0")/.."
 
 python=python3
 if [ -x .venv/bin/python ]; then
   python=.venv/bin/python
 fi
+precision=float32
+if grep -q avx512_bf16 /proc/cpuinfo 2> /dev/null; then
+  precision=bfloat16
+fi
 
 finetune() {  # NAME TASK EPOCHS FLAGS...
   "$python" run_classifier.py --task_name="$2" --data_dir="$tasks/$2" --do_train=True --do_eval=True \
     --vocab_file=albert_config/vocab.txt --bert_config_file="$out/deep.json" \
     --output_dir="$out/finetuned/$1" --num_train_epochs="$3" --max_seq_length=128 \
-    --train_batch_size=64 --learning_rate=1e-4 --evals_per_epoch=1 "${@:4}"
+    --train_batch_size=64 --learning_rate=1e-4 --precision=$precision --evals_per_epoch=1 "${@:4}"
 }
 
 pretrained=(--init_checkpoint="$out/deep/best")

@@ -37,8 +37,7 @@ from finetuning_data import tasks
 from finetuning_data.encoding import encode_examples
 from kinds import heads
 from kinds.classification import Classification
-from kinds.kind import kind_of
-from kinds.registry import KINDS, OF_HEADS
+from kinds.registry import KINDS, OF_HEADS, kind_of
 from serving import model_outputs
 from tokenization import CLS, MASK, SEP
 

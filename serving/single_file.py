@@ -51,7 +51,7 @@ def write_tflite(model, path, options):
         if options.quantization == "float16":
             converter.target_spec.supported_types = [tf.float16]
         content = converter.convert()
-    with files.open_file(path, "wb") as stream:
+    with files.writing(path), files.open_file(path, "wb") as stream:
         stream.write(content)
 
 
@@ -73,7 +73,7 @@ def write_onnx(model, path, options):
         opset=ONNX_OPSET,
         tensors_to_rename={name: name[: -len(":0")] for name in inputs + outputs},
     )
-    with files.open_file(path, "wb") as stream:
+    with files.writing(path), files.open_file(path, "wb") as stream:
         stream.write(proto.SerializeToString())
 
 

@@ -9,8 +9,7 @@ import modeling
 from checkpointing import arrays as weights
 from checkpointing import model_files, run_folder
 from finetuning.model import variable_shapes
-from kinds.kind import kind_of
-from kinds.registry import KINDS
+from kinds.registry import KINDS, kind_of
 from serving import model_outputs
 
 

@@ -99,6 +99,8 @@ TESTED = {
     "without it: tail": "test_columns_that_are_no_texts",
     "cut -f 1": "test_columns_that_are_no_texts",
     "cell %d has few values": "test_labels_of_a_table",
+    "begins with a number, which would be": "test_numbers_of_lines_are_told",
+    "holds a character and its label a line": "test_the_command_that_makes_text",
     "needs two or more different lines": "test_a_search_needs_two_lines",
     "is a run of fine-tuning": "test_a_run_of_fine_tuning",
     "give --header=no": "test_the_flag_that_an",
@@ -112,7 +114,7 @@ TESTED = {
     "--do_lower_case={}, but": "test_the_case_is_compared",
     "holds a run of task {}, not {}": "test_a_run_of_another_task",
     "choices: give --max_choices": "test_more_choices_than",
-    "the model was trained with --crf": "test_a_crf_is_used",
+    "the model was trained with --{}={}": "test_a_crf_is_used",
     "have no answer in their context: give": "test_unanswerable_questions_need",
     "has no room for a choice and what": "test_a_choice_needs",
     "is for an --input_file of a classifier": "test_a_flag_that_the_answers",
@@ -136,6 +138,7 @@ TESTED = {
     "it classifies other labels": "test_a_classifier_of_other",
     "--allow_vocab_resize=True to start": "test_warm_start_with_more",
     "or --allow_more_positions": "test_more_positions_repeat",
+    "with another number of layers": "test_shared_layers_start_with_more",
     "is too large for float16": "test_slim_in_half_precision",
     "give --bert_config_file={}": "test_another_activation_than_the",
     "adds it if started again": "test_a_run_is_the_model",
@@ -166,6 +169,8 @@ TESTED = {
     "type ASCII commas: {}": "test_wide_commas_in",
     "a record is no example like the first one": "test_records_of_two_kinds",
     "--help lists": "test_help_lists_the_flags",
+    "unknown flag --{}": "test_what_the_parser_says",
+    "do you mean --{}?": "test_what_the_parser_says",
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
     "needs the environment variable TF_CONFIG": "test_a_missing_description_is",
 }
@@ -240,6 +245,7 @@ def made(tmp_path_factory):
     files = {
         "vocab.txt": "\n".join(PIECES) + "\n",
         "few.txt": "\n".join(PIECES[:7]) + "\n",
+        "more.txt": "\n".join(PIECES + ["d"]) + "\n",
         "text.txt": TEXT,
         "made.txt": TEXT,
         "article.txt": TEXT.replace("\n\n", "\n"),
@@ -256,8 +262,9 @@ def made(tmp_path_factory):
         for split in ("train", "dev", "test"):
             rows = "".join(text.format(i % 2) + "日{}\t月\t1\n".format("天" * i) for i in range(4))
             (folder / name / (split + ".tsv")).write_text(rows, encoding="utf-8")
-    (folder / "small").mkdir()
-    helpers.write_config(folder / "small", 9, LENGTH, num_hidden_layers=1)
+    for name, num_pieces in (("small", 9), ("more", len(PIECES) + 1)):
+        (folder / name).mkdir()
+        helpers.write_config(folder / name, num_pieces, LENGTH, num_hidden_layers=1)
     write_checkpoints(folder)
     write_records(folder / "other.tfrecord", 9)
     write_records(folder / "train.tfrecord")
@@ -400,6 +407,12 @@ CASES = (
     ),
     ("--vocab_file is needed", TUNE, "without:vocab_file", "--vocab_file=vocab.txt"),
     ("--{} is empty: is a shell variable", TRAIN, "--init_checkpoint=", "--init_checkpoint=run"),
+    (
+        "to train new pieces behind its own",
+        TUNE,
+        "--vocab_file=more.txt --init_checkpoint=pretrained",
+        "--bert_config_file=more/config.json --allow_vocab_resize=True",
+    ),
     ("--seeds={}: give whole numbers", TUNE, "--seeds=1,1", "--seeds=1,2,3"),
     (
         "the labels of task {} are not known",

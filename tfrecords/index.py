@@ -66,7 +66,7 @@ class RecordIndex(NamedTuple):
         return int(self.count.sum())
 
 
-def load_index(paths, folder=None, skip_damaged=False, find_fault=None):
+def load_index(paths, folder=None, skip_damaged=False, find_fault=None, keep=True):
     """Return the `RecordIndex` of files; scan those that the kept index lacks.
 
     Args:
@@ -74,6 +74,7 @@ def load_index(paths, folder=None, skip_damaged=False, find_fault=None):
         folder: str, the folder that keeps the index, or None.
         skip_damaged: bool; log and leave out damaged records instead of raising an error.
         find_fault: function that returns what is wrong with a record, bytes, or None; or None.
+        keep: bool, whether to write what was scanned into the folder.
 
     Raises:
         UserError: names the first damaged record, or a file without any.
@@ -83,7 +84,7 @@ def load_index(paths, folder=None, skip_damaged=False, find_fault=None):
     new = [path for path in paths if cache["files"].get(path, {}).get("stamp") != stamps[path]]
     for path, index in _scan_all(new, find_fault):
         cache["files"][path] = {"stamp": stamps[path], "index": index}
-    if new:
+    if new and keep:
         _write_cache(folder, cache)
     indexes = [FileIndex(*cache["files"][path]["index"]) for path in paths]
     _check_damage(paths, indexes, skip_damaged)
@@ -242,19 +243,23 @@ def remember_order(folder, order, is_resumed):
         order: `Order`.
         is_resumed: bool, whether the run resumes from a checkpoint of the folder.
     """
+    line = other_order(folder, order)
+    if line and is_resumed:
+        logging.warning("%s", line)
     cache = _read_cache(folder)
-    before = cache.get("order")
-    if before == order._asdict():
-        return
+    if cache.get("order") != order._asdict():
+        _write_cache(folder, dict(cache, order=order._asdict()))
+
+
+def other_order(folder, order):
+    """Return a line if the run in a folder, or None, had another `Order` until now, else None."""
+    before = _read_cache(folder).get("order")
     differences = _differences(before, order._asdict()) if before else []
-    if differences and is_resumed:
-        logging.warning(
-            "%s was trained on records in another order until now (%s): from here on some records "
-            "may be repeated and others come later",
-            folder,
-            ", ".join(differences),
-        )
-    _write_cache(folder, dict(cache, order=order._asdict()))
+    text = (
+        "{} was trained on records in another order until now ({}): from here on some records may "
+        "be repeated and others come later"
+    )
+    return text.format(folder, ", ".join(differences)) if differences else None
 
 
 def _differences(old, new):

@@ -125,23 +125,24 @@ def _records(path):
             yield frame.record
 
 
-def check_damage(files, skip_damaged=False, find_fault=None):
+def check_damage(files, folder=None, skip_damaged=False, find_fault=None):
     """Read all records and check them for damage, unless that takes long.
 
     Args:
         files: list of paths.
+        folder: str, the output folder, which may know records from a run before; or None.
         skip_damaged: bool, whether to warn of damaged records instead of raising an error.
         find_fault: as for `index.load_index`.
 
     Returns:
-        int, the number of records; 0 where they are remote or larger than CHECKED_BYTES.
+        `index.RecordIndex`, or None where the files are remote or larger than CHECKED_BYTES.
 
     Raises:
         UserError: as `index.load_index`.
     """
     if not all(map(is_local, files)) or sum(map(size, files)) > CHECKED_BYTES:
-        return 0
-    return load_index(files, None, skip_damaged, find_fault).num_records
+        return None
+    return load_index(files, folder, skip_damaged, find_fault, keep=False)
 
 
 def _stored_schema(path, schema):

@@ -41,6 +41,17 @@ class Schedule(NamedTuple):
     eval_every_steps: int = 0  # 0: only at the end
     untrained: str = "$^"  # pattern of the weights that the loss does not depend on
 
+    def made_with(self, model, settings, **others):
+        """Return the settings that the weights depend on: a dict of name to JSON value.
+
+        Args:
+            model: `Model`.
+            settings: `flags.RunSettings`.
+            **others: further ones, such as what `OptimizerConfig.rate_factors` are made of.
+        """
+        values = dict(self.optimizer._asdict(), train_batch_size=self.train_batch_size)
+        return dict(model.config.to_dict(), **dict(values, precision=settings.precision, **others))
+
 
 # ------------------------------------------------------------------------------- checks
 
@@ -418,7 +429,10 @@ def check_weights(
         return None, "random"
     if start.is_own:
         shapes = _saved_shapes(model, schedule) if schedule else model.shapes
-        matched = restore.check_same_run(shapes, start.checkpoint, folder)
+        optimizer = run_report.made_with(folder).get("optimizer")
+        is_same = not schedule or optimizer == schedule.optimizer.optimizer
+        other = None if is_same else optimizer
+        matched = restore.check_same_run(shapes, start.checkpoint, folder, other)
         restore.log_restore(matched, start.checkpoint)
     else:
         matched = restore.check_warm_start(
@@ -428,9 +442,7 @@ def check_weights(
             settings.allow_missing,
             may_resize=settings.may_resize,
         )
-    is_deeper = settings.allow_more_layers and not start.is_own
-    may_differ = ["num_hidden_layers"] if is_deeper else []
-    model_files.check_config(model.config, start.checkpoint, may_differ)
+    _check_config(settings, start, model.config, schedule)
     line = "{} variables loaded, {} missing, {} unused".format(
         len(matched.assignment), len(matched.missing), len(matched.unused)
     )
@@ -440,6 +452,20 @@ def check_weights(
             new_pieces.check(vocab_file, start.checkpoint, num_pieces)
         line += "; pieces behind the first {:,} start at random".format(num_pieces)
     return None, line
+
+
+def _check_config(settings, start, config, schedule):
+    """Compare a config with that of the checkpoint; the flags may allow more layers in training."""
+    layers = ["num_hidden_layers"]
+    try:
+        is_deeper = settings.allow_more_layers and not start.is_own
+        model_files.check_config(config, start.checkpoint, layers * is_deeper)
+    except UserError as error:
+        if is_deeper or start.is_own or not schedule:
+            raise
+        model_files.check_config(config, start.checkpoint, layers)
+        text = "{}; to train from it with another number of layers, --allow_more_layers=True"
+        raise UserError(text.format(error)) from error
 
 
 def _saved_shapes(model, schedule):

@@ -1,5 +1,6 @@
 """The report of a run: its scores as a text table, and JSON with the data to repeat the run."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -13,6 +14,12 @@ from common import files
 from common.errors import UserError
 
 REPORT = "results.json"
+# Split whose file may change before a run continues -> what this change means.
+OTHER_DATA = {
+    "train": "{} goes on with what it learned from the earlier file, also if that was wrong",
+    "dev": "{}/best was chosen by the scores of the earlier file, which do not compare with the "
+    "new ones",
+}
 # Files up to this size are identified by their content, larger ones by their size.
 HASHED_BYTES = 64 << 20
 
@@ -57,6 +64,53 @@ def read(output_dir):
         return files.read_json(path)
     except UserError as error:
         raise UserError("{} is damaged ({}): remove it".format(path, error)) from error
+
+
+def made_with(folder):
+    """Return the settings with which the run in a folder last trained: a dict, perhaps empty."""
+    return read(folder).get("made_with") or {}
+
+
+def changed_settings(folder, settings):
+    """Return the settings of a run that differ from those of its last start.
+
+    Args:
+        folder: str, of the run.
+        settings: dict of name to JSON value; names that the last start did not keep are left out.
+
+    Returns:
+        list of str such as `learning_rate 0.0001, now 2e-05`; empty if there was no run.
+    """
+    before, now = made_with(folder), json.loads(json.dumps(settings))
+    return [
+        "{} {}, now {}".format(name, before[name], now[name])
+        for name in sorted(set(before) & set(now))
+        if before[name] != now[name]
+    ]
+
+
+def check_settings(folder, settings, must_agree=False):
+    """Warn of a run that continues with other settings; raise UserError if they `must_agree`.
+
+    Args:
+        folder, settings: as `changed_settings`.
+        must_agree: bool.
+    """
+    changed = changed_settings(folder, settings)
+    if not changed:
+        return
+    line = "{} was made with other settings: {}".format(folder, "; ".join(changed))
+    if must_agree:
+        raise UserError(line + ": give another --output_dir, or the same settings as before")
+    tf.logging.warning("%s; the run still continues from its checkpoint", line)
+    before = made_with(folder)
+    if before.get("encoding") != settings.get("encoding"):
+        return  # then the data differ, too, but not because the files do
+    for split, consequence in OTHER_DATA.items():
+        now, then = [values.get("data", {}).get(split) for values in (settings, before)]
+        if now and then and now != then:
+            line = "OTHER %s DATA: %s; to start again give another --output_dir"
+            tf.logging.warning(line, split.upper(), consequence.format(folder))
 
 
 def new_report(script, args, start, **inputs):

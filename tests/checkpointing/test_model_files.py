@@ -79,7 +79,7 @@ def damage(out, **changes):
         (lambda out: (out / "classifier.json").unlink(), "same flags"),
         (lambda out: (out / "classifier.json").write_text("{"), "classifier.json: not a readable"),
         (lambda out: (out / "classifier.json").write_text("[]"), "json: expected a JSON object"),
-        (lambda out: (out / "classifier.json").write_bytes(b"\xff"), "json: not a readable"),
+        (lambda out: (out / "classifier.json").write_bytes(b"\xff"), "json, row 1: not UTF-8"),
         (lambda out: damage(out, labels="gone"), "labels is None"),
         (lambda out: damage(out, max_seq_length="32"), "max_seq_length is '32'"),
         (lambda out: (out / "vocab.txt").unlink(), "vocab.txt is missing or not"),
@@ -94,6 +94,13 @@ def test_mistakes_say_what_is_missing(given, change, message):
     with pytest.raises(UserError, match=message) as error:
         model_files.read(str(out))
     assert str(out) in str(error.value)
+
+
+def test_the_folder_of_the_best_checkpoint_stands_for_its_run(given):
+    out = write(given)
+    (out / "best").mkdir()
+    best = model_files.read(str(out / "best"))
+    assert best == model_files.read(str(out))
 
 
 def test_a_damaged_description_is_written_anew(given):

@@ -30,9 +30,9 @@ cli.run(main, define_flags)
 """
 
 
-def run(root, *arguments):
+def run(root, *arguments, script=SCRIPT):
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT] + list(arguments),
+        [sys.executable, "-c", script] + list(arguments),
         cwd=str(root),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -52,6 +52,39 @@ def test_mistakes_end_in_one_line_and_status_2(root, argument):
     assert ended.returncode == 2
     assert ended.stdout == "" and len(ended.stderr.splitlines()) == 1
     assert "error: " in ended.stderr
+
+
+def test_a_full_disk_that_a_library_tells_is_one_line(root):
+    error = "RuntimeError('a.tmp/model.data; No space left on device, stack')"
+    script = SCRIPT.replace("KeyboardInterrupt", error.replace(", stack", chr(92) + "nstack"))
+    ended = run(root, "--count=10", script=script)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "-c: error: a.tmp/model.data; No space left on device: make room, then start again\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("--train_cuont=1", "unknown flag --train_cuont: do you mean --train_count? (--help"),
+        ("--count=1", "unknown flag --count: do you mean --train_count? (--help"),
+        ("--test_x=1", "unknown flag --test_x (--help lists the flags)"),
+        ("-b", "unknown flag --b; an argument that begins with a hyphen stands behind -- (--help"),
+        ("--on=yes", "flag --on=yes: give True or False (--help lists the flags)"),
+    ],
+)
+def test_what_the_parser_says(word, message):
+    def define_flags(flag_values):
+        flags.DEFINE_integer("train_count", 1, "How many.", flag_values=flag_values)
+        flags.DEFINE_boolean("on", True, "Whether.", flag_values=flag_values)
+        flags.DEFINE_string(
+            "test_xx", "", "Of a library.", flag_values=flag_values, module_name="absl.testing"
+        )
+
+    with pytest.raises(UserError) as error:
+        cli.parse(define_flags, ["run", word], "TEXT..." if word == "-b" else None)
+    assert str(error.value).startswith(message)
 
 
 def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):

@@ -180,7 +180,25 @@ def test_a_name_that_is_twice_in_a_json_object_is_told(tmp_path):
         files.read_json(str(tmp_path / "config.json"))
 
 
-@pytest.mark.parametrize("read", [files.read_bytes, files.read_utf8, files.check_readable])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "is empty"),
+        ('{"a": 1}'.encode("utf-16"), "is UTF-16: convert it"),
+        (b'{"a": 1,}', "not a readable JSON file .Expecting"),
+        (b'\xef\xbb\xbf["a"]', "expected a JSON object"),
+    ],
+)
+def test_what_is_wrong_with_a_json_file(content, message, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match="config.json.* " + message):
+        files.read_json(str(tmp_path / "config.json"))
+
+
+READERS = [files.read_bytes, files.read_utf8, files.read_json, files.check_readable]
+
+
+@pytest.mark.parametrize("read", READERS)
 def test_a_folder_and_a_missing_file_are_one_line(read, tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(UserError) as error:

@@ -449,8 +449,12 @@ def test_inspect_of_an_unusual_size_tells_one_layout_and_fields_that_work(
         (["turn", "x"], {}, "'turn': give one of inspect"),
         (["inspect"], {}, "inspect: give one path, found 0"),
         (["slim", "a", "b"], {}, "slim: give one path, found 2"),
-        (["average"], {}, "average: give one path or more, found 0"),
+        (["average"], {}, "average: give two checkpoints or more, found 0"),
+        (["average", "a"], {}, "average: give two checkpoints or more, found 1"),
         (["slim", "a"], {}, "--output_dir is needed"),
+        (["inspect", "a"], {"output_dir": "out"}, "--output_dir is for to-huggingface and from-"),
+        (["slim", "a"], {"json": True}, "--json is for inspect, so this run ignores it: leave it"),
+        (["to-huggingface", "a"], {"float16": True}, "--float16 is for slim, so this run ignores"),
         (["inspect", "nowhere"], {}, "no checkpoint at nowhere"),
         (
             ["from-huggingface", "nowhere"],
@@ -464,6 +468,18 @@ def test_mistakes_are_one_clear_line(words, values, message, tmp_path, monkeypat
     with pytest.raises(UserError, match=message):
         call(*words, **values)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_config_of_another_layout_is_named(fixtures, vocabulary, tmp_path):
+    values = {"bert_config_file": fixtures / "google_one_group" / "config.json"}
+    with pytest.raises(UserError, match="of layout 'albert_zh' but the config .* 'google'"):
+        call(
+            "to-huggingface",
+            str(fixtures / "albert_zh_postln"),
+            vocab_file=vocabulary,
+            output_dir=tmp_path / "out",
+            **values,
+        )
 
 
 def test_what_is_no_folder_of_hugging_face_is_named(fixtures, tmp_path):
@@ -672,7 +688,9 @@ def test_another_vocabulary_than_the_one_beside_the_checkpoint(fixtures, tmp_pat
 def test_a_config_that_is_none_is_one_clear_line(content, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "config.json").write_text(content)
-    with pytest.raises(UserError, match="there.config.json: (not a readable|expected a) JSON"):
+    with pytest.raises(
+        UserError, match="there.config.json(: not a readable JSON|: expected a JSON| is empty)"
+    ):
         call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
 
 

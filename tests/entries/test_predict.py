@@ -329,6 +329,26 @@ def test_json_lines_in_and_out(tmp_path, out, model):
     np.testing.assert_allclose(table(found), table(model.predict(PAIRS)), atol=2e-6)
 
 
+@pytest.mark.parametrize("name, is_json", [("a.json", True), ("a.jsonl", True), ("a.tsv", False)])
+def test_the_name_of_the_output_file_decides_the_format(tmp_path, out, name, is_json):
+    questions = write_questions(tmp_path / "questions.tsv")
+    run({"model_dir": out, "input_file": questions, "output_file": tmp_path / name})
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith("{") == is_json
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("q.tsv.gz", b"\x1f\x8b\x08", "gzip: unpack it with gunzip"),
+        ("q.xlsx", b"PK\x03\x04" + b"-" * 26 + b"xl/", "is a file of Excel or Word: save it"),
+    ],
+)
+def test_a_file_of_a_program_is_named(tmp_path, out, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        run({"model_dir": out, "input_file": tmp_path / name, "output_file": tmp_path / "a.tsv"})
+
+
 @pytest.mark.parametrize("name", ["vectors.npy", "vectors.jsonl"])
 def test_vectors_of_a_file(tmp_path, out, model, name):
     path = tmp_path / name
@@ -376,7 +396,9 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "-"}, ["a", "b"], "leave one of them out"),
         ({"input_file": "q.tsv"}, [], "belong together"),
         ({"output_file": "a.tsv"}, [], "belong together"),
-        ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "must end in .tsv or"),
+        ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "q.xlsx does not exist"),
+        ({"input_file": "FOLDER", "output_file": "a.tsv"}, [], "FOLDER is a folder: name a"),
+        ({"input_file": "predict.py", "output_file": "a.tsv"}, [], "must end in .tsv or"),
         ({"input_file": "q.csv", "output_file": "a.tsv"}, [], "q.csv has commas .* > q.tsv$"),
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
         ({"input_file": "FOLDER.txt", "output_file": "a.tsv"}, [], "R.txt is a folder: name a"),

@@ -520,7 +520,9 @@ def weights_of(folder):
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
-def test_seeds_give_mean_and_deviation_and_are_made_once(seeded, alone, tmp_path, monkeypatch):
+def test_seeds_give_mean_and_deviation_and_are_made_once(
+    seeded, alone, tmp_path, monkeypatch, capsys
+):
     folder, values = copied(seeded, tmp_path), dict(SEEDS, seeds="1,2")
     results = read_json(folder / "out" / "results.json")
     losses = [results["seeds"][seed]["test_loss"] for seed in "12"]
@@ -543,6 +545,11 @@ def test_seeds_give_mean_and_deviation_and_are_made_once(seeded, alone, tmp_path
     run(folder, **values)  # all is done
     with pytest.raises(UserError, match="seed_1 was made with other .*learning_rate 0.0001, "):
         run(folder, **dict(values, learning_rate=0.5))
+    with pytest.raises(SystemExit) as ended:
+        run(folder, check_only=True, **dict(values, learning_rate=0.5))
+    [failed] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL ")]
+    assert ended.value.code == 2 and failed.startswith("FAIL  settings")
+    assert "seed_1 was made with other settings: learning_rate 0.0001, now 0.5" in failed
     assert read_json(folder / "out" / "results.json")["metrics"] == results["metrics"]
 
 
@@ -554,13 +561,16 @@ def test_several_seeds_go_on_where_a_kill_ended_them(seeded, alone):
     assert read_json(seeded / "out" / "seed_2" / "results.json")["metrics"] == whole
 
 
-def test_a_single_run_is_told_of_other_settings(stopped, tmp_path, caplog):
+def test_a_single_run_is_told_of_other_settings(stopped, tmp_path, caplog, capsys):
     folder = copied(stopped, tmp_path)
-    with caplog.at_level("WARNING", logger="absl"):
+    with caplog.at_level("WARNING", logger="tensorflow"):
         run(folder, do_train=True, **SHORT)
         assert "other settings" not in caplog.text
+        with pytest.raises(SystemExit):
+            run(folder, do_train=True, weight_decay=0.5, check_only=True, **SHORT)
         run(folder, do_train=True, weight_decay=0.5, **SHORT)
-    assert "other settings: weight_decay 0.01, now 0.5; the run still continues" in caplog.text
+    told = "other settings: weight_decay 0.01, now 0.5; the run still continues"
+    assert told in caplog.text and told in capsys.readouterr().out
 
 
 def test_scores_are_not_taken_for_those_of_other_files(seeded, tmp_path):

@@ -154,6 +154,14 @@ def test_a_crf_is_used_where_it_was_trained(trained, tmp_path):
     run(trained, crf=True, **changes)
 
 
+def test_a_run_goes_on_with_its_scheme_of_labels(trained, capsys):
+    for scheme, words in (("bio", "with --label_scheme=bioes: give it"), ("bioes", "NOTHING TO")):
+        with pytest.raises(SystemExit) as ended:
+            run(trained, do_train=True, check_only=True, label_scheme=scheme)
+        assert words in capsys.readouterr().out
+    assert ended.value.code == 0
+
+
 @pytest.mark.parametrize(
     "form, package, told",
     [

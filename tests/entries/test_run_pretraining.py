@@ -20,7 +20,7 @@ from checkpointing import run_folder
 from common.errors import UserError
 from tfrecords import manifest, reader
 from tfrecords.wire import pretraining_schema
-from training import best_checkpoint
+from training import best_checkpoint, loop
 
 SEQUENCE, PREDICTIONS = 16, 4
 
@@ -272,7 +272,8 @@ def test_shared_layers_start_with_more_of_them_where_that_is_allowed(trained, tm
         "num_train_steps": 1,
         "do_eval": False,
     }
-    with pytest.raises(UserError, match="says num_hidden_layers={}, the given".format(layers)):
+    words = "says num_hidden_layers={}, the given .* another number of layers, --allow_more_layers"
+    with pytest.raises(UserError, match=words.format(layers)):
         run(trained, **start)
     run(trained, allow_more_layers=True, **start)
     assert (tmp_path / "new" / "model.ckpt-1.index").exists()
@@ -485,6 +486,45 @@ def test_heads_that_no_variable_tells_are_held_against_the_config_of_the_run(con
         with pytest.raises(UserError, match="albert_config.json says num_attention_heads=2, .* 4"):
             run(continued, **changes)
     assert not (continued / "new").exists()
+
+
+def test_check_only_tells_of_other_settings_as_the_run_does(continued, monkeypatch, capsys, caplog):
+    before = (continued / "out" / "record_index.json").read_text()
+    changes = {"learning_rate": 0.5, "random_seed": 5, "do_eval": False, "num_train_steps": 6}
+    with pytest.raises(SystemExit) as ended:
+        run(continued, check_only=True, **changes)
+    lines = capsys.readouterr().out.splitlines()
+    told = [line[len("warn  weights     ") :] for line in lines if line.startswith("warn ")]
+    words = "other settings: learning_rate 0.00176, now 0.5; num_train_steps 4, now 6; the run "
+    assert ended.value.code == 0 and any(words in line for line in told)
+    assert any("in another order until now (seed 5 instead of 12345)" in line for line in told)
+    assert (continued / "out" / "record_index.json").read_text() == before
+    monkeypatch.setattr(loop, "train_and_evaluate", lambda *_: None)
+    with caplog.at_level("WARNING"):
+        run(continued, **changes)
+    assert set(told) <= set(caplog.messages)
+    assert {line for line in caplog.messages if "/out was " in line} <= set(told)
+    caplog.clear()
+    with caplog.at_level("WARNING"):  # the new settings are those of the run now
+        run(continued, **changes)
+    assert "other settings" not in caplog.text and "another order" not in caplog.text
+    run(continued, do_train=False)
+    made_with = json.loads((continued / "out" / "results.json").read_text())["made_with"]
+    assert (made_with["learning_rate"], made_with["rate_factors"]) == (0.5, 1.0)
+
+
+def test_an_optimizer_with_the_same_variables_is_refused(continued):
+    path = continued / "out" / "results.json"
+    report = json.loads(path.read_text())
+    report["made_with"]["optimizer"] = "adamw"
+    path.write_text(json.dumps(report))
+    for check_only in (False, True):
+        with pytest.raises((UserError, SystemExit)) as ended:
+            run(continued, check_only=check_only)
+        if not check_only:
+            assert "another optimizer, adamw: give the --optimizer" in str(ended.value)
+    assert ended.value.code == 2
+    run(continued, do_train=False)
 
 
 def test_output_dir_of_another_optimizer_is_refused(continued):

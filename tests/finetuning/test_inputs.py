@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import UserError
 from finetuning import inputs
+from finetuning.run import Made
 from finetuning_data import encoding, tasks
 from kinds.classification import Classification
 from kinds.kind import Data
@@ -105,11 +106,14 @@ def cached(tmp_path):
             do_lower_case=lower,
             output_dir=str(tmp_path),
         )
+        kind, data = Classification(), Data(task, {split: list(examples)}, {}, {})
+        names = {split: inputs.features_name(args, kind, data, split)}
         run = argparse.Namespace(
-            kind=Classification(),
+            kind=kind,
             args=args,
-            data=Data(task, {split: list(examples)}, {}, {}),
+            data=data,
             tokenizer=FullTokenizer(vocab_file),
+            made=Made(names, {}),
         )
         return inputs.encode(run, split)
 

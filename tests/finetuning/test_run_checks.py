@@ -9,7 +9,7 @@ from checkpointing import model_files
 from common import cli
 from common.errors import UserError
 from finetuning import run_checks
-from kinds.kind import kind_of
+from kinds.registry import kind_of
 
 
 def parsed(script, task, *flags):
@@ -19,6 +19,19 @@ def parsed(script, task, *flags):
     return cli.parse(script.define_flags, [script.__name__ + ".py"] + words), kind_of(
         script.KINDS, task
     )
+
+
+@pytest.mark.parametrize(
+    "script, task, other",
+    [
+        (run_ner, "LCQMC", "run_classifier.py"),
+        (run_classifier, "ner", "run_ner.py"),
+        (run_classifier, "cmrc2018", "run_mrc.py"),
+    ],
+)
+def test_a_task_of_another_script_is_named(script, task, other):
+    with pytest.raises(UserError, match="task {} belongs to {}: call that".format(task, other)):
+        kind_of(script.KINDS, task)
 
 
 @pytest.mark.parametrize(

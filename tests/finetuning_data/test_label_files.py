@@ -65,6 +65,11 @@ def test_entities_side_by_side_and_words_of_several_characters(tmp_path):
     assert [row.text[e.begin : e.end] for e in row.entities] == ["New York", "上海", "iPhone 6"]
 
 
+def test_the_marks_of_documents_of_conll_are_no_texts(tmp_path):
+    rows = read(tmp_path, "-DOCSTART- O\n\n好 O\n\n-DOCSTART- -X- O O\n北 B-LOC\n")
+    assert [row.text for row in rows] == ["好", "北"]
+
+
 def test_a_blank_has_a_label(tmp_path):
     (row,) = read(tmp_path, "北 B-LOC\n  I-LOC\n京 I-LOC\n")
     assert (row.text, row.entities) == ("北 京", (Entity(0, 3, "LOC"),))
@@ -158,6 +163,7 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ('{"text": "在北京", "entities": ["北京"]}', "is no object with begin, end and type"),
         ('{"text": "在北京", "label": "LOC"}', "neither an object of types nor a list"),
         ('{"text": "", "label": {}}', "text is '', not a text"),
+        ('{"data": []}', "no text: a column must be named text; found 'data'"),
         ('{"text": "\\ud83d", "label": {}}', "half of a character"),
         ('{"text": "在', "not JSON"),
         ("[1]", "no JSON object"),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -312,3 +313,19 @@ def test_a_second_text_that_the_task_does_not_read_is_told(name, second, is_told
     with pytest.raises((UserError, task_files.BadRow), match=message):
         read(tmp_path / name, content.encode("utf-8"), LABEL_FIRST)
     assert read(tmp_path / name, content.encode("utf-8"), PAIR)[0][1]["text_b"] == "地"
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("train.xlsx", b"PK\x03\x04" + b"-" * 26 + b"xl/", "train.xlsx is a file of Excel or"),
+        ("train.tsv.gz", b"\x1f\x8b\x08", "train.tsv.gz is compressed with gzip: unpack"),
+        ("train.csv", "天,地,1\n".encode("gb18030"), "train.csv has commas"),
+        ("training.tsv", b"", "holds dev.xlsx, train.d, training.tsv$"),
+    ],
+)
+def test_what_a_folder_holds_in_place_of_a_split(tmp_path, name, content, message):
+    (tmp_path / "train.d").mkdir()
+    (tmp_path / "dev.xlsx").write_bytes(b"PK\x03\x04")
+    (tmp_path / name).write_bytes(content)
+    assert re.search(message, task_files.found_instead(str(tmp_path), "train"))

@@ -426,7 +426,12 @@ GOOD_SPANS = {"span1_text": "猫", "span1_index": 0, "span2_text": "它", "span2
         ("afqmc", {"sentence1": "天", "label": "0"}, "no text_b: a column must be named text_b or"),
         ("afqmc", {"sentence1": 1, "sentence2": "地", "label": "0"}, "text_a is 1, not a text"),
         ("afqmc", {"sentence1": "天", "sentence2": None, "label": "0"}, "text_b is null, not a"),
-        ("afqmc", {"sentence1": "天", "sentence2": "地"}, "there is no label"),
+        (
+            "afqmc",
+            {"sentence1": "天", "sentence2": "地"},
+            "分类; found 'sentence1, sentence2'; only a test file may lack it",
+        ),
+        ("afqmc", {"sentence1": "天", "sentence2": "地", "label": ""}, "there is no label; only"),
         ("afqmc", {"sentence1": "天", "sentence2": "地", "label": ["0"]}, 'label is ["0"], not a'),
         ("afqmc", {"sentence1": "天", "sentence2": "地", "label": 0.5}, "label '0.5' is not one"),
         ("afqmc", {"sentence1": "天", "sentence2": "地", "label": "0", "id": {}}, "id is {}, not"),

@@ -332,6 +332,7 @@ def test_vocabulary_from_any_editor(tmp_path, newline, prefix):
         ([*MARKERS, "", "中"], "row 6: empty"),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "中"], r"has no \[MASK\]:"),
         (["中", "文"], r"has no \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]:"),
+        (["中", "", "文"], r"has no \[PAD\]"),  # a text
     ],
 )
 def test_malformed_vocabulary(tmp_path, rows, message):
@@ -344,11 +345,11 @@ def test_malformed_vocabulary(tmp_path, rows, message):
 
 def test_missing_files(tmp_path):
     path = str(tmp_path / "none")
-    with pytest.raises(UserError, match="vocabulary .*none: No such file"):
+    with pytest.raises(UserError, match="none does not exist: check the path"):
         FullTokenizer(path)
-    with pytest.raises(UserError, match="SentencePiece model .*none: No such file"):
+    with pytest.raises(UserError, match="none does not exist: check the path"):
         FullTokenizer(None, spm_model_file=path)
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is a folder: name a file in it"):
         FullTokenizer(str(tmp_path))
     with pytest.raises(UserError, match="vocab_file or spm_model_file"):
         FullTokenizer(None)

@@ -221,10 +221,55 @@ def test_labels_of_a_table_are_told_and_left_out(tmp_path, row, columns, caplog)
     assert not caplog.text
 
 
+@pytest.mark.parametrize("mark", ["\t", ","])
+def test_numbers_of_lines_are_told_and_left_out(tmp_path, mark, caplog):
+    path, texts = tmp_path / "a table.txt", ["第{}行，天。".format(i) for i in range(9)]
+    rows = ["{}{}{}\n".format(i, mark, text) for i, text in enumerate(texts)]
+    with caplog.at_level("WARNING"):
+        check(path, "".join(rows[:5]) + "\n" + "".join(rows[5:]))
+    [message] = caplog.messages
+    assert message.startswith("NUMBERS: every line")
+    command = message.rpartition(": ")[2].replace(
+        "NEW_FILE", shlex.quote(str(tmp_path / "new.txt"))
+    )
+    subprocess.check_call(["bash", "-c", command])
+    caplog.clear()
+    assert check(tmp_path / "new.txt", (tmp_path / "new.txt").read_bytes()) == [
+        texts[:5],
+        texts[5:],
+    ]
+    assert not caplog.messages
+
+
+def test_the_command_that_makes_text_of_labelled_characters(tmp_path):
+    path = tmp_path / "a b.txt"
+    with pytest.raises(UserError, match="holds a character and its label a line") as error:
+        check(path, "在 O\n北 B-LOC\n京 E-LOC\n\n上\tB-LOC\n海\tE-LOC\n")
+    command = str(error.value).partition(" of it: ")[2].replace("NEW_FILE", "new.txt")
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    text = (tmp_path / "new.txt").read_bytes()
+    assert check(tmp_path / "new.txt", text) == [["在北京"], ["上海"]]
+
+
+@pytest.mark.parametrize(
+    "line, is_told", [(r"\u5929\u5730", True), (r"天。\n地。", True), (r"\nu 和 C:\new", False)]
+)
+def test_escapes_are_told(tmp_path, line, is_told, caplog):
+    with caplog.at_level("WARNING"):
+        check(tmp_path / "a.txt", line + "\n天。\n")
+    assert ("ESCAPES: " in caplog.text) == is_told
+
+
 @pytest.mark.parametrize("member", ["[Content_Types].xml", "_rels/.rels", "word/document.xml"])
 def test_files_of_office_programs_are_named(tmp_path, member):
     with pytest.raises(UserError, match="is a file of Excel or Word: save it there as text"):
         check(tmp_path / "corpus.docx", zipped(member))
+
+
+@pytest.mark.parametrize("content", [b"%PDF-1.4\n\xe2\xe3", b"{\\rtf1\\ansi \\u20320?}\n"])
+def test_formatted_documents_are_named(tmp_path, content):
+    with pytest.raises(UserError, match="is a formatted document: save it as plain text"):
+        check(tmp_path / "corpus.txt", content)
 
 
 def test_a_text_that_is_read_twice_is_told(tmp_path, caplog):

@@ -178,3 +178,46 @@ def test_a_folder_without_texts_is_no_corpus(root, tmp_path):
     ended = subprocess.run(["bash"] + script, stderr=subprocess.PIPE, check=False)
     assert ended.returncode == 2 and b"holds no *.txt" in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+def ended(root, script, *words, shell="bash"):
+    """Return (status, error) of a recipe."""
+    command = [shell, str(root / "recipes" / script)] + list(map(str, words))
+    process = subprocess.run(command, stderr=subprocess.PIPE, check=False)
+    return process.returncode, process.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "script", ["clue.sh", "continue_pretraining.sh", "pretrain_tiny.sh", "finetune_tiny.sh"]
+)
+def test_another_shell_hands_over_to_bash(root, script):
+    status, error = ended(root, script, shell="sh")
+    assert status == 2 and error.startswith("usage: bash recipes/" + script)
+
+
+def test_a_recipe_that_began_with_other_texts_is_not_continued(root, tmp_path):
+    """The helper of the recipes alone; in them it stands before the first stage."""
+    for name in ("continue_pretraining.sh", "pretrain_tiny.sh"):
+        text = (root / "recipes" / name).read_text(encoding="utf-8")
+        assert text.index("refuse_other_texts") < text.index("create_data")
+    script = '. "$1"; shift; refuse_other_texts "$@"'
+    words = [str(root / "recipes" / "same_texts.sh"), str(tmp_path / "out"), str(tmp_path / "a")]
+
+    def status():
+        return subprocess.run(["bash", "-c", script, "recipe.sh"] + words, check=False).returncode
+
+    assert status() == 2 and not (tmp_path / "out").exists()
+    (tmp_path / "a").write_text(DOCUMENTS, encoding="utf-8")
+    assert (status(), status()) == (0, 0)
+    (tmp_path / "a").write_text(DOCUMENTS + "盈昃。\n", encoding="utf-8")
+    assert status() == 2
+
+
+def test_mistakes_in_the_words_of_recipes(root, tmp_path):
+    (tmp_path / "a.txt").write_text(DOCUMENTS, encoding="utf-8")
+    words = [tmp_path / "a.txt", tmp_path / "none.txt", "model", "config.json", tmp_path / "out"]
+    status, error = ended(root, "continue_pretraining.sh", *words)
+    assert status == 2 and "none.txt does not exist" in error
+    status, error = ended(root, "finetune_tiny.sh", tmp_path, tmp_path / "out")
+    assert status == 2 and "out holds no model of recipes/pretrain_tiny.sh" in error
+    assert not (tmp_path / "out").exists()

@@ -9,7 +9,8 @@ import tensorflow.compat.v1 as tf
 
 import run_pretraining
 from checkpointing import run_folder
-from common import cli
+from common import cli, files
+from common.errors import UserError
 from tfrecords import manifest
 from training import run_report
 
@@ -33,6 +34,35 @@ def described(tmp_path):
         records=[str(tmp_path / "b"), str(tmp_path / "c")],
         config=[str(tmp_path / "a")],
     )
+
+
+def test_other_data_than_those_of_the_run_are_told(tmp_path, caplog):
+    made_with = {"learning_rate": 0.1, "data": {"train": "a", "dev": "b"}, "encoding": {"n": 1}}
+    files.write_json(str(tmp_path / "results.json"), {"made_with": made_with})
+    with caplog.at_level("WARNING"):
+        run_report.check_settings(str(tmp_path), dict(made_with, learning_rate=0.2))
+        assert "learning_rate 0.1, now 0.2" in caplog.text and "OTHER DEV DATA" not in caplog.text
+        changed = dict(made_with, data={"train": "a", "dev": "c"})
+        run_report.check_settings(str(tmp_path), changed)
+    assert "OTHER DEV DATA: {}/best".format(tmp_path) in caplog.text
+    assert "OTHER TRAIN" not in caplog.text
+    with caplog.at_level("WARNING"):
+        changed = dict(made_with, data={"train": "c", "dev": "b"})
+        run_report.check_settings(str(tmp_path), changed)
+    assert "OTHER TRAIN DATA: {} goes on with".format(tmp_path) in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):  # the files of the rows have other names by the length alone
+        run_report.check_settings(str(tmp_path), dict(changed, encoding={"n": 2}))
+    assert "encoding {'n': 1}, now {'n': 2}" in caplog.text and "OTHER" not in caplog.text
+
+
+def test_settings_that_an_older_version_did_not_keep_are_not_compared(tmp_path, caplog):
+    files.write_json(str(tmp_path / "results.json"), {"made_with": {"seed": 1}})
+    run_report.check_settings(str(tmp_path), {"seed": 1, "data": {}}, must_agree=True)
+    run_report.check_settings(str(tmp_path / "new"), {"seed": 1}, must_agree=True)
+    assert not caplog.text
+    with pytest.raises(UserError, match="seed 1, now 2: give another --output_dir, or the same"):
+        run_report.check_settings(str(tmp_path), {"seed": 2}, must_agree=True)
 
 
 def sha256(path):

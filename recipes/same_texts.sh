@@ -1,0 +1,22 @@
+# Read by the recipes that skip stages whose results exist.
+set -euo pipefail
+
+# refuse_other_texts OUTPUT_DIR FILE...: ends with status 2 for a file that does not exist, and if
+# the run in OUTPUT_DIR began with other texts, for its stages would go on with those.
+refuse_other_texts() {
+  local out=$1 sum file
+  shift
+  for file; do
+    if [ ! -f "$file" ]; then
+      echo "$(basename "$0"): error: $file does not exist, or is no file" >&2
+      exit 2
+    fi
+  done
+  sum=$(cat "$@" | cksum)
+  mkdir -p "$out"
+  if [ -e "$out/texts.cksum" ] && [ "$(cat "$out/texts.cksum")" != "$sum" ]; then
+    echo "$(basename "$0"): error: OUTPUT_DIR $out holds a run on other texts: give another" >&2
+    exit 2
+  fi
+  echo "$sum" > "$out/texts.cksum"
+}
