@@ -5,6 +5,7 @@ import difflib
 import re
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from checkpointing.checkpoint_reader import (
@@ -340,7 +341,7 @@ def warm_start(variables, prefix, new_variables=None, allow_missing=False):
     return plan
 
 
-def load_weights(session, checkpoint):
+def load_weights(session, checkpoint, unused=None):
     """Give all trainable variables of a session's graph the weights of a checkpoint, at once.
 
     Unlike `warm_start` it leaves no path of a checkpoint in the graph.
@@ -348,6 +349,7 @@ def load_weights(session, checkpoint):
     Args:
         session: `tf.Session`.
         checkpoint: `Checkpoint`.
+        unused: str, pattern of names that it need not have; they become 0. None: no names.
 
     Returns:
         `RestorePlan`.
@@ -357,10 +359,13 @@ def load_weights(session, checkpoint):
     """
     with session.graph.as_default():
         variables = {variable.op.name: variable for variable in tf.trainable_variables()}
-    plan = match_weights(shapes_of(variables.values()), checkpoint)
+    plan = match_weights(shapes_of(variables.values()), checkpoint, unused)
     # One session run loads all weights: each new set of fetches costs a pass over the whole graph.
     initializers = {stored: variables[name].initializer for stored, name in plan.assignment.items()}
     values = {op.inputs[1]: checkpoint.read_weight(name) for name, op in initializers.items()}
+    for name in plan.missing:
+        initializers[name] = variables[name].initializer
+        values[initializers[name].inputs[1]] = np.zeros(variables[name].shape.as_list())
     session.run(list(initializers.values()), values)
     return plan
 
@@ -370,6 +375,6 @@ def log_restore(plan, prefix):
     numbers = [len(names) for names in (plan.assignment, plan.missing, plan.unused)]
     tf.logging.info("Restoring %s: %d variables loaded, %d missing, %d unused", prefix, *numbers)
     for name in plan.missing:
-        tf.logging.info("  missing, starts at random: %s", name)
+        tf.logging.info("  missing, not loaded: %s", name)
     for name in plan.unused:
         tf.logging.info("  unused, only in the checkpoint: %s", name)

@@ -132,6 +132,20 @@ def sample_examples(examples, count, seed):
     return [examples[i] for i in sorted(order[:count])]
 
 
+def warn_of_repeated_ids(path, examples):
+    """Warn if examples of a file, with the field `guid`, have the same id."""
+    counts = collections.Counter(example.guid for example in examples)
+    repeated = [guid for guid, count in counts.items() if count > 1]
+    if repeated:
+        logging.warning(
+            "REPEATED IDS: %d ids of %s, %s first, belong to several rows: every row gets its "
+            "prediction, in the order of the file",
+            len(repeated),
+            path,
+            repeated[0],
+        )
+
+
 class UnknownPieces:
     """Counts the unknown pieces of texts.
 

@@ -22,6 +22,7 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
+from finetuning_data import data_report
 from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
 from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, missing, row_error, shown
 
@@ -119,6 +120,8 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     if not texts:
         raise bad[0]
     log_bad_rows(path, bad)
+    if not needs_labels:
+        data_report.warn_of_repeated_ids(path, texts)
     if scheme.cut:
         logging.warning(
             "CUT ENTITIES: %d of %s begin before their text or end behind it, at rows %s; the part "

@@ -12,7 +12,7 @@ from absl import logging
 
 from common import files
 from common.errors import UserError
-from finetuning_data import task_files
+from finetuning_data import data_report, task_files
 from finetuning_data.task_files import BadRow, WrongLabel
 
 SPLITS = ("train", "dev", "test")
@@ -378,6 +378,8 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
     if rows.may_begin_with_header and not task.labels:
         _refuse_label_of_header(path, rows.lines[0][0], examples)
     _log_examples(split, path, examples, undecided, bad)
+    if split == "test":
+        data_report.warn_of_repeated_ids(path, examples)
     return examples
 
 

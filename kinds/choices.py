@@ -129,7 +129,10 @@ class Choices(Kind):
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         chosen = logits.argmax(axis=1)
         if task.is_cloze:
-            chosen = assigned([example.group for example in examples], logits)
+            # The rows of a file have numbers; questions of a user belong together by their choices.
+            rows = [(example.group, example.choices) for example in examples]
+            numbers = {row: number for number, row in enumerate(rows)}
+            chosen = assigned([numbers[row] for row in rows], logits)
         return Predicted((powers / powers.sum(axis=1, keepdims=True)).astype(np.float32), chosen)
 
     def scores(self, examples, task, predictions):

@@ -146,7 +146,7 @@ class Spans(Kind):
         contexts = list(dict.fromkeys(question.context for question in examples))
         lengths = dict(zip(contexts, map(len, _context_pieces(contexts, tokenizer))))
         counts = tokenizer.encode_all([question.question for question in examples])[1]
-        sizes = _sizes(settings)
+        sizes = sizes_of(settings)
         return sum(
             span_windows.count_windows(count, lengths[question.context], sizes)
             for count, question in zip(counts.tolist(), examples)
@@ -158,7 +158,7 @@ class Spans(Kind):
 
     def encode(self, examples, task, tokenizer, settings, num_workers=1):
         """See `Kind.encode`; a row is a window of a context behind its question."""
-        sizes = _sizes(settings)
+        sizes = sizes_of(settings)
 
         def encode_some(first_index, some):
             windows, indices, contexts = [], [], {}
@@ -205,7 +205,7 @@ class Spans(Kind):
             windows[index].append(row)
         # A run keeps the answers that it writes, a predictor all candidates.
         num_kept = max(getattr(settings, "n_best", NUM_CANDIDATES), 1)
-        choice = _choice(settings, num_kept)
+        choice = choice_of(settings, num_kept)
         return [
             span_windows.choose_answers(
                 example.context,
@@ -264,7 +264,8 @@ def _setting(settings, name):
     return DEFAULTS[name] if value is None else value
 
 
-def _sizes(settings):
+def sizes_of(settings):
+    """Return the `span_windows.Sizes` of settings."""
     longest = settings.max_seq_length
     return span_windows.Sizes(
         longest,
@@ -285,7 +286,8 @@ def _check_sizes(args):
         )
 
 
-def _choice(settings, num_best):
+def choice_of(settings, num_best=1):
+    """Return the `span_windows.Choice` of settings; `num_best` is the number of answers kept."""
     names = ("max_answer_length", "allow_no_answer", "no_answer_threshold")
     length, allow_no_answer, threshold = (_setting(settings, name) for name in names)
     num_candidates = max(num_best, NUM_CANDIDATES)

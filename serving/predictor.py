@@ -35,15 +35,16 @@ from common.errors import UserError
 from finetuning.inputs import check_vocab_size, check_vocabulary_of_start, task_name_of_start
 from finetuning_data import tasks
 from finetuning_data.encoding import encode_examples
+from kinds import heads
 from kinds.classification import Classification
 from kinds.registry import KINDS, OF_HEADS, kind_of
-from serving import kind_outputs
+from serving import model_outputs
 from tokenization import CLS, MASK, SEP
 
 POOLINGS = ("mean", "cls", "pooled")
 MASKED = "masked"
 MASKED_LM_BIAS = "cls/predictions/output_bias"
-INPUTS = kind_outputs.INPUTS
+INPUTS = model_outputs.INPUTS
 BATCH_SIZE = 64
 MAX_SEQ_LENGTH = 128  # default for a model that was pre-trained only
 NO_CLASSIFIER = (
@@ -74,6 +75,8 @@ class Predictor:
         tokenizer: `tokenization.FullTokenizer`.
         checkpoint: `Checkpoint`.
         max_seq_length: int.
+        poolings: list of str, those of POOLINGS that the model has: a converted one may lack its
+            pooler.
 
     Raises:
         UserError: for a folder or checkpoint that holds no such model.
@@ -97,7 +100,7 @@ class Predictor:
         task = self.kind.tasks[model.task.lower()]
         self.task = self.kind.with_labels(task, model.labels)
         length = max_seq_length or model.max_seq_length
-        self.settings = kind_outputs.settings_of(self.kind, length, model.settings)
+        self.settings = model_outputs.settings_of(self.kind, length, model.settings)
         self._load(
             modeling.AlbertConfig.from_dict(model.config, source),
             tokenizer,
@@ -154,28 +157,40 @@ class Predictor:
         self.max_seq_length = max_seq_length
         self._batch_size, self._has_warned_of_cuts = batch_size, False
         with tf.Graph().as_default() as graph:
-            inputs = list(input_placeholders().values())
-            outputs = build_outputs(config, inputs, self.num_labels)
+            inputs = list(model_outputs.placeholders().values())
+            outputs = model_outputs.build_vectors(config, inputs, self.num_labels)
             if checkpoint.holds(MASKED_LM_BIAS):
-                outputs[MASKED] = build_masked_output(config, inputs, tokenizer.vocab[MASK])
+                outputs[MASKED] = model_outputs.build_masked(config, inputs, tokenizer.vocab[MASK])
             # A product of matrices uses all cores. Other ops are too small for a second thread.
             options = tf.ConfigProto(inter_op_parallelism_threads=-1, allow_soft_placement=True)
             options.gpu_options.allow_growth = True
             session = tf.Session(config=options)
             if self.kind and self.num_labels is None:
                 self._of_kind = self._build_kind(session)
-            plan = restore.load_weights(session, checkpoint)
+            plan = self.load_weights(session)
             restore.log_restore(plan, checkpoint.prefix)
             graph.finalize()
+        if plan.missing:  # they are those of the pooler
+            del outputs["pooled"]
+        self.poolings = [pooling for pooling in POOLINGS if pooling in outputs]
         self._widths = {name: tensor.shape.as_list()[-1] for name, tensor in outputs.items()}
         self._computations = {
             name: session.make_callable(tensor, inputs) for name, tensor in outputs.items()
         }
 
+    def load_weights(self, session):
+        """Load the weights into a session's graph, 0 for a pooler that is missing and not needed.
+
+        Returns:
+            `restore.RestorePlan`.
+        """
+        untrained = self.kind.variables.untrained if self.kind else heads.UNTRAINED
+        return restore.load_weights(session, self.checkpoint, untrained)
+
     def _build_kind(self, session):
         """Return the function of a kind's outputs, from a dict of feeds to a dict of arrays."""
-        inputs = kind_outputs.placeholders(self.kind)
-        outputs = kind_outputs.build(self.kind, self.config, self.task, self.settings, inputs)
+        inputs = model_outputs.placeholders(self.kind)
+        outputs = model_outputs.build(self.kind, self.config, self.task, self.settings, inputs)
         names = list(inputs)
         function = session.make_callable(outputs, [inputs[name] for name in names])
         return lambda feeds: function(*(feeds[name] for name in names))
@@ -230,7 +245,7 @@ class Predictor:
         encoded = self.kind.encode(examples, self.task, self.tokenizer, self.settings)
         cut = encoded.full_lengths > np.diff(encoded.begins)
         self._warn_of_cuts(np.sum(cut), len(cut))
-        return encoded, kind_outputs.compute(encoded, self._of_kind, self._batch_size, progress)
+        return encoded, model_outputs.compute(encoded, self._of_kind, self._batch_size, progress)
 
     def probabilities(self, texts, progress=None):
         """Return float32 [n, labels], the labels in the order of `task.labels`.
@@ -258,6 +273,9 @@ class Predictor:
         Returns:
             float32 [n, H].
         """
+        if pooling in POOLINGS and pooling not in self.poolings:
+            text = "{} was saved without the pooler: give --pooling=mean or --pooling=cls"
+            raise UserError(text.format(self.checkpoint.prefix))
         return self._compute(pooling, _as_tuples(texts), progress)
 
     def fill_masks(self, texts, top=5):
@@ -404,56 +422,6 @@ def _without_head(checkpoint, task):
     return text.format(checkpoint.prefix, OF_HEADS[head].variables.head, task)
 
 
-def input_placeholders():
-    """Return a dict of INPUTS to placeholders, int32 [B, S]."""
-    return {name: tf.placeholder(tf.int32, [None, None], name) for name in INPUTS}
-
-
-def build_outputs(config, inputs, num_labels=None):
-    """Build the outputs of a predictor; a second call in the same graph uses the same weights.
-
-    Args:
-        config: `modeling.AlbertConfig`.
-        inputs: list of `input_ids`, `input_mask` and `segment_ids`, int32 [B, S].
-        num_labels: int, or None for a model without classifier.
-
-    Returns:
-        dict of float32 tensors: [B, H] for each of POOLINGS, and `probabilities` [B, labels] if
-        there is a classifier.
-    """
-    no_positions = tf.zeros([tf.shape(inputs[0])[0], 0], tf.int32)  # none beside [CLS]
-    weights = tf.expand_dims(tf.cast(inputs[1], tf.float32), 2)  # [B, S, 1]
-    counts = tf.maximum(tf.reduce_sum(weights, 1), 1.0)  # [B, 1]; 1 for a row of padding alone
-    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
-        whole = modeling.AlbertModel(config, False, *inputs, scope="bert")
-        first = modeling.AlbertModel(
-            config, False, *inputs, output_positions=no_positions, scope="bert"
-        )
-        outputs = {
-            "mean": tf.reduce_sum(whole.sequence_output * weights, 1) / counts,
-            "cls": first.sequence_output[:, 0],
-            "pooled": first.pooled_output,
-        }
-        if num_labels:
-            head = modeling.classification_head(first, num_labels)
-            outputs["probabilities"] = tf.nn.softmax(head.logits)
-    return outputs
-
-
-def build_masked_output(config, inputs, mask_id):
-    """Return float32 [M, V], the probabilities at every [MASK] of a batch, row after row.
-
-    Args:
-        config, inputs: as of `build_outputs`.
-        mask_id: int, the id of [MASK].
-    """
-    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
-        model = modeling.AlbertModel(config, False, *inputs, scope="bert")
-        hidden = tf.boolean_mask(model.sequence_output, tf.equal(inputs[0], mask_id))
-        with tf.variable_scope("cls/predictions"):
-            return tf.nn.softmax(modeling.masked_lm_logits(model, hidden))
-
-
 def padded_batch(features, rows):
     """Return the feeds of some examples, padded to the longest of them.
 
@@ -464,7 +432,7 @@ def padded_batch(features, rows):
     Returns:
         input_ids, input_mask and segment_ids, int32 [B, S].
     """
-    feeds = kind_outputs.padded_rows(features, rows)
+    feeds = model_outputs.padded_rows(features, rows)
     return tuple(feeds[name] for name in INPUTS)
 
 

@@ -9,7 +9,7 @@ from finetuning_data import encoding, tasks
 from kinds.choices import Choices
 from kinds.labels import Labels
 from kinds.spans import Spans
-from serving import kind_outputs, predictor
+from serving import model_outputs, predictor
 
 # Texts of all lengths, with characters that are difficult for a tokenizer.
 SAMPLES = (
@@ -67,7 +67,7 @@ def id_feeds(model, kind, rows):
     if kind in FIELDS:
         examples = examples_of(model, kind, rows)
         encoded = model.kind.encode(examples, model.task, model.tokenizer, model.settings)
-        return kind_outputs.padded_rows(encoded, np.arange(encoded.num_rows))
+        return model_outputs.padded_rows(encoded, np.arange(encoded.num_rows))
     examples = [tasks.Example("", *row) for row in rows]
     encoded = encoding.encode_examples(examples, (), model.tokenizer, model.max_seq_length)
     return dict(zip(predictor.INPUTS, predictor.padded_batch(encoded, np.arange(len(rows)))))
@@ -93,7 +93,7 @@ def differences(model, kind, outputs, rows):
     elif kind in FIELDS:
         encoded, expected = model.outputs(examples_of(model, kind, rows))
         rows_of_all = np.arange(encoded.num_rows)
-        is_piece = kind_outputs.padded_rows(encoded, rows_of_all)["input_mask"] != 0  # [B, S]
+        is_piece = model_outputs.padded_rows(encoded, rows_of_all)["input_mask"] != 0  # [B, S]
         expected = {name: _of_pieces(array, is_piece) for name, array in expected.items()}
         # Scores have any size: their differences are relative to the largest.
         scales = {name: max(1.0, np.abs(array).max()) for name, array in expected.items()}
@@ -102,7 +102,7 @@ def differences(model, kind, outputs, rows):
             for arrays in (outputs, expected)
         )
     else:
-        expected = {pooling: model.embed(rows, pooling) for pooling in predictor.POOLINGS}
+        expected = {pooling: model.embed(rows, pooling) for pooling in model.poolings}
     return {
         name: float(np.nan_to_num(np.abs(outputs[name] - array), nan=np.inf).max())
         for name, array in expected.items()

@@ -3,6 +3,7 @@
 Dimension letters: B batch size, S length, M masked pieces of a text, k best pieces, V vocabulary.
 """
 
+import functools
 import os
 import tempfile
 from typing import Dict, NamedTuple
@@ -12,9 +13,9 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from checkpointing import inspection, restore
+from checkpointing import inspection
 from common import files
-from serving import graph_tokenizer, kind_outputs, predictor, samples
+from serving import graph_tokenizer, model_outputs, samples, text_signatures
 
 
 class Signature(NamedTuple):
@@ -52,7 +53,7 @@ def save(session, model, folder, signatures):
         folder: str.
         signatures: dict of name to `Signature`.
     """
-    restore.load_weights(session, model.checkpoint)
+    model.load_weights(session)
     define = tf.saved_model.predict_signature_def
     builder = tf.saved_model.Builder(folder)
     builder.add_meta_graph_and_variables(
@@ -88,10 +89,7 @@ def _build_signatures(model, vocabulary, options):
         computations[default] = COMPUTATIONS.get(default, _outputs_of_kind)
     signatures = {}
     for name, compute in computations.items():
-        if name == "choose":
-            placeholders = kind_outputs.placeholders(model.kind)
-        else:
-            placeholders = predictor.input_placeholders()
+        placeholders = model_outputs.placeholders(None if name == "embed" else model.kind)
         inputs = _checked_lengths(list(placeholders.values()), model.config)
         outputs = _for_any_batch(compute, model, inputs, options)
         signatures[name] = Signature(placeholders, outputs)
@@ -99,33 +97,11 @@ def _build_signatures(model, vocabulary, options):
     if options.raw_text:
         tokenizer = graph_tokenizer.GraphTokenizer(model.tokenizer, vocabulary)
         for name, compute in computations.items():
-            if name in samples.FIELDS and not _takes_text(model, name):
-                continue
-            texts, inputs = _text_inputs(model, name, tokenizer)
-            outputs = _for_any_batch(compute, model, inputs, options)
-            signatures[name + "_text"] = Signature(texts, outputs)
+            compute_ids = functools.partial(_for_any_batch, compute, model, options=options)
+            signatures[name + "_text"] = Signature(
+                *text_signatures.build(model, name, tokenizer, compute_ids)
+            )
     return signatures
-
-
-def _takes_text(model, name):
-    """Return whether a graph can make the ids of a kind's texts.
-
-    The blanks of a cloze, and the windows of long texts with the characters of their pieces, are
-    found outside of the graph.
-    """
-    return name == "choose" and not model.task.is_cloze
-
-
-def _text_inputs(model, name, tokenizer):
-    """Return the placeholders of texts, a dict, and the ids that a graph makes of them, a list."""
-    fields = samples.text_fields(model, name)
-    if name == "choose":
-        shapes = [None], [None], [None, None]
-        texts = {f: tf.placeholder(tf.string, shape, f) for f, shape in zip(fields, shapes)}
-        return texts, tokenizer.question_inputs(*texts.values(), model.max_seq_length)
-    texts = {field: tf.placeholder(tf.string, [None], field) for field in fields}
-    with_masks = name == "fill_mask"
-    return texts, tokenizer.inputs(list(texts.values()), model.max_seq_length, with_masks)
 
 
 def _for_any_batch(compute, model, inputs, options):
@@ -150,13 +126,13 @@ def _checked_lengths(inputs, config):
 
 
 def _embed(model, inputs, _):
-    outputs = predictor.build_outputs(model.config, inputs)
-    return {name: outputs[name] for name in predictor.POOLINGS}
+    outputs = model_outputs.build_vectors(model.config, inputs)
+    return {name: outputs[name] for name in model.poolings}
 
 
 def _classify(model, inputs, _):
     labels = tf.constant(model.task.labels)
-    outputs = predictor.build_outputs(model.config, inputs, model.num_labels)
+    outputs = model_outputs.build_vectors(model.config, inputs, model.num_labels)
     probabilities = outputs["probabilities"]  # [B, labels]
     return {
         "probabilities": probabilities,
@@ -167,8 +143,8 @@ def _classify(model, inputs, _):
 
 def _choose(model, inputs, _):
     """Return `probabilities` [B, C], 0 for missing choices, and the best one's `number` [B]."""
-    inputs = dict(zip(kind_outputs.INPUTS, inputs))
-    probabilities = kind_outputs.choice_probabilities(model, inputs)
+    inputs = dict(zip(model_outputs.INPUTS, inputs))
+    probabilities = model_outputs.choice_probabilities(model, inputs)
     return {
         "probabilities": probabilities,
         "number": tf.argmax(probabilities, axis=1, output_type=tf.int32),
@@ -177,8 +153,8 @@ def _choose(model, inputs, _):
 
 def _outputs_of_kind(model, inputs, _):
     """Return the scores of pieces, float32 [B, S, ...], of a model that finds parts of texts."""
-    inputs = dict(zip(kind_outputs.INPUTS, inputs))
-    return kind_outputs.build(model.kind, model.config, model.task, model.settings, inputs)
+    inputs = dict(zip(model_outputs.INPUTS, inputs))
+    return model_outputs.build(model.kind, model.config, model.task, model.settings, inputs)
 
 
 COMPUTATIONS = {"classify": _classify, "choose": _choose}
@@ -251,9 +227,12 @@ def saved_model_differences(model, folder):
             else:
                 rows = samples.samples(model, kind)
                 feeds = samples.id_feeds(model, kind, rows)
+                compare = samples.differences
                 if name.endswith("_text"):
                     feeds = samples.text_feeds(model, kind, rows)
-                by_output = samples.differences(model, kind, function(feeds), rows)
+                    if kind in text_signatures.FINDS_PARTS:
+                        compare = text_signatures.differences
+                by_output = compare(model, kind, function(feeds), rows)
             largest.update(("{} {}".format(name, key), value) for key, value in by_output.items())
     return largest
 

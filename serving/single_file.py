@@ -6,9 +6,8 @@ import tempfile
 
 import tensorflow.compat.v1 as tf
 
-from checkpointing import restore
 from common import files
-from serving import kind_outputs, predictor
+from serving import model_outputs
 from serving.samples import FIELDS, default_kind, differences, id_feeds, samples
 from serving.saved_model import Signature, save
 
@@ -18,19 +17,17 @@ ONNX_OPSET = 15
 def _build_portable(model):
     """Build the only signature of a file: ids to probabilities, or to vectors."""
     kind = default_kind(model)
+    placeholders = model_outputs.placeholders(model.kind)
     if kind == "choose":
-        placeholders = kind_outputs.placeholders(model.kind)
-        outputs = {"probabilities": kind_outputs.choice_probabilities(model, placeholders)}
+        outputs = {"probabilities": model_outputs.choice_probabilities(model, placeholders)}
     elif kind in FIELDS:
-        placeholders = kind_outputs.placeholders(model.kind)
-        outputs = kind_outputs.build(
+        outputs = model_outputs.build(
             model.kind, model.config, model.task, model.settings, placeholders
         )
     else:
-        placeholders = predictor.input_placeholders()
         inputs = list(placeholders.values())
-        outputs = predictor.build_outputs(model.config, inputs, model.num_labels)
-    names = {"embed": predictor.POOLINGS, "classify": ["probabilities"]}.get(kind, list(outputs))
+        outputs = model_outputs.build_vectors(model.config, inputs, model.num_labels)
+    names = {"embed": model.poolings, "classify": ["probabilities"]}.get(kind, list(outputs))
     return Signature(placeholders, {name: tf.identity(outputs[name], name) for name in names})
 
 
@@ -63,7 +60,7 @@ def write_onnx(model, path, options):
     tf2onnx = importlib.import_module("tf2onnx.convert")
     with tf.Graph().as_default(), tf.Session() as session:
         signature = _build_portable(model)
-        restore.load_weights(session, model.checkpoint)
+        model.load_weights(session)
         graph_def = tf.graph_util.convert_variables_to_constants(
             session, session.graph_def, list(signature.outputs)
         )

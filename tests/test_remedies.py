@@ -153,6 +153,7 @@ TESTED = {
     "if each line is a whole article": "test_articles_of_one_line",
     "put {2} where a piece is missing": "test_what_a_pretrained_model",
     "and the task of --model_dir is": "test_a_checkpoint_of_another_kind",
+    "was saved without the pooler: give": "test_answers_and_vectors_are_those_of_the_whole",
     "is a model without classifier": "test_a_model_without_classifier",
     "--model_dir={} is a checkpoint": "test_a_checkpoint_in_place",
     "--model_dir={} {}: give": "test_a_run_is_the_model",

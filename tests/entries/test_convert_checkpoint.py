@@ -143,15 +143,15 @@ def test_a_classifier_keeps_its_labels(layout, vocabulary, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scope, number, labels, task",
+    "scope, number, labels, task, example",
     [
-        ("", 1, [], "c3"),
-        ("cls/squad/", 2, [], "drcd"),
-        ("cls/labels/", 3, ["O", "B-name", "I-name"], "ner"),
+        ("", 1, [], "c3", ("一", "丁", ["七", "万"])),
+        ("cls/squad/", 2, [], "drcd", ("一", "丁七万" * 9)),
+        ("cls/labels/", 3, ["O", "B-name", "I-name"], "ner", "一丁七万" * 9),
     ],
 )
-def test_models_of_other_tasks_keep_their_descriptions(
-    scope, number, labels, task, vocabulary, tmp_path
+def test_models_of_other_tasks_keep_descriptions_and_predictions(
+    scope, number, labels, task, example, vocabulary, tmp_path
 ):
     pytest.importorskip("safetensors")
     config = modeling.AlbertConfig(105, 8, 12, 2, 2, intermediate_size=20)
@@ -171,6 +171,8 @@ def test_models_of_other_tasks_keep_their_descriptions(
     assert set(arrays) == set(back) | lost
     for name in back:
         np.testing.assert_array_equal(back[name], arrays[name])
+    before, again = (predictor.Predictor(str(folder)) for folder in (run, tmp_path / "back"))
+    assert again.predict([example]) == before.predict([example])
 
 
 def test_a_sentencepiece_model_comes_back(tmp_path):

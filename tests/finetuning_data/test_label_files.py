@@ -92,6 +92,14 @@ def test_a_test_file_may_lack_labels(tmp_path, content):
     assert "no labels; only a test file" in problem(tmp_path, content)
 
 
+def test_texts_of_one_id_are_kept_and_told(tmp_path, caplog):
+    """A text without an id has the number of its row, which may be the id of another."""
+    rows = '{"id": 1, "text": "天"}\n{"text": "地"}\n{"id": "a", "text": "玄"}\n'
+    texts = read(tmp_path, rows, needs_labels=False)
+    assert [text.guid for text in texts] == ["1", "1", "a"]
+    assert "REPEATED IDS: 1 ids" in caplog.text and ", 1 first, belong to" in caplog.text
+
+
 @pytest.mark.parametrize(
     "content", ["我在北京。\n他 爱New York\n", "北京 天气\n\n去北京\n", "北京\n2019年的事情,O\n"]
 )

@@ -303,6 +303,16 @@ def test_ids_are_those_of_the_file_else_positions(tmp_path):
     assert [example.guid for example in found] == ["0", "2"]
 
 
+@pytest.mark.parametrize("split, is_told", [("test", True), ("train", False)])
+def test_rows_of_one_id_are_kept_and_told(split, is_told, tmp_path, caplog):
+    """Published files give the pairs of a question its id."""
+    write(tmp_path / (split + ".tsv"), "qid\ttext_a\ttext_b\tlabel", *["7\t天\t地\t1"] * 3)
+    with caplog.at_level("WARNING", logger="absl"):
+        found = tasks.load_examples(LCQMC, tmp_path, split)
+    assert [example.guid for example in found] == ["7"] * 3
+    assert ("REPEATED IDS: 1 ids of {}".format(tmp_path) in caplog.text) == is_told
+
+
 @pytest.mark.parametrize("label", [None, "", "-1", -1])
 def test_what_stands_for_no_label_in_a_test_file(label, tmp_path):
     row = {"sentence1": "天", "sentence2": "地", "label": label}

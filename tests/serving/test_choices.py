@@ -10,16 +10,15 @@ from absl import logging
 from classifiers import LENGTH, PIECES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kind_models import write_kind_model
 
 import export_model
 import modeling
 import predict
-from checkpointing import arrays as weights
-from checkpointing import model_files, run_folder
 from common import cli
 from common.errors import UserError
 from finetuning_data import choice_files
-from serving import graph_tokenizer, predictor, saved_model
+from serving import graph_rows, predictor, saved_model
 
 QUESTIONS = [
     ("天地", "玄黄", ("宇", "宙")),
@@ -30,18 +29,7 @@ CLOZE = "天#idiom1#地#idiom2#日"
 
 
 def write_model(folder, task="choices"):
-    helpers.write_config(folder, len(PIECES), LENGTH, initializer_range=0.3)
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
-    config = modeling.AlbertConfig.from_json_file(str(folder / "config.json"))
-    described = (task, [], LENGTH, config.to_dict(), str(folder / "vocab.txt"))
-    model_files.write(str(folder / "out"), model_files.Description(*described))
-    rng = np.random.RandomState(0)
-    shapes = modeling.parameter_shapes(config, num_labels=1)
-    arrays = {name: rng.normal(0, 0.3, shape).astype("f") for name, shape in shapes.items()}
-    prefix = str(folder / "out" / "model.ckpt-1")
-    weights.write(prefix, arrays)
-    run_folder.write_state(str(folder / "out"), [prefix])
-    return folder / "out"
+    return write_kind_model(folder, PIECES, LENGTH, task)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +113,9 @@ def test_blanks_of_a_cloze(tmp_path):
     model = predictor.Predictor(str(write_model(tmp_path, "chid")))
     candidates = ["玄黄", "宇宙", "洪荒"]
     found = model.predict([(CLOZE, mark, candidates) for mark in ("#idiom1#", "#idiom2#")])
-    assert found[0]["choice"] != found[1]["choice"]  # they are questions of one text
+    assert found[0]["choice"] != found[1]["choice"]  # blanks with the same candidates
+    questions = [(CLOZE, "#idiom1#", texts) for texts in (candidates, candidates[:2])]
+    assert {answer["choice"] for answer in model.predict(questions)} == {"玄黄"}
     with pytest.raises(UserError, match="question '#idiom7#' is no blank of the context, such as"):
         model.predict([(CLOZE, "#idiom7#", candidates)])
 
@@ -179,7 +169,7 @@ def test_a_file_of_questions(out, model, tmp_path, output_format):
 @settings(max_examples=50)
 def test_the_graph_cuts_as_the_encoder_does(lengths, room):
     with tf.Graph().as_default(), tf.Session() as session:
-        found = session.run(graph_tokenizer.truncated(tf.constant([lengths]), room))
+        found = session.run(graph_rows.truncated(tf.constant([lengths]), room))
     assert found.tolist() == [cut(lengths, room)]
 
 
@@ -231,13 +221,3 @@ def test_files_take_ids_of_all_choices(out, tmp_path, capsys, name, package):
     pytest.importorskip(package)
     helpers.run(export_model, {"model_dir": out, "output_dir": tmp_path, "format": name})
     assert "probabilities: largest difference" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("quiet")
-def test_a_saved_model_of_a_cloze_takes_ids(tmp_path):
-    pytest.importorskip("tensorflow_text")
-    out = write_model(tmp_path, "chid")
-    helpers.run(export_model, {"model_dir": out, "output_dir": tmp_path / "served"})
-    session, signatures = saved_model.load_saved_model(str(tmp_path / "served" / "1"))
-    with session:
-        assert "choose" in signatures and "choose_text" not in signatures

@@ -1,6 +1,7 @@
-"""The outputs of a fine-tuned model for the examples of any kind of task.
+"""The outputs of a model: those of a kind's head, vectors of texts, and masked pieces.
 
-Dimension letters: b rows of a batch, C sequences of a row, S longest of a batch.
+Dimension letters: b rows of a batch, C sequences of a row, S longest of a batch, B sequences, H
+hidden size, M masked pieces of a batch, V vocabulary.
 """
 
 import types
@@ -8,6 +9,7 @@ import types
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import modeling
 from finetuning.model import make_forward
 from finetuning.predictions import in_order
 
@@ -31,9 +33,10 @@ def settings_of(kind, max_seq_length, stored):
     return types.SimpleNamespace(**values)
 
 
-def placeholders(kind):
+def placeholders(kind=None):
     """Return a dict of `INPUTS` to placeholders, int32 [b, S], or [b, C, S] with choices."""
-    shape = [None, None] if kind.num_sequences(()) is None else [None, None, None]
+    has_choices = kind and kind.num_sequences(()) is not None
+    shape = [None] * (3 if has_choices else 2)
     return {name: tf.placeholder(tf.int32, shape, name) for name in INPUTS}
 
 
@@ -65,6 +68,51 @@ def choice_probabilities(model, inputs):
     """
     outputs = build(model.kind, model.config, model.task, model.settings, inputs)
     return tf.nn.softmax(outputs["logits"])
+
+
+def build_vectors(config, inputs, num_labels=None):
+    """Build the vectors of texts; a second call in the same graph uses the same weights.
+
+    Args:
+        config: `modeling.AlbertConfig`.
+        inputs: list of `input_ids`, `input_mask` and `segment_ids`, int32 [B, S].
+        num_labels: int, or None for a model without classifier.
+
+    Returns:
+        dict of float32 tensors: `mean`, `cls` and `pooled` [B, H], and `probabilities` [B, labels]
+        if there is a classifier.
+    """
+    no_positions = tf.zeros([tf.shape(inputs[0])[0], 0], tf.int32)  # none beside [CLS]
+    weights = tf.expand_dims(tf.cast(inputs[1], tf.float32), 2)  # [B, S, 1]
+    counts = tf.maximum(tf.reduce_sum(weights, 1), 1.0)  # [B, 1]; 1 for a row of padding alone
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        whole = modeling.AlbertModel(config, False, *inputs, scope="bert")
+        first = modeling.AlbertModel(
+            config, False, *inputs, output_positions=no_positions, scope="bert"
+        )
+        outputs = {
+            "mean": tf.reduce_sum(whole.sequence_output * weights, 1) / counts,
+            "cls": first.sequence_output[:, 0],
+            "pooled": first.pooled_output,
+        }
+        if num_labels:
+            head = modeling.classification_head(first, num_labels)
+            outputs["probabilities"] = tf.nn.softmax(head.logits)
+    return outputs
+
+
+def build_masked(config, inputs, mask_id):
+    """Return float32 [M, V], the probabilities at every [MASK] of a batch, row after row.
+
+    Args:
+        config, inputs: as of `build_vectors`.
+        mask_id: int, the id of [MASK].
+    """
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        model = modeling.AlbertModel(config, False, *inputs, scope="bert")
+        hidden = tf.boolean_mask(model.sequence_output, tf.equal(inputs[0], mask_id))
+        with tf.variable_scope("cls/predictions"):
+            return tf.nn.softmax(modeling.masked_lm_logits(model, hidden))
 
 
 def padded_rows(encoded, rows):
