@@ -32,6 +32,7 @@ START_LINES = {
     "fresh": "FRESH START at step 0 from random weights",
     "evaluation": "NO TRAINING: {0.checkpoint} as it is",
 }
+IGNORED = "; --init_checkpoint={} is ignored, for --output_dir has checkpoints"
 
 
 def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
@@ -66,8 +67,7 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
         start = start._replace(mode="evaluation")
     line = START_LINES[start.mode].format(start)
     if own and init_checkpoint:
-        ignored = "; --init_checkpoint={} is ignored, for --output_dir has checkpoints"
-        line += ignored.format(init_checkpoint)
+        line += IGNORED.format(init_checkpoint)
     tf.logging.info(line)
     return start
 

@@ -383,7 +383,9 @@ def check_start(args, folder):
         _refuse_remains(folder)
     if start.mode == "fresh":
         return start, "fresh: random weights, step 0"
-    return start, "{}: {}, step {}".format(start.mode, start.checkpoint, start.step)
+    ignored = start.is_own and args.init_checkpoint
+    line = "{}: {}, step {}".format(start.mode, start.checkpoint, start.step)
+    return start, line + (run_folder.IGNORED.format(ignored) if ignored else "")
 
 
 def _refuse_remains(folder):

@@ -491,12 +491,15 @@ def test_heads_that_no_variable_tells_are_held_against_the_config_of_the_run(con
 def test_check_only_tells_of_other_settings_as_the_run_does(continued, monkeypatch, capsys, caplog):
     before = (continued / "out" / "record_index.json").read_text()
     changes = {"learning_rate": 0.5, "random_seed": 5, "do_eval": False, "num_train_steps": 6}
+    changes["init_checkpoint"] = continued / "out" / "best"
     with pytest.raises(SystemExit) as ended:
         run(continued, check_only=True, **changes)
     lines = capsys.readouterr().out.splitlines()
     told = [line[len("warn  weights     ") :] for line in lines if line.startswith("warn ")]
     words = "other settings: learning_rate 0.00176, now 0.5; num_train_steps 4, now 6; the run "
     assert ended.value.code == 0 and any(words in line for line in told)
+    [start] = [line for line in lines if line.startswith("ok    start ")]
+    assert re.search("--init_checkpoint=.*best is ignored", start)
     assert any("in another order until now (seed 5 instead of 12345)" in line for line in told)
     assert (continued / "out" / "record_index.json").read_text() == before
     monkeypatch.setattr(loop, "train_and_evaluate", lambda *_: None)
