@@ -26,8 +26,6 @@ from tfrecords.order import permutation
 
 # In a larger pool the lengths in a batch are more equal; a smaller one mixes the rows better.
 POOL_BATCHES = 64
-# Batches are padded to multiples of this. Fewer different lengths mean fewer compilations.
-LENGTH_MULTIPLE = 2
 # Lengths for a TPU: all its batches have one of these lengths, since it compiles for one length.
 FIXED_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -42,6 +40,23 @@ def fixed_length(encoded, max_seq_length):
     longest = int(np.diff(encoded.begins).max())
     lengths = [length for length in FIXED_LENGTHS if longest <= length < max_seq_length]
     return min(lengths, default=max_seq_length)
+
+
+def padded_lengths(max_seq_length):
+    """Return the lengths that batches are padded to, an increasing list that ends with the greatest.
+
+    There are eight for each doubling. A CPU compiles its functions for every length, which takes as
+    long as several steps; a batch that is an eighth too long costs less.
+
+    Args:
+        max_seq_length: int, the greatest length.
+    """
+    length, lengths = 0, []
+    while length < max_seq_length:
+        step = max(2, 2 ** (length.bit_length() - 4))
+        length = min(length + step, max_seq_length)
+        lengths.append(length)
+    return lengths
 
 
 def make_input_fn(
@@ -70,8 +85,8 @@ def make_input_fn(
         batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
         first_step: function that returns an int, the step to start training at; called whenever
             the input function is.
-        dynamic_padding: bool, whether S is the greatest length in a batch, rounded up to a multiple
-            of LENGTH_MULTIPLE; otherwise it is max_seq_length.
+        dynamic_padding: bool, whether S is the least of `padded_lengths` that the rows of a batch
+            fit into; otherwise it is max_seq_length.
         num_sequences: int, C, or None where rows have no choices, as in `encoding.Encoded`.
 
     Returns:
@@ -202,8 +217,8 @@ def pad_batch(encoded, columns, rows, max_seq_length, dynamic_padding):
     counts = tf.where(is_sequence, ends - begins, tf.zeros_like(begins))  # [b*C]
     length = max_seq_length
     if dynamic_padding:
-        multiples = tf.maximum(-(-tf.reduce_max(counts) // LENGTH_MULTIPLE), 1)
-        length = tf.minimum(multiples * LENGTH_MULTIPLE, max_seq_length)
+        lengths = tf.constant(padded_lengths(max_seq_length), tf.int64)
+        length = lengths[tf.searchsorted(lengths, tf.reduce_max(counts)[tf.newaxis])[0]]
     places = tf.range(tf.cast(length, tf.int64))[tf.newaxis, :]  # [1, S]
     mask = tf.cast(places < counts[:, tf.newaxis], tf.int32)  # [b*C, S]
     lengths_a = tf.cast(tf.gather(encoded.lengths_a, sequences), tf.int64)[:, tf.newaxis]

@@ -52,13 +52,15 @@ def make_forward(kind, config, task, settings, execution=modeling.PLAIN):
     def forward(features, mode, share=None):
         is_training = mode == tf.estimator.ModeKeys.TRAIN
         pieces = _sequences(features)
+        # Without gradients XLA's functions gain nothing, and each length costs a compilation.
+        fused = execution.fused and is_training
         model = modeling.AlbertModel(
             config,
             is_training,
             pieces["input_ids"],
             pieces["input_mask"],
             pieces["segment_ids"],
-            execution,
+            execution._replace(fused=fused),
             dropout_seed=share.dropout_seed if share else None,
             output_positions=kind.output_positions(dict(features, **pieces)),
             scope="bert",  # a default name would differ between micro-batches
