@@ -43,7 +43,7 @@ def fixed_length(encoded, max_seq_length):
 
 
 def padded_lengths(max_seq_length):
-    """Return the lengths that batches are padded to, an increasing list that ends with the greatest.
+    """Return the lengths that batches are padded to, an increasing list of int.
 
     There are eight for each doubling. A CPU compiles its functions for every length, which takes as
     long as several steps; a batch that is an eighth too long costs less.

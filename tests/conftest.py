@@ -27,16 +27,16 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Make the tests fast: rare garbage collections, and no compilation by XLA in this process.
+    """Make the tests fast: rare garbage collections, and no optimized graphs in this process.
 
-    XLA takes longer to compile the functions of a training step than a small model takes to train.
-    Programs that the tests start compile as usual, so does `helpers.compiled`, and tests/library
+    TensorFlow takes longer to optimize and to compile the graph of a small model than to run it.
+    Programs that the tests start optimize as usual, so does `helpers.optimized`, and tests/library
     compares compiled functions with plain ones.
     """
     if "training.devices" in sys.modules:
         import helpers  # not above, since it loads TensorFlow
 
-        helpers.compile_on_demand(sys.modules["training.devices"])
+        helpers.optimize_on_demand(sys.modules["training.devices"])
     gc.freeze()  # what was imported lives to the end
     gc.set_threshold(20000, 20, 10)  # a graph has thousands of objects, most of them in use
 

@@ -10,6 +10,8 @@ import time
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.client.session import BaseSession
+from tensorflow.python.eager import context
 
 import modeling
 from checkpointing import run_folder
@@ -36,8 +38,18 @@ def main(args):
         {script}.main(cli.parse({script}.define_flags, sys.argv[:1] + words))
 cli.run(main, {script}.define_flags)
 """
-# One value for each `compiled` context that is open.
-_COMPILED = []
+# A run script whose graphs are not optimized, as in the tests.
+PLAIN = """
+import sys
+sys.path.append("tests")
+import helpers, {script}
+from common import cli
+from training import devices
+helpers.optimize_on_demand(devices)
+cli.run({script}.main, {script}.define_flags)
+"""
+# One value for each `optimized` context that is open.
+_OPTIMIZED = []
 
 
 class TPUContext(NamedTuple):
@@ -127,25 +139,31 @@ def start(script, root, commands, num_cpus, **environment):
     )
 
 
-def run_until_killed(script, root, values, steps=(1,)):
-    """Start a run script as a program, and kill it with SIGKILL when it has saved some steps.
+def plain_program(script):
+    """Return the words that start a run script whose bits are those of runs in this process."""
+    return [sys.executable, "-c", PLAIN.format(script=script)]
+
+
+def run_until_killed(script, root, values, step, is_optimized=False):
+    """Start a process with a run script, and kill it with SIGKILL when it has saved a step.
 
     Args:
         script: str, name of the run script without ".py".
         root: path of the repository.
         values: dict of flags.
-        steps: the steps, one for each start of the program; more are left to do.
+        step: int, more are left to do.
+        is_optimized: bool, whether it is the program, with the bits of `optimized`.
     """
-    argv = [sys.executable, script + ".py"] + arguments(values)
-    for step in steps:
-        process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
-        try:
-            while run_folder.latest_step(str(values["output_dir"])) < step:
-                assert process.poll() is None, "the run ended before it was killed"
-                time.sleep(0.01)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+    argv = [sys.executable, script + ".py"] if is_optimized else plain_program(script)
+    argv += arguments(values)
+    process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
+    try:
+        while run_folder.latest_step(str(values["output_dir"])) < step:
+            assert process.poll() is None, "the run ended before it was killed"
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
 
 
 def assert_same_bits(folder, expected):
@@ -160,22 +178,38 @@ def assert_same_bits(folder, expected):
         assert found.get_tensor(name).tobytes() == wanted.get_tensor(name).tobytes(), name
 
 
-def compile_on_demand(devices):
-    """Make training steps plain outside of `compiled`, in the module training/devices.py."""
-    fields = devices.execution_fields
+def optimize_on_demand(devices):
+    """Outside of `optimized`, run graphs as they are, and training steps without XLA's functions.
+
+    Args:
+        devices: the module training/devices.py.
+    """
+    fields, start = devices.execution_fields, BaseSession.__init__
 
     def execution_fields(settings):
         found = fields(settings)
-        return dict(found, fused=found["fused"] and bool(_COMPILED))
+        return dict(found, fused=found["fused"] and bool(_OPTIMIZED))
 
-    devices.execution_fields = execution_fields
+    def start_plain(session, target="", graph=None, config=None):
+        if not _OPTIMIZED:
+            plain = tf.ConfigProto()
+            plain.CopyFrom(config or context.context().config)
+            plain.graph_options.rewrite_options.disable_meta_optimizer = True
+            plain.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
+            config = plain
+        start(session, target, graph, config)
+
+    devices.execution_fields, BaseSession.__init__ = execution_fields, start_plain
 
 
 @contextlib.contextmanager
-def compiled():
-    """A context whose training steps have functions compiled by XLA, as in programs."""
-    _COMPILED.append(True)
+def optimized():
+    """A context whose sessions optimize graphs, and whose steps have functions of XLA.
+
+    It gives the bits of a program.
+    """
+    _OPTIMIZED.append(True)
     try:
         yield
     finally:
-        _COMPILED.pop()
+        _OPTIMIZED.pop()

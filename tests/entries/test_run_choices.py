@@ -95,6 +95,7 @@ def flags(folder, task="choices", **changes):
         "data_dir": folder / task,
         "num_train_epochs": STEPS * 4 / COUNTS["train"],
         "max_choices": 3,
+        "evals_per_epoch": 0,
     }
     return helpers.finetuning_flags(folder, LENGTH, **dict(values, **changes))
 
@@ -182,11 +183,11 @@ def test_chid_fills_each_blank_with_another_candidate(workspace, tmp_path):
 
 def test_a_killed_run_loses_nothing(workspace, root, tmp_path):
     """SIGKILL after a checkpoint: the same command continues to equal weights and slots."""
-    values = {"do_train": True, "save_checkpoints_steps": 1, "evals_per_epoch": 0}
+    values = {"do_train": True, "save_checkpoints_steps": 1}
     killed = flags(workspace, output_dir=tmp_path / "killed", **values)
-    helpers.run_until_killed("run_classifier", root, killed, steps=(3,))
+    helpers.run_until_killed("run_classifier", root, killed, 3, is_optimized=True)
     assert 3 <= run_folder.latest_step(str(tmp_path / "killed")) < STEPS
-    with helpers.compiled():  # as in a program
+    with helpers.optimized():  # as in a program
         run(workspace, output_dir=tmp_path / "killed", **values)
         run(workspace, output_dir=tmp_path / "whole", **values)
     assert run_folder.latest_step(str(tmp_path / "whole")) == STEPS

@@ -602,10 +602,10 @@ def test_labels_of_own_files_are_given_or_found(workspace, labels, expected, req
         write_own(workspace, split, rows)
     write_own(workspace, "test", [{"text_a": "天"}])
     values = {"task_name": "sentence", "num_train_epochs": 1, "evals_per_epoch": 0}
+    request.getfixturevalue("guessed")
     run(workspace, labels=labels, **dict(values, **SCORED))
     header = read_table(workspace / "out" / "predictions.tsv")[0]
     assert header[3:] == ["p({})".format(label) for label in expected]
-    request.getfixturevalue("guessed")
     run(workspace, do_predict=True, **values)  # the folder tells the labels
     assert read_table(workspace / "out" / "predictions.tsv")[0] == header
     with pytest.raises(UserError, match="the labels of task sentence are not known"):

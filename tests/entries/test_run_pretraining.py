@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 
 import helpers
 import numpy as np
@@ -42,8 +41,7 @@ def workspace(tmp_path):
 def trained(tmp_path_factory):
     """A workspace whose folder `out` holds a run of four steps; not to be written to."""
     folder = write_workspace(tmp_path_factory.mktemp("trained"))
-    with helpers.compiled():
-        run(folder, eval_every_steps=2)
+    run(folder, eval_every_steps=2)
     return folder
 
 
@@ -168,7 +166,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root, ca
     """The four steps of `trained`, interrupted in the first, and not evaluated on the way."""
     flags = helpers.arguments(flags_of(workspace, do_eval=False))
     process = subprocess.Popen(
-        [sys.executable, str(root / "run_pretraining.py")] + flags,
+        helpers.plain_program("run_pretraining") + flags,
+        cwd=str(root),
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
@@ -184,7 +183,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root, ca
     assert re.search(r"model.ckpt-\d is saved; the same command continues it", "".join(log))
     step = run_folder.latest_step(str(workspace / "out"))
     assert step < 4
-    with caplog.at_level("INFO", logger="tensorflow"), helpers.compiled():
+    with caplog.at_level("INFO", logger="tensorflow"):
         run(workspace, do_eval=False, init_checkpoint=trained / "out" / "best")
     resume = r"RESUME at step {} .*--init_checkpoint=\S*best\S* is ignored".format(step)
     assert re.search(resume, caplog.text)

@@ -2,6 +2,7 @@
 
 import types
 
+import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -437,7 +438,7 @@ def test_gradients_of_a_shared_weight_are_added_in_one_order():
     """A sum of more than two (AddN) starts with whichever input is ready to be written over."""
     metadata = tf.RunMetadata()
     config = devices.session_config(types.SimpleNamespace(strategy="none"))
-    with tf.Graph().as_default(), tf.Session(config=config) as session:
+    with helpers.optimized(), tf.Graph().as_default(), tf.Session(config=config) as session:
         train_op = create_train_op(deepened_loss, CONFIG)
         session.run(tf.global_variables_initializer())
         options = tf.RunOptions(output_partition_graphs=True)

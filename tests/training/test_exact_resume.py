@@ -21,30 +21,14 @@ from tfrecords import compact, index, wire
 SEQUENCE, PREDICTIONS, STEPS = 16, 4, 60
 
 
-# Both formats share what starts the input anew at a step; each way to stop is tested with one.
-PUBLISHED, COMPACT = (
-    pytest.mark.parametrize("workspace", [record_format], indirect=True)
-    for record_format in ("published", "compact")
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled():
-    """Runs here have the bits of programs, which are killed and go on here."""
-    with helpers.compiled():
-        yield
-
-
-@pytest.fixture(scope="module")
-def workspace(request, tmp_path_factory):
-    """A folder with a model config, and with 300 records in two files."""
-    folder = tmp_path_factory.mktemp("resume")
+def write_workspace(folder, is_compact):
+    """Write a model config, and 300 records in two files."""
     rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
     helpers.write_config(folder, 60, SEQUENCE, num_hidden_layers=1, **rates)
     draws = np.random.RandomState(0)
     schema = wire.pretraining_schema(SEQUENCE, PREDICTIONS)
     for name in ("a", "b"):
-        if request.param == "compact":
+        if is_compact:
             limits = compact.Limits(SEQUENCE, 2, 60)
             rows = [compact_rows.random_row(draws, limits) for _ in range(150)]
             compact_rows.write(str(folder / (name + ".tfrecord")), rows, limits)
@@ -56,14 +40,15 @@ def workspace(request, tmp_path_factory):
                 values["masked_lm_positions"] = np.arange(1, PREDICTIONS + 1)
                 values["masked_lm_ids"] = draws.randint(60, size=PREDICTIONS)
                 writer.write(record_files.serialize(schema, values))
-    return folder
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(workspace):
-    """The output folder of a run from its first step to its last."""
-    helpers.run(run_pretraining, flags(workspace, "whole"))
-    return workspace / "whole"
+def workspace(tmp_path_factory):
+    """A folder with records; `whole` holds a run from its first step to its last."""
+    folder = tmp_path_factory.mktemp("resume")
+    write_workspace(folder, is_compact=False)
+    helpers.run(run_pretraining, flags(folder, "whole"))
+    return folder
 
 
 def flags(workspace, output, **changes):
@@ -95,28 +80,29 @@ def assert_same_bits(folder, expected):
     assert found.get_tensor("global_step") == STEPS
 
 
-@PUBLISHED
-def test_training_with_evaluations_goes_on_at_the_right_record(workspace, uninterrupted):
+def test_training_with_evaluations_goes_on_at_the_right_record(workspace):
     """Each evaluation ends the input of training, which then starts anew."""
     values = flags(workspace, "parts", do_eval=True, eval_every_steps=43)
     helpers.run(run_pretraining, values)
-    assert_same_bits(workspace / "parts", uninterrupted)
+    assert_same_bits(workspace / "parts", workspace / "whole")
 
 
-@PUBLISHED
-def test_another_order_gives_other_weights(workspace, uninterrupted):
+def test_another_order_gives_other_weights(workspace):
     """What the other tests compare depends on the order of the records."""
     helpers.run(run_pretraining, flags(workspace, "other", shuffle_buffer=300))
     with pytest.raises(AssertionError):
-        assert_same_bits(workspace / "other", uninterrupted)
+        assert_same_bits(workspace / "other", workspace / "whole")
 
 
-@COMPACT
-def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
-    """SIGKILL at random moments; with a checkpoint every step most are while one is written."""
-    values = flags(workspace, "killed", save_checkpoints_steps=1)
+def test_a_killed_run_loses_nothing(tmp_path, root):
+    """SIGKILL at random moments; with a checkpoint every step most are while one is written.
+
+    The records are compact; both formats share what starts the input anew at a step.
+    """
+    write_workspace(tmp_path, is_compact=True)
+    values = flags(tmp_path, "killed", save_checkpoints_steps=1)
     argv = [sys.executable, "run_pretraining.py"] + helpers.arguments(values)
-    output = workspace / "killed"
+    output = tmp_path / "killed"
     moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
     for _ in range(int(os.environ.get("KILLS", "2"))):
         before = run_folder.latest_step(str(output))
@@ -131,5 +117,7 @@ def test_a_killed_run_loses_nothing(workspace, uninterrupted, root):
             process.wait()
     assert (output / index.CACHE_NAME).exists()
     assert 0 < run_folder.latest_step(str(output)) < STEPS
-    helpers.run(run_pretraining, values)
-    assert_same_bits(output, uninterrupted)
+    with helpers.optimized():
+        helpers.run(run_pretraining, values)
+        helpers.run(run_pretraining, flags(tmp_path, "whole"))
+    assert_same_bits(output, tmp_path / "whole")
