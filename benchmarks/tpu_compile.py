@@ -6,7 +6,7 @@
         [--topology=v3:2x2] [--text=FILE]
 
 The step is the one that run_pretraining.py --use_tpu=True builds for a core: forward and backward
-pass, sums over the cores, clipping, LAMB. TensorFlow lowers it in this process, and tpu_compiler.py
+pass, sums over the cores, clipping, LAMB. TensorFlow lowers it in this process, and compile_hlo.py
 compiles it in a second one. Only one process of a machine can use the compiler at a time. The last
 line is a JSON object:
 
@@ -49,7 +49,7 @@ from training import devices, memory, model_fn, placement
 from training.flags import run_settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COMPILER = os.path.join(ROOT, "benchmarks", "tpu_compiler.py")
+COMPILER = os.path.join(ROOT, "benchmarks", "compile_hlo.py")
 FLOAT32 = 11  # xla.PrimitiveType
 PYTHON = os.path.join(ROOT, ".venv-tpu-compile", "bin", "python")
 
