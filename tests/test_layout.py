@@ -31,7 +31,7 @@ WITHOUT_TENSORFLOW = (
     "tfrecords.wire",
     "tfrecords.index",
     "tfrecords.compact",
-    "masking.blocks",
+    "masking.vectorized",
     "masking.mask_settings",
     "pretraining_data.build",
     "finetuning_data.encoding",
