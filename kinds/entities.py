@@ -12,7 +12,7 @@ from checkpointing import model_files
 from common import files
 from common.errors import UserError
 from finetuning_data import data_report, encoding, entity_files, label_decoding, tasks
-from kinds import entity_scores, heads
+from kinds import entity_scores, piece_heads
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
 from tokenization import CLS, SEP
@@ -87,7 +87,7 @@ class Entities(Kind):
 
     script = "run_ner.py"
     variables = HeadVariables(
-        "labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+        "labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE), piece_heads.UNTRAINED
     )
     tasks = {task.name: task for task in _TASKS}
     own_task = "ner"
@@ -214,7 +214,7 @@ class Entities(Kind):
         """See `Kind.build_head`."""
         num_labels = len(task.labels)
         rate = settings.classifier_dropout_prob if is_training else 0.0
-        scores = heads.piece_scores(model, num_labels, SCOPE, rate)  # [B, S, L]
+        scores = piece_heads.piece_scores(model, num_labels, SCOPE, rate)  # [B, S, L]
         transitions = None
         if settings.crf:
             transitions = tf.get_variable(
@@ -431,8 +431,8 @@ def _loss(scores, transitions, targets):
     is_target = targets > 0
     label_ids = tf.maximum(targets - 1, 0)
     if transitions is not None:
-        chains = heads.Chains(label_ids, is_target)
-        return -tf.reduce_sum(heads.chain_log_likelihood(scores, transitions, chains))
+        chains = piece_heads.Chains(label_ids, is_target)
+        return -tf.reduce_sum(piece_heads.chain_log_likelihood(scores, transitions, chains))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=scores)
     return tf.reduce_sum(losses * tf.cast(is_target, tf.float32))
 

@@ -10,7 +10,7 @@ from absl import logging
 from common import files
 from common.errors import UserError
 from finetuning_data import data_report, encoding, span_files, tasks
-from kinds import heads, span_scores, span_windows
+from kinds import piece_heads, span_scores, span_windows
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 
 SCOPE = "cls/squad"  # as in published checkpoints
@@ -84,7 +84,7 @@ class Spans(Kind):
 
     script = "run_mrc.py"
     variables = HeadVariables(
-        "answers", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+        "answers", SCOPE + "/output_weights", "^{}/".format(SCOPE), piece_heads.UNTRAINED
     )
     tasks = {task.name: task for task in _TASKS}
     own_task = "squad"
@@ -184,10 +184,10 @@ class Spans(Kind):
 
     def build_head(self, model, features, task, settings, is_training, totals=None):
         """See `Kind.build_head`; the published head has no dropout."""
-        scores = heads.piece_scores(model, 2, SCOPE)  # [B, S, 2]
+        scores = piece_heads.piece_scores(model, 2, SCOPE)  # [B, S, 2]
         scores = tf.transpose(scores, [0, 2, 1])  # [B, 2, S]
         is_piece = tf.tile(features["input_mask"][:, tf.newaxis], [1, 2, 1])
-        scores = heads.masked_scores(scores, is_piece)
+        scores = piece_heads.masked_scores(scores, is_piece)
         if not is_training:
             return HeadOutput(None, {"starts": scores[:, 0], "ends": scores[:, 1]})
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
