@@ -259,7 +259,7 @@ class Spans(Kind):
 
 
 def _setting(settings, name):
-    """Return a setting; its default where a model that was converted has none."""
+    """Return a setting, or its default if it is None, as in a converted model."""
     value = getattr(settings, name)
     return DEFAULTS[name] if value is None else value
 
@@ -275,7 +275,7 @@ def sizes_of(settings):
 
 
 def _check_sizes(args):
-    """Raise `UserError` where a question may leave no room for its context."""
+    """Raise `UserError` if a question of the greatest length leaves no room for its context."""
     needed = args.max_query_length + NUM_SPECIAL + 1
     if args.max_seq_length < needed:
         raise UserError(
