@@ -391,7 +391,7 @@ def read_file(path, kind, skip_blank=False):
 
 
 def warn_of_columns(path, texts):
-    """Warn of a header, and of labels in the place of second texts: both would be answered."""
+    """Warn of a header and of labels as second texts, which the model would take for texts."""
     if {text.strip().lower() for text in texts[0]} <= set(task_files.COLUMN_NAMES):
         logging.warning(
             "HEADER: the first of the texts is %s; without it: tail -n +2 %s > NEW_FILE",
