@@ -114,7 +114,7 @@ def make_input_fn(
 
         types = encoding.dtypes(columns)
         records = tf.data.TFRecordDataset(path).batch(len(types), drop_remainder=True)
-        return records.flat_map(read_batches).prefetch(tf.data.experimental.AUTOTUNE)
+        return reader.prefetched(records.flat_map(read_batches))
 
     return input_fn
 

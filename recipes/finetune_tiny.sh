@@ -34,21 +34,21 @@ if grep -q avx512_bf16 /proc/cpuinfo 2> /dev/null; then
   precision=bfloat16
 fi
 
-finetune() {  # NAME TASK EPOCHS FLAGS...
+finetune() {  # NAME TASK EPOCHS RATE FLAGS...
   "$python" run_classifier.py --task_name="$2" --data_dir="$tasks/$2" --do_train=True --do_eval=True \
     --vocab_file=albert_config/vocab.txt --bert_config_file="$out/deep.json" \
     --output_dir="$out/finetuned/$1" --num_train_epochs="$3" --max_seq_length=128 \
-    --train_batch_size=64 --learning_rate=1e-4 --precision=$precision --evals_per_epoch=1 "${@:4}"
+    --train_batch_size=64 --learning_rate="$4" --precision=$precision --evals_per_epoch=1 "${@:5}"
 }
 
 pretrained=(--init_checkpoint="$out/deep/best")
 pairs=--max_train_examples=60000
-finetune lcqmc_60k_pretrained lcqmc 2 $pairs --seeds=1,2,3 "${pretrained[@]}"
-finetune lcqmc_60k_random lcqmc 2 $pairs --seeds=1,2,3
-finetune afqmc afqmc 2 "${pretrained[@]}"
-finetune chnsenticorp chnsenticorp 2 "${pretrained[@]}"
-finetune ocnli ocnli 3 "${pretrained[@]}"
-finetune tnews tnews 1 "${pretrained[@]}"
-finetune lcqmc_full lcqmc 1 "${pretrained[@]}"
+finetune lcqmc_60k_pretrained lcqmc 2 2e-4 $pairs --seeds=1,2,3 "${pretrained[@]}"
+finetune lcqmc_60k_random lcqmc 2 2e-4 $pairs --seeds=1,2,3
+finetune lcqmc_full lcqmc 1 3e-4 "${pretrained[@]}"
+finetune afqmc_from_lcqmc afqmc 3 2e-4 --init_checkpoint="$out/finetuned/lcqmc_full/best"
+finetune chnsenticorp chnsenticorp 2 2e-4 "${pretrained[@]}"
+finetune ocnli ocnli 3 2e-4 "${pretrained[@]}"
+finetune tnews tnews 1 2e-4 "${pretrained[@]}"
 
 "$python" recipes/results_table.py --folder="$out/finetuned"

@@ -304,9 +304,28 @@ def make_input_fn(
         else:
             batches = of_host(_filled_up(in_order(index), index.num_records, part), part)
             batches = _parse_all(batches, record_format, part.batch_size)
-        return batches.prefetch(settings.prefetch_batches or tf.data.experimental.AUTOTUNE)
+        return prefetched(batches, settings.prefetch_batches)
 
     return input_fn
+
+
+def prefetched(batches, count=None):
+    """Return batches of which some are made in advance, without the autotuning of tf.data.
+
+    The thread that tunes sleeps for up to a minute, and the end of a session often waits for it: so
+    each evaluation during a training would take a minute more.
+
+    Args:
+        batches: tf.data.Dataset.
+        count: int, how many are made in advance; None for as many as keep the step busy.
+    """
+    options = tf.data.Options()
+    if hasattr(options, "autotune"):
+        options.autotune.enabled = False
+    else:  # TensorFlow 1
+        options.experimental_optimization.autotune = False
+    batches = batches.prefetch(count or tf.data.experimental.AUTOTUNE)
+    return batches.with_options(options)
 
 
 def _parsed(records, record_format, part):

@@ -339,3 +339,11 @@ def test_files_of_different_lengths_are_refused(tmp_path):
     files = [write(tmp_path / "a", [1]), write(tmp_path / "b", [1], shorter)]
     with pytest.raises(UserError, match="a holds 3 masked_lm_positions .* but .*b holds 2"):
         reader.check_records(files, SCHEMA)
+
+
+def test_no_thread_tunes_the_pipeline_since_the_end_of_a_session_would_wait_for_it():
+    options = reader.prefetched(tf.data.Dataset.range(3)).options()
+    if hasattr(options, "autotune"):
+        assert not options.autotune.enabled
+    else:  # TensorFlow 1
+        assert not options.experimental_optimization.autotune
