@@ -153,14 +153,14 @@ def create_train_op(
 ):
     """Make the operation of one training step.
 
-    Call it once: in each replica of a tf.distribute strategy, in each TPU shard, or without both.
+    Call it once in each replica of a tf.distribute strategy or in each TPU shard, else once.
     The loss of each micro-batch on each replica is a share of the whole batch's loss. The gradient
     is that of the sum of these losses.
 
     Args:
       forward: function of the index of a micro-batch, int or int32 scalar, that returns a dict of
-        float32 scalars: `loss`, and others to be summed over the micro-batches. It is called twice
-        if there are several; the second call is in the body of a loop and must reuse the variables.
+        float32 scalars: `loss`, and others to be summed over the micro-batches. If there are
+        several, it is called twice: the second call is in a loop's body and reuses the variables.
       config: OptimizerConfig.
       num_micro_batches: int, parts that this replica computes one after the other.
       use_tpu: bool, whether the graph is built for TPU shards.

@@ -26,11 +26,11 @@ from absl import logging
 from common import cli, file_types, files, progress
 from common.errors import UserError
 from finetuning.flags import define_header_flag, define_unknown_flag
-from finetuning_data import choice_files, data_report, label_files, span_files, task_files, tasks
+from finetuning_data import choice_files, data_report, entity_files, span_files, task_files, tasks
 from kinds import choices, class_predictions
 from kinds.choices import Choices
-from kinds.labels import SUFFIXES as LABEL_SUFFIXES
-from kinds.labels import Labels
+from kinds.entities import SUFFIXES as ENTITY_SUFFIXES
+from kinds.entities import Entities
 from kinds.spans import Spans
 from serving import answers, model_flags, predictor
 from serving.answers import to_json
@@ -39,7 +39,7 @@ from tokenization import MASK
 WORDS = "[TEXT...]"  # on the command line, beside the flags
 STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
 LINES_SUFFIXES = (".tsv", ".txt")
-TASK_SUFFIXES = tuple(dict.fromkeys(task_files.SUFFIXES + LABEL_SUFFIXES))
+TASK_SUFFIXES = tuple(dict.fromkeys(task_files.SUFFIXES + ENTITY_SUFFIXES))
 
 
 def define_flags(flag_values):
@@ -132,7 +132,7 @@ def choose_kind(args, model):
         return answers.Masks(model, args.top)
     if isinstance(model.kind, Choices):
         return answers.Chosen(model)
-    if isinstance(model.kind, (Labels, Spans)):
+    if isinstance(model.kind, (Entities, Spans)):
         return answers.Parts(model, args.top if args["top"].present else 1)
     return answers.Labels(model)
 
@@ -360,8 +360,8 @@ def write_choices(args, model):
 
 def write_parts(args, model, kind):
     """Answer a file of texts with their entities, or of questions with answers: JSON lines."""
-    if isinstance(model.kind, Labels):
-        examples = label_files.read_texts(args.input_file, needs_labels=False)
+    if isinstance(model.kind, Entities):
+        examples = entity_files.read_texts(args.input_file, needs_labels=False)
         given = [{"id": example.guid, "text": example.text} for example in examples]
     else:
         examples = span_files.read_questions(args.input_file, needs_answers=False)
@@ -391,7 +391,7 @@ def read_file(path, kind, skip_blank=False):
 
 
 def warn_of_columns(path, texts):
-    """Warn of a header, and of labels in the place of second texts: both would be answered."""
+    """Warn of a header and of labels as second texts, which the model would take for texts."""
     if {text.strip().lower() for text in texts[0]} <= set(task_files.COLUMN_NAMES):
         logging.warning(
             "HEADER: the first of the texts is %s; without it: tail -n +2 %s > NEW_FILE",

@@ -9,10 +9,10 @@ from common import cli
 from finetuning import engine
 from finetuning.flags import define_flags as define_engine_flags
 from finetuning_data.label_decoding import PREFIXES
-from kinds.labels import Labels
+from kinds.entities import Entities
 from kinds.registry import kind_of
 
-KINDS = (Labels(),)
+KINDS = (Entities(),)
 
 
 def define_flags(flag_values):

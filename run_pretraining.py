@@ -121,7 +121,7 @@ def main(args):
 
 
 def make_evaluation(run, trainer):
-    """Return the `best_checkpoint.Evaluation` of a run, of all records to evaluate on."""
+    """Return the `best_checkpoint.Evaluation` of a run; it uses all records to evaluate on."""
     input_fn = inputs.make_input_fn(run.args, run.records.evaluation, training=False)
     general = run.records.general
     general_input_fn = general.paths and inputs.make_input_fn(run.args, general, training=False)

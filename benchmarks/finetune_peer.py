@@ -36,7 +36,7 @@ def main():
 
 
 def token_labels(targets, length):
-    """Return the labels of pieces, int [length]; `targets` are those of `kinds.labels`."""
+    """Return the labels of pieces, int [length]; `targets` are those of `kinds.entities`."""
     labels = np.full(length, IGNORED)
     labels[: len(targets)] = np.where(targets > 0, targets - 1, IGNORED)
     return labels

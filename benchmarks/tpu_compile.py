@@ -6,7 +6,7 @@
         [--topology=v3:2x2] [--text=FILE]
 
 The step is the one that run_pretraining.py --use_tpu=True builds for a core: forward and backward
-pass, sums over the cores, clipping, LAMB. TensorFlow lowers it in this process, and tpu_compiler.py
+pass, sums over the cores, clipping, LAMB. TensorFlow lowers it in this process, and compile_hlo.py
 compiles it in a second one. Only one process of a machine can use the compiler at a time. The last
 line is a JSON object:
 
@@ -49,7 +49,7 @@ from training import devices, memory, model_fn, placement
 from training.flags import run_settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COMPILER = os.path.join(ROOT, "benchmarks", "tpu_compiler.py")
+COMPILER = os.path.join(ROOT, "benchmarks", "compile_hlo.py")
 FLOAT32 = 11  # xla.PrimitiveType
 PYTHON = os.path.join(ROOT, ".venv-tpu-compile", "bin", "python")
 
@@ -218,9 +218,9 @@ def lower(build, specs, replicas=1):
 
 
 def _marked_sum(tensor):
-    # XLA for CPU has no sum over replicas. This operation marks the place of the sum: it rounds to
-    # the precision that the tensor has already, and no other operation of a step does that.
-    # `_as_on_tpu` replaces it by the sum.
+    # XLA for CPU has no sum over replicas, so this operation marks the place of the sum, and
+    # `_as_on_tpu` replaces it by the sum. It changes no number: float32 has 8 exponent bits and 23
+    # mantissa bits. No other operation of a step is of this kind.
     return gen_xla_ops.xla_reduce_precision(tensor, exponent_bits=8, mantissa_bits=23)
 
 

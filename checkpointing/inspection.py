@@ -48,8 +48,8 @@ def summarize(shapes):
 
     Returns:
         dict: `layout`; `fields`, a dict of the known fields of the config; `unknown`, names of
-        other fields; `heads`; `num_labels` of a head with labels or None; `slots`, names of the
-        optimizer's states.
+        other fields; `heads`; `num_labels`, of a head with labels, else None; `slots`, names of
+        the optimizer's states.
     """
     layout = detect_layout(shapes)
     fields = dict(_sizes(shapes, layout), **_sharing(shapes, layout))
@@ -74,7 +74,7 @@ def tuned_head(shapes):
     """Return (head, number of labels) of a fine-tuned model, (None, 0) of any other.
 
     Args:
-        shapes: as of `find_heads`.
+        shapes: as in `find_heads`.
     """
     head = next((head for head in find_heads(shapes) if head in TUNED), None)
     return head, shapes[HEADS[head]][0] if head in WITH_LABELS else 0
@@ -108,7 +108,7 @@ def _sizes(shapes, layout):
 
 
 def _sharing(shapes, layout):
-    """Return the fields that say which layers share weights; L, too, if some are not shared."""
+    """Return the fields that say which layers share weights, and L if not all layers share all."""
     names = [name for name in shapes if not is_slot(name, shapes)]
     numbers = {
         sublayer: {m.group(1) for m in map(LAYER.search, names) if m and re.search(mark, m.string)}

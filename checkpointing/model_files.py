@@ -1,7 +1,7 @@
 """The files that a model needs beside its checkpoints, in the same folder.
 
     albert_config.json config of a model that was pre-trained only
-    classifier.json    of a fine-tuned one: task, labels, length, config, which vocabulary
+    classifier.json    a fine-tuned model's task, labels, length, config and vocabulary
     vocab.txt          copy of its WordPiece vocabulary, or
     spiece.model       copy of its SentencePiece model
     best/              the best checkpoint of the run, and best.json
@@ -147,12 +147,12 @@ def find_description(folders, start=None):
 
 
 def write_config(folder, config):
-    """Write the config of a model that is pre-trained in a folder, a `modeling.AlbertConfig`."""
+    """Write a model's config, a `modeling.AlbertConfig`, to the folder of its pre-training."""
     files.write_text(os.path.join(folder, CONFIG), config.to_json_string())
 
 
 def refuse_to_replace(folder, config, vocab_file=None):
-    """Refuse a new run in a folder that holds another config or vocabulary, as a user put it there.
+    """Refuse a new run in a folder into which a user put another config or vocabulary.
 
     Args:
         folder: str, of the run.
@@ -160,7 +160,7 @@ def refuse_to_replace(folder, config, vocab_file=None):
         vocab_file: str, the WordPiece vocabulary of the run, or None where it is not known.
 
     Raises:
-        UserError: names the file, which the run would replace or contradict.
+        UserError: names the file that the run would replace.
     """
     message = "{} is not {}, and the run would replace it: give {}, or another --output_dir"
     path = os.path.join(folder, CONFIG)

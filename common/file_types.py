@@ -38,11 +38,11 @@ _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _COMMON_SHARE = 0.95  # random bytes have 35%
-_CONTROL_SHARE = 0.01  # of the bytes; random bytes have 10%, and texts of any encoding next to none
+_CONTROL_SHARE = 0.01  # random bytes have 10%, and texts of any encoding have nearly none
 
 
 def refusal(path, head, is_pipe=False):
-    """Return why a file is no UTF-8 text, or None; arguments as `conversion`."""
+    """Return why a file is no UTF-8 text, or None; the arguments are those of `conversion`."""
     refused = conversion(path, head, is_pipe)
     if refused or not is_binary(head):
         return refused
@@ -100,7 +100,7 @@ def json_problem(error):
 
 
 def json_lines_problem(path, lines):
-    """Return what to do with a file whose first lines, of bytes, are no JSON lines, or None."""
+    """Return what to do with a file if its first lines, of bytes, are not JSON lines, else None."""
     layout = json_layout([line.decode("utf-8", "replace") for line in lines])
     remedy = layout and JSON_REMEDIES[layout].format(path=shlex.quote(path))
     return remedy and "{} {}".format(path, remedy)

@@ -15,7 +15,7 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
-from finetuning_data.label_files import listed
+from finetuning_data.entity_files import listed
 from finetuning_data.task_files import log_bad_rows, shown
 
 # Names of one thing in the two formats.

@@ -262,7 +262,7 @@ def _are_columns(rows, row_format):
     if {len(row) for row in rows} != {width} or width < max(2, least):
         return False
     if row_format.needs_label or len(row_format.fields) > 2:
-        return True  # one column would be too few
+        return True  # the test of the width has refused a single column
     names = {name.strip().lower() for name in rows[0]}
     position = row_format.fields.index("label")
     labels = {row[-1 if position else 0].strip() for row in rows[1:]}

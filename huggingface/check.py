@@ -10,7 +10,7 @@ import modeling
 from checkpointing import inspection
 from common.errors import UserError
 from huggingface.configs import CLASSES
-from kinds.heads import piece_scores
+from kinds.piece_heads import piece_scores
 
 # Head -> the names that its logits have there in some class.
 THEIR_LOGITS = {

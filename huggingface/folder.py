@@ -222,7 +222,7 @@ def _write_tokenizer(folder, model):
 
 
 def copy_vocabulary(source, folder):
-    """Copy the vocabulary, or write vocab.txt from tokenizer.json where that alone has it.
+    """Copy the vocabulary, or write vocab.txt from tokenizer.json if no other file has the pieces.
 
     Returns:
         str, the path of the copy, or None where there is no vocabulary.

@@ -238,7 +238,8 @@ def from_parameters(config, family, parameters, factors=None, class_name=""):
 def _heads_of(family, parameters, class_name, has_pooler):
     """Return the heads of a model of Hugging Face, a tuple in the order of `HEADS`.
 
-    Three heads have the same names there. The class decides, or else the shape and the pooler.
+    Three heads have the same names there. The model's class tells which one it is; without a known
+    class, the shape of the head and the presence of a pooler tell it.
     """
     heads = [head for head in HEADS if parameters.keys() & _names(HEADS[head], family)]
     same = [head for head in ("classifier", "choice", "labels") if head in heads]
@@ -271,8 +272,8 @@ def _without_copies(parameters):
 def _with_full_names(family, parameters):
     """Return parameters under today's names.
 
-    A prefix around the whole model, such as `module.` of DataParallel, is left out; that of the
-    family is added where a model without heads omits it.
+    A prefix around the whole model, such as `module.` of DataParallel, is left out. The prefix of
+    the family is added if the names lack it, as those of a model without heads do.
     """
     words = re.compile(r"^((?:.+?\.)??)({}\.)?embeddings\.word_embeddings".format(family))
     match = next(filter(None, map(words.match, parameters)), None)

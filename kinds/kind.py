@@ -130,7 +130,7 @@ class Kind:
     def reads_alike(self, before, task):
         """Return whether a run of the task `before` may be scored on files of another task.
 
-        Data sets of a user's own have a task name of their own, under which others may be scored.
+        In most kinds one of the two tasks must be that of a user's own files, such as `sentence`.
         """
         del before, task
         return False

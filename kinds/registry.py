@@ -3,14 +3,14 @@
 from common.errors import UserError
 from kinds.choices import Choices
 from kinds.classification import Classification
-from kinds.labels import Labels
+from kinds.entities import Entities
 from kinds.spans import Spans
 
 OF_HEADS = {
     "classifier": Classification(),
     "choice": Choices(),
     "spans": Spans(),
-    "labels": Labels(),
+    "labels": Entities(),
 }
 KINDS = tuple(OF_HEADS.values())
 

@@ -10,7 +10,7 @@ from absl import logging
 from common import files
 from common.errors import UserError
 from finetuning_data import data_report, encoding, span_files, tasks
-from kinds import heads, span_scores, span_windows
+from kinds import piece_heads, span_scores, span_windows
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 
 SCOPE = "cls/squad"  # as in published checkpoints
@@ -84,7 +84,7 @@ class Spans(Kind):
 
     script = "run_mrc.py"
     variables = HeadVariables(
-        "answers", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+        "answers", SCOPE + "/output_weights", "^{}/".format(SCOPE), piece_heads.UNTRAINED
     )
     tasks = {task.name: task for task in _TASKS}
     own_task = "squad"
@@ -184,10 +184,10 @@ class Spans(Kind):
 
     def build_head(self, model, features, task, settings, is_training, totals=None):
         """See `Kind.build_head`; the published head has no dropout."""
-        scores = heads.piece_scores(model, 2, SCOPE)  # [B, S, 2]
+        scores = piece_heads.piece_scores(model, 2, SCOPE)  # [B, S, 2]
         scores = tf.transpose(scores, [0, 2, 1])  # [B, 2, S]
         is_piece = tf.tile(features["input_mask"][:, tf.newaxis], [1, 2, 1])
-        scores = heads.masked_scores(scores, is_piece)
+        scores = piece_heads.masked_scores(scores, is_piece)
         if not is_training:
             return HeadOutput(None, {"starts": scores[:, 0], "ends": scores[:, 1]})
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -259,7 +259,7 @@ class Spans(Kind):
 
 
 def _setting(settings, name):
-    """Return a setting; its default where a model that was converted has none."""
+    """Return a setting, or its default if it is None, as in a converted model."""
     value = getattr(settings, name)
     return DEFAULTS[name] if value is None else value
 
@@ -275,7 +275,7 @@ def sizes_of(settings):
 
 
 def _check_sizes(args):
-    """Raise `UserError` where a question may leave no room for its context."""
+    """Raise `UserError` if a question of the greatest length leaves no room for its context."""
     needed = args.max_query_length + NUM_SPECIAL + 1
     if args.max_seq_length < needed:
         raise UserError(

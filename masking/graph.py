@@ -365,7 +365,7 @@ def _first_of_chunk(condition, chunk, num_chunks):
 
 
 def _take_whole(lengths, words, chunk, first, budget):
-    """Choose the grams that are not cut: `blocks._take_whole`, for grams in their random order.
+    """Choose the grams that are not cut: `vectorized._take_whole`, for grams in their random order.
 
     Args:
         lengths, words: int32 [g], pieces and words of each gram.

@@ -169,7 +169,7 @@ def _refuse_masking_flags(args, formats):
 
 
 def find_records(args):
-    """Return the paths to train on, to evaluate on, and of general text: three lists of str.
+    """Return three lists of paths: records to train on, to evaluate on, and of general text.
 
     Raises:
         UserError: where a file is needed and missing.
@@ -201,7 +201,7 @@ def _texts_of(trained_on):
         trained_on: list of (path of the records, manifest).
 
     Returns:
-        dict of the sha256 of a text to its path and that of records that were made of it.
+        dict of sha256 of a text to (path of the text, path of records that were made of it).
     """
     made_of = {}
     for path, content in trained_on:
@@ -224,7 +224,7 @@ def _warn_of_same_text(trained_on, made_of, paths, flag):
     Some shards of compact records may be held out, because each piece of text is in only one shard.
 
     Args:
-        trained_on, made_of: as `_texts_of`.
+        trained_on, made_of: as in `_texts_of`.
         paths: list of str, of the records to evaluate on.
         flag: str, name of the flag that names them.
     """

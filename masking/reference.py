@@ -1,7 +1,7 @@
 """Turns pieces of documents into pre-training instances: sentence-order pairs, grams, 80/10/10.
 
 This is the readable specification, which makes one instance at a time.
-`masking/blocks.py` makes the same instances, for many documents at once and many times
+`masking/vectorized.py` makes the same instances, for many documents at once and many times
 faster. Both work on ids and half-open spans [begin, end), without TensorFlow. The steps for one
 document (`make_instances`):
 

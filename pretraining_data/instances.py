@@ -14,7 +14,7 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from masking import blocks, reference, sentence_order
+from masking import reference, sentence_order, vectorized
 from masking.draws import Draws, Stream
 from pretraining_data import corpus
 from tfrecords import wire
@@ -115,13 +115,13 @@ class InstanceMaker(NamedTuple):
         return counts
 
     def make_batches(self, tokenized):
-        """Yield the instances of all duplicates of a block, each time a `blocks.Batch`."""
+        """Yield the instances of all duplicates of a block, each time a `vectorized.Batch`."""
         text = tokenized.text
         if not len(text.numbers):
             return
         draws = Draws(self.random_seed, tokenized.index)
         pairs = sentence_order.pairs_of_block(text, self.dupe_factor, self.config, draws)
-        make_batch = blocks.BatchMaker(text, self.config, self.vocabulary)
+        make_batch = vectorized.BatchMaker(text, self.config, self.vocabulary)
         width = max(self.config.max_seq_length, self.config.max_predictions_per_seq)
         size = max(BATCH_PIECES // width, 1)
         for begin in range(0, len(pairs.begin), size):
@@ -146,7 +146,7 @@ class InstanceMaker(NamedTuple):
 
 
 def to_features(batch):
-    """Return a dict of the padded features of a `blocks.Batch`, by their published names."""
+    """Return a dict of the padded features of a `vectorized.Batch`, by their published names."""
     columns = np.arange(batch.input_ids.shape[1])
     is_piece = columns < batch.num_pieces[:, np.newaxis]
     is_masked = np.arange(batch.masked_lm_ids.shape[1]) < batch.num_masked[:, np.newaxis]
@@ -162,7 +162,7 @@ def to_features(batch):
 
 
 def count_batch(batch):
-    """Return the counts of a `blocks.Batch` for the manifest, a Counter."""
+    """Return the counts of a `vectorized.Batch` for the manifest, a Counter."""
     num_masked = int(batch.num_masked.sum())
     statistics = collections.Counter(
         instances=len(batch.swapped),

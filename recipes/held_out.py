@@ -149,7 +149,7 @@ def lines_of(path):
 
 
 def documents(path, limit):
-    """Yield documents, their lines with line ends, until `limit` bytes were read."""
+    """Yield each document as a str with its line ends, until `limit` bytes were read."""
     lines, size = [], 0
     for line in lines_of(path):
         size += len(line.encode("utf-8"))
@@ -165,7 +165,7 @@ def documents(path, limit):
 
 
 def unigram_entropy(path, vocab_file):
-    """Return the entropy in nats of the frequencies of a text's pieces, and numbers of pieces."""
+    """Return the entropy of the pieces of a text, by their frequencies, and two counts: a dict."""
     import tokenization
 
     tokenizer = tokenization.FullTokenizer(vocab_file)

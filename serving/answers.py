@@ -100,7 +100,7 @@ class Parts:
 
     Args:
         model: `predictor.Predictor` that finds entities or answers.
-        num_best: int, answers of a question.
+        num_best: int, how many answers a question gets.
     """
 
     header = None

@@ -14,14 +14,14 @@ NOWHERE = -1  # character of an entity or answer that is not there
 
 
 def find_entities(texts, pieces, scores, transitions, task):
-    """Find the entities of texts, as `Labels.decode` does.
+    """Find the entities of texts, as `Entities.decode` does.
 
     Args:
         texts: string [B].
         pieces: `graph_tokenizer.Pieces` of the texts.
         scores: float [B, S, L], of the labels of the pieces.
         transitions: float [B, L, L] of a conditional random field, or 0.
-        task: `labels.LabelTask` with its labels.
+        task: `entities.EntityTask` with its labels.
 
     Returns:
         dict of `begin` and `end`, int32 [B, E], and `type` and `text`, string [B, E]; behind the

@@ -11,7 +11,7 @@ from kinds.choices import BLANK_LENGTH, BLANK_PIECE
 from tokenization import CLS, MASK, SEP
 
 _MARK = r"#idiom(\p{Nd}+)#"  # `choice_files.BLANK` with its number
-_EDGE = "\1"  # stands around the number of a blank; normalization drops this character of a text
+_EDGE = "\1"  # stands around the number of a blank; normalization drops this character from texts
 _NO_ID = -1
 NO_BLANK = "a question is no blank of its context, such as #idiom000001#"
 
@@ -73,7 +73,7 @@ def _around_blank(contexts, marks, room, tokenizer):
     """Return the ids of contexts around a blank: `tf.RaggedTensor`, int32 [B, (ids)].
 
     Args:
-        contexts, marks, tokenizer: as of `of_blanks`.
+        contexts, marks, tokenizer: as in `of_blanks`.
         room: int32 [B], most pieces beside the blank.
     """
     vocab, where = tokenizer.vocab, tf.compat.v2.where  # which takes scalars
@@ -99,7 +99,7 @@ def _split_at_marks(contexts, marks):
     """Split contexts at the marks of their blanks.
 
     Args:
-        contexts, marks: as of `of_blanks`.
+        contexts, marks: as in `of_blanks`.
 
     Returns:
         (parts, is_mark, is_asked): `tf.RaggedTensor`, string [B, (parts)], in which texts and

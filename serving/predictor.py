@@ -35,7 +35,7 @@ from common.errors import UserError
 from finetuning.inputs import check_vocab_size, check_vocabulary_of_start, task_name_of_start
 from finetuning_data import tasks
 from finetuning_data.encoding import encode_examples
-from kinds import heads
+from kinds import piece_heads
 from kinds.classification import Classification
 from kinds.registry import KINDS, OF_HEADS, kind_of
 from serving import model_outputs
@@ -184,7 +184,7 @@ class Predictor:
         Returns:
             `restore.RestorePlan`.
         """
-        untrained = self.kind.variables.untrained if self.kind else heads.UNTRAINED
+        untrained = self.kind.variables.untrained if self.kind else piece_heads.UNTRAINED
         return restore.load_weights(session, self.checkpoint, untrained)
 
     def _build_kind(self, session):

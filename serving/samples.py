@@ -7,7 +7,7 @@ import numpy as np
 
 from finetuning_data import encoding, tasks
 from kinds.choices import Choices
-from kinds.labels import Labels
+from kinds.entities import Entities
 from kinds.spans import Spans
 from serving import model_outputs, predictor
 
@@ -28,7 +28,7 @@ QUESTIONS = (
 # Kind of task -> its computation, and the texts that it takes.
 COMPUTATIONS = {
     Choices: ("choose", ("context", "question", "choices")),
-    Labels: ("find_entities", ("text",)),
+    Entities: ("find_entities", ("text",)),
     Spans: ("answer", ("question", "context")),
 }
 FIELDS = dict(COMPUTATIONS.values())

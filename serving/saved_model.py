@@ -76,9 +76,9 @@ def _asset(folder, name, lines):
 def _build_signatures(model, vocabulary, options):
     """Build the graphs of all signatures of a saved model, a dict of name to `Signature`.
 
-    They are `embed`; `classify` of a classifier, the computation of another kind of task
-    (`samples.FIELDS`), or `fill_mask` where the checkpoint has the head for masked pieces; the same
-    with `_text`, which take text; and `serving_default`.
+    Every model has `embed`. A fine-tuned model has the computation of its kind of task, which is
+    `classify` or one of `samples.FIELDS`; another model has `fill_mask` if its checkpoint has the
+    head for masked pieces. The same names with `_text` take text. `serving_default` is one of all.
     """
     computations = {"embed": _embed}
     default = samples.default_kind(model)

@@ -1,7 +1,7 @@
 """Signatures of a saved model that take text.
 
-Where a signature finds parts of texts, it computes one window of a text: `fits` tells whether this
-was all of the text. Then the answer is that of the predictor.
+A signature that finds parts of texts computes one window of each text, its beginning. `fits` tells
+whether the window holds all of the text. If so, the answer equals that of the predictor.
 
 Dimension letters: B texts, C choices.
 """
@@ -25,7 +25,7 @@ def build(model, kind, tokenizer, compute):
         compute: function from a list of ids, mask and segments to a dict of outputs.
 
     Returns:
-        (texts, outputs): dicts of name to tensor, of which texts are placeholders.
+        (texts, outputs): dicts of name to tensor; the texts are placeholders.
     """
     texts = {
         field: tf.placeholder(tf.string, SHAPES.get(field, [None]), field)
@@ -37,7 +37,7 @@ def build(model, kind, tokenizer, compute):
 
 
 def _of_whole_texts(model, kind, tokenizer, compute, *texts):
-    """Return the outputs for texts or pairs, of which long ones are cut."""
+    """Return the outputs for texts or pairs; long ones are cut."""
     if kind == "fill_mask":
         parts = list(map(tokenizer.encode_with_masks, texts))
     else:
@@ -64,7 +64,7 @@ def _choose(model, _, tokenizer, compute, contexts, questions, choices):
 
 
 def _find_entities(model, _, tokenizer, compute, texts):
-    """Return the entities of texts, string [B], and `fits`."""
+    """Return the entities of texts, string [B], and `fits`, bool [B]."""
     pieces, room = tokenizer.encode(texts), model.max_seq_length - 2
     outputs = compute(graph_rows.of_texts([pieces.ids], model.max_seq_length, tokenizer.vocab))
     kept, fits = graph_rows.first_pieces(pieces, room)
@@ -75,7 +75,7 @@ def _find_entities(model, _, tokenizer, compute, texts):
 
 
 def _answer(model, _, tokenizer, compute, questions, contexts):
-    """Return the answers to questions in their contexts, string [B], and `fits`."""
+    """Return the answers to questions in their contexts, string [B], and `fits`, bool [B]."""
     sizes, choice = spans.sizes_of(model.settings), spans.choice_of(model.settings)
     asked, _ = graph_rows.first_pieces(tokenizer.encode(questions), sizes.max_query_length)
     first = graph_rows.lengths_of(asked.ids) + 2  # the place of the context's first piece

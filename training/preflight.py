@@ -389,9 +389,10 @@ def check_start(args, folder):
 
 
 def _refuse_remains(folder):
-    """Raise `UserError` for the scores and the best checkpoint of a run without its checkpoints.
+    """Raise `UserError` if a folder lacks a run's checkpoints, but has its scores or its best one.
 
-    A new run in the folder would take them for its own. Step 0 is evaluated before any is saved.
+    A new run in the folder would take these for its own. The scores of step 0 do not count: a run
+    evaluates step 0 before it saves a checkpoint.
     """
     best = os.path.join(folder, model_files.BEST)
     history = os.path.join(folder, best_checkpoint.HISTORY)

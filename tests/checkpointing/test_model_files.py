@@ -148,7 +148,7 @@ def test_the_best_checkpoint_of_a_run_has_its_config_and_labels(given):
             model_files.check_labels(LABELS[1:], str(prefix))
         assert "fit both" not in str(error.value)
     model_files.check_labels(LABELS[::-1], str(out / "other" / "model.ckpt-3"))
-    out.rename(given / "best")  # a folder that has its own, whatever it is called
+    out.rename(given / "best")  # a run's folder may have this name, and then its own files count
     with pytest.raises(UserError, match="says labels="):
         model_files.check_labels(LABELS[::-1], str(given / "best" / "model.ckpt-3"))
 

@@ -458,8 +458,8 @@ def alone(tmp_path_factory):
 def seeded(tmp_path_factory):
     """A workspace whose folder `out` holds runs of the seeds 1 and 2; not to be written to.
 
-    A first command makes the run of seed 1, a second command adds that of seed 2. The second is
-    killed after the training, and then goes on.
+    A first command makes the run of seed 1. A second command adds the run of seed 2. It is killed
+    after the training, and starting it again completes the run.
     """
     folder = write_workspace(tmp_path_factory.mktemp("seeded"))
     run(folder, seeds="1", **SEEDS)

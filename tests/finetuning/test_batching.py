@@ -139,7 +139,7 @@ def test_pools_are_sorted_and_batches_permuted():
     of_batches = lengths[batches]
     assert (np.diff(of_batches, axis=1) > 0).all()
     spans = of_batches[:, -1] - of_batches[:, 0]
-    assert spans.mean() < 16  # of a pool of 16 a batch has a quarter of the lengths, not all
+    assert spans.mean() < 16  # of 64 lengths; a batch is a part of a sorted pool of 16
     assert np.any(np.diff(of_batches[:, 0]) < 0)
     other = np.reshape(order_of(lengths, 2, 4, 0, 64, 4), [16, 4])
     assert set(map(tuple, batches)) != set(map(tuple, other))

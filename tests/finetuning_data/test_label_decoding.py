@@ -16,7 +16,7 @@ from finetuning_data.label_decoding import (
     spans_of,
     viterbi,
 )
-from kinds import label_scores
+from kinds import entity_scores
 
 TYPES = ["NAME", "LOC"]
 SCHEMES = sorted(label_decoding.PREFIXES)
@@ -121,7 +121,7 @@ def test_seqeval_agrees_on_random_sequences(scheme, tag):
     theirs = schemes.Entities(right, getattr(schemes, tag)).entities
     ours = [spans_of(labels, scheme) for labels in right]
     assert ours == [[(e.start, e.end, e.tag) for e in entities] for entities in theirs]
-    scores = label_scores.entity_scores(
+    scores = entity_scores.entity_scores(
         ours, [spans_of(labels, scheme) for labels in found], ["字" * 12] * len(ours), TYPES
     )
     options = {"scheme": getattr(schemes, tag), "zero_division": 0}

@@ -78,8 +78,8 @@ def assert_as_recorded(found, expected):
     largest = max(np.abs(expected[key]).max() for key in found if key.startswith("grad/"))
     for key in found:
         if key.startswith("grad/") and key.endswith("/key/bias"):
-            # This gradient is zero: softmax does not see what all keys have in common. Both
-            # values are rounding alone, of sums whose terms are as large as the other gradients.
+            # This gradient is zero, because softmax does not see what all keys have in common. Both
+            # values are rounding errors of sums whose terms are as large as the other gradients.
             for value in (found[key], expected[key]):
                 np.testing.assert_allclose(value / largest, 0, 0, 1e-6, key)
         elif key.startswith("grad/"):

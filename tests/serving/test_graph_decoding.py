@@ -7,17 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetuning_data import label_decoding
-from kinds import labels, span_windows
+from kinds import entities, span_windows
 from serving import graph_decoding
 from serving.graph_tokenizer import Pieces
 
 TASKS = {
-    scheme: labels.LabelTask("ner", ("A", "B"), tuple(label_decoding.label_names("AB", scheme)))
+    scheme: entities.EntityTask("ner", ("A", "B"), tuple(label_decoding.label_names("AB", scheme)))
     for scheme in label_decoding.PREFIXES
 }
 # Labels of converted models: another order and spelling; and none that a text can begin with.
-TASKS["bmes"] = labels.Labels().with_labels(TASKS["bioes"], ["S_A", "M_A", "O", "E_A", "B_A"])
-TASKS["inside"] = labels.Labels().with_labels(TASKS["bio"], ["I-A", "I-B"])
+TASKS["bmes"] = entities.Entities().with_labels(TASKS["bioes"], ["S_A", "M_A", "O", "E_A", "B_A"])
+TASKS["inside"] = entities.Entities().with_labels(TASKS["bio"], ["I-A", "I-B"])
 
 
 def text_of(spans):
@@ -91,13 +91,13 @@ def test_entities(task_and_graph, rows, seed, is_chain, is_rough):
     scores, transitions = scores.astype(np.float32), transitions.astype(np.float32)
     found = graph(rows, scores, np.repeat(transitions[np.newaxis], len(rows), axis=0))
     found = zip(*(found[name] for name in ("begin", "end", "type", "text")))
-    for spans, one, entities in zip(rows, scores, found):
+    for spans, one, of_text in zip(rows, scores, found):
         text = text_of(spans)
-        entities = [row for row in zip(*entities) if row[0] != graph_decoding.NOWHERE]
-        decided = labels._decide([one[: len(spans)]], transitions, task)[0]
+        of_text = [row for row in zip(*of_text) if row[0] != graph_decoding.NOWHERE]
+        decided = entities._decide([one[: len(spans)]], transitions, task)[0]
         begins, ends = np.array(spans, int).reshape(-1, 2).T
         expected = label_decoding.spans_in_text(decided, begins, ends)
-        assert entities == [
+        assert of_text == [
             (begin, end, kind.encode(), text[begin:end].encode("utf-8"))
             for begin, end, kind in expected
         ]

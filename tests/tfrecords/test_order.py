@@ -144,7 +144,7 @@ def test_many_blocks_are_merged_and_nothing_is_lost(index, monkeypatch):
 
 
 def test_the_graph_has_no_python_in_it(index):
-    """The process of a remote TPU host could not call it."""
+    """The process of a remote TPU host could not call Python functions of this process."""
     with tf.Graph().as_default() as graph:
         tf.data.make_initializable_iterator(order.shuffled(index, 1, POOL))
         definition = graph.as_graph_def()

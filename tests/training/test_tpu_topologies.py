@@ -12,7 +12,7 @@ from training import preflight, tpu
 from training.flags import run_settings
 from training.trainer import make_trainer
 
-# Name of a TPU -> (hosts, cores of a host, generation, the batch of 64 examples for evaluation).
+# Name of a TPU -> (hosts, cores of a host, generation, batch that evaluates 64 examples).
 TOPOLOGIES = {
     "v3-8": (1, 8, "v3", 64),
     "v3-32": (4, 8, "v3", 64),

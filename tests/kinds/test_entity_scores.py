@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kinds import label_scores
+from kinds import entity_scores
 
 TEXTS = ["北京和北京", "张三"]
 RIGHT = [[(0, 2, "LOC"), (3, 5, "LOC")], [(0, 2, "PER")]]
@@ -12,7 +12,7 @@ RIGHT = [[(0, 2, "LOC"), (3, 5, "LOC")], [(0, 2, "PER")]]
 
 def test_a_worked_example():
     found = [[(0, 2, "LOC"), (2, 5, "LOC")], [(0, 2, "ORG")]]
-    scores = label_scores.entity_scores(RIGHT, found, TEXTS, ["LOC", "ORG", "PER"])
+    scores = entity_scores.entity_scores(RIGHT, found, TEXTS, ["LOC", "ORG", "PER"])
     assert (scores["examples"], scores["entities"]) == (2, 3)
     assert scores["precision"] == scores["recall"] == scores["f1"] == pytest.approx(1 / 3)
     assert scores["per_type"]["LOC"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}
@@ -21,7 +21,7 @@ def test_a_worked_example():
     # By strings, {北京} is right and {北京, 和北京} was found: precision 1/2, recall 1.
     assert scores["cluener_f1"] == pytest.approx((2 / 3) / 3)
     assert json.loads(json.dumps(scores)) == scores
-    assert label_scores.type_table(scores) == (
+    assert entity_scores.type_table(scores) == (
         "type  precision  recall      f1  support\n"
         "LOC      0.5000  0.5000  0.5000        2\n"
         "ORG      0.0000  0.0000  0.0000        0\n"
@@ -32,16 +32,16 @@ def test_a_worked_example():
 
 def test_cluener_counts_a_string_once_wherever_it_stands():
     found = [[(3, 5, "LOC")], [(0, 2, "PER")]]
-    scores = label_scores.entity_scores(RIGHT, found, TEXTS, ["LOC", "PER"])
+    scores = entity_scores.entity_scores(RIGHT, found, TEXTS, ["LOC", "PER"])
     assert scores["cluener_f1"] == 1.0
     assert scores["recall"] == pytest.approx(2 / 3)
 
 
 def test_nothing_right_and_nothing_found_is_zero():
-    scores = label_scores.entity_scores([[]], [[]], ["好"], ["LOC"])
+    scores = entity_scores.entity_scores([[]], [[]], ["好"], ["LOC"])
     assert scores["f1"] == scores["macro_f1"] == scores["cluener_f1"] == 0.0
 
 
 def test_every_text_needs_both_lists():
     with pytest.raises(ValueError, match="2 right, 1 found"):
-        label_scores.entity_scores(RIGHT, [[]], TEXTS, ["LOC"])
+        entity_scores.entity_scores(RIGHT, [[]], TEXTS, ["LOC"])

@@ -5,7 +5,7 @@ from documents import PIECES, VOCAB, configs, documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masking import blocks, reference, sentence_order
+from masking import reference, sentence_order, vectorized
 from masking.draws import Draws
 
 PUBLISHED = reference.make_vocabulary(VOCAB, published_labels=True)
@@ -49,7 +49,7 @@ def test_batches_are_equal_to_the_specification(many, config, dupe_factor, seed)
     draws = Draws(seed, 5)
     text = text_of(many)
     pairs = sentence_order.pairs_of_block(text, dupe_factor, config, draws)
-    batch = blocks.BatchMaker(text, config, PUBLISHED)(pairs)
+    batch = vectorized.BatchMaker(text, config, PUBLISHED)(pairs)
     expected = specified(many, dupe_factor, config, draws)
     assert len(batch.input_ids) == len(expected)
     for row, (number, instance) in enumerate(expected):
@@ -74,7 +74,7 @@ def test_batches_are_equal_to_the_specification(many, config, dupe_factor, seed)
 def test_the_division_of_pairs_into_batches_has_no_effect(document, config, seed, size):
     text = text_of([document])
     pairs = sentence_order.pairs_of_block(text, 2, config, Draws(seed))
-    make = blocks.BatchMaker(text, config, PUBLISHED)
+    make = vectorized.BatchMaker(text, config, PUBLISHED)
     whole = make(pairs)
     parts = [make(pairs.take(slice(i, i + size))) for i in range(0, len(pairs.begin), size)]
     for name in ("input_ids", "masked_lm_positions", "masked_lm_ids", "gram_words"):
@@ -94,7 +94,7 @@ def test_kept_and_masked_pieces_are_counted():
     text = text_of([document])
     pairs = sentence_order.pairs_of_block(text, 3, config, Draws(1))
     plain = reference.make_vocabulary(VOCAB)
-    batch = blocks.BatchMaker(text, config, plain)(pairs)
+    batch = vectorized.BatchMaker(text, config, plain)(pairs)
     rows, columns = np.nonzero(batch.masked_lm_positions)
     given_ids = batch.input_ids[rows, batch.masked_lm_positions[rows, columns]]
     assert batch.num_by_mask == np.sum(given_ids == plain.mask_id)

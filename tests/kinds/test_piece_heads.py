@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from kinds import heads
+from kinds import piece_heads
 
 
 def log_likelihood(scores, transitions, label_ids, is_label):
     with tf.Graph().as_default(), tf.Session() as session:
-        chains = heads.Chains(tf.constant(label_ids, tf.int32), tf.constant(is_label))
+        chains = piece_heads.Chains(tf.constant(label_ids, tf.int32), tf.constant(is_label))
         values = (tf.constant(scores, tf.float32), tf.constant(transitions, tf.float32))
-        found = heads.chain_log_likelihood(*values, chains)
+        found = piece_heads.chain_log_likelihood(*values, chains)
         gradients = tf.gradients(found, values)
         return session.run([found, gradients])
 

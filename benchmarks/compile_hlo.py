@@ -1,6 +1,6 @@
 """Compiles an HLO module by the compiler of libtpu; prints its figures as one JSON object.
 
-    .venv-tpu-compile/bin/python tpu_compiler.py MODULE TOPOLOGY REPLICAS ARGUMENTS [TEXT]
+    .venv-tpu-compile/bin/python compile_hlo.py MODULE TOPOLOGY REPLICAS ARGUMENTS [TEXT]
 
 tpu_compile.py runs this file in an environment of its own, because JAX and TensorFlow 2.15 need
 different versions of NumPy. MODULE is a serialized HloModuleProto: its first ARGUMENTS parameters

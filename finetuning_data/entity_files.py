@@ -85,9 +85,9 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
         list of `LabelledText`, not empty.
 
     Raises:
-        UserError: names file and row of the first mistake: no JSON, an unknown type, an end before
-            its begin, entities that overlap or reach outside of the text, a label that cannot stand
-            where it does; for an empty file.
+        UserError: if the file is empty; else it names file and row of the first mistake: no JSON,
+            an unknown type, an end before its begin, entities that overlap or reach outside of the
+            text, a label that may not follow the one before it.
     """
     content = files.read_utf8(path)
     lines = [(n, line.rstrip("\r")) for n, line in enumerate(content.split("\n"), 1)]

@@ -11,8 +11,8 @@ from absl import logging
 from checkpointing import model_files
 from common import files
 from common.errors import UserError
-from finetuning_data import data_report, encoding, label_decoding, label_files, tasks
-from kinds import heads, label_scores
+from finetuning_data import data_report, encoding, entity_files, label_decoding, tasks
+from kinds import entity_scores, piece_heads
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
 from tokenization import CLS, SEP
@@ -44,7 +44,7 @@ def _files(*more):
     }
 
 
-class LabelTask(NamedTuple):
+class EntityTask(NamedTuple):
     """A data set of entities.
 
     Fields:
@@ -74,20 +74,20 @@ class LabelTask(NamedTuple):
 
 
 _TASKS = (
-    LabelTask("cluener", CLUENER_TYPES, submission="cluener_predict.json"),
-    LabelTask("msra_ner", files=_files("msra_{}_bio", "msra_{}_bio.txt")),
-    LabelTask("resume_ner"),
-    LabelTask("weibo_ner", files=_files("weiboNER_2nd_conll.{}", "weiboNER.conll.{}")),
-    LabelTask("ner"),  # files of a user's own
+    EntityTask("cluener", CLUENER_TYPES, submission="cluener_predict.json"),
+    EntityTask("msra_ner", files=_files("msra_{}_bio", "msra_{}_bio.txt")),
+    EntityTask("resume_ner"),
+    EntityTask("weibo_ner", files=_files("weiboNER_2nd_conll.{}", "weiboNER.conll.{}")),
+    EntityTask("ner"),  # files of a user's own
 )
 
 
-class Labels(Kind):
+class Entities(Kind):
     """Entities in texts; predictions are lists of (begin, end, type), one list for each text."""
 
     script = "run_ner.py"
     variables = HeadVariables(
-        "labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE), heads.UNTRAINED
+        "labels of pieces", SCOPE + "/output_weights", "^{}/".format(SCOPE), piece_heads.UNTRAINED
     )
     tasks = {task.name: task for task in _TASKS}
     own_task = "ner"
@@ -104,11 +104,11 @@ class Labels(Kind):
         for split in splits:
             path = tasks.find_file(task, args.data_dir, split)
             paths[split] = [path]
-            texts[split] = label_files.read_texts(
+            texts[split] = entity_files.read_texts(
                 path, task.types, split != "test", args.skip_bad_rows
             )
             if split == "train":
-                task = _with_types(task, task.types or label_files.types_of(texts[split]), args)
+                task = _with_types(task, task.types or entity_files.types_of(texts[split]), args)
                 if not task.types:
                     raise UserError("{}: no text has an entity to learn from".format(path))
                 texts["train"] = data_report.sample_examples(
@@ -214,7 +214,7 @@ class Labels(Kind):
         """See `Kind.build_head`."""
         num_labels = len(task.labels)
         rate = settings.classifier_dropout_prob if is_training else 0.0
-        scores = heads.piece_scores(model, num_labels, SCOPE, rate)  # [B, S, L]
+        scores = piece_heads.piece_scores(model, num_labels, SCOPE, rate)  # [B, S, L]
         transitions = None
         if settings.crf:
             transitions = tf.get_variable(
@@ -261,13 +261,13 @@ class Labels(Kind):
         return found
 
     def scores(self, examples, task, predictions):
-        """See `label_scores.entity_scores`."""
+        """See `entity_scores.entity_scores`."""
         rows = [row for row in zip(examples, predictions) if row[0].entities is not None]
         if not rows:
             return {"examples": len(examples)}
         right = [[tuple(entity) for entity in example.entities] for example, _ in rows]
         texts = [example.text for example, _ in rows]
-        return label_scores.entity_scores(right, [found for _, found in rows], texts, task.types)
+        return entity_scores.entity_scores(right, [found for _, found in rows], texts, task.types)
 
     def explain(self, examples, task, scores):
         """See `Kind.explain`."""
@@ -278,7 +278,7 @@ class Labels(Kind):
                 "NO ENTITY is right. Check that the checkpoint was loaded, and try another "
                 "--learning_rate or more steps"
             )
-        return label_scores.type_table(scores)
+        return entity_scores.type_table(scores)
 
     def with_labels(self, task, labels):
         """See `Kind.with_labels`; the labels name the types."""
@@ -295,7 +295,7 @@ class Labels(Kind):
         """See `Kind.example`: a text."""
         if not isinstance(values, str):
             raise ValueError("{!r} is no text".format(values))
-        return label_files.LabelledText("", values, None)
+        return entity_files.LabelledText("", values, None)
 
     def answers(self, examples, task, predictions):
         """See `Kind.answers`: `entities`, each with `begin`, `end`, `type` and `text`."""
@@ -408,7 +408,7 @@ def _rows(index, pieces, windows, cls_id, sep_id):
 
 def _encoded(rows):
     """Return the `encoding.Encoded` of rows, with all columns."""
-    names = ["ids"] + [column.name for column in Labels.columns]
+    names = ["ids"] + [column.name for column in Entities.columns]
     joined = {
         name: np.concatenate([row[name] for row in rows] or [[]]).astype(np.int32) for name in names
     }
@@ -431,8 +431,8 @@ def _loss(scores, transitions, targets):
     is_target = targets > 0
     label_ids = tf.maximum(targets - 1, 0)
     if transitions is not None:
-        chains = heads.Chains(label_ids, is_target)
-        return -tf.reduce_sum(heads.chain_log_likelihood(scores, transitions, chains))
+        chains = piece_heads.Chains(label_ids, is_target)
+        return -tf.reduce_sum(piece_heads.chain_log_likelihood(scores, transitions, chains))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=scores)
     return tf.reduce_sum(losses * tf.cast(is_target, tf.float32))
 
@@ -443,7 +443,7 @@ def _decide(scores, transitions, task):
     Args:
         scores: list of float [pieces, L], one for each text.
         transitions: float [L, L], or 0.
-        task: `LabelTask` with its labels.
+        task: `EntityTask` with its labels.
     """
     labels = task.spelled
     legal = label_decoding.legal(labels, task.scheme)

@@ -1,4 +1,4 @@
-"""Labels of pieces: windows, pieces that hold several characters or none, and labels of others."""
+"""Entities: windows, pieces that hold several characters or none, and labels of others."""
 
 import types
 
@@ -11,10 +11,10 @@ from odd_texts import ODD_TEXTS
 import tokenization
 from common.errors import UserError
 from finetuning_data import label_decoding
-from finetuning_data.label_files import Entity, LabelledText
-from kinds.labels import TARGETS, Labels
+from finetuning_data.entity_files import Entity, LabelledText
+from kinds.entities import TARGETS, Entities
 
-KIND = Labels()
+KIND = Entities()
 TASK = KIND.with_labels(KIND.tasks["ner"], label_decoding.label_names(["A", "B"], "bioes"))
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from common.errors import UserError
-from finetuning_data.label_files import Entity, LabelledText, read_texts, types_of
+from finetuning_data.entity_files import Entity, LabelledText, read_texts, types_of
 
 SENTENCE = ("在北京", (Entity(1, 3, "LOC"),))
 
