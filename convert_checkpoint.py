@@ -78,6 +78,8 @@ def main(args, words):
     target = (args.output_dir or "").rstrip("/")
     if not target:
         raise UserError("--output_dir is needed")
+    if command != "to-huggingface":
+        files.refuse_pattern(target)
     with files.whole_folder(target) as folder:
         COMMANDS[command](args, folder, *paths)
     print("made {}: {}".format(target, ", ".join(sorted(os.listdir(target)))))

@@ -26,7 +26,15 @@ from absl import logging
 from common import cli, file_types, files, progress
 from common.errors import UserError
 from finetuning.flags import define_header_flag, define_unknown_flag
-from finetuning_data import choice_files, data_report, entity_files, span_files, task_files, tasks
+from finetuning_data import (
+    choice_files,
+    data_report,
+    entity_files,
+    other_files,
+    span_files,
+    task_files,
+    tasks,
+)
 from kinds import choices, class_predictions
 from kinds.choices import Choices
 from kinds.entities import SUFFIXES as ENTITY_SUFFIXES
@@ -164,7 +172,7 @@ def check_flags(args, words):
         suffix = os.path.splitext(args.input_file)[1]
         files.check_readable(args.input_file)
         if suffix == ".csv":
-            raise UserError(task_files.csv_remedy(args.input_file))
+            raise UserError(other_files.csv_remedy(args.input_file))
         if suffix not in suffixes:
             task_files.read_content(args.input_file)  # it may be no text at all
             wanted = "{}: the name of the file must end in {}"

@@ -60,10 +60,12 @@ class Checkpoint:
         names: dict of variable name to the model's name of that variable, see `model_names`.
 
     Raises:
-        UserError: if its index is damaged, or git-lfs has not fetched a file of it.
+        UserError: if its index is damaged, if git-lfs has not fetched a file of it, or if
+            TensorFlow would read the prefix as a pattern.
     """
 
     def __init__(self, prefix):
+        files.refuse_pattern(prefix)
         self.prefix = prefix
         for part in (".index", ".data-*"):
             for path in files.glob(prefix + part):
@@ -80,9 +82,17 @@ class Checkpoint:
             return self._reader.get_tensor(name)  # checks the length and the checksum
 
     def read_weight(self, name):
-        """Return a variable as `read`, but floats as float32, the type of all weights here."""
+        """Return a variable as float32, the type of all weights here, but integers as they are.
+
+        Raises:
+            UserError: if its bytes are damaged or a value is not a finite number.
+        """
         array = self.read(name)
-        return array.astype(np.float32, copy=False) if self.dtypes[name].is_floating else array
+        if not self.dtypes[name].is_floating:
+            return array
+        array = array.astype(np.float32, copy=False)
+        refuse_not_finite(self.prefix, name, array)
+        return array
 
     def is_float32(self):
         """Return whether no variable has another floating type, such as float16."""
@@ -90,13 +100,8 @@ class Checkpoint:
 
     def check_whole(self):
         """Read every variable; raises UserError for one that is damaged or not finite."""
-        for name, dtype in self.dtypes.items():
-            array = self.read(name)
-            if dtype.is_floating and not np.isfinite(array.astype(np.float32, copy=False)).all():
-                raise UserError(
-                    "{}: {} has values that are not finite numbers: training diverged before it "
-                    "was saved; give an earlier checkpoint".format(self.prefix, name)
-                )
+        for name in self.dtypes:
+            self.read_weight(name)
 
     def step(self):
         """Return the global step at which it was saved, None if it has no step."""
@@ -129,6 +134,15 @@ class Checkpoint:
     def count_weights(self):
         """Return how many numbers the weights have."""
         return sum(int(np.prod(self.shapes[name])) for name in self.weight_names())
+
+
+def refuse_not_finite(source, name, array):
+    """Raise `UserError` for an array of a file or checkpoint that has NaN or infinity."""
+    if not np.isfinite(array).all():
+        raise UserError(
+            "{}: {} has values that are not finite numbers: training diverged before it was "
+            "saved; give an earlier checkpoint".format(source, name)
+        )
 
 
 @contextlib.contextmanager

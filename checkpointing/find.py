@@ -18,6 +18,9 @@ UNREADABLE = (
     "pytorch_model.bin of the same model, for `python convert_checkpoint.py from-huggingface`"
 )
 UNREADABLE_SUFFIXES = (".h5", ".keras", ".msgpack")
+# Files that a program computes with, but that hold no variables by name.
+EXPORT_SUFFIXES = (".pb", ".tflite", ".onnx")
+EXPORTED = "{} is an export, which holds no checkpoint: give the checkpoint that it was made from"
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 # The files of a SavedModel.
 EXPORT, EXPORTED_WEIGHTS = "saved_model.pb", "variables/variables"
@@ -53,6 +56,9 @@ def find_checkpoint(path):
         raise UserError(FOREIGN.format(path))
     if path.endswith(UNREADABLE_SUFFIXES):
         raise UserError(UNREADABLE.format(path))
+    if path.endswith(EXPORT_SUFFIXES):
+        raise UserError(EXPORTED.format(path))
+    _refuse_data_alone(path)
     others = _prefixes_in(os.path.dirname(path))
     if others:
         raise UserError(
@@ -99,12 +105,7 @@ def _only_checkpoint(folder):
         raise UserError(FOREIGN.format(folder))
     if not prefixes:
         refuse_unreadable(folder)
-    data = [] if prefixes else files.glob(os.path.join(folder, "*.data-?????-of-?????"))
-    if data:
-        raise UserError(
-            "{}.index is missing: a checkpoint is an .index and its .data files, so put it beside "
-            "{}".format(PART_SUFFIX.sub("", data[0]), data[0])
-        )
+        _refuse_data_alone(os.path.join(folder, "*"))
     exports = files.glob(os.path.join(folder, EXPORT)) or files.glob(
         os.path.join(folder, "*", EXPORT)
     )
@@ -139,6 +140,16 @@ def _prefixes_in(folder):
     """Return the sorted prefixes of the checkpoints in a folder."""
     indexes = files.glob(os.path.join(folder, "*.index"))
     return sorted(path[: -len(".index")] for path in indexes)
+
+
+def _refuse_data_alone(pattern):
+    """Raise `UserError` for a .data file, of prefixes without an .index that match a pattern."""
+    data = files.glob(pattern + ".data-?????-of-?????")
+    if data:
+        raise UserError(
+            "{}.index is missing: a checkpoint is an .index and its .data files, so put it beside "
+            "{}".format(PART_SUFFIX.sub("", data[0]), data[0])
+        )
 
 
 def _shown(prefixes):

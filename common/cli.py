@@ -25,6 +25,34 @@ NOISE = re.compile("deprecat|includes params argument|eval_on_tpu ignored")
 FLAG, MEANT_FLAG = re.compile(r"--?\w+(=|$)"), re.compile("[“”‘’]?[-‐-―−－]+(\\w+)([=＝]|$)")
 WIDE_COMMA = re.compile("[，、]")
 JOINED_FLAG = re.compile(r"\s--?(\w+)(?=[=\s]|$)")
+# Flag of other programs (BERT, ALBERT and transformers) -> flags here that do the same.
+OTHER_NAMES = {
+    "do_test": "do_predict",
+    "epochs": "num_train_epochs",
+    "eval_file": "data_dir",
+    "fp16": "precision",
+    "gpu": "strategy",
+    "gpus": "strategy",
+    "gradient_accumulation_steps": "micro_batch_size",
+    "lr": "learning_rate",
+    "max_eval_steps": "eval_steps",
+    "model_name_or_path": "init_checkpoint",
+    "n_best_size": "n_best",
+    "null_score_diff_threshold": "no_answer_threshold",
+    "num_epochs": "num_train_epochs",
+    "num_gpus": "strategy",
+    "overwrite_output_dir": "output_dir",
+    "predict_file": "data_dir",
+    "save_checkpoints_secs": "save_checkpoints_steps",
+    "seed": "random_seed",
+    "tpu": "tpu_name",
+    "train_file": "data_dir",
+    "train_step": "num_train_steps num_train_epochs",
+    "use_fp16": "precision",
+    "version_2_with_negative": "allow_no_answer",
+    "warmup_step": "num_warmup_steps warmup_proportion",
+    "warmup_steps": "num_warmup_steps warmup_proportion",
+}
 HOLDS_FLAGS = "runner_options="  # the beginning of a flag whose value is flags
 
 
@@ -266,6 +294,7 @@ def _near(name, flag_values):
     """Return a question that names the script's own flags of a similar name, or an empty str."""
     modules = {flag: flag_values.find_module_defining_flag(flag) for flag in flag_values}
     own = [flag for flag in modules if not modules[flag].startswith(("absl", "tensorflow"))]
-    near = [flag for flag in own if name in flag] if len(name) > 3 else []
+    near = [flag for flag in OTHER_NAMES.get(name, "").split() if flag in own]
+    near = near or [flag for flag in own if name in flag and len(name) > 3]
     near = near or difflib.get_close_matches(name, own)
     return ": do you mean --{}?".format(" or --".join(sorted(near))) if near else ""

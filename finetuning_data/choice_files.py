@@ -18,7 +18,7 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
-from finetuning_data import task_files
+from finetuning_data import other_files, task_files
 from finetuning_data.task_files import BadRow
 from finetuning_data.tasks import Submission
 
@@ -250,7 +250,7 @@ def find_files(task, data_dir, split):
                 task.name,
                 data_dir,
                 looked_for,
-                task_files.found_instead(data_dir, split),
+                other_files.found_instead(data_dir, split, sum(task.files[split], ())),
             )
         )
     if split in task.answers:

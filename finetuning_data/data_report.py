@@ -1,6 +1,7 @@
 """A report on examples before training: classes, duplicates, overlap, unknown pieces."""
 
 import collections
+import re
 
 import numpy as np
 from absl import logging
@@ -11,6 +12,10 @@ from tokenization import UNK
 
 # Share of unknown pieces above which there is a warning.
 WARNED_SHARE = 0.01
+# Different numbers that labels may be without a warning; a number; what may stand between labels.
+MOST_GRADES = 10
+SCORE = re.compile(r"-?\d+(?:\.\d+)?")
+LABEL_SEPARATORS = "|,，、;；/ "
 # Most texts of a split whose pieces are counted; texts that are encoded at a time; unknown pieces
 # that a message lists.
 SAMPLED_TEXTS, CHUNK_TEXTS, SHOWN_UNKNOWN = 10000, 256, 10
@@ -46,6 +51,44 @@ def _warn_of_one_class(counts):
             counts[present[0]],
             present[0],
         )
+
+
+def warn_of_odd_labels(labels, num_train):
+    """Warn of labels that are no classes: texts or ids, numbers such as 3.2, lists of labels.
+
+    Args:
+        labels: tuple of str, the labels of the train file.
+        num_train: int, the number of its examples.
+    """
+    if 2 * len(labels) > num_train:
+        logging.warning(
+            "%d labels for %d train examples: is the label column the right one?",
+            len(labels),
+            num_train,
+        )
+    scores = [label for label in labels if SCORE.fullmatch(label)]
+    if len(labels) > MOST_GRADES and len(scores) == len(labels) and any("." in x for x in scores):
+        logging.warning(
+            "SCORES: the %d labels are numbers, such as %s, and each becomes a class of its own; "
+            "no task learns a number: round them to a few grades",
+            len(labels),
+            scores[0],
+        )
+    for separator in LABEL_SEPARATORS:
+        lists = [[part.strip() for part in label.split(separator)] for label in labels]
+        counts = collections.Counter(part for parts in lists for part in set(parts) if part)
+        joined = [parts for parts in lists if len(parts) > 1]
+        if len(joined) > 1 and all(counts[part] > 1 for parts in joined for part in parts):
+            logging.warning(
+                "LISTS OF LABELS: %d of the %d labels, such as %r, seem to be several labels with "
+                "%r between them. An example has one label, so each list becomes a class of its "
+                "own; to learn several labels, train a model of yes and no for each of them",
+                len(joined),
+                len(labels),
+                next(label for label in labels if separator in label),
+                separator,
+            )
+            return
 
 
 def class_counts(examples, labels):

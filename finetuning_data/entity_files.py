@@ -32,6 +32,9 @@ _BIOES = re.compile(r"(?:^|{})[MES][-_]\w".format(_BLANK))
 _DOCUMENT = "-DOCSTART-"
 # A character and its label with another separator than a blank.
 _SEPARATED = re.compile(r"\S([,，;；:：|/])(?:O|[BIMES][-_]\S+)")
+# The beginning of a JSON object, perhaps damaged, or of an array of objects, arrays or texts.
+_JSON = re.compile(r"""\s*(?:\{\s*(?:["'A-Za-z}]|$)|\[\s*(?:["{\[]|$))""")
+_KEEP_TWO = "; this keeps the first column and the last: awk '{print $1, $NF}' FILE > NEW_FILE"
 _SENTENCE_END = re.compile("[。！？!?]")
 _LONG_SENTENCE = 500  # characters
 _NAMES = {"text_a", "text", "label", "labels"}
@@ -192,7 +195,7 @@ def _parser(parts, scheme, needs_labels):
     """Return (function from a part to (guid, text, entities), parts) for the file's format."""
     rows = [[row] for part in parts for row in part]
     first = rows[0][0][1]
-    if first.lstrip().startswith(("{", "[")) and not spelled(_cells(first)[-1]):
+    if _JSON.match(first) and not spelled(_cells(first)[-1]):
         return _json_text, rows
     cells = first.split("\t")
     names = [cell.strip().lower() for cell in cells]
@@ -253,12 +256,11 @@ def _characters(scheme, part):
         if line[0].isspace() and len(cells) == 2 and not cells[0].strip():
             cells[0] = line[0]  # the label of a blank
         if len(cells) > 2:
-            raise _BadRow(
-                "{} has {} columns, expected a character and its label".format(
-                    shown(line), len(cells)
-                ),
-                number,
+            problem = "{} has {} columns, expected a character and its label".format(
+                shown(line), len(cells)
             )
+            is_table = {len(_cells(row)) for _, row in part} == {len(cells)}
+            raise _BadRow(problem + _KEEP_TWO * (is_table and bool(spelled(cells[-1]))), number)
         units.append((number, cells[0], cells[1] if len(cells) == 2 else None))
     with_labels = [number for number, _, label in units if label]
     if with_labels and len(with_labels) < len(units):
@@ -380,10 +382,11 @@ def _listed_entities(text, entities):
     """Yield the entities of a list of objects, or of lists [begin, end, type]."""
     for entity in entities:
         row = entity
-        if isinstance(entity, list) and len(entity) == 3:
+        if isinstance(entity, list) and len(entity) == 3 and isinstance(entity[2], str):
             row = dict(zip(("begin", "end", "type"), entity))
         if not isinstance(row, dict):
-            raise _BadRow("entity {} is no object with begin, end and type".format(shown(entity)))
+            problem = "entity {} is no object with begin, end and type, and no list of these"
+            raise _BadRow(problem.format(shown(entity)))
         kind = _named(row, _TYPE)
         if not isinstance(kind, str) or not kind:
             raise _BadRow("entity {} has no type".format(shown(entity)))

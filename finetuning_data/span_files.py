@@ -94,9 +94,10 @@ def _parsed(path):
     try:
         content = json.loads(files.read_utf8(path))
     except json.JSONDecodeError as error:
-        problem = "not JSON ({})".format(file_types.json_problem(error))
-        if error.msg == "Extra data":
-            problem += '; the file must be one object with a list "data", not an object a line'
+        problem = 'not JSON ({}); the file must be one object with a list "data"{}'.format(
+            file_types.json_problem(error),
+            ", not an object a line" * (error.msg == "Extra data"),
+        )
         raise UserError("{}, row {}: {}".format(path, error.lineno, problem)) from None
     articles = content.get("data") if isinstance(content, dict) else content
     if not isinstance(articles, list):

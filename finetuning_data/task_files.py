@@ -22,25 +22,16 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
+from finetuning_data import other_files
 
 # Characters of a value that a message quotes.
 SHOWN_CHARACTERS = 60
-# File names, and bad rows, that a message lists.
-SHOWN_FILES = SHOWN_ROWS = 10
-# Command that makes a table without quotes, and without blanks in cells that a table cannot hold.
-UNQUOTE = (
-    """python -c "import csv, sys; [print(*(' '.join(cell.split()) for cell in row), sep='\\t') """
-    """for row in csv.reader(open(sys.argv[1], encoding='utf-8-sig', newline='')%s)]" {} > {}"""
-)
-CSV_TO_TSV, QUOTED_TO_TSV = UNQUOTE % "", UNQUOTE % ", delimiter='\\t'"
+# Bad rows that a message lists.
+SHOWN_ROWS = 10
 # A cell that a program has quoted: quotes inside are doubled. It holds no tab: a quote that begins
 # one text and a quote that ends another text are not a pair.
 QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
 
-BLANKS_REMEDY = (
-    "{} has blanks between its columns; this makes it a file with tabs: "
-    "awk -F '{}' -v OFS='\\t' '{{$1=$1; print}}' {} > NEW_FILE"
-)
 JSON_LINE = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:')
 SEPARATOR_ROWS = 50  # rows that show what stands between the columns
 # Column -> its names in published data sets and in tables of users, in lower case.
@@ -218,7 +209,7 @@ def refuse_quoted(path, content):
             "{} is quoted, as by a program that writes CSV; this makes a file without the quotes: "
             "{}; if they belong to the texts, give the file as JSON lines".format(
                 shown(cells[0].group().decode("utf-8", "replace")),
-                QUOTED_TO_TSV.format(shlex.quote(path), "NEW_FILE"),
+                other_files.QUOTED_TO_TSV.format(shlex.quote(path), "NEW_FILE"),
             ),
         )
         if is_quoted:
@@ -233,27 +224,20 @@ def refuse_json(path, content, remedy):
         raise UserError("{} holds JSON lines: {}".format(path, remedy))
 
 
-def csv_remedy(path):
-    """Return what to do with a CSV file where a table with tabs is wanted."""
-    new_file = shlex.quote(path[: -len("csv")] + "tsv") if path.endswith(".csv") else "NEW_FILE"
-    return "{} has commas between its columns; this makes it a file with tabs: {}".format(
-        path, CSV_TO_TSV.format(shlex.quote(path), new_file)
-    )
-
-
 def _refuse_other_separators(path, lines, row_format):
-    """Raise a `UserError` for a table that has commas or blanks between its columns."""
+    """Raise a `UserError` for a table that has no tabs between its columns."""
     texts = [line.decode("utf-8", "replace") for _, line in lines[:SEPARATOR_ROWS]]
     if any("\t" in text for text in texts):
         return
     texts = [re.sub("[\0\r]", " ", text).strip() for text in texts]
     with contextlib.suppress(csv.Error):  # a cell is too long, as behind a quote of a long text
         if _are_columns(list(csv.reader(texts)), row_format):
-            raise UserError(csv_remedy(path))
-    for blanks in ("  +", " +"):
-        rows = [re.split(blanks, text) for text in texts]
-        if len(rows[0]) <= len(row_format.fields) and _are_columns(rows, row_format):
-            raise UserError(BLANKS_REMEDY.format(path, blanks, shlex.quote(path)))
+            raise UserError(other_files.csv_remedy(path))
+    for pattern, name in other_files.SEPARATORS.items():
+        rows = [re.split(pattern, text) for text in texts]
+        is_short = len(rows[0]) <= len(row_format.fields) or name != other_files.BLANKS
+        if is_short and _are_columns(rows, row_format):
+            raise UserError(other_files.separator_remedy(path, pattern))
 
 
 def _are_columns(rows, row_format):
@@ -267,23 +251,6 @@ def _are_columns(rows, row_format):
     position = row_format.fields.index("label")
     labels = {row[-1 if position else 0].strip() for row in rows[1:]}
     return bool(labels) and (names <= {"id"}.union(COLUMN_NAMES) or labels <= row_format.labels)
-
-
-def found_instead(data_dir, split):
-    """Return what a folder without the file of a split holds, and what to do with it."""
-    if not files.is_folder(data_dir):
-        what = "is a file: give its folder" if files.exists(data_dir) else "does not exist"
-        return "{} {}".format(data_dir, what)
-    paths = sorted(files.glob(os.path.join(data_dir, "*")))
-    for path in paths:
-        if os.path.basename(path).startswith(split + ".") and not files.is_folder(path):
-            with files.open_file(path) as stream:
-                refusal = file_types.conversion(path, stream.read(file_types.HEAD_BYTES))
-            if refusal or path.endswith(".csv"):
-                return refusal or csv_remedy(path)
-    more = len(paths) - SHOWN_FILES
-    names = ", ".join(map(os.path.basename, paths[:SHOWN_FILES])) or "nothing"
-    return "{} holds {}".format(data_dir, names) + (" and {} more".format(more) * (more > 0))
 
 
 def _open_json_lines(path, lines, row_format):
@@ -349,7 +316,11 @@ def _open_table(path, lines, row_format):
         if len(cells) not in columns_of_width:
             expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in choices)
             has_more = not header and len(cells) > max(columns_of_width)
-            names = "; name other columns, such as id, in the first row" * has_more
+            names = (
+                "; name the columns in the first row: {}, and any name for others, such as "
+                "id".format(", ".join(row_format.fields))
+                * has_more
+            )
             raise BadRow(
                 "found {} columns ({}), expected {} separated by tabs{}".format(
                     len(cells), shown("\t".join(cells)), expected, names

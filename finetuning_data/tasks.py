@@ -12,7 +12,7 @@ from absl import logging
 
 from common import files
 from common.errors import UserError
-from finetuning_data import data_report, task_files
+from finetuning_data import data_report, other_files, task_files
 from finetuning_data.task_files import BadRow, WrongLabel
 
 SPLITS = ("train", "dev", "test")
@@ -296,12 +296,7 @@ def with_labels_of(task, train):
     if len(labels) < 2:
         raise UserError("all {} train examples have the label {!r}".format(len(train), labels[0]))
     logging.info("%d labels found in the train file: %s", len(labels), _listed(labels))
-    if 2 * len(labels) > len(train):
-        logging.warning(
-            "%d labels for %d train examples: is the label column the right one?",
-            len(labels),
-            len(train),
-        )
+    data_report.warn_of_odd_labels(labels, len(train))
     return task._replace(labels=labels)
 
 
@@ -420,7 +415,10 @@ def find_file(task, data_dir, split):
             return path
     raise UserError(
         "no {} file of task {}: looked for {}; {}".format(
-            split, task.name, ", ".join(candidates), task_files.found_instead(data_dir, split)
+            split,
+            task.name,
+            ", ".join(candidates),
+            other_files.found_instead(data_dir, split, candidates),
         )
     )
 
@@ -464,8 +462,11 @@ def _label(task, split, row):
             values = map(task_files.shown, (row[field], stored))
             raise WrongLabel("{} {} is a label, label {} is none".format(field, *values), field)
     raise WrongLabel(
-        "label {} is not one of the labels of task {}: {}".format(
-            task_files.shown(stored), task.name, _listed(task.labels)
+        "label {} is not one of the labels of task {}: {}{}".format(
+            task_files.shown(stored),
+            task.name,
+            _listed(task.labels),
+            "; a test file without labels has -1 there, or no such column" * (split == "test"),
         )
     )
 

@@ -15,7 +15,7 @@ from absl import logging
 
 import modeling
 import tokenization
-from checkpointing import find, inspection, model_files
+from checkpointing import checkpoint_reader, find, inspection, model_files
 from common import files
 from common.errors import UserError
 from finetuning_data import encoding
@@ -156,7 +156,10 @@ def _read_parameters(folder):
                 files.refuse_pointer(path)
             parts = list(map(load, paths))
             arrays = {key: value for part in parts for key, value in part.items()}
-            return {key: np.asarray(array, np.float32) for key, array in arrays.items()}
+            arrays = {key: np.asarray(array, np.float32) for key, array in arrays.items()}
+            for key, array in arrays.items():
+                checkpoint_reader.refuse_not_finite(folder, key, array)
+            return arrays
     find.refuse_unreadable(folder)
     raise UserError("{} has neither {} nor {}".format(folder, WEIGHTS, PICKLE))
 

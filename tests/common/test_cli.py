@@ -68,6 +68,8 @@ def test_a_full_disk_that_a_library_tells_is_one_line(root):
     "word, message",
     [
         ("--train_cuont=1", "unknown flag --train_cuont: do you mean --train_count? (--help"),
+        ("--tpu=a", "unknown flag --tpu: do you mean --tpu_name? (--help"),
+        ("--train_file=a", "unknown flag --train_file (--help"),
         ("--count=1", "unknown flag --count: do you mean --train_count? (--help"),
         ("--test_x=1", "unknown flag --test_x (--help lists the flags)"),
         ("-b", "unknown flag --b; an argument that begins with a hyphen stands behind -- (--help"),
@@ -78,6 +80,8 @@ def test_what_the_parser_says(word, message):
     def define_flags(flag_values):
         flags.DEFINE_integer("train_count", 1, "How many.", flag_values=flag_values)
         flags.DEFINE_boolean("on", True, "Whether.", flag_values=flag_values)
+        flags.DEFINE_boolean("use_tpu", True, "Whether.", flag_values=flag_values)
+        flags.DEFINE_string("tpu_name", "", "Which.", flag_values=flag_values)
         flags.DEFINE_string(
             "test_xx", "", "Of a library.", flag_values=flag_values, module_name="absl.testing"
         )

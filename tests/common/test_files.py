@@ -13,7 +13,7 @@ from checkpointing import find, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
-from finetuning_data import task_files
+from finetuning_data import other_files, task_files
 from huggingface import folder as huggingface_folder
 from tfrecords import index
 from tokenization import FullTokenizer
@@ -157,7 +157,7 @@ def test_a_file_that_git_lfs_has_not_fetched_is_named(tmp_path, name, read):
         find.find_checkpoint,
         run_folder.recover,
         preflight.refuse_archive,
-        lambda path: task_files.found_instead(path, "train"),
+        lambda path: other_files.found_instead(path, "train", []),
     ],
 )
 def test_a_remote_folder_that_cannot_be_reached_is_one_line(look, monkeypatch):

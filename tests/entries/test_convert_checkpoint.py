@@ -352,6 +352,26 @@ def test_half_precision_becomes_float32(tmp_path):
     assert array.dtype == np.float32
 
 
+def test_weights_that_are_not_finite_are_not_converted(fixtures, vocabulary, tmp_path):
+    library = pytest.importorskip("safetensors.numpy")
+    there, prefix = tmp_path / "there", str(tmp_path / "model.ckpt")
+    to_huggingface(fixtures, "google_groups", vocabulary, there)
+    parameters = library.load_file(str(there / "model.safetensors"))
+    parameters["albert.pooler.bias"][0] = np.nan
+    library.save_file(parameters, str(there / "model.safetensors"))
+    weights.write(prefix, {"a": np.array([np.inf], np.float32)})
+    for words in (["from-huggingface", str(there)], ["slim", prefix], ["average", prefix, prefix]):
+        with pytest.raises(UserError, match="has values that are not finite numbers"):
+            call(*words, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_in_a_folder_that_tensorflow_takes_for_a_pattern(fixtures, tmp_path):
+    shutil.copytree(str(fixtures / "google_groups"), str(tmp_path / "run [1]"))
+    with pytest.raises(UserError, match=r"run \[1\].*as a pattern: give another name"):
+        Checkpoint(str(tmp_path / "run [1]" / "model.ckpt"))
+
+
 def test_slim_in_half_precision(tmp_path):
     arrays = {"a": np.array([0.1, -3.0], np.float32), "number": np.int64(7)}
     weights.write(str(tmp_path / "model.ckpt"), arrays)
@@ -456,6 +476,7 @@ def test_inspect_of_an_unusual_size_tells_one_layout_and_fields_that_work(
         (["slim", "a"], {"json": True}, "--json is for inspect, so this run ignores it: leave it"),
         (["to-huggingface", "a"], {"float16": True}, "--float16 is for slim, so this run ignores"),
         (["inspect", "nowhere"], {}, "no checkpoint at nowhere"),
+        (["slim", "a"], {"output_dir": "out [1]"}, "TensorFlow reads .* as a pattern: give anoth"),
         (
             ["from-huggingface", "nowhere"],
             {"output_dir": "out"},

@@ -142,6 +142,23 @@ def test_sentencepiece_of_another_language_is_refused(tmp_path):
     assert data_report.check_unknown_pieces(english, tokenizer, 0.0)[1].endswith("0.00% of train")
 
 
+@pytest.mark.parametrize(
+    "labels, words",
+    [
+        (["体育|财经", "财经", "体育", "财经|体育"], "2 of the 4 labels, such as '体育|财经'"),
+        (["a, b", "b, c", "a", "c"], "such as 'a, b', seem to be several labels with ','"),
+        (["{:.3f}".format(i / 7) for i in range(20)], "SCORES: the 20 labels are numbers, such"),
+        (["A/B测试", "体育/足球", "体育/篮球", "New York", "New Jersey"], None),
+        (["0.5", "1.0", "1.5"], None),
+        ([str(i) for i in range(119)], None),
+        (["|", "||", ","], None),
+    ],
+)
+def test_labels_that_are_no_classes_are_told(labels, words, caplog):
+    data_report.warn_of_odd_labels(tuple(labels), 1000)
+    assert (words in caplog.text) if words else not caplog.text
+
+
 def test_of_many_texts_a_sample_is_counted(vocab_file, monkeypatch):
     monkeypatch.setattr(data_report, "SAMPLED_TEXTS", 10)
     tokenizer = tokenization.FullTokenizer(vocab_file)

@@ -1,6 +1,7 @@
 """Files of entities: every format, and one line for every mistake."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -110,6 +111,26 @@ def test_a_file_without_labels_has_a_text_a_line(tmp_path, content):
     assert "has a tab" in problem(tmp_path, content + "12\t去北京\n", needs_labels=False)
 
 
+@pytest.mark.parametrize("mark", ["[", "{", "[SEP]"])
+def test_a_text_may_begin_with_a_bracket(tmp_path, mark):
+    text = mark + "笑]在北京"
+    (row,) = read(tmp_path, text + "\n", needs_labels=False)
+    assert (row.text, row.entities) == (text, None)
+    (row,) = read(tmp_path, mark + " O\n在 O\n")
+    assert (row.text, row.entities) == (mark + "在", ())
+    assert "label '[CLS]' is illegal" in problem(tmp_path, "[CLS] [CLS]\n在 O\n")
+
+
+def test_the_command_that_keeps_two_of_several_columns_works(tmp_path):
+    content = "-DOCSTART- -X- -X- O\n\n在 P 4 O\n北 N 5 B-LOC\n京 N 6 I-LOC\n\n去 V 7 O\n"
+    message = problem(tmp_path, content)
+    command = message.split("the last: ")[1].replace("FILE", "train.txt", 1)
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    one, two = read(tmp_path, (tmp_path / "NEW_FILE").read_text(encoding="utf-8"))
+    assert (one.text, one.entities, two.text) == ("在北京", (Entity(1, 3, "LOC"),), "去")
+    assert "awk" not in problem(tmp_path, "在 O\n北 京 O\n")
+
+
 @pytest.mark.parametrize("needs_labels", [True, False])
 @pytest.mark.parametrize("separator", [",", "，", "|"])
 def test_another_separator_than_a_blank_is_named(tmp_path, separator, needs_labels):
@@ -161,6 +182,10 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ('{"text": "在北京", "label": [[0, 3, "LOC"], [1, 3, "ORG"]]}', "overlap"),
         ('{"text": "在北京", "entities": [{"begin": 1, "end": 3}]}', "has no type"),
         ('{"text": "在北京", "entities": ["北京"]}', "is no object with begin, end and type"),
+        (
+            '{"text": "在北京", "entities": [["LOC", 1, 3]]}',
+            "3] is no object with begin, end and type, and no l",
+        ),
         ('{"text": "在北京", "label": "LOC"}', "neither an object of types nor a list"),
         ('{"text": "", "label": {}}', "text is '', not a text"),
         ('{"data": []}', "no text: a column must be named text; found 'data'"),

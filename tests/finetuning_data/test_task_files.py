@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from common.errors import UserError
-from finetuning_data import task_files
+from finetuning_data import other_files, task_files
 
 PAIR = task_files.RowFormat(("text_a", "text_b", "label"), frozenset("01"), True)
 TEST_PAIR = PAIR._replace(needs_label=False)
@@ -188,7 +188,11 @@ def test_the_command_that_converts_a_file_works(convert, tool, name, tmp_path):
     "name, content, message",
     [
         ("a.tsv", "天\t地", "found 2 columns ('天\\t地'), expected 3 (text_a, text_b, label)"),
-        ("a.tsv", "天\t地\t1\t0", "found 4 columns"),
+        (
+            "a.tsv",
+            "String\tOther\tQuality\tNumber\n天\t地\t1\t0",
+            "in the first row: text_a, text_b, label, and any name for others",
+        ),
         ("a.tsv", "a" * 99, "('{}...')".format("a" * 60)),
         ("a.tsv", "text_a\ttext_b\tlabel\tid\n天\t地\t1", "found 3 columns"),
         ("a.tsv", "text_a\ttext_b\tlabel\ntext_a\ttext_b\tlabel", "repeats the header: delete it"),
@@ -236,7 +240,10 @@ def typed(error, tool, tmp_path):
 
 
 @pytest.mark.parametrize("layout", [PAIR, TEST_PAIR, OPEN_PAIR])
-@pytest.mark.parametrize("between, tool", [(",", "python"), ("    ", "awk"), (" ", "awk")])
+@pytest.mark.parametrize(
+    "between, tool",
+    [(",", "python")] + [(x, "awk") for x in ("    ", " ", "_!_", "|", ";")],
+)
 def test_the_command_that_puts_tabs_between_columns_works(layout, between, tool, tmp_path):
     rows = [["天", "地", "1"], ["玄", "黄", "0"]]
     with pytest.raises(UserError, match="between its columns") as error:
@@ -328,4 +335,13 @@ def test_what_a_folder_holds_in_place_of_a_split(tmp_path, name, content, messag
     (tmp_path / "train.d").mkdir()
     (tmp_path / "dev.xlsx").write_bytes(b"PK\x03\x04")
     (tmp_path / name).write_bytes(content)
-    assert re.search(message, task_files.found_instead(str(tmp_path), "train"))
+    assert re.search(message, other_files.found_instead(str(tmp_path), "train", ["train.tsv"]))
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv"])
+def test_a_table_in_place_of_json_gets_no_command_for_a_table(tmp_path, name):
+    (tmp_path / name).write_text("context,question\n")
+    message = other_files.found_instead(str(tmp_path), "train", ["train.jsonl", "train.json"])
+    assert message == str(tmp_path / name) + (
+        " is a table, and the task reads JSON: write it as docs/data_formats.md shows"
+    )
