@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TF_CPP_MIN_LOG_LEVEL=2
 
 TESTS=(
-  tests/library/test_{modeling,packing,lamb_optimizer,optimization}.py
+  tests/library/test_{modeling,packed_rows,lamb_optimizer,optimization}.py
   tests/training/test_precision.py
   tests/tfrecords/test_order.py
   tests/masking/test_graph.py

@@ -1,6 +1,8 @@
 """Imports go down the floors of the house, and no function, module or folder grows too large."""
 
 import ast
+import re
+import subprocess
 
 import pytest
 
@@ -114,3 +116,10 @@ def test_folders_can_be_seen_at_a_glance(root):
     assert sum("." not in name for name in names) <= MOST_ENTRIES
     for folder in {name.split(".")[0] for name in names if "." in name}:
         assert sum(name.startswith(folder + ".") for name in names) <= MOST_MODULES, folder
+
+
+def test_the_tests_for_tensorflow_1_exist(root):
+    script = (root / "tests" / "run_legacy.sh").read_text(encoding="utf-8")
+    files = re.search(r"TESTS=\((.*?)\)", script, re.DOTALL).group(1)
+    words = ["bash", "-c", "ls " + " ".join(files.split())]
+    subprocess.check_output(words, cwd=str(root), stderr=subprocess.STDOUT)
