@@ -53,6 +53,12 @@ OTHER_NAMES = {
     "warmup_step": "num_warmup_steps warmup_proportion",
     "warmup_steps": "num_warmup_steps warmup_proportion",
 }
+# Pattern of what Python or absl says about a value -> what to type.
+WRONG_VALUES = {
+    r"\('Non-boolean argument.*\)": "give True or False",
+    "invalid literal for int.*": "give a whole number, in digits",
+    "could not convert string to float.*": "give a number",
+}
 HOLDS_FLAGS = "runner_options="  # the beginning of a flag whose value is flags
 
 
@@ -204,6 +210,11 @@ def _parse_into(flag_values, argv, words=None):
     argv = [re.sub("(?<=[=,])~(?=/)", _home, x) if x.startswith("-") else x for x in argv]
     _refuse_other_dashes(flag_values, argv[1:])
     _refuse_joined_flags(flag_values, argv[1:])
+    if not words and argv[-1].isspace():  # the shell takes the next line for another command
+        raise UserError(
+            "argument {!r} is blank: a backslash that continues a line must be its last "
+            "character".format(argv[-1])
+        )
     try:
         rest = flag_values(argv)
     except flags.Error as error:
@@ -286,7 +297,8 @@ def _mistake(error, flag_values, words):
         what = "unknown flag --{}{}".format(error.flagname, _near(error.flagname, flag_values))
         if words:
             what += "; an argument that begins with a hyphen stands behind --"
-    what = re.sub(r"\('Non-boolean argument.*\)", "give True or False", what)
+    for pattern, remedy in WRONG_VALUES.items():
+        what = re.sub(pattern, remedy, what)
     return what + " (--help lists the flags)"
 
 

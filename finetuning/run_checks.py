@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import tensorflow.compat.v1 as tf
+from absl import logging
 
 import modeling
 import optimization
@@ -191,6 +192,11 @@ def check_starts(args, work):
     """
     checked = {folder: preflight.check_start(args, folder) for folder in work.folders}
     starts = {folder: start for folder, (start, _) in checked.items()}
+    if any(start.mode == "fresh" for start in starts.values()):
+        logging.warning(
+            "NOT PRE-TRAINED: fine-tuning starts from random weights; to start from a model that "
+            "was pre-trained, give --init_checkpoint"
+        )
     return starts, "; ".join(line for _, line in checked.values())
 
 

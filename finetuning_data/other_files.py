@@ -63,6 +63,13 @@ def found_instead(data_dir, split, looked_for):
                 return csv_remedy(path)
             if path.endswith((".csv",) + TABLE_SUFFIXES) and not reads_tables:
                 return NO_TABLE.format(path)
-    more = len(paths) - SHOWN_FILES
-    names = ", ".join(map(os.path.basename, paths[:SHOWN_FILES])) or "nothing"
-    return "{} holds {}".format(data_dir, names) + (" and {} more".format(more) * (more > 0))
+    wanted = set(map(os.path.basename, looked_for))
+    found = (path for name in wanted for path in files.glob(os.path.join(data_dir, "*", name)))
+    below = sorted(set(map(os.path.dirname, found)))
+    if below:
+        return "it is in a folder below: give --data_dir={}".format(" or ".join(below))
+    if not paths:
+        return "{} holds nothing".format(data_dir)
+    names = ", ".join(map(os.path.basename, paths[:SHOWN_FILES]))
+    more = " and {} more".format(len(paths) - SHOWN_FILES) if paths[SHOWN_FILES:] else ""
+    return "{} holds {}{}: rename the file that you mean".format(data_dir, names, more)

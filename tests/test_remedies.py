@@ -6,6 +6,7 @@ or the one that `TESTED` names.
 
 import ast
 import re
+import shutil
 import subprocess
 
 import helpers
@@ -263,6 +264,7 @@ def made(tmp_path_factory):
         for split in ("train", "dev", "test"):
             rows = "".join(text.format(i % 2) + "日{}\t月\t1\n".format("天" * i) for i in range(4))
             (folder / name / (split + ".tsv")).write_text(rows, encoding="utf-8")
+    shutil.copytree(folder / "data", folder / "unpacked" / "lcqmc")
     for name, num_pieces in (("small", 9), ("more", len(PIECES) + 1)):
         (folder / name).mkdir()
         helpers.write_config(folder / name, num_pieces, LENGTH, num_hidden_layers=1)
@@ -414,6 +416,8 @@ CASES = (
         "--vocab_file=more.txt --init_checkpoint=pretrained",
         "--bert_config_file=more/config.json --allow_vocab_resize=True",
     ),
+    ("NOT PRE-TRAINED", TUNE, "", "--init_checkpoint=pretrained"),
+    ("it is in a folder below: give", TUNE, "--data_dir=unpacked", "--data_dir=unpacked/lcqmc"),
     ("--seeds={}: give whole numbers", TUNE, "--seeds=1,1", "--seeds=1,2,3"),
     (
         "the labels of task {} are not known",

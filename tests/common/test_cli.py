@@ -73,12 +73,15 @@ def test_a_full_disk_that_a_library_tells_is_one_line(root):
         ("--count=1", "unknown flag --count: do you mean --train_count? (--help"),
         ("--test_x=1", "unknown flag --test_x (--help lists the flags)"),
         ("-b", "unknown flag --b; an argument that begins with a hyphen stands behind -- (--help"),
+        ("--train_count=1e4", "flag --train_count=1e4: give a whole number, in digits (--help"),
+        ("--rate=fast", "flag --rate=fast: give a number (--help"),
         ("--on=yes", "flag --on=yes: give True or False (--help lists the flags)"),
     ],
 )
 def test_what_the_parser_says(word, message):
     def define_flags(flag_values):
         flags.DEFINE_integer("train_count", 1, "How many.", flag_values=flag_values)
+        flags.DEFINE_float("rate", 0.1, "How fast.", flag_values=flag_values)
         flags.DEFINE_boolean("on", True, "Whether.", flag_values=flag_values)
         flags.DEFINE_boolean("use_tpu", True, "Whether.", flag_values=flag_values)
         flags.DEFINE_string("tpu_name", "", "Which.", flag_values=flag_values)
@@ -113,6 +116,18 @@ def test_an_empty_value_is_refused(argument):
     with pytest.raises(UserError, match="^" + name + " is empty: is a shell variable unset"):
         cli.parse(define_path_and_names, ["", argument])
     assert cli.parse(define_path_and_names, ["", argument, "--path=a", "--names=b"]).path == "a"
+
+
+@pytest.mark.parametrize("blank", [" ", "\r"])
+def test_a_blank_behind_a_backslash_is_told_before_the_flags_that_it_cuts_off(blank):
+    def define_flags(flag_values):
+        flags.DEFINE_string("path", None, "A file.", flag_values=flag_values)
+        flags.mark_flag_as_required("path", flag_values)
+
+    with pytest.raises(UserError, match="is blank: a backslash that continues a line must be its"):
+        cli.parse(define_flags, ["", blank])
+    assert cli.parse(define_flags, ["", "--path=a"]).path == "a"
+    assert cli.parse(define_path_and_names, ["", "a", blank], "TEXT...").path is None
 
 
 @pytest.mark.parametrize(

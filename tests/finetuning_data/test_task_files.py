@@ -328,7 +328,11 @@ def test_a_second_text_that_the_task_does_not_read_is_told(name, second, is_told
         ("train.xlsx", b"PK\x03\x04" + b"-" * 26 + b"xl/", "train.xlsx is a file of Excel or"),
         ("train.tsv.gz", b"\x1f\x8b\x08", "train.tsv.gz is compressed with gzip: unpack"),
         ("train.csv", "天,地,1\n".encode("gb18030"), "train.csv has commas"),
-        ("training.tsv", b"", "holds dev.xlsx, train.d, training.tsv$"),
+        (
+            "training.tsv",
+            b"",
+            "holds dev.xlsx, train.d, training.tsv: rename the file that you mean$",
+        ),
     ],
 )
 def test_what_a_folder_holds_in_place_of_a_split(tmp_path, name, content, message):

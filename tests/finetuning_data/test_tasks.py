@@ -611,7 +611,7 @@ def test_the_command_that_makes_a_table_of_a_csv_file_works(tmp_path):
     assert fields(found) == [("天, 地", None, "好"), ('人 "马"', None, "坏")]
     (folder / "train.tsv").unlink()
     (folder / "train.csv").rename(folder / "learn.csv")
-    with pytest.raises(UserError, match="a b holds learn.csv$"):
+    with pytest.raises(UserError, match="a b holds learn.csv: rename the file that you mean$"):
         tasks.load_examples(OWN, str(folder), "train")
 
 
