@@ -38,16 +38,6 @@ def main(args):
         {script}.main(cli.parse({script}.define_flags, sys.argv[:1] + words))
 cli.run(main, {script}.define_flags)
 """
-# A run script whose graphs are not optimized, as in the tests.
-PLAIN = """
-import sys
-sys.path.append("tests")
-import helpers, {script}
-from common import cli
-from training import devices
-helpers.optimize_on_demand(devices)
-cli.run({script}.main, {script}.define_flags)
-"""
 # One value for each `optimized` context that is open.
 _OPTIMIZED = []
 
@@ -139,31 +129,25 @@ def start(script, root, commands, num_cpus, **environment):
     )
 
 
-def plain_program(script):
-    """Return the words that start a run script whose bits are those of runs in this process."""
-    return [sys.executable, "-c", PLAIN.format(script=script)]
-
-
-def run_until_killed(script, root, values, step, is_optimized=False):
-    """Start a process with a run script, and kill it with SIGKILL when it has saved a step.
+def run_until_killed(script, root, values, steps=(1,)):
+    """Start a run script as a program, and kill it with SIGKILL when it has saved some steps.
 
     Args:
         script: str, name of the run script without ".py".
         root: path of the repository.
         values: dict of flags.
-        step: int, more are left to do.
-        is_optimized: bool, whether it is the program, with the bits of `optimized`.
+        steps: the steps, one for each start of the program; more are left to do.
     """
-    argv = [sys.executable, script + ".py"] if is_optimized else plain_program(script)
-    argv += arguments(values)
-    process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
-    try:
-        while run_folder.latest_step(str(values["output_dir"])) < step:
-            assert process.poll() is None, "the run ended before it was killed"
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    argv = [sys.executable, script + ".py"] + arguments(values)
+    for step in steps:
+        process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
+        try:
+            while run_folder.latest_step(str(values["output_dir"])) < step:
+                assert process.poll() is None, "the run ended before it was killed"
+                time.sleep(0.01)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
 
 
 def assert_same_bits(folder, expected):

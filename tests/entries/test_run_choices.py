@@ -185,7 +185,7 @@ def test_a_killed_run_loses_nothing(workspace, root, tmp_path):
     """SIGKILL after a checkpoint: the same command continues to equal weights and slots."""
     values = {"do_train": True, "save_checkpoints_steps": 1}
     killed = flags(workspace, output_dir=tmp_path / "killed", **values)
-    helpers.run_until_killed("run_classifier", root, killed, 3, is_optimized=True)
+    helpers.run_until_killed("run_classifier", root, killed, steps=(3,))
     assert 3 <= run_folder.latest_step(str(tmp_path / "killed")) < STEPS
     with helpers.optimized():  # as in a program
         run(workspace, output_dir=tmp_path / "killed", **values)

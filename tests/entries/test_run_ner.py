@@ -204,14 +204,14 @@ def test_micro_batches_of_other_lengths_give_the_same_loss_and_weights(trained, 
             assert one.get_tensor(name) == pytest.approx(two.get_tensor(name), abs=1e-6), name
 
 
-def test_a_killed_run_loses_nothing(trained, root, tmp_path):
-    """With a CRF, whose weights come on top of those of the head without."""
-    changes = {"crf": True, "do_train": True, "num_train_epochs": 0.2}
-    changes.update(classifier_dropout_prob=0.3)
-    run(trained, output_dir=tmp_path / "whole", **changes)
-    changes.update(output_dir=tmp_path / "killed", save_checkpoints_steps=1)
-    helpers.run_until_killed("run_ner", root, flags(trained, **changes), 2)
-    run(trained, **changes)
+@pytest.mark.parametrize("changes", [{}, {"crf": True}])
+def test_a_killed_run_loses_nothing(trained, root, tmp_path, changes):
+    changes = dict(changes, do_train=True, num_train_epochs=0.2, classifier_dropout_prob=0.3)
+    with helpers.optimized():
+        run(trained, output_dir=tmp_path / "whole", **changes)
+        changes.update(output_dir=tmp_path / "killed", save_checkpoints_steps=1)
+        helpers.run_until_killed("run_ner", root, flags(trained, **changes), steps=(2, 5))
+        run(trained, **changes)
     helpers.assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 
 import helpers
 import numpy as np
@@ -41,7 +42,8 @@ def workspace(tmp_path):
 def trained(tmp_path_factory):
     """A workspace whose folder `out` holds a run of four steps; not to be written to."""
     folder = write_workspace(tmp_path_factory.mktemp("trained"))
-    run(folder, eval_every_steps=2)
+    with helpers.optimized():  # as in a program
+        run(folder, eval_every_steps=2)
     return folder
 
 
@@ -166,8 +168,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root, ca
     """The four steps of `trained`, interrupted in the first, and not evaluated on the way."""
     flags = helpers.arguments(flags_of(workspace, do_eval=False))
     process = subprocess.Popen(
-        helpers.plain_program("run_pretraining") + flags,
-        cwd=str(root),
+        [sys.executable, str(root / "run_pretraining.py")] + flags,
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
@@ -183,7 +184,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root, ca
     assert re.search(r"model.ckpt-\d is saved; the same command continues it", "".join(log))
     step = run_folder.latest_step(str(workspace / "out"))
     assert step < 4
-    with caplog.at_level("INFO", logger="tensorflow"):
+    with caplog.at_level("INFO", logger="tensorflow"), helpers.optimized():
         run(workspace, do_eval=False, init_checkpoint=trained / "out" / "best")
     resume = r"RESUME at step {} .*--init_checkpoint=\S*best\S* is ignored".format(step)
     assert re.search(resume, caplog.text)
@@ -248,7 +249,8 @@ def test_evaluation_alone_and_on_training_files_is_told(continued, caplog):
 def test_a_warm_start_is_evaluated_before_its_first_step(trained, tmp_path):
     best = trained / "out" / "best"
     new = {"output_dir": tmp_path / "new", "num_train_steps": 2, "eval_every_steps": 2}
-    run(trained, init_checkpoint=best, **new)
+    with helpers.optimized():  # as `trained`
+        run(trained, init_checkpoint=best, **new)
     history = best_checkpoint.read_history(str(tmp_path / "new"))
     assert sorted(history) == [0, 2]
     step = json.loads((best / "best.json").read_text())["global_step"]
