@@ -28,11 +28,11 @@ from pretraining_data import build, corpus, input_check, instances, rows, segmen
 from tfrecords import compact
 from tokenization import FullTokenizer
 
-# Flags that the records do not depend on. Without --skip_bad_lines, a bad line ends the run.
+# The records do not depend on these flags. Without --skip_bad_lines, a bad line ends the run.
 RUN_FLAGS = (
     "num_workers", "overwrite", "work_dir", "show", "runner", "runner_options", "skip_bad_lines"
 )  # fmt: skip
-# The maker of records, and the function that shows some as text.
+# Format -> (class that makes the records, function that shows some of them as text).
 RECORD_FORMATS = {
     "published": (instances.InstanceMaker, show.format_instances),
     "compact": (rows.RowMaker, show.format_rows),
@@ -42,7 +42,7 @@ MANY_UNKNOWN = 0.05  # share of [UNK] that gets a warning
 MANY_SINGLE = 0.97  # words per piece above which there is a warning; Chinese text has 0.6 to 0.8
 FEW_ORDERS = 0.2  # share of the chunks of compact records below which there is a warning
 FEW_SENTENCES = 1.5  # sentences of a document, on average, below which there is a warning
-LONG_LINE = 400  # bytes of a line that is no sentence but an article
+LONG_LINE = 400  # bytes; a longer line is probably an article, not a sentence
 
 
 def define_flags(flag_values):
@@ -272,7 +272,7 @@ def _instance_maker(args, tokenizer, segmenter):
 
 
 def _check_record_format(args, tokenizer):
-    """Refuse the flags that only records of another format can follow."""
+    """Refuse flags that --record_format does not support."""
     if args.record_format != "compact":
         if args["max_chunks_per_row"].present:
             raise UserError("--max_chunks_per_row needs --record_format=compact")
@@ -312,7 +312,7 @@ def _work_folder(work_dir, output):
 
 
 def _settings(args, tokenizer, segmenter, maker):
-    """Return everything but the inputs that the records depend on, a dict for JSON."""
+    """Return a dict for JSON: all that the records depend on, except the inputs."""
     own = flags.FlagValues()
     define_flags(own)
     names = sorted(set(own) - set(RUN_FLAGS))
@@ -382,7 +382,7 @@ def _log_summary(manifest, seconds):
 
 
 def _warn_of_whole_files(manifest):
-    """Warn where no blank line divides the files: each may hold an article a line."""
+    """Warn if no file has a blank line: each line may be an article instead of a sentence."""
     counts, num_files = manifest["counts"], len(manifest["inputs"])
     documents = counts["documents"] - counts["documents_cut_as_too_long"]
     is_suspect = documents == 1 or counts["sentences"] > 100 * documents

@@ -20,7 +20,7 @@ line is a JSON object:
     cycles_ms         the same as time, at the clock of the TPU
     top               the instructions that take most, added up by kind: millions of cycles
     random            number of random operations, whose time the compiler does not know
-    error             instead of all that: the compiler's message, if the step does not fit
+    error             instead of the lines above: the compiler's message, if the step does not fit
     estimate          memory and micro-batch as run_pretraining.py estimates and chooses them
 """
 
@@ -200,8 +200,8 @@ def lower(build, specs, replicas=1):
         replicas: int, cores that sum their gradients.
 
     Returns:
-        hlo_pb2.HloModuleProto. Its parameters are the arguments, then the variables; its outputs
-        are those of `build`, then the new values of the variables.
+        hlo_pb2.HloModuleProto. Its parameters are the arguments, then the variables. Its outputs
+        are the outputs of `build`, then the new values of the variables.
     """
     original = tf.tpu.cross_replica_sum
     tf.tpu.cross_replica_sum = tf.identity if replicas == 1 else _marked_sum

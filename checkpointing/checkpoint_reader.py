@@ -23,7 +23,7 @@ OBJECT_NAMES = ((r"/\.ATTRIBUTES/VARIABLE_VALUE$", ""), (r"\.S", "/"))
 OUTER_SCOPES = re.compile(r"^((?:.+/)?)bert/embeddings/word_embeddings$")
 # LayerNorm as Keras calls it. Its numbers count all layers of a model, not those of one scope.
 KERAS_NORM = re.compile(r"/layer_normalization(?:_(\d+))?/")
-# Names of variables that no model here has -> whose they are, and what to do.
+# Names of variables that no model here has -> which code writes them, and what to do.
 FOREIGN_NAMES = (
     (
         r"\.ATTRIBUTES/VARIABLE_VALUE$",
@@ -82,7 +82,7 @@ class Checkpoint:
             return self._reader.get_tensor(name)  # checks the length and the checksum
 
     def read_weight(self, name):
-        """Return a variable as float32, the type of all weights here, but integers as they are.
+        """Return a variable as float32, which all weights have here; integers keep their type.
 
         Raises:
             UserError: if its bytes are damaged or a value is not a finite number.
@@ -95,7 +95,7 @@ class Checkpoint:
         return array
 
     def is_float32(self):
-        """Return whether no variable has another floating type, such as float16."""
+        """Return whether all variables of a floating type are float32."""
         return all(dtype == tf.float32 for dtype in self.dtypes.values() if dtype.is_floating)
 
     def check_whole(self):
@@ -104,7 +104,7 @@ class Checkpoint:
             self.read_weight(name)
 
     def step(self):
-        """Return the global step at which it was saved, None if it has no step."""
+        """Return the global step of the checkpoint, None if it stores no step."""
         name = tf.GraphKeys.GLOBAL_STEP
         return int(self.read(name)) if name in self.shapes else None
 
@@ -113,7 +113,7 @@ class Checkpoint:
         return sorted(name for name in self.shapes if not is_slot(name, self.shapes))
 
     def holds(self, name):
-        """Return whether it has a variable of this name of the model."""
+        """Return whether the checkpoint has the variable that the model calls `name`."""
         return name in self.names.values()
 
     def model_shapes(self):

@@ -7,8 +7,8 @@
     best/              the best checkpoint of the run, and best.json
 
 With these files the folder can be moved, and prediction needs no flags of the training. The files
-also show what a checkpoint's variables do not: labels, attention heads, the number of shared
-layers.
+also say what the variables of a checkpoint cannot show: labels, the number of attention heads, and
+the number of layers that share weights.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ FIELDS = {
 NOT_IN_VARIABLES = ("num_attention_heads", "num_hidden_layers", "ln_type", "hidden_act")
 # Fields of a fine-tuning run that say what its classifier computes.
 OF_RUNS = ("labels", "task", "vocabulary_sha256")
-# Fields that decide the names and shapes of the variables in the encoder and the word table's
-# width. A run may have fewer positions or more pieces than its checkpoint.
+# Fields that decide the names and shapes of the encoder's variables, and the width of the word
+# table. A run may have fewer positions or more pieces than its checkpoint.
 SHAPES = (
     "layout",
     "embedding_size",
@@ -63,7 +63,7 @@ class Description(NamedTuple):
     vocab_file: Optional[str] = None  # path of the WordPiece vocabulary, if it has one
     do_lower_case: bool = True
     spm_model_file: Optional[str] = None  # path of the SentencePiece model, if it has one
-    settings: Dict[str, object] = {}  # others on which predictions depend, by name
+    settings: Dict[str, object] = {}  # name -> other values on which predictions depend
 
 
 def write(folder, model):
@@ -101,8 +101,8 @@ def read(folder):
         folder: str, the --output_dir of a fine-tuning run, or the folder of its best checkpoint.
 
     Raises:
-        UserError: where there is none or it is damaged, and where the vocabulary is missing or is
-            no longer the one with which the model was trained.
+        UserError: where the description is missing or damaged, and where the vocabulary is missing
+            or is not the one with which the model was trained.
     """
     path = os.path.join(folder, DESCRIPTION)
     if not files.exists(path):
@@ -135,7 +135,7 @@ def find_description(folders, start=None):
     """Return the `Description` of a fine-tuned model, or None where no folder has one.
 
     Args:
-        folders: list of str, in which its description is looked for first.
+        folders: list of str; the description is looked for in these folders first.
         start: str, a folder or the prefix of a checkpoint, or None.
     """
     start = start or ""
@@ -187,7 +187,7 @@ def find(prefix, name):
 
 
 def _folders(prefix):
-    """Return the folder of a checkpoint and, for a best checkpoint, that of its run."""
+    """Return the folder of a checkpoint and, for a best checkpoint, the folder of its run."""
     folder = os.path.dirname(os.path.abspath(prefix) if files.is_local(prefix) else prefix)
     return [folder] + [os.path.dirname(folder)] * (os.path.basename(folder) == BEST)
 
@@ -216,7 +216,7 @@ def check_labels(labels, prefix):
         prefix: str, of the checkpoint. Without a description beside it nothing is checked.
 
     Raises:
-        UserError: where they differ, or their order does.
+        UserError: where the labels or their order differ.
     """
     check_same([prefix], {"labels": (list(labels), "the task")})
 
@@ -252,7 +252,7 @@ def _difference(field, known, other, beside):
     remedy = "use"
     if source == GIVEN and os.path.basename(path) != DESCRIPTION:
         agreeing = [name for name, fields in beside if fields.get(field) == value]
-        if agreeing:  # then no config agrees with all
+        if agreeing:  # two files beside the checkpoint disagree, so another flag cannot help
             return UserError(
                 "{} says {}={!r}, {} {!r}: {}; move the one that is wrong out of this "
                 "folder".format(path, field, wanted, agreeing[0], value, reason)

@@ -18,7 +18,7 @@ WORD_TABLE = "bert/embeddings/word_embeddings"
 
 
 def begins_with(pieces, vocab_file):
-    """Return whether pieces, an iterable of str, begin with those of a WordPiece vocabulary."""
+    """Return whether `pieces`, an iterable of str, begins with all pieces of a vocabulary file."""
     old = files.vocabulary_rows(vocab_file)
     return [piece.encode("utf-8") for piece in pieces][: len(old)] == old
 
@@ -28,9 +28,10 @@ def check(vocab_file, prefix, num_pieces):
 
     Args:
         vocab_file: str, path of the WordPiece vocabulary.
-        prefix: str, of the checkpoint. Its pieces are those of the vocab.txt beside it, else those
-            of the published vocabulary. Where neither has `num_pieces`, nothing is checked.
-        num_pieces: int, of the checkpoint.
+        prefix: str, of the checkpoint. The old pieces are read from the vocab.txt beside it, or
+            else from the published vocabulary. If neither file has `num_pieces` pieces, nothing is
+            checked.
+        num_pieces: int, number of pieces of the checkpoint.
 
     Raises:
         UserError: names the first row that differs.

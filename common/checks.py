@@ -2,8 +2,8 @@
 
 A check is a function that returns (value, line): the run and later checks use the value, the user
 reads the line. A check raises `UserError` if the run cannot work, and logs a warning of anything
-unusual that is no error. Every run starts with the same checks, and the first error ends it; with
-`--check_only` each check prints its line.
+unusual that is not an error. Every run starts with the same checks, and the first error ends it.
+With `--check_only` each check prints its line.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from common.errors import UserError
 class Failed(NamedTuple):
     """Replaces the value of a check that failed or could not be made."""
 
-    check: str  # name of the check that failed first
+    check: str  # name of the first check that failed
 
 
 class Checks:
@@ -44,11 +44,11 @@ class Checks:
             *inputs: flags, and values of earlier checks.
 
         Returns:
-            The value of the check; with `check_only` a `Failed` where it failed, or where one of
-            its inputs is a `Failed`.
+            The value of the check. With `check_only` it is a `Failed` if the check failed, or if
+            one of its inputs is a `Failed`.
 
         Raises:
-            UserError: that of the check, without `check_only`.
+            UserError: raised by the check, without `check_only`.
         """
         if not self._check_only:
             return check(*inputs)[0]

@@ -1,7 +1,7 @@
 """Fields of published config files that `AlbertConfig` lacks: some are refused, others ignored.
 
-The files are those of google-research/albert, albert_zh and google-research/bert, and `config.json`
-of ALBERT and BERT of Hugging Face.
+Such files are published by google-research/albert, albert_zh and google-research/bert. Hugging Face
+calls the file of its ALBERT and BERT models `config.json`.
 """
 
 from typing import NamedTuple, Tuple
@@ -12,8 +12,8 @@ GOOGLE, BERT, HUGGINGFACE = "google", "bert, albert_zh", "Hugging Face"
 class Fixed(NamedTuple):
     """A field whose other values would change the computation; they are refused."""
 
-    values: Tuple[object, ...]  # that mean what this code computes
-    effect: str  # what it decides
+    values: Tuple[object, ...]  # the values that mean what this code computes
+    effect: str  # what the field decides
 
 
 # Field of Hugging Face -> `Fixed`.
@@ -75,8 +75,8 @@ IGNORED_GROUPS = (
 )
 IGNORED = frozenset(name for _, _, names in IGNORED_GROUPS for name in names.split())
 
-# Names of activations at Hugging Face -> ours. There `gelu` is the exact function, here and in all
-# published code of Google and albert_zh it is the tanh approximation.
+# Names of activations at Hugging Face -> our names. At Hugging Face `gelu` is the exact function.
+# Here and in the published code of Google and albert_zh `gelu` is the tanh approximation.
 ACTIVATIONS = {
     "gelu_new": "gelu",
     "gelu_pytorch_tanh": "gelu",
@@ -99,17 +99,17 @@ HUGGINGFACE_DEFAULTS = {
     },
     "bert": {"hidden_act": "gelu"},
 }
-# model_type -> our fields that it decides.
+# model_type -> the fields of our config that this type decides.
 HUGGINGFACE_LAYOUTS = {
     "albert": {"layout": "google"},
     "bert": {"layout": "albert_zh", "embedding_size": None, "parameter_sharing": "none"},
 }
-# A published config with none of these fields is that of a BERT, whose layers share nothing.
+# A published config with none of these fields belongs to a BERT, whose layers share no weights.
 MARKS_OF_ALBERT = ("embedding_size", "num_hidden_groups", "layout", "ln_type", "parameter_sharing")
 
 
 def table_rows():
-    """Return rows for the docs, (fields, written by, what becomes of them)."""
+    """Return rows for the docs: (fields, code that writes them, what this code does with them)."""
     rows = [
         ("`{}`".format(name), HUGGINGFACE, "{}: refused unless {}".format(fixed.effect, shown))
         for name, fixed in FIXED.items()

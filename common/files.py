@@ -150,7 +150,7 @@ def find_files(pattern):
         if not matches:
             text = "no file matches {!r}: {}, or make the file first"
             raise UserError(text.format(part, _remedy_for_missing(part)))
-        # Calls to a remote file system are slow, so only one of remote matches is checked.
+        # Calls to a remote file system are slow, so only one of several remote matches is checked.
         checked = matches if is_local(part) else matches[:1]
         folder = next(filter(is_folder, checked), None)
         if folder:
@@ -233,7 +233,7 @@ def locked_folder(folder):
         folder: str; made where it is missing.
 
     Raises:
-        UserError: where it cannot be made, or another process uses it.
+        UserError: where the folder cannot be made, or another process uses it.
     """
     handle = _lock(folder)
     try:
@@ -262,7 +262,7 @@ def _lock(folder):
 
 
 def _is_at(path, handle):
-    """Return whether `path` is still the open folder: its former user may have removed it."""
+    """Return whether the folder open as `handle` is still at `path`, and was not removed."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:
@@ -287,7 +287,7 @@ def refuse_pointer(path):
 
 
 def check_readable(path):
-    """Raise a `UserError` where there is no file of this name, or a folder."""
+    """Raise a `UserError` where `path` is not a file."""
     if not exists(path):
         raise UserError("{} does not exist: check the path".format(path))
     if is_folder(path):
@@ -314,7 +314,7 @@ class WholeFile:
     Args:
         path: str, local or any other that tf.io.gfile knows.
         compress: bool, whether to gzip.
-        tag: str, part of the temporary name; needed where others may write the file meanwhile.
+        tag: str, part of the temporary name; needed if another process may write the same file.
 
     Raises:
         UserError: where the path cannot be written, or the disk is full.
@@ -401,8 +401,8 @@ def read_utf8(path):
     """Return the text of a UTF-8 file, without a byte order mark.
 
     Raises:
-        UserError: names the file, where it cannot be read, is empty or of another encoding, and
-            then also the row of the first byte that is not UTF-8.
+        UserError: where the file cannot be read, is empty, or is not UTF-8. The message names the
+            file and, for another encoding, the row of the first byte that is not UTF-8.
     """
     content = read_bytes(path)
     problem = file_types.refusal(path, content) if content else "{} is empty".format(path)
@@ -424,7 +424,7 @@ def read_json(path):
     """Read a file that holds one JSON object; returns a dict.
 
     Raises:
-        UserError: names the file, where it cannot be read or holds anything else.
+        UserError: where the file cannot be read or holds anything else; the message names it.
     """
     check_readable(path)
     text = read_utf8(path)
@@ -438,7 +438,7 @@ def read_json(path):
 
 
 def _without_duplicates(pairs):
-    """Return the dict of a JSON object; raises ValueError for a name that is there twice."""
+    """Return the dict of a JSON object; raises ValueError for a name that occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -27,7 +27,7 @@ class Work(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What the results of the runs depend on."""
+    """The values that the results of the runs depend on."""
 
     features: Dict[str, str]  # split -> name of the file of its rows
     # Folder of a run that trains -> name -> JSON value, for the best weights and their scores.

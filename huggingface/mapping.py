@@ -1,6 +1,7 @@
 """Converts the weights of a model to Hugging Face and back, by tables of names.
 
-`configs` says which models are the same. Kernels are transposed there.
+`configs` says which models are the same. Hugging Face stores kernels transposed. In this module,
+"there" means: at Hugging Face.
 
 Dimension letters as in modeling.py: V, E, H, L.
 """
@@ -31,7 +32,7 @@ EMBEDDINGS = (
 
 
 class Module(NamedTuple):
-    """A group of weights: its scope here, and its name in either family there."""
+    """A group of weights: its scope here, and its names in the two families there."""
 
     scope: str  # with fields of `modeling.LayerScopes` in a layer
     albert: str
@@ -78,9 +79,9 @@ HEADS = {
     "spans": (Module("cls/squad/", "qa_outputs", "qa_outputs", OUTPUT),),
     "labels": (Module("cls/labels/", "classifier", "classifier", OUTPUT),),
 }
-# Scores of neighbouring labels, which have no counterpart there.
+# Scores of neighbouring labels, which no model there has.
 CHAIN = "cls/labels/transitions"
-# Parameters that a folder may hold besides: (end of the name, end of the name of the parameter
+# Other parameters that a folder may hold: (end of the name, end of the name of the parameter
 # to which it is tied; None for a buffer).
 COPIES = (
     ("predictions.decoder.weight", "embeddings.word_embeddings.weight"),
@@ -196,14 +197,14 @@ def from_parameters(config, family, parameters, factors=None, class_name=""):
         family: str, key of `configs.FAMILIES`.
         parameters: dict of parameter name to array.
         factors: dict of the arrays of `FACTORS`, or None.
-        class_name: str, of the model there, "" where it is not known.
+        class_name: str, class of the model there, or "" if it is not known.
 
     Returns:
         dict of variable name to array. A model of a class that has no pooler has none here.
 
     Raises:
-        UserError: where parameters are missing or unknown, and where two parameters differ that are
-            one variable here.
+        UserError: where parameters are missing or unknown, and where two parameters become one
+            variable here but are not equal.
     """
     parameters = _with_full_names(family, _without_copies(parameters))
     pooler = "{}.{}.weight".format(family, getattr(POOLER, family))
@@ -273,7 +274,7 @@ def _with_full_names(family, parameters):
     """Return parameters under today's names.
 
     A prefix around the whole model, such as `module.` of DataParallel, is left out. The prefix of
-    the family is added if the names lack it, as those of a model without heads do.
+    the family is added if the names lack it, as the names of a model without heads do.
     """
     words = re.compile(r"^((?:.+?\.)??)({}\.)?embeddings\.word_embeddings".format(family))
     match = next(filter(None, map(words.match, parameters)), None)
@@ -281,7 +282,7 @@ def _with_full_names(family, parameters):
     renamed = {}
     for name, array in parameters.items():
         name = name[len(outer) :] if name.startswith(outer) else name
-        # Before 2019 the names had other ends.
+        # Files written before 2019 have other ends of names.
         name = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
         renamed[name if has_prefix else family + "." + name] = array
     return renamed
@@ -291,7 +292,7 @@ def _check_all_used(expected, actual, where):
     """Raise UserError where names are missing or unknown."""
     missing, unknown = set(expected) - set(actual), set(actual) - set(expected)
     kinds = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
-    is_foreign = missing and not kinds[0] <= kinds[1]  # not only other layers
+    is_foreign = missing and not kinds[0] <= kinds[1]  # more differs than the number of layers
     remedy = "it was made by other code" if is_foreign else "use the config that belongs to it"
     if missing and not unknown and all("pooler" in name for name in missing):
         remedy = "it was saved without the pooler, which only a model for masks alone can lack"

@@ -33,7 +33,7 @@ class Predicted(NamedTuple):
     """Predictions of questions."""
 
     probabilities: np.ndarray  # float32 [n, C]; 0 for choices that a question does not have
-    chosen: np.ndarray  # int [n], the choice that counts; in a cloze others may have taken the best
+    chosen: np.ndarray  # int [n], the predicted choice; in a cloze not always the most probable one
 
 
 class Choices(Kind):
@@ -110,7 +110,7 @@ class Choices(Kind):
         return features["input_ids"][:, :0]
 
     def build_head(self, model, features, task, settings, is_training, totals=None):
-        """See `Kind.build_head`: one score for each sequence, and a softmax over a question's."""
+        """See `Kind.build_head`: a score for each sequence, and a softmax for each question."""
         rate = settings.classifier_dropout_prob
         head = modeling.classification_head(model, 1, None, is_training, rate)
         mask = features["input_mask"]  # [b, C, S]
@@ -129,7 +129,8 @@ class Choices(Kind):
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         chosen = logits.argmax(axis=1)
         if task.is_cloze:
-            # The rows of a file have numbers; questions of a user belong together by their choices.
+            # Questions from a file have the number of their row. Questions of a user have none:
+            # they belong to one row if their choices are equal.
             rows = [(example.group, example.choices) for example in examples]
             numbers = {row: number for number, row in enumerate(rows)}
             chosen = assigned([numbers[row] for row in rows], logits)
@@ -138,8 +139,8 @@ class Choices(Kind):
     def scores(self, examples, task, predictions):
         """See `Kind.scores`: accuracy, and the loss, the mean -log p of the right choice (nats).
 
-        In a cloze `accuracy` is that of `assigned`, as published, and `accuracy_alone` that of the
-        most probable candidate of each blank.
+        In a cloze `accuracy` scores the candidates that `assigned` chooses, as published results
+        do. `accuracy_alone` scores the most probable candidate of each blank.
         """
         answers = np.array([-1 if x.answer is None else x.answer for x in examples])
         rows = np.flatnonzero(answers >= 0)
@@ -260,9 +261,9 @@ EMPTY = Sequence(np.empty(0, np.int32), 0, 0)
 def encode_question(question, pieces, vocab, max_seq_length):
     """Return a `Sequence` for each choice: [CLS] context [SEP] choice [SEP] question [SEP].
 
-    Segment 1 begins with the choice. Of context, question and choice the longest loses its last
-    piece, until all fit; of equally long ones the first of these three. So do the published
-    baselines for C3.
+    Segment 1 begins with the choice. Until all fit, the longest text loses its last piece. Of
+    equally long texts, the first one in the order context, question, choice loses it. The
+    published baselines for C3 do the same.
 
     Args:
         question: `choice_files.Question`.
@@ -282,7 +283,7 @@ def encode_question(question, pieces, vocab, max_seq_length):
 
 
 def truncated(lengths, room):
-    """Cut texts to `room` pieces in all: the longest loses its last piece, of equals the first.
+    """Cut texts to `room` pieces in all: the longest, or the first longest, loses its last piece.
 
     >>> truncated([10, 3, 4], 12), truncated([5, 5, 1], 8)
     ([5, 3, 4], [3, 4, 1])
@@ -300,10 +301,10 @@ def truncated(lengths, room):
 def encode_blank(question, pieces, vocab, max_seq_length):
     """Return a `Sequence` for each candidate: [CLS] candidate [SEP] left mark right [SEP].
 
-    The mark stands for the blank to be filled, four [MASK] for every other blank, and all pieces
-    are in segment 0. Of a long text the pieces around the blank are kept, as many on the left as on
-    the right where there are enough. So does CLUE's baseline for ChID; unlike there, quotation
-    marks and dashes stay as they are.
+    The mark replaces the blank to be filled, four [MASK] replace every other blank, and all pieces
+    are in segment 0. If the text is long, the pieces around the blank are kept: as many on the left
+    as on the right, where there are enough. CLUE's baseline for ChID does the same, but it also
+    changes quotation marks and dashes.
 
     Args:
         question: `choice_files.Question`; its `question` is the mark of the blank in the text.

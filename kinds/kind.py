@@ -1,10 +1,10 @@
 """The interface between the engine of fine-tuning and a kind of task.
 
 A kind of task, such as classification or reading comprehension, is a subclass of `Kind` in one
-file. It owns its data sets, how examples become rows of pieces, the head on the encoder, and what
-is predicted, written and scored. The engine (`finetuning/engine.py`) owns the rest: checks, the
-cache of encoded rows, batches of similar length, training and exact resume, evaluations, the best
-checkpoint, patience, seeds, results. The data go this way:
+file. It defines its data sets, how examples become rows of pieces, the head on the encoder, and
+what is predicted, written and scored. The engine (`finetuning/engine.py`) does the rest: checks,
+the cache of encoded rows, batches of similar length, training and exact resume, evaluations, the
+best checkpoint, patience, seeds, results. The data go this way:
 
     files of a task   --read-->    `Data`: examples by split
     examples          --encode-->  `Encoded`: rows of pieces and columns; an example has >= 1 rows
@@ -28,7 +28,7 @@ that several methods take:
                key of the scores that chooses the best checkpoint (higher is better)
     examples   list of the kind's own examples, of one split
     settings   any object with the attributes `encoding_flags` and `head_flags`: the parsed flags
-               of a run, or what a predictor was told
+               of a run, or the settings of a predictor
 """
 
 from typing import Dict, List, NamedTuple, Optional
@@ -49,8 +49,9 @@ class HeadVariables(NamedTuple):
     """The variables of a head.
 
     Fields:
-        head: what messages call the head.
-        example: the name of one; a checkpoint without it has no head, so it cannot be scored.
+        head: name of the head in messages.
+        example: name of one variable; a checkpoint without this variable has no head, so it cannot
+            be scored.
         pattern: regular expression of all their names; a pre-trained checkpoint lacks them.
         untrained: regular expression of the encoder's variables on which the head does not depend,
             so that an optimizer has no slots for them; the default matches none.
@@ -102,8 +103,8 @@ class Kind:
         Args:
             args: the parsed flags.
             splits: list of str, of train, dev and test. Examples of test may lack answers.
-            folders: list of str, of the runs; without training their `classifier.json` may tell
-                the labels.
+            folders: list of str, of the runs; without training the labels may come from their
+                `classifier.json`.
 
         Returns:
             (`Data`, line for the user).
@@ -130,7 +131,8 @@ class Kind:
     def reads_alike(self, before, task):
         """Return whether a run of the task `before` may be scored on files of another task.
 
-        In most kinds one of the two tasks must be that of a user's own files, such as `sentence`.
+        In most kinds one of the two tasks must be the task for a user's own files, such as
+        `sentence`.
         """
         del before, task
         return False
@@ -226,7 +228,7 @@ class Kind:
         return task._replace(labels=tuple(labels))
 
     def example(self, task, values):
-        """Return the example of what a user of `serving.predictor.Predictor` gives.
+        """Return the example made of the values that a user gives to `serving.predictor.Predictor`.
 
         Raises:
             ValueError: for values of other types.

@@ -1,7 +1,7 @@
 """Questions with their contexts as windows of pieces, and the answers of the windows' scores.
 
 A window is [CLS] question [SEP] part of the context [SEP]. The answer of a question is the best
-span of all its windows. An answer that is not in a window, or does not exist, is [CLS] there.
+span of all its windows. In a window that does not hold the answer, [CLS] is marked as the answer.
 """
 
 from typing import NamedTuple, Optional
@@ -19,7 +19,7 @@ class Sizes(NamedTuple):
 
     max_seq_length: int  # most pieces of a window, special ones included
     max_query_length: int  # most pieces of a question; the rest is cut off
-    doc_stride: int  # pieces from the begin of a window to that of the next
+    doc_stride: int  # pieces from the begin of a window to the begin of the next window
 
 
 class Window(NamedTuple):
@@ -29,18 +29,18 @@ class Window(NamedTuple):
     length_a: int  # pieces of [CLS] question [SEP]
     char_begins: np.ndarray  # of each piece in the context, NO_PLACE outside
     char_ends: np.ndarray
-    is_own: np.ndarray  # 1 for the pieces that this window owns, in whose answers alone begin here
-    answer: tuple  # (first, last piece) of the answer; (0, 0), [CLS], where it is not here
+    is_own: np.ndarray  # 1 for the pieces at which an answer may begin in this window
+    answer: tuple  # (first, last piece) of the answer; (0, 0), [CLS], if the window lacks it
 
 
 class Candidate(NamedTuple):
-    """A possible answer: context[begin:end], or no answer, where both are None and text is ""."""
+    """A possible answer, context[begin:end]. For no answer both are None and the text is ""."""
 
     text: str
     begin: Optional[int]
     end: Optional[int]
     score: float
-    probability: float  # among the candidates of the question
+    probability: float  # of this candidate; the candidates of a question sum to 1
 
 
 class Choice(NamedTuple):
@@ -49,7 +49,8 @@ class Choice(NamedTuple):
     max_answer_length: int = 50  # pieces
     num_best: int = 20  # candidates of a question
     allow_no_answer: bool = False
-    no_answer_threshold: float = 0.0  # score of no answer, minus the best one, above which it wins
+    # No answer wins if its score is higher than the best span's score by more than this.
+    no_answer_threshold: float = 0.0
 
 
 class Context(NamedTuple):
@@ -63,7 +64,7 @@ class Context(NamedTuple):
 def encode_context(context, tokenizer):
     """Return the `Context` of a text; marks that no piece holds belong to the piece before."""
     ids, begins, ends = tokenizer.encode(context)
-    is_piece = ends > begins  # SentencePiece has pieces of blanks alone
+    is_piece = ends > begins  # some pieces of SentencePiece hold only blanks
     ids, begins, ends = ids[is_piece], begins[is_piece], ends[is_piece]
     return Context(ids, begins, with_marks(context, begins, ends))
 
@@ -119,13 +120,14 @@ def encode_windows(question_ids, context, answer, tokenizer, sizes):
 def choose_answers(context, windows, start_scores, end_scores, choice):
     """Return the best answers of a question, a list of `Candidate`, the best first.
 
-    The first is the answer: no answer only if `choice` allows it and its score is high enough, or
-    the context has no piece. Different spans with one text count once.
+    The first candidate is the answer. It is "no answer" only if `choice` allows this and the score
+    is high enough, or if the context has no piece. Different spans with the same text count once.
 
     Args:
         context: str.
         windows: list of objects with `char_begins`, `char_ends` and `is_own`, all of a question.
-        start_scores, end_scores: lists of float arrays, one for each window, at least as long.
+        start_scores, end_scores: lists of float arrays, one for each window and at least as long
+            as the window.
         choice: `Choice`.
     """
     best, none = {}, np.inf

@@ -24,7 +24,7 @@ DEFAULTS = {
     "no_answer_threshold": 0.0,
 }
 NUM_SPECIAL = 3  # pieces of a sequence: [CLS] question [SEP] context [SEP]
-NUM_CANDIDATES = 20  # that a question has at least; their probabilities sum to 1
+NUM_CANDIDATES = 20  # at least so many candidates are kept; their probabilities sum to 1
 # Positions of the answer's first and last piece.
 ANSWER = encoding.Column("answer", shape=(2,))
 EXAMPLE = encoding.Column("example_index", in_batch=False)
@@ -43,10 +43,10 @@ class SpanTask(NamedTuple):
 
     Fields:
         name: as given by --task_name.
-        labels: none.
+        labels: empty, because answers have no labels.
         files: split -> file names below the data folder; the first that exists is read.
         metric: key of the scores that chooses the best checkpoint.
-        submission: name of the file with the predictions for CLUE, None without.
+        submission: name of the file with the predictions for CLUE, or None.
     """
 
     name: str
@@ -75,7 +75,7 @@ _TASKS = (
         ),
         submission="drcd_predict.json",
     ),
-    SpanTask("squad"),  # files of a user's own
+    SpanTask("squad"),  # for the files of a user
 )
 
 
@@ -131,7 +131,7 @@ class Spans(Kind):
         return ignored
 
     def texts(self, examples):
-        """See `Kind.texts`: contexts once each, then the questions."""
+        """See `Kind.texts`: every context once, then the questions."""
         contexts = dict.fromkeys(question.context for question in examples)
         return list(contexts) + [question.question for question in examples]
 
@@ -157,7 +157,7 @@ class Spans(Kind):
         return example.question, example.context, answer_of(example)
 
     def encode(self, examples, task, tokenizer, settings, num_workers=1):
-        """See `Kind.encode`; a row is a window of a context behind its question."""
+        """See `Kind.encode`; a row is a question followed by a window of its context."""
         sizes = sizes_of(settings)
 
         def encode_some(first_index, some):
@@ -235,7 +235,7 @@ class Spans(Kind):
         return span_files.Question("", *values, answers=None)
 
     def answers(self, examples, task, predictions):
-        """See `Kind.answers`: the best candidate as a dict, and the `others`, the best first."""
+        """See `Kind.answers`: the best candidate as a dict, with the next ones in `others`."""
         rows = [[candidate._asdict() for candidate in candidates] for candidates in predictions]
         return [dict(best, others=others) for best, *others in rows]
 

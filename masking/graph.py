@@ -1,8 +1,8 @@
 """Turns compact records into training features in a TensorFlow graph, as `reference.mask_row`.
 
-The functions make the same choices as that specification, with the same random numbers, for all
-rows of a batch at once. They are TensorFlow operations alone, since the process of a remote TPU
-host runs no Python.
+The functions make the same choices as `reference.mask_row`, with the same random numbers, for all
+rows of a batch at once. They use only TensorFlow operations, because the host of a remote TPU runs
+no Python.
 
 All tensors are lists over the whole batch, without padding. In the shapes, n counts the rows, q
 their chunks, i their pieces, w words, g grams and m masked pieces. A *place* is the index of a
@@ -18,7 +18,7 @@ from masking import reference
 from masking.draws import Stream
 from tfrecords import compact
 
-# Rows of one call: more do not fit into the cache of a processor.
+# Rows of one call. The tensors of more rows do not fit into the cache of a processor.
 ROWS_AT_ONCE = 64
 KEY_BITS = 40  # random bits of `Draws.order_keys`
 
@@ -47,7 +47,7 @@ class Draws:
         return Draws(tf.gather(self._state, rows))
 
     def bits(self, stream, counter, rows, shift):
-        """Return random bits, int64 [k'], of which `shift` are shifted out to the right.
+        """Return random bits, int64 [k'], shifted to the right by `shift`.
 
         Args:
             stream: int, or int64 tensor of one for each key.
@@ -95,7 +95,7 @@ class Masking(NamedTuple):
 
     @property
     def masks(self):
-        """How the masks are drawn, str, so that a resumed run can see a change."""
+        """How the masks are drawn, str. A resumed run compares it with the kept one."""
         config = self.config
         return "{:g} of the pieces and at most {}, grams by {}, {} replaced together".format(
             config.masked_lm_prob,
@@ -285,7 +285,7 @@ def _make_grams(sequences, config, draws):
     is_word = tf.pad(sequences.is_word, [[0, 1]], constant_values=True)
     word_begins = tf.cast(tf.where(is_word)[:, 0], tf.int32)  # [w + 1]
     begins = word_begins[:-1]
-    # The segments of the batch are numbered 2 * chunk and 2 * chunk + 1; each has a piece.
+    # The segments of a chunk have the numbers 2 * chunk and 2 * chunk + 1. No segment is empty.
     segment = tf.gather(2 * sequences.chunk + sequences.segment, begins)  # [w]
     number = tf.math.segment_sum(tf.ones_like(segment), segment)  # [2q], words
     first_word = tf.cumsum(number, exclusive=True)  # [2q]
@@ -334,7 +334,7 @@ def _choose_grams(grams, budget, draws):
     num_grams, num_chunks = tf.size(grams.chunk), tf.size(budget)
     ranks = tf.range(num_grams)
     chunk = grams.chunk
-    # The sort keeps chunks apart, so the ranks of a chunk begin at `first`, as its grams do.
+    # The sort does not mix chunks, so the ranks of a chunk begin at `first`, like its grams.
     first = tf.math.segment_min(ranks, chunk)  # [q]
     keys = draws.bits(Stream.ORDER, ranks - tf.gather(first, chunk), chunk, 64 - KEY_BITS)
     keys += tf.cast(chunk, tf.int64) * (1 << KEY_BITS)
@@ -365,7 +365,7 @@ def _first_of_chunk(condition, chunk, num_chunks):
 
 
 def _take_whole(lengths, words, chunk, first, budget):
-    """Choose the grams that are not cut: `vectorized._take_whole`, for grams in their random order.
+    """Choose the grams that are not cut, like `vectorized._take_whole`, in their random order.
 
     Args:
         lengths, words: int32 [g], pieces and words of each gram.

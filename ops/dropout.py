@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 
 class Dropping(NamedTuple):
-    """The elements that dropout drops."""
+    """How `drop` chooses the elements that become 0."""
 
     seed: tf.Tensor  # int32 [2]
     threshold: tf.Tensor  # int32 []; elements whose draw is below it are dropped
@@ -34,7 +34,7 @@ def make_dropping(rate, seed, is_hashed):
 
 
 def drop(tensor, dropping):
-    """Return a float tensor with some elements dropped and the others scaled."""
+    """Return a float tensor in which some elements are 0 and the others are scaled."""
     draws = draw(tf.shape(tensor), dropping.seed, dropping.is_hashed)
     kept = tensor * tf.cast(dropping.scale, tensor.dtype)
     return tf.where(draws >= dropping.threshold, kept, tf.zeros_like(tensor))

@@ -217,7 +217,7 @@ class Layers(NamedTuple):
 
     def _chosen(self, logits, labels):
         """Return the logit of each row's label: [M, 1]."""
-        if self.compiled:  # a gather from rows takes a TPU longer than a pass over them
+        if self.compiled:  # on a TPU, a gather takes longer than a sum over whole rows
             return tf.reduce_sum(
                 tf.where(_is_label(logits, labels), logits, tf.zeros_like(logits)), -1, True
             )
@@ -232,7 +232,7 @@ class Layers(NamedTuple):
         return dropout.make_dropping(rate, seed, self._hashes)
 
     def dropout(self, tensor, rate, seed):
-        """Drop elements with probability `rate`; equal seeds drop equal ones; rate 0 adds no op."""
+        """Drop elements with probability `rate`, the same for equal seeds; rate 0 adds no op."""
         return self.drop(tensor, self.make_dropping(rate, seed))
 
     @property
@@ -364,8 +364,8 @@ def _normalize(x, gamma, beta, in_one_pass):
     """Return (output, normalized x, 1 / deviation).
 
     in_one_pass: compute the variance as mean of squares minus square of mean. A TPU then reads x
-    once. The result is less exact where the mean is much larger than the deviation, which no row
-    of a model is.
+    once. The result is less exact where the mean is much larger than the deviation. No row
+    of a model has such a mean.
     """
     x32 = tf.cast(x, tf.float32)
     mean = tf.reduce_mean(x32, axis=-1, keepdims=True)
@@ -450,8 +450,8 @@ def recomputed(function, compiled=False):
 
     Returns:
         Function of the same arguments that returns the output, then the weights. The next layer
-        should take its weights from there. Then each layer's gradient is added to the sum of those
-        of later layers; otherwise XLA would keep the gradients of all layers and add them up at the
+        should take its weights from there. Then each layer adds its gradient to the sum of the
+        later layers. Otherwise XLA would keep the gradients of all layers and add them up at the
         end.
     """
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from tfrecords.compact import NUM_SEPARATORS
 
-# For a chunk, this many rows with equal room are tried. Few of them hold its document already.
+# How many rows with equal room are tried for a chunk. Few of them hold its document already.
 ROWS_TRIED = 8
 # A chunk is cut only if a row has at least this much room, in positions.
 LEAST_ROOM = 16
-# A part ends with a sentence if that leaves at most this share of the room unused.
+# A part ends at the end of a sentence if at most this share of the room is then unused.
 MOST_UNUSED = 1 / 8
 
 
@@ -51,7 +51,7 @@ def join(chunks, capacity, max_chunks):
     """Return rows that hold every chunk uncut; takes the arguments of `pack`."""
     rows = []
     rows_with = [[] for _ in range(capacity + 1)]  # the open rows that have this much room
-    rooms = 0  # bit r is set where `rows_with[r]` is not empty
+    rooms = 0  # bit r is 1 if `rows_with[r]` is not empty
     for chunk in sorted(chunks, key=lambda chunk: -chunk.size):
         row, room = [], capacity
         candidates = rooms >> chunk.size << chunk.size
@@ -134,9 +134,10 @@ def _move_parts(chunk, open_rows, full, levels, max_chunks):
 
 
 def _cut(chunk, room, levels):
-    """Return the end of the longest part of a chunk for some room, or None.
+    """Return the end of the longest part of a chunk that fits into `room`, or None.
 
-    The part takes half of the room or more, and the part and the rest have two pieces or more.
+    The part fills at least half of the room. Both the part and the rest of the chunk have at least
+    two pieces.
     """
     if chunk.size <= room:
         return chunk.end

@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from common import cli, file_types, files
 from common.errors import UserError
 
-HEAD_BYTES = 1 << 16  # of a file, to recognize files that are not text
+HEAD_BYTES = 1 << 16  # bytes that are read of a file to see whether it is text
 
 
 def define_flags(flag_values):
@@ -165,7 +165,7 @@ def documents(path, limit):
 
 
 def unigram_entropy(path, vocab_file):
-    """Return the entropy of the pieces of a text, by their frequencies, and two counts: a dict."""
+    """Return a dict of two counts and the entropy of a text's pieces, from their frequencies."""
     import tokenization
 
     tokenizer = tokenization.FullTokenizer(vocab_file)

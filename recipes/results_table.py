@@ -35,7 +35,7 @@ def main(args):
     )
     reports = {os.path.basename(folder): run_report.read(folder) for folder in folders}
     runs = {name: scores_of(run) for name, run in reports.items() if is_scored(run)}
-    if "command" in run_report.read(args.folder):  # it would be replaced
+    if "command" in run_report.read(args.folder):  # the table would replace this report
         text = "--folder={} is a run itself: give the folder that holds a folder for each run"
         raise UserError(text.format(args.folder))
     if not runs:
@@ -48,7 +48,7 @@ def main(args):
 
 
 def is_scored(run):
-    """Return whether a report is that of a finished fine-tuning run that was evaluated."""
+    """Return whether a report belongs to a fine-tuning run that was finished and evaluated."""
     metrics = run.get("metrics")
     return isinstance(metrics, dict) and all(name in metrics for name in SCORES)
 

@@ -11,7 +11,7 @@ from kinds.choices import BLANK_LENGTH, BLANK_PIECE
 from tokenization import CLS, MASK, SEP
 
 _MARK = r"#idiom(\p{Nd}+)#"  # `choice_files.BLANK` with its number
-_EDGE = "\1"  # stands around the number of a blank; normalization drops this character from texts
+_EDGE = "\1"  # put before and after the number of a blank; normalization drops it from texts
 _NO_ID = -1
 NO_BLANK = "a question is no blank of its context, such as #idiom000001#"
 
@@ -103,7 +103,7 @@ def _split_at_marks(contexts, marks):
 
     Returns:
         (parts, is_mark, is_asked): `tf.RaggedTensor`, string [B, (parts)], in which texts and
-        numbers of blanks take turns; and bool [all parts], whether a part is a number, and whether
+        numbers of blanks alternate; and bool [all parts], whether a part is a number, and whether
         it is the first one of the row's mark.
     """
     contexts = tf.strings.regex_replace(contexts, _EDGE, "")
@@ -155,8 +155,8 @@ def _of_choices(ids, num_first, is_choice):
 def truncated(lengths, room):
     """Cut texts to `room` pieces in all, as `choices.truncated` does, for int32 [B, texts].
 
-    All texts that are longer keep the same number t of pieces, or t + 1: the last ones of them, for
-    of equally long texts the first loses its last piece first.
+    All longer texts are cut to t pieces, and the last ones of them to t + 1, because the first of
+    equally long texts loses a piece first.
     """
     levels = tf.range(room + 1)  # t
     sums = tf.reduce_sum(tf.minimum(lengths[:, :, tf.newaxis], levels), axis=1)  # [B, room + 1]

@@ -39,7 +39,7 @@ def write_saved_model(model, folder, options):
         if model.num_labels is not None:
             labels = _asset(assets, "labels.txt", model.task.labels)
             tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS, tf.constant(labels))
-        if not options.raw_text:  # otherwise the tokenizer's table has made it an asset
+        if not options.raw_text:  # GraphTokenizer makes it an asset
             tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS, tf.constant(vocabulary))
         save(session, model, folder, signatures)
 
@@ -78,7 +78,8 @@ def _build_signatures(model, vocabulary, options):
 
     Every model has `embed`. A fine-tuned model has the computation of its kind of task, which is
     `classify` or one of `samples.FIELDS`; another model has `fill_mask` if its checkpoint has the
-    head for masked pieces. The same names with `_text` take text. `serving_default` is one of all.
+    head for masked pieces. Signatures whose names end in `_text` take text instead of
+    ids. `serving_default` is a second name of one of the signatures.
     """
     computations = {"embed": _embed}
     default = samples.default_kind(model)

@@ -1,4 +1,4 @@
-"""What tests share: a model small enough to train in seconds, a host of a TPU pod."""
+"""Helpers of several tests: a small model that trains in seconds, runs, a host of a TPU pod."""
 
 import contextlib
 import json
@@ -190,7 +190,7 @@ def optimize_on_demand(devices):
 def optimized():
     """A context whose sessions optimize graphs, and whose steps have functions of XLA.
 
-    It gives the bits of a program.
+    Its results have the same bits as the results of a script that is run as a program.
     """
     _OPTIMIZED.append(True)
     try:

@@ -14,7 +14,7 @@ A record is a list of uint16, little-endian:
     n bits            only where the vocabulary has more than MAX_PIECES pieces: in place of the
                       highest bits, a bit for each piece, 16 in a number, the lowest bit first
 
-This module is without TensorFlow; `masking/graph.py` reads records in a graph.
+This module does not use TensorFlow; `masking/graph.py` reads records in a graph.
 """
 
 import struct
@@ -27,7 +27,7 @@ HEAD = 3  # numbers before the lengths
 # With this many pieces or fewer, the highest bit of a piece is free.
 MAX_PIECES = 1 << 15
 MAX_VOCABULARY = 1 << 16
-NUM_SEPARATORS = 3  # [CLS] and two [SEP], which a chunk gets when it is masked
+NUM_SEPARATORS = 3  # [CLS] and two [SEP], which masking adds to a chunk
 _WORD_BIT = np.uint16(MAX_PIECES)
 
 
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What rows may hold."""
+    """Limits of the size and content of a row."""
 
     max_seq_length: int  # positions
     max_chunks_per_row: int
@@ -54,7 +54,7 @@ class Limits(NamedTuple):
 
     @property
     def has_word_bits(self):
-        """Whether the bits of words stand behind the pieces."""
+        """Whether a record stores the bits of words after the pieces."""
         return self.vocab_size > MAX_PIECES
 
 

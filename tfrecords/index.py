@@ -2,7 +2,7 @@
 
 A scan reads every file once. It checks every record against its checksum, so that damage is found
 before training starts. With the index, any block can be read without the records before it. The
-output folder keeps the index for a run that is resumed. TensorFlow is used for remote files alone.
+output folder keeps the index for a run that is resumed. TensorFlow is used only for remote files.
 
 A block is up to BLOCK_RECORDS consecutive records of a file. A gzipped file cannot be read from its
 middle, so it is a single block. N is the number of blocks.
@@ -31,11 +31,11 @@ MAX_DAMAGE_LINES = 10
 
 
 class Damage(NamedTuple):
-    """A record that cannot be read, and perhaps all after it."""
+    """A record that cannot be read; `is_rest` says whether the records after it can."""
 
     record: int  # its number in the file, from 0
     begin: int  # its first byte; in a gzipped file, of the decompressed bytes
-    is_rest: bool  # whether the rest of the file is lost with it
+    is_rest: bool  # whether the rest of the file cannot be read either
     reason: str
 
 
@@ -67,7 +67,7 @@ class RecordIndex(NamedTuple):
 
 
 def load_index(paths, folder=None, skip_damaged=False, find_fault=None, keep=True):
-    """Return the `RecordIndex` of files; scan those that the kept index lacks.
+    """Return the `RecordIndex` of files; scan the files that the kept index lacks.
 
     Args:
         paths: list of str.

@@ -1,4 +1,4 @@
-"""The step of a TPU: what XLA is handed and, if it is there, what its compiler makes of it."""
+"""The step of a TPU: the input of XLA and, if the TPU compiler is installed, its output."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def test_dropout_is_a_hash_of_32_bits(step):
 
 
 def test_no_activation_is_split_into_heads_by_a_reshape(step):
-    """Tiles of (8, 128) would be copied; XLA chooses the layout of a product with axes of heads."""
+    """Such a reshape copies every tile. XLA chooses the layout of a product with axes of heads."""
     shape_of = {x.id: list(x.shape.dimensions) for x in step}
     rows = [[BATCH * LENGTH, HIDDEN], [BATCH, LENGTH, HIDDEN], [BATCH * LENGTH, 3 * HIDDEN]]
     for x in step:
@@ -84,7 +84,7 @@ def test_no_activation_is_split_into_heads_by_a_reshape(step):
 
 
 def test_packed_rows_take_their_positions_from_a_product(step, packed_step):
-    assert count(packed_step, "dot") == count(step, "dot") + 2  # and its gradient
+    assert count(packed_step, "dot") == count(step, "dot") + 2  # the product and its gradient
     assert count(packed_step, "scatter") == count(step, "scatter")
     masks = [x for x in packed_step if list(x.shape.dimensions)[-3:] == [BATCH, LENGTH, LENGTH]]
     assert any(x.opcode == "compare" for x in masks)
@@ -92,7 +92,7 @@ def test_packed_rows_take_their_positions_from_a_product(step, packed_step):
 
 def test_micro_batches_are_one_loop_with_one_copy_of_the_model(step, step_in_parts):
     assert count(step_in_parts, "while") == 1
-    logits = [4 * BATCH, 60]  # the model's largest product, forward only
+    logits = [4 * BATCH, 60]  # the largest product of the model; only the forward pass has it
     assert [list(x.shape.dimensions) for x in step if x.opcode == "dot"].count(logits) == 1
     logits[0] //= 2
     assert [list(x.shape.dimensions) for x in step_in_parts if x.opcode == "dot"].count(logits) == 1

@@ -1,4 +1,4 @@
-"""Checkpoints of other origin: known renamings are loaded, of others the cause is named."""
+"""Checkpoints of other programs: known renamings are loaded; other errors name the cause."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def shapes_of(fixtures, name, **changes):
 
 
 def renamed(fixtures, tmp_path, name, change):
-    """Write a fixture's weights under other names; None leaves one out."""
+    """Write a fixture's weights under new names; `change` returns None to leave one out."""
     arrays = weights.read(str(fixtures / name / "model.ckpt"))
     changed = {change(key): array for key, array in arrays.items()}
     changed.pop(None, None)

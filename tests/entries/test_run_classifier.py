@@ -33,7 +33,7 @@ LEARNING = {"num_train_epochs": 1, "learning_rate": 0.004}
 
 
 def write_workspace(folder):
-    """Write config, vocabulary and a task whose label is told by the second text."""
+    """Write config, vocabulary and a task whose label depends on the second text."""
     helpers.write_learner(folder, PIECES, LENGTH)
     (folder / "data").mkdir()
     rng = random.Random(1)
@@ -130,7 +130,7 @@ def stopped(tmp_path_factory):
 
 
 def test_a_run_that_stopped_goes_on_at_the_right_record(alone, stopped):
-    """Not a bit differs from the run that did not stop: weights, slots, dropout, records."""
+    """Every bit equals the run that did not stop: weights, slots, dropout, records."""
     whole, parts = weights_of(alone / "out"), weights_of(stopped / "out")
     assert whole["global_step"] == 12
     for name in whole:
@@ -138,7 +138,7 @@ def test_a_run_that_stopped_goes_on_at_the_right_record(alone, stopped):
 
 
 def test_padding_and_division_of_batches_do_not_change_what_is_trained(workspace, monkeypatch):
-    """A run of whole batches of one length, and one of divided batches of their own lengths."""
+    """Batches padded to one length train the same weights as divided, less padded batches."""
     lengths = []
     make_forward = model.make_forward
 
@@ -245,7 +245,7 @@ def test_labels_in_another_order_are_not_those_of_the_classifier(trained, worksp
 
 
 def test_another_vocabulary_is_not_that_of_the_classifier(trained, workspace, caplog, monkeypatch):
-    """The flag that the message names helps."""
+    """With the flag that the message names, the run succeeds."""
     (workspace / "vocab.txt").write_text("\n".join(PIECES[:5] + PIECES[:4:-1]), encoding="utf-8")
     message = "{}/vocab.txt is not the vocabulary of .*: give --(vocab_file)=({}/vocab.txt)$"
     message = message.format(workspace, trained / "out")
@@ -308,7 +308,7 @@ def test_a_test_file_without_labels_is_predicted(trained, workspace):
 
 @pytest.fixture
 def guessed(monkeypatch):
-    """Every prediction is a guess instead of the model's; a list of the numbers of examples."""
+    """Replaces the model's predictions by guesses; lists the number of examples of each call."""
     numbers = []
 
     def guess(trainer, input_fn, num_rows, path):
@@ -345,7 +345,7 @@ def test_steps_warmup_and_evaluations_follow_the_number_of_examples():
     schedule = schedule_of(238766, 312, **flags)
     optimizer = schedule.optimizer
     assert (optimizer.num_train_steps, optimizer.num_warmup_steps) == (11192, 1119)
-    assert schedule.eval_every_steps == 1866  # two an epoch, the last one of them its end
+    assert schedule.eval_every_steps == 1866  # two in an epoch, the second at its end
     assert schedule_of(238766, 312, evals_per_epoch=0, **flags).eval_every_steps == 0
     assert schedule_of(5, 312, **flags).optimizer.num_train_steps == 1
 
@@ -487,7 +487,7 @@ def copied(folder, tmp_path):
 
 
 def test_the_best_checkpoint_is_scored_and_predicts(trained):
-    """Accuracy is 1 at both evaluations: the first is the best."""
+    """Both evaluations have accuracy 1. Then the first checkpoint is the best."""
     history = best_checkpoint.read_history(str(trained / "out"))
     assert list(history) == [20, 40]
     best = max(history, key=lambda step: (history[step]["eval_accuracy"], -step))
@@ -554,7 +554,7 @@ def test_seeds_give_mean_and_deviation_and_are_made_once(
 
 
 def test_several_seeds_go_on_where_a_kill_ended_them(seeded, alone):
-    """The run of seed 2, killed before its scores, has those of a run of its own."""
+    """The run of seed 2, killed before its evaluation, gets the scores of an uninterrupted run."""
     whole = read_json(alone / "out" / "results.json")["metrics"]
     assert {"eval_accuracy", "test_accuracy"} < set(whole)
     assert read_json(seeded / "out" / "results.json")["seeds"]["2"] == whole
@@ -606,11 +606,11 @@ def test_labels_of_own_files_are_given_or_found(workspace, labels, expected, req
     run(workspace, labels=labels, **dict(values, **SCORED))
     header = read_table(workspace / "out" / "predictions.tsv")[0]
     assert header[3:] == ["p({})".format(label) for label in expected]
-    run(workspace, do_predict=True, **values)  # the folder tells the labels
+    run(workspace, do_predict=True, **values)  # reads the labels from classifier.json
     assert read_table(workspace / "out" / "predictions.tsv")[0] == header
     with pytest.raises(UserError, match="the labels of task sentence are not known"):
         run(workspace, do_predict=True, output_dir=workspace / "other", **values)
-    values["init_checkpoint"] = scored_checkpoint(workspace)  # a file beside it has them, too
+    values["init_checkpoint"] = scored_checkpoint(workspace)  # beside it, a file has the labels
     run(workspace, do_predict=True, output_dir=workspace / "other", **values)
     assert read_table(workspace / "other" / "predictions.tsv")[0] == header
 
@@ -628,7 +628,7 @@ def test_bad_rows_may_be_skipped_and_a_sample_taken(workspace, monkeypatch):
 def test_a_run_of_another_task_keeps_its_folder(
     seeds, alone, seeded, guessed, tmp_path, monkeypatch, capsys
 ):
-    """What the message names works; other names of the task, and files of one's own, are scored."""
+    """The named flag works; the task's other names and a user's own files can be scored."""
     workspace = copied(seeded if seeds else alone, tmp_path)
     monkeypatch.setattr(loop, "train_and_evaluate", lambda *_: None)  # all steps are done
     for split in ("train", "dev"):

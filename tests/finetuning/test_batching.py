@@ -21,7 +21,7 @@ COLUMNS = (encoding.LABEL_IDS,)
 
 
 def make_features(lengths, seed=0):
-    """Encoded pairs of so many pieces, 4 or more."""
+    """Return encoded pairs of the given lengths in pieces, each at least 4."""
     draws = np.random.RandomState(seed)
     lengths = np.array(lengths)
     begins = np.append(0, np.cumsum(lengths))
@@ -53,7 +53,7 @@ def read(input_fn, params, count=None):
 
 
 def padded(made, index, length):
-    """What an example is in a batch: the specification."""
+    """Return the features that an example must have in a batch: the specification."""
     ids = made.ids[made.begins[index] : made.begins[index + 1]].tolist()
     length_a = made.lengths_a[index]
     zeros = [0] * (length - len(ids))
@@ -130,7 +130,7 @@ def test_a_resumed_order_is_the_uninterrupted_one(lengths, batch_size, step):
 
 def test_a_far_step_is_reached_at_once():
     first = order_of([4, 5, 6], 1, 2, 10**12, 6)
-    assert sorted(first[2:5]) == [0, 1, 2]  # epochs are of 3: 10**12 is 1 more than a multiple
+    assert sorted(first[2:5]) == [0, 1, 2]  # 3 examples an epoch, and 10**12 % 3 == 1
 
 
 def test_pools_are_sorted_and_batches_permuted():
@@ -148,7 +148,7 @@ def test_pools_are_sorted_and_batches_permuted():
 
 
 def test_batches_begin_where_the_last_one_of_the_epoch_before_ends():
-    """In every epoch; only the batch that two epochs share is of any lengths."""
+    """In every epoch. Only a batch shared by two epochs is not sorted by length."""
     lengths = np.random.RandomState(0).permutation(21) + 4
     batches = np.reshape(order_of(lengths, 1, 4, 0, 84), [21, 4])
     shared = [b for b in range(21) if b * 4 // 21 != (b * 4 + 3) // 21]
@@ -176,7 +176,7 @@ def test_shapes_are_static_but_for_the_length(tmp_path, training, dynamic_paddin
 
 
 def test_an_epoch_worked_by_hand(monkeypatch):
-    """The example of the module: permutations that change nothing but the order of batches."""
+    """The example in the docstring: permutations that change only the order of batches."""
     monkeypatch.setattr(batching, "POOL_BATCHES", 3)
     monkeypatch.setattr(
         batching,

@@ -1,4 +1,4 @@
-"""huggingface/: equal outputs there, and every bit back, for all ways of sharing layers."""
+"""huggingface/: equal outputs after a conversion, equal bits after the way back."""
 
 import functools
 
@@ -44,7 +44,7 @@ def config_and_shapes(name, num_labels, **fields):
 
 
 def make(name, num_labels=None, **fields):
-    """Return config and random weights, with biases and norms that do something."""
+    """Return config and random weights; biases are not 0, scales of LayerNorm are not 1."""
     config, shapes = config_and_shapes(name, num_labels, **fields)
     rng = np.random.RandomState(1)
     arrays = {
@@ -61,8 +61,8 @@ def our_logits(name, num_labels=None):
     return check.our_logits(config, arrays, check.fixed_inputs(config))
 
 
-LAYOUTS = ("google", "albert_zh", "bert")  # whose classifiers are converted, too
-# (config, architecture): all that there are.
+LAYOUTS = ("google", "albert_zh", "bert")  # the tests convert a classifier of each
+# All pairs (config, architecture) that can be converted.
 WAYS = [
     (name, family)
     for name in sorted(CONFIGS)
@@ -132,7 +132,7 @@ def test_heads_of_other_tasks(name, family, head):
     for key, logits in found.items():
         np.testing.assert_allclose(logits, expected[key], atol=2e-5)
     kept = [x for x in arrays if head == "choice" or not x.startswith("bert/pooler/")]
-    for known in ("", class_name):  # the shapes tell the head, too
+    for known in ("", class_name):  # without a class, the shapes decide the head
         back = mapping.from_parameters(config, family, parameters, factors, known)
         assert sorted(back) == sorted(kept)
         for variable, array in back.items():

@@ -24,7 +24,7 @@ def windows_of(tokenizer, question, context, answer, sizes):
 
 
 def perfect_scores(windows):
-    """Return scores that are 1 at the answer's pieces, or at [CLS] where it is not."""
+    """Return scores that are 1 at the answer's pieces, or at [CLS] if the window has no answer."""
     starts = [np.eye(len(window.ids))[window.answer[0]] for window in windows]
     return starts, [np.eye(len(window.ids))[window.answer[1]] for window in windows]
 
@@ -89,7 +89,7 @@ def test_no_answer_wins_above_its_threshold(tokenizer):
 
 
 def test_no_answer_needs_a_low_score_in_every_window_only_once(tokenizer):
-    """A window with a good answer gives a low score of no answer, which counts for all windows."""
+    """If one window has a good answer, its low score of "no answer" counts for all windows."""
     windows = windows_of(tokenizer, "在", "一二三四五六七八九十", None, Sizes(10, 1, 3))
     starts = [np.full(len(window.ids), -9.0) for window in windows]
     for i, start in enumerate(starts):

@@ -84,7 +84,8 @@ def assert_equal_steps(packed, single):
         if name not in names:
             np.testing.assert_allclose(packed[name], single[name], rtol=1e-5, err_msg=name)
             continue
-        # The gradient of a key's bias is zero: softmax does not see what all keys have in common.
+        # The gradient of a key's bias is zero, because adding a constant to all scores of a query
+        # does not change their softmax.
         floor = 0.01 if name.endswith("/key/bias") else 1e-4
         scale = max(np.abs(single[name]).max(), floor * largest)
         np.testing.assert_allclose(packed[name] / scale, single[name] / scale, 0, 1e-4, name)
@@ -161,7 +162,7 @@ def test_packing_in_other_precisions(dtype, error):
 @pytest.mark.parametrize("for_tpu", [False, True], ids=["gather", "one_hot"])
 @pytest.mark.parametrize("layout", ["albert_zh", "google"])
 def test_a_chunk_has_the_outputs_that_it_has_alone(layout, for_tpu):
-    """All layers and the pooler, of every chunk by itself in a sequence without padding."""
+    """Compares all layers and the pooler with each chunk alone in a sequence without padding."""
     rng = np.random.RandomState(1)
     lengths = packed_rows.draw_lengths(rng, SIZES)
     batch, _ = packed_rows.draw_batches(rng, SIZES, lengths)
@@ -212,7 +213,7 @@ def test_the_batches_of_these_tests_have_what_they_should():
 
 
 def test_chunks_do_not_touch_each_other():
-    """What would be equal if the mask did nothing differs, and only in the chunk that changed."""
+    """After a change of one piece, the outputs of its chunk differ, and no others do."""
     rng = np.random.RandomState(2)
     batch, _ = packed_rows.draw_batches(rng, SIZES._replace(rows=1), [[6, 8, 9]])
     config = small_config()

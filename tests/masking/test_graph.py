@@ -97,7 +97,7 @@ def masked():
     rng = np.random.RandomState(2)
     limits = limits_of(config)
     rows = [compact_rows.random_row(rng, limits) for _ in range(3000)]
-    rows = [row for row in rows if row.is_word.any()]  # one long word cannot be masked
+    rows = [row for row in rows if row.is_word.any()]  # a row of one long word has nothing to mask
     numbers = np.arange(len(rows))
     args = rows, config, VOCABULARY, limits, 5
     epochs = [np.full(len(rows), epoch) for epoch in (0, 1)]
@@ -130,7 +130,7 @@ def test_an_epoch_has_its_own_masks_and_a_repetition_the_same(masked):
     for name in ("masked_lm_positions", "next_sentence_labels", "segment_ids"):
         differs = np.any(first[name] != second[name], axis=1)
         assert differs.mean() > 0.4, name
-    # The text is the same: what is swapped back and unmasked.
+    # Swapped back and unmasked, the text is the same.
     for name in ("chunk_ids", "position_ids", "chunk_starts"):
         np.testing.assert_array_equal(first[name], second[name])
 
@@ -171,7 +171,7 @@ def test_shapes_are_static_and_no_python_is_called():
     st.integers(-(2**63), 2**63 - 1),
 )
 def test_any_documents(texts, config, max_chunks, seed):
-    """From documents to rows to masks: those of the specification, and no piece is lost."""
+    """Rows and masks of documents equal the specification, and no piece is lost."""
     config = config._replace(max_chunks_per_row=max_chunks)
     vocabulary = reference.make_vocabulary(documents.VOCAB)
     maker = rows.RowMaker(None, None, vocabulary, config, None, 1, 1)

@@ -37,7 +37,7 @@ def segments(instance):
 
 
 def first_word_of(instance):
-    """The pieces of the only masked word; 0 where several are masked, or none."""
+    """Return the pieces of the masked word; 0 if no word or several words are masked."""
     return sum(gram.end - gram.begin for gram in instance.grams if gram.num_words == 1) * (
         len(instance.grams) == 1
     )
@@ -106,7 +106,7 @@ def test_words_tile_the_segments(document, config, seed):
 
 
 def breaks_of(*sentences):
-    """Breaks of sentences given as lists of lengths of words."""
+    """Return the breaks of sentences; a sentence is a list of the lengths of its words."""
     marks = []
     for words in sentences:
         for length in words:
@@ -127,7 +127,7 @@ def chunks(breaks, **changes):
         (([5], [5]), [(0, 10)]),
         (([2, 3, 3, 3, 3],), [(0, 8), (8, 14)]),  # a long sentence is cut between words
         (([25],), [(0, 10), (10, 20), (20, 25)]),  # a long word is cut anywhere
-        (([11],), [(0, 9), (9, 11)]),  # and no piece is left alone
+        (([11],), [(0, 9), (9, 11)]),  # but never so that a single piece is left
         (([10], [1]), [(0, 9), (9, 11)]),
         (([1], [10]), [(0, 9), (9, 11)]),
     ],
@@ -240,7 +240,7 @@ def test_spaces_and_lines_separate():
 
 def test_a_clause_begins_after_its_marks():
     text = A + "。”" + B + "；；" + C
-    # The published vocabulary has no quotes: they are known from the text.
+    # The published vocabulary has no quotes, so they are found in the text.
     pieces = [("[UNK]" if c == "”" else c, i) for i, c in enumerate(text)]
     assert find(text, pieces, list(text)) == [SENTENCE, WORD, WORD, CLAUSE, WORD, WORD, CLAUSE]
 
@@ -333,7 +333,7 @@ def test_every_instance_has_a_mask_if_a_word_fits():
 
 
 def many_instances(num_documents, **changes):
-    """Instances of 512 pieces of words of 1 or 2 characters, about 50 of a document."""
+    """Return instances of 512 pieces, about 50 for a document; words have 1 or 2 characters."""
     rng = np.random.RandomState(0)
     made = []
     for number in range(num_documents):

@@ -58,7 +58,7 @@ def whole(root, text, tmp_path_factory):
     """Digests of all files that one process makes without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     assert run(root, text, folder, "--num_workers=1")[0] == 0
-    # The manifest names the outputs: it is compared without their folder.
+    # The manifest has the paths of the outputs, so it is compared without their folder.
     manifest = (folder / (SHARDS[0] + ".manifest.json")).read_text()
     (folder / (SHARDS[0] + ".manifest.json")).write_text(manifest.replace(str(folder), "."))
     return digests(folder)
@@ -105,21 +105,21 @@ def count_done(folder):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(root, text, whole, tmp_path):
-    """Only the first process is killed, and the next starts while its workers still live."""
+    """Only the main process is killed; the next run starts while its workers still run."""
     rng = random.Random(3)
     killed_at = collections.Counter()
     for _ in range(10):
         process = subprocess.Popen(
             command(root, text, tmp_path, "--num_workers=2"), stderr=subprocess.DEVNULL
         )
-        # In the beginning, after some more of the 5 blocks and 3 shards, or at the end.
+        # The kill comes after 0 to 4 more of the 5 blocks and 3 shards.
         enough = count_done(tmp_path) + rng.randint(0, 4)
         while process.poll() is None and count_done(tmp_path) < enough:
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         killed_at[process.wait() and count_done(tmp_path)] += 1
-        # A shard is there as a whole or not at all.
+        # Every shard that exists is complete.
         made = digests_of_files(tmp_path)
         assert all(made[name] == whole[name] for name in SHARDS if name in made)
     assert run(root, text, tmp_path, "--num_workers=3")[0] == 0
@@ -268,7 +268,7 @@ def test_other_flags_are_refused_until_overwrite(root, text, whole, unfinished):
 def test_finished_blocks_are_not_made_again(root, text, whole, unfinished):
     done = unfinished / (SHARDS[0] + ".work") / "000000000000.done"
     before = done.stat().st_mtime_ns
-    # Stop it once more, at the shards: the names of unfinished ones are taken by folders.
+    # Stop the run once more, at the shards: folders have the names of the unfinished shards.
     for name in SHARDS:
         (unfinished / (name + ".tmp")).mkdir()
     status, line = run(root, text, unfinished, "--num_workers=2")

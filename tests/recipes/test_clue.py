@@ -59,7 +59,7 @@ def call(folder, **changes):
 
 
 def finish(words, scores):
-    """What a run leaves: its scores and the file for CLUE."""
+    """Write what a run writes: its scores and the file for CLUE."""
     args = {name[2:]: value for name, _, value in (word.partition("=") for word in words[2:])}
     metrics = {score: {"mean": value, "deviation": None} for score, value in scores.items()}
     files.write_json(args["output_dir"] + "/results.json", {"metrics": metrics})
@@ -91,8 +91,8 @@ def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, 
     assert afqmc.init_checkpoint == str(folder / "model" / "albert_model.ckpt")
     assert afqmc.bert_config_file == str(folder / "model" / "config.json")
     assert (afqmc.train_batch_size, afqmc.num_train_epochs, afqmc.max_seq_length) == (16, 2, 128)
-    assert (afqmc.learning_rate, drcd.learning_rate) == (1e-4, 2e-4)  # of the nearest size, tiny
-    assert drcd.max_seq_length == 256  # the positions of the model
+    assert (afqmc.learning_rate, drcd.learning_rate) == (1e-4, 2e-4)  # those of tiny
+    assert drcd.max_seq_length == 256  # the model has 256 positions
     assert afqmc.do_predict and not commands["c3"].do_predict
     told = capsys.readouterr().out
     assert "afqmc             50.00               69.92" in told and "50.00/50.00" in told

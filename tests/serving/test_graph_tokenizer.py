@@ -1,4 +1,4 @@
-"""The pieces that the graph makes of texts are those of `tokenization.FullTokenizer`."""
+"""The graph makes the same pieces of a text as `tokenization.FullTokenizer`."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ ODD = [
 ]
 
 
-# Pieces that share a character, or lie beside combining marks of all kinds.
+# Pieces that share a character, or have combining marks of all kinds beside them.
 HANGUL = ["\u1100", "##\u1161", "##\u11a8", "##\u11a8a", "\u302e", "##\u302e"]
 MORE_PIECES = ["a", "##a", "b", "##ab", "e", "##e", *HANGUL, "天", "。", "##。"]
 
@@ -87,7 +87,7 @@ def test_every_character_and_odd_texts(encoder):
 
 
 def as_sent(text):
-    """Return what a client can send of a text: UTF-8 has no halves of characters."""
+    """Return a text as a client can send it: without surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -101,7 +101,7 @@ SHARED = "가각\u1161ab e\u0301\u0323\u20dd\u302e\u0903\u200b天。"
 
 
 @given(texts=st.lists(st.text(st.sampled_from(SHARED), max_size=8), max_size=4))
-@example(texts=["각\u0301a"])  # the last piece goes on behind the mark
+@example(texts=["각\u0301a"])  # the last piece has characters before and after the mark
 @settings(max_examples=200, deadline=None)
 def test_pieces_that_share_a_character_with_marks(small_encoder, texts):
     small_encoder.check(texts)

@@ -1,4 +1,4 @@
-"""Predictor gives what the plain model computes, from text to label."""
+"""Predictor returns what the plain model computes, from text to label."""
 
 import concurrent.futures
 import dataclasses
@@ -32,7 +32,7 @@ from serving import predictor
 
 
 def plain(out, texts):
-    """Return what the plain model makes of texts, each padded to LENGTH, and its pooled outputs."""
+    """Return the outputs and pooled outputs of the plain model for texts padded to LENGTH."""
     config = modeling.AlbertConfig.from_json_file(str(out.parent / "config.json"))
     tokenizer = tokenization.FullTokenizer(str(out.parent / "vocab.txt"))
     rows = [(text,) if isinstance(text, str) else text for text in texts]
@@ -74,7 +74,7 @@ def test_equals_the_plain_model(tmp_path, name):
     out = write_model(tmp_path, **ARCHITECTURES[name])
     model = predictor.Predictor(str(out), batch_size=2)
     probabilities, sequence, pooled, lengths = plain(out, PAIRS)
-    assert np.ptp(probabilities, axis=0).max() > 0.01  # the pairs can be told apart
+    assert np.ptp(probabilities, axis=0).max() > 0.01  # not all pairs are alike
     answers = model.predict(PAIRS)
     np.testing.assert_allclose(table(answers), probabilities, atol=1e-5)
     assert [a["label"] for a in answers] == [LABELS[i] for i in probabilities.argmax(axis=1)]
@@ -277,7 +277,7 @@ def test_pieces_for_masks(tmp_path, out, name):
 
 
 def test_an_id_without_a_piece_has_a_name(tmp_path):
-    """The vocabulary of a model may be shorter than its table, which is padded or another's."""
+    """A vocabulary may be shorter than the model's table, for example if the table is padded."""
     flags = write_pretrained(tmp_path, **ARCHITECTURES["google"])
     path = flags["vocab_file"]
     pieces = path.read_text(encoding="utf-8").split("\n")[:-2]

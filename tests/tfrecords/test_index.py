@@ -133,7 +133,7 @@ def test_damage_of_many_files_is_counted(tmp_path, caplog):
 
 
 def test_damage_of_gzipped_files(tmp_path):
-    """Where gzip itself or a record inside is damaged, the records before can be read."""
+    """Whether gzip or a record in it is damaged, the records before the damage can be read."""
     path, ends = make(tmp_path / "a")
     change_byte(path, ends[300] + 12)
     (tmp_path / "inside").write_bytes(gzip.compress((tmp_path / "a").read_bytes()))
@@ -203,7 +203,7 @@ def test_files_are_shared_by_processes(tmp_path, monkeypatch):
 
 @pytest.fixture
 def scanned(monkeypatch):
-    """A list of the names of the files that are scanned."""
+    """Collects the names of the files that are scanned in a list."""
     names = []
     scan = record_index.scan_file
 

@@ -39,7 +39,7 @@ def flags(workspace, folder, **changes):
 def workspace(tmp_path_factory):
     """Config without dropout, records of 1 to PREDICTIONS masked pieces, and two runs.
 
-    The run in `whole` starts from random weights, that in `warm` from the weights in `start`.
+    The run in `whole` starts from random weights, the run in `warm` from the weights in `start`.
     """
     folder = tmp_path_factory.mktemp("placement")
     without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -54,8 +54,8 @@ def workspace(tmp_path_factory):
 def write_start(workspace):
     """Write random kernels, and biases of zero.
 
-    The gradient of a key's bias is rounding alone, of which LAMB would make steps as long as the
-    bias.
+    The gradient of a key's bias is zero but for rounding errors, and LAMB would scale these errors
+    to steps as long as the bias.
     """
     config = modeling.AlbertConfig.from_json_file(str(workspace / "config.json"))
     rng = np.random.RandomState(1)
@@ -116,7 +116,7 @@ def test_recomputation_under_xla_is_refused_and_without_it_equals_one_batch(work
 
 
 def test_float16_goes_on_with_its_loss_scale(workspace):
-    """After an evaluation training starts again from its checkpoint."""
+    """After an evaluation, training continues from the last checkpoint."""
     helpers.run(run_pretraining, flags(workspace, "half", precision="float16"))
     values = flags(workspace, "parts", precision="float16", do_eval=True, eval_every_steps=2)
     helpers.run(run_pretraining, values)
