@@ -2,7 +2,7 @@
 
 ALBERT differs from BERT in three things: a factorized embedding (V*E + E*H weights instead of V*H),
 layers that share their weights, and a head that predicts the order of two segments. Fields of
-`AlbertConfig` choose among the variants. The variable names are those of the published checkpoints.
+`AlbertConfig` choose among the variants. The published checkpoints have the same variable names.
 
 Dimension letters:
     B  batch size                 V  vocabulary size         N  attention heads
@@ -603,7 +603,7 @@ def masked_lm_head(model, positions, label_ids, label_weights, total_weight=None
             a larger batch; default: the sum of the weights.
 
     Returns:
-        `HeadOutput` over B*P examples and V classes; the loss is the mean over those of weight 1.
+        `HeadOutput` of B*P examples and V classes; the loss is the mean of examples of weight 1.
     """
     with tf.variable_scope("cls/predictions"):
         logits = masked_lm_logits(model, model.outputs_at(positions))
@@ -649,7 +649,7 @@ def sentence_order_head(model, labels, label_weights=None, total_weight=None):
         total_weight: float32 [], the divisor of the summed loss; default: the sum of the weights.
 
     Returns:
-        `HeadOutput` over B*K examples and 2 classes; the loss is the mean over those of weight 1.
+        `HeadOutput` of B*K examples and 2 classes; the loss is the mean of examples of weight 1.
     """
     with tf.variable_scope("cls/seq_relationship"):
         return _linear_head(

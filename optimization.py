@@ -154,8 +154,8 @@ def create_train_op(
     """Make the operation of one training step.
 
     Call it once in each replica of a tf.distribute strategy or in each TPU shard, else once.
-    The loss of each micro-batch on each replica is a share of the whole batch's loss. The gradient
-    is that of the sum of these losses.
+    The loss of each micro-batch on each replica is a share of the whole batch's loss. The result
+    is the gradient of the sum of these losses.
 
     Args:
       forward: function of the index of a micro-batch, int or int32 scalar, that returns a dict of

@@ -21,7 +21,7 @@ def define_flags(flag_values):
     define.integer(
         "doc_stride",
         DEFAULTS["doc_stride"],
-        "Pieces from the begin of a window of a long context to that of the next window.",
+        "Pieces from the begin of a window of a long context to the begin of the next window.",
         lower_bound=1,
     )
     define.integer(
@@ -51,8 +51,8 @@ def define_flags(flag_values):
     define.float(
         "no_answer_threshold",
         DEFAULTS["no_answer_threshold"],
-        "With allow_no_answer: a question has none if the score of no answer exceeds that of the "
-        "best answer by more.",
+        "With allow_no_answer: a question has no answer if the score of no answer exceeds the "
+        "score of the best answer by more than this.",
     )
 
 

@@ -22,14 +22,14 @@ def define_flags(flag_values):
     define.list(
         "labels",
         None,
-        "Types of the entities, comma-separated, where the task has none of its own; left out: "
-        "those of the train file, sorted.",
+        "Types of the entities, comma-separated, if the task does not define them; left out: "
+        "the types of the train file, sorted.",
     )
     define.enum(
         "label_scheme",
         "bioes",
         sorted(PREFIXES),
-        "Labels that the model learns, whatever those of the files: bio, or bioes, which also "
+        "Labels that the model learns, whatever labels the files have: bio, or bioes, which also "
         "marks the ends of entities and entities of one piece.",
     )
     define.bool(

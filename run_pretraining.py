@@ -299,7 +299,7 @@ def check_weights(args, settings, start, model, schedule, records, vocab_sha256)
 
 
 def made_with(args, settings, model, schedule):
-    """Return the settings of training, or without training those of the training before."""
+    """Return the settings of training; without training, the kept ones of the last training."""
     if not args.do_train:
         return run_report.made_with(args.output_dir)
     return schedule.made_with(model, settings, rate_factors=args.pooler_lr_factor)

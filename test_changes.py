@@ -1,7 +1,7 @@
 """Check ALBERT's three changes from BERT on this code: `python test_changes.py`.
 
 It prints expected and computed figures, and exits with status 1 if they differ. pytest runs the
-same functions. The expected figures are those of the ALBERT paper, arXiv 1909.11942.
+same functions. The expected figures are from the ALBERT paper, arXiv 1909.11942.
 """
 
 import collections
@@ -120,7 +120,7 @@ def test_parameter_sharing():
 
 
 def _compare_sharing(sharing, embedding_size, published):
-    """Compare a count with that of the paper, which is rounded to a million.
+    """Compare a count with the figure of the paper, which is rounded to a million.
 
     The paper does not say whether it counts the pooler (0.59M), and its figures agree sometimes
     with one count, sometimes with the other. So both counts are printed. The published one must lie

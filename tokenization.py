@@ -10,8 +10,8 @@ published Chinese ALBERT) or with a SentencePiece model:
 Two small classes specify WordPiece: `BasicTokenizer` (text to words) and `WordpieceTokenizer`
 (word to pieces). `WordpieceEncoder` returns the same pieces many times faster.
 
-The pieces are those of Google's BERT and ALBERT and of `tokenizers.BertWordPieceTokenizer`;
-"Vocabulary" in docs/data_formats.md lists every difference.
+Google's BERT and ALBERT and `tokenizers.BertWordPieceTokenizer` make the same pieces; "Vocabulary"
+in docs/data_formats.md lists every difference.
 """
 
 import collections

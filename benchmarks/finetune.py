@@ -4,10 +4,10 @@
     python benchmarks/finetune.py --task_name=drcd --data_dir=DRCD --max_seq_length=512 \\
         --batch_size=16 --config=albert_config/albert_config_tiny.json --peer=hf
 
-The input functions and the graphs are those of run_classifier.py, run_mrc.py and run_ner.py, with
-random weights. All contestants (train and predict, dynamic and padded) take turns in one process,
-and with --peer=hf a second process takes turns with them: the loop of Hugging Face's examples. The
-first turn of each compiles and does not count. All of them work on the same rows, one pool of
+The input functions and the graphs are the same as in run_classifier.py, run_mrc.py and run_ner.py,
+with random weights. All contestants (train and predict, dynamic and padded) take turns in one
+process. With --peer=hf a second process takes turns with them: the loop of Hugging Face's examples.
+The first turn of each compiles and does not count. All of them work on the same rows, one pool of
 batches drawn from the train file; a long text has several rows. A turn of a dynamic contestant and
 of the peer is the whole pool, so that it has all lengths; a turn of a padded one is a few steps,
 since all its steps are alike. The last line is a JSON object:

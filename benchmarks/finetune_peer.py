@@ -3,10 +3,10 @@
     python benchmarks/finetune_peer.py FOLDER CONFIG BATCH_SIZE NUM_LABELS
 
 FOLDER has the arrays of an `encoding.Encoded`: ids.npy, begins.npy, lengths_a.npy, and the answers
-of a kind of task: label_ids.npy, targets.npy or answer.npy. The loop is that of the examples of
-transformers (run_glue.py, run_ner.py, run_qa.py): examples in random order, each batch padded to
-its longest example, AdamW. A line `train STEPS` or `predict STEPS` on standard input is answered by
-the examples per second.
+of a kind of task: label_ids.npy, targets.npy or answer.npy. The loop does the same as the
+examples of transformers (run_glue.py, run_ner.py, run_qa.py): examples in random order, each batch
+padded to its longest example, AdamW. For a line `train STEPS` or `predict STEPS`
+on standard input, the script prints the examples per second.
 """
 
 import os
@@ -36,7 +36,7 @@ def main():
 
 
 def token_labels(targets, length):
-    """Return the labels of pieces, int [length]; `targets` are those of `kinds.entities`."""
+    """Return the labels of pieces, int [length]; `targets` is as in `kinds.entities`."""
     labels = np.full(length, IGNORED)
     labels[: len(targets)] = np.where(targets > 0, targets - 1, IGNORED)
     return labels

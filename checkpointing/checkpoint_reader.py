@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 OBJECT_NAMES = ((r"/\.ATTRIBUTES/VARIABLE_VALUE$", ""), (r"\.S", "/"))
 # The scopes around a whole model, such as `module/` of TensorFlow Hub.
 OUTER_SCOPES = re.compile(r"^((?:.+/)?)bert/embeddings/word_embeddings$")
-# LayerNorm as Keras calls it. Its numbers count all layers of a model, not those of one scope.
+# LayerNorm as Keras calls it. Its numbers count the layers of a model, not the layers of a scope.
 KERAS_NORM = re.compile(r"/layer_normalization(?:_(\d+))?/")
 # Names of variables that no model here has -> which code writes them, and what to do.
 FOREIGN_NAMES = (
@@ -173,8 +173,8 @@ def is_slot(name, names):
 
     Args:
         name: str.
-        names: container of str, all variables of the checkpoint. The name of a slot is that of its
-            weight, a slash and one more word.
+        names: container of str, all variables of the checkpoint. The name of a slot is the name of
+            its weight, a slash and one more word.
     """
     return bool(NOT_WEIGHTS.search(name)) or name.rpartition("/")[0] in names
 

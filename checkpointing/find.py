@@ -85,7 +85,7 @@ def latest(folder):
     """Return the prefix that the state file of a folder names, None if there is none.
 
     The state file of a published archive names a path on the machine that trained the model. Then
-    the prefix is that of the checkpoint of the same name in this folder.
+    the checkpoint of the same name in this folder is returned.
     """
     named = state_path(folder)
     if not named:

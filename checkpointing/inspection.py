@@ -23,7 +23,7 @@ HEADS = {
     "spans": "cls/squad/output_weights",
     "labels": "cls/labels/output_weights",
 }
-# Heads of fine-tuned models; those of WITH_LABELS have an output for each label.
+# Heads of fine-tuned models. The heads in WITH_LABELS have an output for each label.
 TUNED = ("classifier", "choice", "spans", "labels")
 WITH_LABELS = ("classifier", "labels")
 # (field of a config, pattern of the variable that has it, axis)

@@ -269,7 +269,7 @@ def _fields_beside(prefix, config=None):
     """Yield (path, fields) of the readable files of a checkpoint: its configs and labels.
 
     A config of any other name than `CONFIG`, such as bert_config.json or albert_config_tiny.json,
-    counts if its shapes are those of `config`, or else of the checkpoint's other files.
+    counts if it has the shapes of `config` or, without `config`, of the checkpoint's other files.
     """
     own, description = find(prefix, CONFIG), find(prefix, DESCRIPTION)
     known = []

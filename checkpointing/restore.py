@@ -75,7 +75,7 @@ def _saved_name(variable):
 
 
 def plan_restore(shapes, checkpoint, may_resize=()):
-    """Match the model's variables with those of a checkpoint, by name and shape.
+    """Match the variables of a model and of a checkpoint, by name and shape.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's variables.

@@ -140,8 +140,8 @@ def flag_definer(flag_values):
     """Return absl's functions that define flags, for one `FlagValues`.
 
     Returns:
-        Namespace of `string`, `integer`, `float`, `bool`, `enum`, `list` and `validator`; their
-        arguments are those of `absl.flags.DEFINE_string` and so on.
+        Namespace of `string`, `integer`, `float`, `bool`, `enum`, `list` and `validator`; they
+        take the arguments of `absl.flags.DEFINE_string` and so on.
     """
     kinds = ("string", "integer", "float", "bool", "enum", "list")
     functions = {kind: getattr(flags, "DEFINE_" + kind) for kind in kinds}
@@ -197,7 +197,7 @@ def _tell(message):
 
 
 def _help(define_flags, words):
-    """Return the script's docstring and its own flags, without those of absl."""
+    """Return the script's docstring and its own flags, without absl's flags."""
     own = flags.FlagValues()
     define_flags(own)
     usage = "\n\nusage: {} {}".format(os.path.basename(sys.argv[0]), words) if words else ""

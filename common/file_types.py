@@ -42,7 +42,7 @@ _CONTROL_SHARE = 0.01  # random bytes have 10%, and texts of any encoding have n
 
 
 def refusal(path, head, is_pipe=False):
-    """Return why a file is no UTF-8 text, or None; the arguments are those of `conversion`."""
+    """Return why a file is no UTF-8 text, or None; takes the arguments of `conversion`."""
     refused = conversion(path, head, is_pipe)
     if refused or not is_binary(head):
         return refused

@@ -13,8 +13,8 @@ If an epoch ends within a batch, the next epoch first fills up that batch.
 
 Everything is computed by TensorFlow operations from the file of an `encoding.EncodedSplit`: the
 host of a remote TPU runs no Python, and a graph that contains the rows would be large. A row may
-have several sequences; its length is that of the longest. n is the number of rows, B the batch size
-of a step, b that of a replica, C the sequences of a row, S the length of a padded batch.
+have several sequences; the longest one gives its length. n is the number of rows, B the batch size
+of a step, b the batch size of a replica, C the sequences of a row, S the length of a padded batch.
 """
 
 import numpy as np
@@ -78,7 +78,7 @@ def make_input_fn(
 
     Args:
         path: str, the file of an `encoding.EncodedSplit`.
-        columns: sequence of `encoding.Column`, those of the file.
+        columns: sequence of `encoding.Column`, the columns of the file.
         max_seq_length: int, greatest length of its sequences.
         training: bool.
         seed: int, of the order.

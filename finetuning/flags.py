@@ -11,7 +11,7 @@ def define_flags(flag_values, kinds, max_seq_length=128):
 
     Args:
         flag_values: absl's `FlagValues`.
-        kinds: sequence of `kind.Kind`, those of the script.
+        kinds: sequence of `kind.Kind`, the kinds of task of the script.
         max_seq_length: int, the default of the flag.
     """
     define = cli.flag_definer(flag_values)
@@ -57,7 +57,7 @@ def define_label_flags(flag_values):
         "labels",
         None,
         "Labels of the tasks sentence and sentence_pair, comma-separated, in the order of the "
-        "classifier's outputs; left out: those of the train file, sorted.",
+        "classifier's outputs; left out: the labels of the train file, sorted.",
     )
     define_header_flag(flag_values)
     define.enum(
@@ -146,7 +146,7 @@ def _define_optimization_flags(flag_values):
         upper_bound=1.0,
     )
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        define.float(name, None, "Dropout rate; left out: that of bert_config_file.")
+        define.float(name, None, "Dropout rate; left out: the rate of bert_config_file.")
     define.float(
         "classifier_dropout_prob",
         0.1,

@@ -112,7 +112,7 @@ def task_name_of_start(prefix):
 
 
 def check_task_of_run(args, kind, task, start):
-    """Compare a task with that of the run in the output folder, which this run would replace.
+    """Compare a task with the task of the run in the output folder, which it would replace.
 
     Args:
         args: has `output_dir` and `do_train`.

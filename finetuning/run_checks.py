@@ -241,7 +241,7 @@ def check_weights(args, kind, work, model, data, tokenizer, schedule, starts):
 
 
 def check_head_of_start(args, labels, tokenizer, start):
-    """Compare labels and vocabulary with those of the model that a run starts from.
+    """Compare labels and vocabulary with the model that a run starts from.
 
     Raises:
         UserError: where they differ, unless training starts from it and learns the new ones.
@@ -291,7 +291,7 @@ def check_settings(args, kind, work, model, data, schedule, starts):
         if starts[folder].is_own:
             run_report.check_settings(folder, settings[folder], must_agree=bool(args.seeds))
     resumed = ", ".join(folder for folder in settings if starts[folder].is_own)
-    line = "compared with those of " + resumed if resumed else "those of a new run"
+    line = "compared with the run in " + resumed if resumed else "of a new run"
     return Made(features, settings), line if settings else "no training"
 
 

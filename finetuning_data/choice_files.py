@@ -6,7 +6,7 @@
     choices   JSON lines of {"context", "question", "choices": [...], "answer"}: the text of a
               choice, or its number from 0
 
-The published baselines are those of CLUE, with whose files the first two agree.
+The published baselines are the baselines of CLUE. The first two formats are CLUE's formats.
 """
 
 import json
@@ -233,7 +233,7 @@ TASKS = {task.name: task for task in _TASKS}
 
 
 def find_files(task, data_dir, split):
-    """Return the paths of a split's files: those of the questions, then that of the answers.
+    """Return the paths of a split's files: first of the questions, then of the answers.
 
     Raises:
         UserError: where one is missing.

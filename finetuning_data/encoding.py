@@ -242,7 +242,7 @@ def encode_cached(encode, path, columns, num_sequences=None):
     Args:
         encode: function without arguments that returns the `Encoded`.
         path: str, of the file; its name is one of `cache_name`.
-        columns: sequence of `Column`, those of the kind of task.
+        columns: sequence of `Column`, the columns of the kind of task.
         num_sequences: int or None, as in `Encoded`.
 
     Returns:

@@ -18,8 +18,8 @@ CSV_TO_TSV, QUOTED_TO_TSV = UNQUOTE % "", UNQUOTE % ", delimiter='\\t'"
 TABLE_SUFFIXES = (".tsv", ".txt")
 NO_TABLE = "{} is a table, and the task reads JSON: write it as docs/data_formats.md shows"
 BLANKS = "blanks"
-# Pattern of what stands between columns in place of a tab -> its name. `_!_` is that of the
-# headlines of Toutiao, from which TNEWS was made.
+# Pattern of a separator that some files use in place of a tab -> its name. The headlines of
+# Toutiao, from which TNEWS was made, use `_!_`.
 SEPARATORS = {"_!_": "_!_", "[|]": "|", ";": ";", "  +": BLANKS, " +": BLANKS}
 SEPARATOR_REMEDY = (
     "{} has {} between its columns; this makes it a file with tabs: "

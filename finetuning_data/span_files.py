@@ -160,7 +160,7 @@ def _question(context, row, needs_answers, on_move):
 
 
 def _listed(answers):
-    """Return answers as a list, also those of datasets: {"text": [...], "answer_start": [...]}."""
+    """Return answers as a list, also from the form {"text": [...], "answer_start": [...]}."""
     if not isinstance(answers, dict):
         return answers
     texts, starts = answers.get("text"), answers.get("answer_start")

@@ -408,7 +408,7 @@ def _columns(names, row_format):
 
 
 def _second_text(names, row_format):
-    """Return the name of a second text beside that of a task of one text, None without one."""
+    """Return the name of a column with a second text if the task has one text, else None."""
     if "text_b" in row_format.fields:
         return None
     columns = _columns(names, row_format)

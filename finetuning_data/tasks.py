@@ -72,7 +72,7 @@ class Task(NamedTuple):
 
     Fields:
         name: as given by --task_name.
-        labels: in the order of the classifier's outputs; empty: those of the train file.
+        labels: in the order of the classifier's outputs; empty: the labels of the train file.
         files: split -> file names below the data folder; the first that exists is read.
         fields: order of the columns in a table without a header.
         convert: function from a row to one with the text columns of `fields`, for files that have
@@ -254,7 +254,7 @@ def get_task(name, labels=None):
     Args:
         name: str.
         labels: list of str, in the order of the classifier's outputs, for `sentence` and
-            `sentence_pair`; None: `with_labels_of` takes those of the train file.
+            `sentence_pair`; None: `with_labels_of` takes the train file's labels.
 
     Raises:
         UserError: for an unknown name, for labels of a task that has its own, and for labels that

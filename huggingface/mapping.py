@@ -165,7 +165,7 @@ def to_parameters(config, family, arrays):
     heads = inspection.find_heads(inspection.shapes_of_arrays(arrays))
     if heads not in configs.CLASSES:
         raise UserError(
-            "heads {}: neither those of pre-training (masked_lm and sentence_order) nor a "
+            "heads {}: neither the heads of pre-training (masked_lm and sentence_order) nor a "
             "classifier alone".format(", ".join(heads))
         )
     has_pooler = configs.CLASSES[heads] not in configs.WITHOUT_POOLER
@@ -218,7 +218,7 @@ def from_parameters(config, family, parameters, factors=None, class_name=""):
         array = _transposed(parameters[theirs], ours)
         if ours in arrays and not np.array_equal(arrays[ours], array):
             raise UserError(
-                "{} is not equal to that of the other layers, which share it here: change "
+                "{} differs from the same parameter of other layers, which share it here: change "
                 "parameter_sharing in the config".format(theirs)
             )
         arrays[ours] = array

@@ -25,7 +25,7 @@ class Classification(Kind):
     columns = (encoding.LABEL_IDS,)
 
     def read(self, args, splits, folders):
-        """See `Kind.read`; labels are those of the task, of the flags, or of the train file."""
+        """See `Kind.read`; labels come from the task, from the flags, or from the train file."""
         task, examples = find_task(args, folders), {}
         for split in splits:
             header = split == "test" and args.test_header or args.header

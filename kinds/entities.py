@@ -27,7 +27,7 @@ CHUNK_TEXTS = 256
 CLUENER_TYPES = ("address", "book", "company", "game", "government", "movie", "name")
 CLUENER_TYPES += ("organization", "position", "scene")
 
-# 1 + the label's id; 0 for pieces that are not learned: special ones, and those of other windows.
+# 1 + the label's id; 0 for pieces that are not learned: special pieces, pieces of other windows.
 TARGETS = encoding.Column("targets", per_piece=True)
 EXAMPLE = encoding.Column("example_index", in_batch=False)
 IS_OWN = encoding.Column("is_own", per_piece=True, in_batch=False)
@@ -49,7 +49,7 @@ class EntityTask(NamedTuple):
 
     Fields:
         name: as given by --task_name.
-        types: of its entities; empty: those of the train file.
+        types: of its entities; empty: the types of the train file.
         labels: of pieces, see `label_decoding.label_names`; empty until the types are known.
         files: split -> file names below the data folder; the first that exists is read.
         metric: key of the scores that chooses the best checkpoint.
@@ -69,7 +69,7 @@ class EntityTask(NamedTuple):
 
     @property
     def spelled(self):
-        """The labels as `label_decoding` spells them; those of a converted model may differ."""
+        """The labels as `label_decoding` spells them; converted models may spell otherwise."""
         return [label_decoding.spelled(label) for label in self.labels]
 
 
@@ -98,7 +98,7 @@ class Entities(Kind):
     # ---------------------------------------------------------------------------- data
 
     def read(self, args, splits, folders):
-        """See `Kind.read`; types are those of the task, of --labels, or of the train file."""
+        """See `Kind.read`; types come from the task, from --labels, or from the train file."""
         task = self._task(args, folders)
         texts, paths = {}, {}
         for split in splits:
@@ -120,7 +120,7 @@ class Entities(Kind):
         return Data(task, texts, paths, findings), line
 
     def _task(self, args, folders):
-        """Return the task of the flags; without training its labels are those of a folder."""
+        """Return the task of the flags; without training, the folder of a run gives its labels."""
         task = self.tasks[args.task_name.lower()]
         types = tuple(name.strip() for name in args.labels or ())
         if types and task.types:

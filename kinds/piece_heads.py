@@ -52,8 +52,8 @@ def chain_log_likelihood(scores, transitions, chains):
     """Return log p of the labels of a linear-chain conditional random field: float32 [B].
 
     The score of a sequence is the sum of the scores of its labels and of the transitions between
-    neighbours; p is its exp over the sum of those of all sequences (Lafferty et al., 2001). It is 0
-    for a sequence without labels.
+    neighbours; p is the exp of this score, divided by the sum of the exps of all sequences
+    (Lafferty et al., 2001). For a sequence without labels, log p is 0.
 
     Args:
         scores: float32 [B, S, L].

@@ -73,7 +73,8 @@ def windows_of(num_pieces, room, stride):
     Args:
         num_pieces: int.
         room: int, most pieces of a window.
-        stride: int, pieces from the begin of a window to that of the next; at most `room` count.
+        stride: int, pieces from the begin of a window to the begin of the next one; at most
+            `room` is used.
     """
     if num_pieces <= room:
         return [(0, num_pieces)]

@@ -1,11 +1,11 @@
 """Scores of answers: exact match and F1, as CMRC2018's script counts, and as SQuAD's does.
 
 CMRC2018 (also used for DRCD in CLUE and by Chinese-BERT-wwm): lower case; a list of marks is
-deleted; each Chinese character is a token, and the text between is split into English words; F1 is
-that of the longest common run of tokens.
+deleted; each Chinese character is a token, and the text between is split into English words; F1
+counts the longest common run of tokens.
 
 SQuAD: lower case; all punctuation and the words a, an, the are deleted; each Chinese character is a
-token, as in MLQA; F1 is that of the bags of tokens.
+token, as in MLQA; F1 counts the common tokens in any order.
 """
 
 import collections

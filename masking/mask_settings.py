@@ -17,7 +17,7 @@ def define_flags(flag_values, of_records):
 
     Args:
         flag_values: absl's `FlagValues`.
-        of_records: bool, whether the defaults are those of the manifest of compact records.
+        of_records: bool, whether the manifest of compact records gives the defaults.
     """
     define = cli.flag_definer(flag_values)
 

@@ -61,9 +61,9 @@ _OF_LABELLED = (
     'awk \'{{printf "%s", NF ? $1 : "\\n\\n"}}\' {0} > NEW_FILE'
 )
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|n(?![A-Za-z]))")
-# What stands behind a number at the beginning of a line -> further option of `cut`.
+# Separator after a number at the beginning of a line -> option of `cut` for it.
 _CUTS = {"\t": "", ",": " -d ,"}
-# Rows of a vocabulary; in that of a SentencePiece model a tab and a score follow.
+# Rows of a vocabulary. The vocabulary of a SentencePiece model has a tab and a score after a piece.
 _MARKER_ROWS = (rb"^\[CLS\](\t.*)?\r?$", rb"^\[SEP\](\t.*)?\r?$")
 _TABLE_SHARE = 0.8  # of the rows have as many cells as the first one
 

@@ -49,7 +49,7 @@ class RowMaker(instances.InstanceMaker):
     def make_records(self, tokenized):
         """Yield the serialized rows of a block, one `instances.SerializedInstances`, if it has any.
 
-        The document of a row is that of its longest chunk.
+        The number of a row's document is the number of its longest chunk's document.
         """
         rows = self.make_rows(tokenized)
         if not rows:

@@ -43,12 +43,12 @@ class Settings(NamedTuple):
     Fields:
         epochs, length, batch: of CLUE's own scripts for ALBERT and, for c3 and chid, for RoBERTa
             (CLUEbenchmark/CLUE, baselines/models and models_pytorch); for reading comprehension
-            those published with ALBERT tiny's scores. ocnli and cluener have none there: ocnli has
-            those of cmnli.
+            the values published with ALBERT tiny's scores. ocnli and cluener have no values there,
+            so ocnli uses the values of cmnli.
         scores: keys of the results.
         published: CLUE's scores of MODELS on the test set (README of CLUEbenchmark/CLUE).
         rate_factor: of the learning rate of `finetuning/defaults.py` for the model's size. The one
-            published rate for reading comprehension, 2e-4 for tiny, is twice that.
+            published rate for reading comprehension, 2e-4 for tiny, is twice the rate there.
     """
 
     epochs: int
@@ -178,7 +178,7 @@ def missing_file(name, data_dir, splits):
 
 
 def tell_of_missing_files(args, names):
-    """Warn of the tasks that do not run, and of those of `names` that predict nothing."""
+    """Warn of the tasks that do not run, and of the tasks in `names` that predict nothing."""
     for name in args.tasks:
         split, what = ("test",), "NO PREDICTIONS"
         if name not in names:

@@ -10,7 +10,7 @@
 #
 # The script skips finished tasks, and continues a task that was stopped. At the end it prints a table
 # of all scores on dev beside the published ones, and writes OUTPUT_DIR/results.json and
-# OUTPUT_DIR/clue_submission.zip. The FLAGS are those of recipes/clue.py: --tasks, --seeds, ...
+# OUTPUT_DIR/clue_submission.zip. FLAGS: the flags of recipes/clue.py, such as --tasks and --seeds.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 

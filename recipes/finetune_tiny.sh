@@ -9,7 +9,8 @@
 # If OCNLI has only a train file, hold out every tenth premise of it:
 #   python recipes/held_out.py --json_lines=train.10k.json --key=sentence1 --output_dir=TASKS_DIR/ocnli
 #
-# OUTPUT_DIR is that of recipes/pretrain_tiny.sh. Takes about 80 minutes on 2 cores.
+# OUTPUT_DIR is the folder that recipes/pretrain_tiny.sh wrote. The script takes about 80 minutes
+# on 2 cores.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 

@@ -211,7 +211,7 @@ class Masks:
 
 
 class Nearest:
-    """The lines of a file whose vectors are nearest to that of a text.
+    """The lines of a file whose vectors are nearest to the vector of a text.
 
     The mean of all lines' vectors is subtracted first: it is what all texts have in common, and
     without it every cosine is close to 1.

@@ -6,7 +6,7 @@
     write(Predictor("albert_tiny_lcqmc"), prepare("served", options), options)
 
 The runtime of the format computes every export, and its outputs are compared with the predictor's.
-All graphs are those of `modeling.PLAIN`: no op in them needs XLA.
+All graphs are built with `modeling.PLAIN`, so no op in them needs XLA.
 """
 
 import functools

@@ -26,8 +26,8 @@ from tokenization import MASK, MAX_WORD_LENGTH, UNK, BasicTokenizer
 MAX_WORD_BYTES = 4 * MAX_WORD_LENGTH
 CODE_POINTS, PAGE = 0x110000, 256
 # Entries of the table: the character is kept, or is a word alone. Higher entries are indexes, plus
-# _FIRST_OTHER, of the list of other replacements. The first of them is that of a combining mark
-# that is dropped.
+# _FIRST_OTHER, of the list of other replacements. The first replacement is for a combining
+# mark that is dropped.
 _KEPT, _ALONE, _FIRST_OTHER = 0, 1, 2
 _DROPPED_MARK = _FIRST_OTHER
 

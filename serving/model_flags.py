@@ -51,7 +51,7 @@ def define_flags(flag_values):
         "max_seq_length",
         None,
         "Largest number of pieces of a text or pair; the longer text of a pair is cut first. Left "
-        "out: that of the run, or {}.".format(predictor.MAX_SEQ_LENGTH),
+        "out: the length of the run, or {}.".format(predictor.MAX_SEQ_LENGTH),
         lower_bound=encoding.SHORTEST_SEQUENCE,
     )
 

@@ -1,4 +1,4 @@
-"""The outputs of a model: those of a kind's head, vectors of texts, and masked pieces.
+"""The outputs of a model: outputs of a kind's head, vectors of texts, and masked pieces.
 
 Dimension letters: b rows of a batch, C sequences of a row, S longest of a batch, B sequences, H
 hidden size, M masked pieces of a batch, V vocabulary.

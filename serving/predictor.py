@@ -75,7 +75,7 @@ class Predictor:
         tokenizer: `tokenization.FullTokenizer`.
         checkpoint: `Checkpoint`.
         max_seq_length: int.
-        poolings: list of str, those of POOLINGS that the model has: a converted one may lack its
+        poolings: list of str, the POOLINGS that the model has. A converted model may lack its
             pooler.
 
     Raises:
@@ -170,7 +170,7 @@ class Predictor:
             plan = self.load_weights(session)
             restore.log_restore(plan, checkpoint.prefix)
             graph.finalize()
-        if plan.missing:  # they are those of the pooler
+        if plan.missing:  # only the pooler may be missing
             del outputs["pooled"]
         self.poolings = [pooling for pooling in POOLINGS if pooling in outputs]
         self._widths = {name: tensor.shape.as_list()[-1] for name, tensor in outputs.items()}

@@ -1,7 +1,7 @@
 """Signatures of a saved model that take text.
 
 A signature that finds parts of texts computes one window of each text, its beginning. `fits` tells
-whether the window holds all of the text. If so, the answer equals that of the predictor.
+whether the window holds all of the text. If so, the predictor gives the same answer.
 
 Dimension letters: B texts, C choices.
 """

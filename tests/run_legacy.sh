@@ -26,7 +26,7 @@ if [ "$status" -eq 3 ]; then
   exit 0
 fi
 # The commands run beside the other tests: pytest-xdist would start a file of one test last.
-# Tests of `fused` need TensorFlow 2; those of the curves of half precision take long.
+# Tests of `fused` need TensorFlow 2; the tests of the curves of half precision take long.
 if [ "$status" -eq 0 ]; then
   run_pytest tests/entries/test_whole_path.py &
   commands=$!

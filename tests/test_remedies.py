@@ -305,8 +305,8 @@ def write_records(path, piece=1):
 
 TRAIN, TUNE, MAKE = run_pretraining, run_classifier, create_pretraining_data
 CONVERT = convert_checkpoint
-# Flags to which those of a case are added; of two values of a flag the last one counts, and
-# `without:name` takes the flag of that name out.
+# The flags of a case are added to these flags. If a flag has two values, the last one counts, and
+# `without:name` removes the flag of that name.
 USUAL = {
     TRAIN: "--input_file=train.tfrecord --bert_config_file=config.json --output_dir=new "
     "--max_seq_length=16 --max_predictions_per_seq=4 --train_batch_size=4 --learning_rate=0.002 "

@@ -100,7 +100,7 @@ def check_ids(path, vocab_size):
 
     Args:
         path: str.
-        vocab_size: int, that of the model.
+        vocab_size: int, of the model.
 
     Raises:
         UserError: names the record, counted from 0, and the first feature with a larger id.

@@ -106,7 +106,7 @@ def _define_start_flags(define):
     define.bool(
         "allow_vocab_resize",
         False,
-        "If the vocabulary is larger than that of init_checkpoint, start the new pieces at random "
+        "If the vocabulary is larger than in init_checkpoint, start the new pieces at random "
         "instead of stopping.",
     )
     define.bool(
@@ -201,8 +201,8 @@ def _define_device_flags(define):
         "strategy",
         "none",
         sorted(devices.STRATEGIES),
-        "Devices to train on: one (none), all GPUs of this machine (mirrored), or those of several "
-        "machines (multi_worker), which the environment variable TF_CONFIG names.",
+        "Devices to train on: one (none), all GPUs of this machine (mirrored), or all GPUs of "
+        "several machines (multi_worker), which the environment variable TF_CONFIG names.",
     )
     define.bool("require_accelerator", False, "Stop if there is neither a GPU nor a TPU.")
     define.integer(

@@ -210,7 +210,7 @@ def free_host_memory(read=None):
 
 
 def _inactive_file(statistics):
-    """Return the inactive_file bytes of a memory.stat; those of the cgroup's tree if given."""
+    """Return the inactive_file bytes of a memory.stat, if given of the whole tree of cgroups."""
     for name in ("total_inactive_file", "inactive_file"):
         entry = re.search(r"^{} (\d+)".format(name), statistics, re.MULTILINE)
         if entry:

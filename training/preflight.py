@@ -65,7 +65,7 @@ def model_line(path, model):
 
 
 def check_records_vocabulary(args, records):
-    """Compare the vocabulary of the records with those of the run and of the model.
+    """Compare the vocabularies of the records, of the run and of the model.
 
     Args:
         args: has `output_dir`, `bert_config_file` and `init_checkpoint`.
@@ -318,7 +318,7 @@ def refuse_archive(folder, resume_foreign=False):
 
     Every run writes one of `run_folder.RUN_FILES` and then checkpoints that are called
     `model.ckpt-STEP`. A run would write its results, its best checkpoint and its config beside
-    those of an archive.
+    the files of an archive.
 
     Args:
         folder: str.
@@ -458,7 +458,7 @@ def check_weights(
 
 
 def _check_config(settings, start, config, schedule):
-    """Compare a config with that of the checkpoint; the flags may allow more layers in training."""
+    """Compare a config with a checkpoint's config; flags may allow more layers in training."""
     layers = ["num_hidden_layers"]
     try:
         is_deeper = settings.allow_more_layers and not start.is_own

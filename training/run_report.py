@@ -72,7 +72,7 @@ def made_with(folder):
 
 
 def changed_settings(folder, settings):
-    """Return the settings of a run that differ from those of its last start.
+    """Return the settings of a run that differ from the settings of its last start.
 
     Args:
         folder: str, of the run.

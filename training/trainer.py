@@ -86,7 +86,7 @@ class Trainer:
         Args:
             input_fn: the input function.
             max_steps: int, the global step.
-            hooks: list of SessionRunHook; those of the chief save checkpoints.
+            hooks: list of SessionRunHook; the hooks of the chief save checkpoints.
         """
         if self._member is None:
             self._together.train(input_fn, max_steps=max_steps, hooks=hooks)

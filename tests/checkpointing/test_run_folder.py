@@ -163,7 +163,7 @@ def test_copies_take_the_place_of_the_former_one(folder, tmp_path):
 
 @pytest.mark.parametrize("renames", range(3))
 def test_a_copy_that_is_cut_short_leaves_the_former_one(folder, tmp_path, renames, monkeypatch):
-    """Killed before the first, second and third rename, those of data, index and state."""
+    """Killed before the renames of the data, of the index and of the state."""
     best = tmp_path / "best"
     run_folder.copy(str(folder / "model.ckpt-1"), str(best))
     left = iter(range(renames))

@@ -37,7 +37,7 @@ SMALL = {
     "num_attention_heads": 2,
     "num_hidden_layers": 2,
 }
-# That archive has no config. Its names are those of google's code, E is H.
+# That archive has no config. It has the variable names of google's code, and E is H.
 BOJONE = {
     "hidden_act": "gelu",
     "hidden_size": 312,

@@ -509,7 +509,7 @@ def test_check_only_tells_of_other_settings_as_the_run_does(continued, monkeypat
     assert set(told) <= set(caplog.messages)
     assert {line for line in caplog.messages if "/out was " in line} <= set(told)
     caplog.clear()
-    with caplog.at_level("WARNING"):  # the new settings are those of the run now
+    with caplog.at_level("WARNING"):  # the run keeps the new settings
         run(continued, **changes)
     assert "other settings" not in caplog.text and "another order" not in caplog.text
     run(continued, do_train=False)

@@ -36,7 +36,7 @@ def encode(questions, tokenizer, length, task="choices"):
 
 
 def sequences(encoded, tokenizer, row):
-    """The pieces of every choice of a row, and those of segment 0."""
+    """Return the pieces of every choice of a row, and its pieces in segment 0."""
     found = []
     for i in range(row * encoded.num_sequences, (row + 1) * encoded.num_sequences):
         ids = encoded.ids[encoded.begins[i] : encoded.begins[i + 1]].tolist()

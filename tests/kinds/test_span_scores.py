@@ -26,7 +26,7 @@ def test_examples_of_the_docstrings():
     [
         (["北京"], "北京", 1, 1.0),
         (["北京"], "“北京”。", 1, 1.0),  # marks are deleted
-        (["北京!"], "北京", 0, 0.8),  # but not those of ASCII: 2 of 3 tokens
+        (["北京!"], "北京", 0, 0.8),  # but ASCII marks are not: 2 of 3 tokens
         (["北京"], "北京……", 0, 0.8),  # nor a single ellipsis: "……" is one word
         (["ABC公司"], "abc 公司", 0, 1.0),  # blanks count in EM, not in F1
         (["在北京大学"], "北京大学", 0, 2 * 1 * 0.8 / 1.8),

@@ -108,7 +108,7 @@ def test_unicode_like_tokenizers(do_lower_case):
         pieces, spans = ours(text, do_lower_case)
         other_pieces, other_spans = theirs(text, do_lower_case)
         assert pieces == other_pieces
-        # Where NFD moves spacing marks, the spans of `tokenizers` are those of their neighbours.
+        # Where NFD moves a spacing mark, `tokenizers` gives it the span of its neighbour.
         marks = [c for c in unicodedata.normalize("NFD", text) if unicodedata.combining(c)]
         assert spans == other_spans or any(unicodedata.category(c) == "Mc" for c in marks)
 

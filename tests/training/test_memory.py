@@ -79,7 +79,7 @@ def test_free_memory_is_the_cgroups_where_it_is_less(group):
             folder + "/memory.stat": "inactive_file 1\ntotal_inactive_file 100000\n",
         },
     )
-    # The group's own line comes first, that of the whole tree below it is what counts.
+    # The group's own line comes first, but the line of the whole tree below it counts.
     assert memory.free_host_memory(first.get) == 800000
     unlimited = dict(second, **{"/sys/fs/cgroup" + group + "/memory.max": "max\n"})
     assert memory.free_host_memory(unlimited.get) == 2000 * 1024

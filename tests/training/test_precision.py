@@ -163,7 +163,7 @@ def float32_curve():
     ],
 )
 def test_curves_stay_on_that_of_float32(float32_curve, monkeypatch, fields, average, end):
-    """Over 200 steps; `average` bounds the mean distance in nats, `end` that of the last 50."""
+    """Over 200 steps; `average` bounds the mean distance in nats, `end` the last 50."""
     # At the usual first scale two of the first steps are skipped: another curve, if no worse.
     monkeypatch.setattr(optimization.LossScale, "FIRST", 2.0**10)
     reference, weights = float32_curve
