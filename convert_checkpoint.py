@@ -38,7 +38,7 @@ BASENAME = "albert_model.ckpt"
 TOLERANCE = 1e-4
 WORDS = "COMMAND PATH..."
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "albert_config")
-# Fields that tell most configs apart.
+# Fields in which most configs differ.
 SIZES = ("layout", "hidden_size")
 
 
@@ -122,7 +122,7 @@ def fitting_configs(shapes, fields, folder):
 
     Args:
         shapes: dict of variable name to list of int.
-        fields: dict, what `inspection.summarize` knows of the checkpoint's config.
+        fields: dict, the fields of the checkpoint's config that `inspection.summarize` found.
         folder: str.
     """
     ours, root = files.glob(os.path.join(CONFIGS, "*.json")), os.path.dirname(CONFIGS)

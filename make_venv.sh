@@ -18,7 +18,7 @@ extras=$(sed -n '/^\[project.optional-dependencies\]/,/^\[/s/^\([a-z]*\) = \[.*/
 for word; do
   case $word in
     --help | -h) sed -n '2,/^set/s/^# \{0,1\}//p' make_venv.sh && exit ;;
-    --legacy | --tpu | --tpu-compile) [ $# = 1 ] || { say "error: $word stands alone"; exit 2; } ;;
+    --legacy | --tpu | --tpu-compile) [ $# = 1 ] || { say "error: $word takes no other arguments"; exit 2; } ;;
     *)
       grep -qxF -- "$word" <<<"$extras" ||
         { say "error: '$word' is none of --legacy --tpu --tpu-compile" $extras; exit 2; }

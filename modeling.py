@@ -50,10 +50,10 @@ PLAIN = Execution()
 
 
 class Packing(NamedTuple):
-    """Where the chunks of each row are. The model computes each chunk as if it stood alone.
+    """Where the chunks of each row are. The model computes each chunk as if it were alone.
 
-    A position sees only the positions of its own chunk, and positions count from the start of the
-    chunk. Chunks stand one after the other, padding comes last, and a row may have fewer than K.
+    A position attends only to positions of its own chunk, and positions count from the start of the
+    chunk. Chunks follow one another, padding comes last, and a row may have fewer than K chunks.
     """
 
     chunk_ids: tf.Tensor  # int32 [B, S], 1 to K, the number of a position's chunk; 0 for padding
@@ -167,7 +167,7 @@ class AlbertModel(object):
 
     @property
     def _num_first(self):
-        """K, the number of [CLS] of a row, which stand first in the outputs of the last layer."""
+        """K, the number of [CLS] of a row. They come first in the outputs of the last layer."""
         return _shape(self.packing.chunk_starts)[1] if self.packing else 1
 
     def outputs_at(self, positions):
@@ -572,9 +572,9 @@ def attention_mask(input_mask):
 
 
 def packed_attention_mask(query_chunks, key_chunks):
-    """Let positions see their own chunk: int32 [B, Q] and [B, S] to float32 [B, 1, Q, S].
+    """Let positions attend to their own chunk: int32 [B, Q] and [B, S] to float32 [B, 1, Q, S].
 
-    Padding sees padding. This changes nothing, because no real piece sees padding.
+    Padding attends to padding. This changes no piece, because no piece attends to padding.
     """
     is_other = tf.not_equal(query_chunks[:, :, tf.newaxis], key_chunks[:, tf.newaxis])  # [B, Q, S]
     return tf.cast(is_other, tf.float32)[:, tf.newaxis] * MASKED_SCORE

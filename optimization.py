@@ -314,9 +314,9 @@ def accumulate(first, compute, count):
     """Add up nested structures of tensors, in a graph whose size does not depend on their number.
 
     Args:
-      first: the structure of index 0, whose graph created the variables. If there are others, it
-        only tells the shapes: the loop computes index 0 again, and TensorFlow never runs operations
-        whose results nobody uses.
+      first: the structure of index 0, whose graph created the variables. If there are others,
+        only its shapes are used: the loop computes index 0 again, and TensorFlow never runs
+        operations whose results nobody uses.
       compute: function of an int32 scalar, the index, that returns such a structure. It is
         called once, in the body of a loop, with the variable scopes set to reuse.
       count: int, the number of structures; for 1 there is no loop.

@@ -444,9 +444,9 @@ def pretraining_metrics(
 
 
 def pooler_metrics(pooled, weights):
-    """Return streaming metrics that tell whether the pooler is alive.
+    """Return streaming metrics that show whether the units of the pooler depend on the input.
 
-    `pooler_saturation` is the share of its units that are within 0.01 of tanh's ends.
+    `pooler_saturation` is the share of units that differ by less than 0.01 from -1 or 1.
     `pooler_spread` is the standard deviation of a unit over the chunks, averaged over the units.
 
     Args:

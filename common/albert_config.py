@@ -74,7 +74,7 @@ class AlbertConfig:
     def to_dict(self):
         """Return the fields as a dict that `from_dict` reads back."""
         fields = dataclasses.asdict(self)
-        if not self.pooled_norm:  # a field of few models, which older versions do not know
+        if not self.pooled_norm:  # few models have this field, and older versions refuse it
             del fields["pooled_norm"]
         return fields
 

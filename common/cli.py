@@ -182,7 +182,7 @@ def _exit_on_mistake(function, *arguments):
     except KeyboardInterrupt:
         message, status = "interrupted", INTERRUPTED_STATUS
     except Exception as error:
-        # Libraries have errors of their own for a full disk; `_standard_output` tells an `OSError`.
+        # Libraries raise errors of their own for a full disk; `_standard_output` handles `OSError`.
         reason = str(error).strip().split("\n")[0]
         if isinstance(error, OSError) or FULL_DISK not in reason:
             raise
@@ -296,7 +296,7 @@ def _mistake(error, flag_values, words):
     elif isinstance(error, flags.UnrecognizedFlagError):
         what = "unknown flag --{}{}".format(error.flagname, _near(error.flagname, flag_values))
         if words:
-            what += "; an argument that begins with a hyphen stands behind --"
+            what += "; put an argument that begins with a hyphen after --"
     for pattern, remedy in WRONG_VALUES.items():
         what = re.sub(pattern, remedy, what)
     return what + " (--help lists the flags)"

@@ -20,7 +20,7 @@ class Fixed(NamedTuple):
 FIXED = {
     "layer_norm_eps": Fixed((1e-12,), "the number added to the variance in LayerNorm"),
     "position_embedding_type": Fixed(("absolute",), "how positions enter the attention"),
-    "is_decoder": Fixed((False,), "whether a piece sees the pieces after it"),
+    "is_decoder": Fixed((False,), "whether a piece attends only to itself and earlier pieces"),
     "is_encoder_decoder": Fixed((False,), "whether there is a second stack of layers"),
     "add_cross_attention": Fixed((False,), "whether layers read a second sequence"),
     "cross_attention_hidden_size": Fixed((None,), "the width of a second sequence"),

@@ -92,7 +92,7 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
 
 
 def _recorded_vocabulary(prefix):
-    """Return (path, sha256) of the file that tells a checkpoint's vocabulary, or (None, None)."""
+    """Return (path, sha256) of the file that records a checkpoint's vocabulary, or two None."""
     for name, field in _VOCABULARY_RECORDS.items():
         path = model_files.find(prefix, name)
         with contextlib.suppress(UserError):  # it is damaged
@@ -121,8 +121,8 @@ def check_task_of_run(args, kind, task, start):
         start: `run_folder.Start`; nothing is checked unless it is the run's own.
 
     Raises:
-        UserError: where they differ. Without training, the kind may know that a run of another task
-            can be scored on the task's files.
+        UserError: where the tasks differ, unless nothing is trained and the kind can score a run
+            of the other task on this task's files.
     """
     name = start.is_own and task_name_of_start(start.checkpoint)
     before = kind.tasks.get(name)

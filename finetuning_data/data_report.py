@@ -12,7 +12,8 @@ from tokenization import UNK
 
 # Share of unknown pieces above which there is a warning.
 WARNED_SHARE = 0.01
-# Different numbers that labels may be without a warning; a number; what may stand between labels.
+# The most different numbers as labels that cause no warning; pattern of a number; pattern of a
+# separator of labels.
 MOST_GRADES = 10
 SCORE = re.compile(r"-?\d+(?:\.\d+)?")
 LABEL_SEPARATORS = "|,，、;；/ "

@@ -310,7 +310,7 @@ def _spelled(number, label):
 def _mend_edges(labels, scheme, numbers):
     """Change labels so that the part of an entity at the edge of a text is a whole entity.
 
-    Published files cut sentences at full stops, also where these stand inside of a name.
+    Published files cut sentences at full stops, also where a full stop is a part of a name.
     """
     if not may_follow(OUTSIDE, labels[0], scheme.name):
         labels[0] = {"I": "B", "E": "S"}[labels[0][0]] + labels[0][1:]
@@ -321,14 +321,14 @@ def _mend_edges(labels, scheme, numbers):
 
 
 def _refuse_illegal(labels, scheme, units):
-    """Raise `_BadRow` for a label that may not stand behind the one before it."""
+    """Raise `_BadRow` for a label that may not follow the label before it."""
     for i in range(1, len(labels)):
         if not may_follow(labels[i - 1], labels[i], scheme):
             raise _BadRow(_illegal(units[i - 1][2], units[i][2], labels[i]), units[i][0])
 
 
 def _illegal(before, label, own):
-    """Return a sentence about a label that may not stand behind another."""
+    """Return a message about a label that may not follow another label."""
     if own[0] in "IE":
         remedy = "an entity begins with B-{}".format(own[2:])
     else:

@@ -1,6 +1,6 @@
 """Labels of pieces: schemes, legal sequences, the best legal sequence, and the spans of a sequence.
 
-A scheme writes entities as one label for each piece. Both know "O", which is outside of entities:
+A scheme writes entities as one label for each piece. In both schemes "O" is outside of entities:
 
     pieces    吴 重 阳 在 北 京
     bio       B-NAME I-NAME I-NAME O B-LOC I-LOC
@@ -26,7 +26,7 @@ IMPOSSIBLE = -1e9
 
 
 class Legal(NamedTuple):
-    """What may stand where: bool arrays."""
+    """Which labels are allowed at which places: bool arrays."""
 
     first: np.ndarray  # [L], at the beginning of a sequence
     following: np.ndarray  # [L, L], label j directly behind label i
@@ -85,7 +85,7 @@ def legal(labels, scheme):
 
 
 def may_follow(before, label, scheme):
-    """Return whether a label may stand directly behind another; the ends of a text are as O."""
+    """Return whether a label may directly follow another; the ends of a text count as O."""
     is_inside = label != OUTSIDE and label[0] not in _BEGIN
     if is_inside:  # I or E: goes on with an entity that has begun
         return before[1:] == label[1:] and before[0] in "BI"
@@ -125,7 +125,7 @@ def viterbi(scores, lengths, transitions, first, last):
 
     Args:
         scores: float [B, S, L], of each label at each place.
-        lengths: int [B], at least 1; what stands behind counts nowhere.
+        lengths: int [B], at least 1; later places are ignored.
         transitions: float [L, L], of label j directly behind label i.
         first, last: float [L], of the label at the beginning and at the end of a sequence.
 

@@ -1,4 +1,4 @@
-"""What to do with a file that is not the one that a task wants: CSV, other separators, other names.
+"""Remedies for files that a task cannot read: CSV, other separators, other names.
 
 The messages give the command that makes the right file.
 """

@@ -24,10 +24,10 @@ _QUESTION = ("question", "query_text")
 
 
 class Answer(NamedTuple):
-    """An answer: its text in the file, and where it stands in the context.
+    """An answer: its text in the file, and its place in the context.
 
-    context[begin:end] equals the text, but for blanks, case and full width; both are None where the
-    context does not have it.
+    context[begin:end] equals the text, except for blanks, case and full width. Begin and end are
+    None if the context does not have the text.
     """
 
     text: str
@@ -137,7 +137,7 @@ def _value(row, names):
 
 
 def _question(context, row, needs_answers, on_move):
-    """Return the `Question` of a dict; calls `on_move` for an answer that stands elsewhere."""
+    """Return the `Question` of a dict; calls `on_move` if the answer is at another place."""
     guid, question = _value(row, _ID), _value(row, _QUESTION)
     if not isinstance(guid, (str, int)):
         raise _BadQuestion("the question has no id")

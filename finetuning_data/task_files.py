@@ -33,7 +33,7 @@ SHOWN_ROWS = 10
 QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
 
 JSON_LINE = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:')
-SEPARATOR_ROWS = 50  # rows that show what stands between the columns
+SEPARATOR_ROWS = 50  # rows that are read to find the separator of the columns
 # Column -> its names in published data sets and in tables of users, in lower case.
 NAMES = {
     "text_a": (
@@ -78,7 +78,7 @@ class RowFormat(NamedTuple):
     labels: FrozenSet[str]
     needs_label: bool
     header: str = "auto"
-    mend_utf8: Optional[str] = None  # what to do about rows that are not UTF-8; `open_rows` knows
+    mend_utf8: Optional[str] = None  # remedy for rows that are not UTF-8; `open_rows` sets it
 
 
 class Rows(NamedTuple):

@@ -287,7 +287,7 @@ def with_labels_of(task, train):
         train: list of `Example`.
 
     Raises:
-        UserError: if all examples have one label, or texts stand in the place of labels.
+        UserError: if all examples have one label, or if the labels are texts.
     """
     if task.labels:
         return task
@@ -346,7 +346,7 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
 
     Raises:
         UserError: for an empty file, for the first row that does not parse or has a label that the
-            task does not know, where no row parses, and for a first row that seems to be a header.
+            task does not have, if no row parses, and if the first row seems to be a header.
     """
     labels = frozenset(task.labels) | frozenset(task.label_spellings)
     row_format = task_files.RowFormat(task.fields, labels, split != "test", header)

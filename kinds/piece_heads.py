@@ -41,7 +41,7 @@ def piece_scores(model, num_outputs, scope, dropout_prob=0.0):
 class Chains(NamedTuple):
     """Sequences of labels for a conditional random field.
 
-    The labels of a sequence stand side by side, anywhere in its row.
+    The labels of a sequence are consecutive, and begin anywhere in its row.
     """
 
     label_ids: tf.Tensor  # int32 [B, S]

@@ -1,6 +1,6 @@
 """Places of pieces in a text: from characters to pieces and back, and windows of long texts.
 
-Labels and answers belong to the characters of the original text, and a model sees pieces. A piece
+Labels and answers belong to the characters of the original text, but a model reads pieces. A piece
 may hold several characters (a Latin word, a number, [UNK]), some characters have no piece (blanks,
 zero-width characters), and several pieces may share a character (a Hangul syllable).
 
@@ -16,7 +16,7 @@ import unicodedata
 
 import numpy as np
 
-# No mark stands below this code point; it spares the look-up of most characters.
+# All marks have this code point or a higher one. So most characters need no look-up.
 _FIRST_MARK = "\u0300"
 
 

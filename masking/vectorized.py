@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class _Segments(NamedTuple):
-    """Both segments of the pairs, arrays [m, 2]; piece i in [begin, end) stands at i + shift."""
+    """Both segments of the pairs, arrays [m, 2]; piece i in [begin, end) is at i + shift."""
 
     begin: np.ndarray
     end: np.ndarray

@@ -65,8 +65,8 @@ class FinishedBlocks(NamedTuple):
 def work_folder(folder):
     """A context in which the work folder exists and this run alone uses it.
 
-    The workers of a killed run live on for a moment and hold the folder until they end. The context
-    removes the folder when it ends, unless it holds finished blocks for the next run.
+    The workers of a killed run still run for a moment and keep the folder locked until they end.
+    The context removes the folder at its end, unless it has finished blocks for the next run.
 
     Raises:
         UserError: where the folder cannot be made, or another run uses it.

@@ -44,7 +44,7 @@ _QUOTED = re.compile('".*"$')
 _UNQUOTE = 'sed -E \'s/^"(.*)"(\\r?)$/\\1\\2/; s/""/"/g\''
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
-# Names of columns of texts, one of which stands in the first line of a table.
+# Names of columns of texts. The first line of a table has one of them.
 _COLUMNS = (
     "text texts content contents body title sentence sentence1 paragraph article review comment "
     "question answer abstract 文本 内容 正文 标题 句子 评论 摘要 文章 问题"

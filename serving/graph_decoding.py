@@ -102,7 +102,7 @@ def viterbi(scores, lengths, transitions, first, last):
         first, last: float64 [L].
 
     Returns:
-        int32 [B, S]; what stands behind the end of a sequence means nothing.
+        int32 [B, S]; the values after the end of a sequence have no meaning.
     """
     num_places, num_labels = tf.shape(scores)[1], len(first)
     scores = tf.pad(scores, [[0, 0], [0, 2], [0, 0]])  # a scan needs two places
@@ -140,7 +140,7 @@ def best_answers(contexts, pieces, starts, ends, first, choice):
         dict of `begin` and `end`, int32 [B], NOWHERE where there is no answer; `text`, string [B];
         and `score`, float32 [B].
     """
-    # A place behind the last piece, with scores that never win, stands for a context without one.
+    # A place is added after the last piece, for contexts without a piece. Its scores never win.
     begins, char_ends = (tf.pad(x.to_tensor(), [[0, 0], [0, 1]]) for x in pieces[1:])
     lengths = tf.cast(pieces.ids.row_lengths(), tf.int32)
     num_places, most = tf.shape(begins)[1], choice.max_answer_length

@@ -6,7 +6,7 @@ pieces. TensorFlow's own normalization is not used, because it follows another v
 than Python.
 
 The span of a piece in its text follows from two facts. Words hold the bytes of all normalized
-characters in their order, without the blanks. TensorFlow Text tells the bytes of each piece.
+characters in their order, without the blanks. TensorFlow Text returns the bytes of each piece.
 
 Dimension letters: B texts, N characters of all texts, P pieces of all texts.
 """
@@ -35,8 +35,8 @@ _DROPPED_MARK = _FIRST_OTHER
 class Pieces(NamedTuple):
     """Pieces of texts: `tf.RaggedTensor`s, int32 [B, (pieces)].
 
-    A piece stands for the characters [begin, end) of its text, and the combining marks behind them
-    that no piece holds, as `kinds.pieces.with_marks` says.
+    A piece covers the characters [begin, end) of its text, and the combining marks after them that
+    no piece holds, as `kinds.pieces.with_marks` says.
     """
 
     ids: tf.RaggedTensor

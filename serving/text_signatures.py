@@ -1,6 +1,6 @@
 """Signatures of a saved model that take text.
 
-A signature that finds parts of texts computes one window of each text, its beginning. `fits` tells
+A signature that finds parts of texts computes one window of each text, its beginning. `fits` says
 whether the window holds all of the text. If so, the predictor gives the same answer.
 
 Dimension letters: B texts, C choices.

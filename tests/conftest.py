@@ -37,7 +37,7 @@ def pytest_collection_finish():
         import helpers  # not above, since it loads TensorFlow
 
         helpers.optimize_on_demand(sys.modules["training.devices"])
-    gc.freeze()  # what was imported lives to the end
+    gc.freeze()  # imported objects are never freed, so do not scan them
     gc.set_threshold(20000, 20, 10)  # a graph has thousands of objects, most of them in use
 
 

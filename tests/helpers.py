@@ -43,7 +43,7 @@ _OPTIMIZED = []
 
 
 class TPUContext(NamedTuple):
-    """What TPUEstimator tells the input function of a host of a pod."""
+    """The values that TPUEstimator gives to the input function of a host of a pod."""
 
     num_hosts: int
     current_host: int

@@ -1,6 +1,6 @@
 """What BERT and ALBERT of Hugging Face compute, in numpy and float64, from names and config alone.
 
-Independent of the code under test: nothing here knows of its names or tables.
+Independent of the code under test: this module uses no names or tables of that code.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Imports go down the floors of the house, and no function, module or folder grows too large."""
+"""Modules import only from lower floors; functions, modules and folders have limited sizes."""
 
 import ast
 import re
@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-# The floors, the lowest first. A room is a folder, or on one floor the modules of the root that
-# stand together; it imports from lower floors and from itself.
+# The floors, the lowest first. A room is a folder, or the group of root modules on floor 2. A room
+# imports from lower floors and from itself.
 FLOORS = (
     ("common", "ops"),
     ("modeling optimization lamb_optimizer tokenization", "tfrecords", "checkpointing"),

@@ -1,7 +1,7 @@
-"""Every message that names a flag or a command to type stands in docs/errors.md and has a test.
+"""Every message that names a flag or a command to type is in docs/errors.md and has a test.
 
-The test makes the mistake, sees the message, types the remedy and sees it work: one in this file,
-or the one that `TESTED` names.
+The test makes the mistake, compares the message, follows the remedy and checks that it works. It is
+in this file, or `TESTED` names it.
 """
 
 import ast
@@ -59,8 +59,8 @@ def messages(root):
     return found
 
 
-# Part of a message -> the beginning of the name of a test elsewhere that sees it and types the
-# remedy; where the remedy is to leave a flag out, the other tests of the command do so.
+# Part of a message -> beginning of the name of a test in another file that follows the remedy. If
+# the remedy is to leave a flag out, the other tests of the command do so.
 TESTED = {
     "names it and says how to mask them": "test_a_lost_manifest",
     "is not as create_pretraining_data.py wrote it": "test_an_edited_manifest",

@@ -130,7 +130,7 @@ def check_damage(files, folder=None, skip_damaged=False, find_fault=None):
 
     Args:
         files: list of paths.
-        folder: str, the output folder, which may know records from a run before; or None.
+        folder: str, the output folder, which may have the index of an earlier run; or None.
         skip_damaged: bool, whether to warn of damaged records instead of raising an error.
         find_fault: as for `index.load_index`.
 

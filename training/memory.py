@@ -75,7 +75,7 @@ def activation_bytes(config, execution, sequence_length, num_predictions=0, num_
     kept = layer + depth * sequence_length * width if execution.recompute else depth * layer
     # Logits, their softmax and their gradient, always in float32.
     logits = 3 * num_predictions * config.vocab_size * 4
-    # Which positions a position sees: float32, one tensor for all layers.
+    # The attention mask: float32, one tensor for all layers.
     mask = 4 * sequence_length**2 if num_chunks > 1 else 0
     return (kept + temporary) * tf.as_dtype(execution.dtype).size + logits + mask
 

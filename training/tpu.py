@@ -19,7 +19,7 @@ TIMEOUT_MS = 60 * 1000
 
 
 class TPU(NamedTuple):
-    """What a training step needs to know of a TPU."""
+    """The values of a TPU that a training step uses."""
 
     num_cores: int
     num_hosts: int

@@ -81,7 +81,7 @@ class Trainer:
         self.predict = alone.predict
 
     def train(self, input_fn, max_steps, hooks):
-        """Train up to a global step. When this returns, every machine sees the last checkpoint.
+        """Train up to a global step. When this returns, every machine can read the last checkpoint.
 
         Args:
             input_fn: the input function.

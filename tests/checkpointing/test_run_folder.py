@@ -78,7 +78,7 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(folder, name, caplog):
         start = run_folder.find_start(str(folder), None)
     assert start == ("resume", str(folder / "model.ckpt-{}".format(step)), step, True)
     assert "goes on from the last whole checkpoint" in caplog.text
-    # TensorFlow itself now sees the same, and goes on deleting the oldest.
+    # TensorFlow itself now finds the same checkpoints, and continues to delete the oldest.
     state = tf.train.get_checkpoint_state(str(folder))
     assert state.model_checkpoint_path == start.checkpoint
     assert [path.rpartition("-")[2] for path in state.all_model_checkpoint_paths] == [
@@ -88,7 +88,7 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(folder, name, caplog):
 
 
 def test_a_whole_checkpoint_is_left_alone(folder, caplog):
-    """Also one that somebody went back to, by hand."""
+    """Also an earlier checkpoint that a user chose by hand."""
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"\n')
     with caplog.at_level("INFO", logger="tensorflow"):
         assert run_folder.find_start(str(folder), None).step == 2

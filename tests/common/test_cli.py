@@ -72,7 +72,7 @@ def test_a_full_disk_that_a_library_tells_is_one_line(root):
         ("--train_file=a", "unknown flag --train_file (--help"),
         ("--count=1", "unknown flag --count: do you mean --train_count? (--help"),
         ("--test_x=1", "unknown flag --test_x (--help lists the flags)"),
-        ("-b", "unknown flag --b; an argument that begins with a hyphen stands behind -- (--help"),
+        ("-b", "unknown flag --b; put an argument that begins with a hyphen after -- (--help"),
         ("--train_count=1e4", "flag --train_count=1e4: give a whole number, in digits (--help"),
         ("--rate=fast", "flag --rate=fast: give a number (--help"),
         ("--on=yes", "flag --on=yes: give True or False (--help lists the flags)"),

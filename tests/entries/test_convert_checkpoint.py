@@ -339,7 +339,7 @@ def test_models_that_are_not_one_have_no_average(
         weights.write(os.path.join(folder, "model.ckpt"), {"a": np.ones(3, np.float32)})
     prefixes = [str(tmp_path / name / "model.ckpt") for name in ("none", "one", "two")]
     weights.write(prefixes[0], {"a": np.ones(3, np.float32)})
-    (tmp_path / "none" / "albert_config.json").write_text("{}")  # which tells nothing
+    (tmp_path / "none" / "albert_config.json").write_text("{}")  # it has no fields
     with pytest.raises(UserError, match="says {}.*: they are not of one model".format(message)):
         call("average", *prefixes, output_dir=tmp_path / "average")
     assert not (tmp_path / "average").exists()

@@ -1,4 +1,4 @@
-"""Files of questions: formats, answers that stand elsewhere, and mistakes in one line."""
+"""Files of questions: formats, answers at another place, and one-line messages for mistakes."""
 
 import doctest
 import json

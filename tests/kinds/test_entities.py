@@ -24,7 +24,7 @@ def tokenizer(root):
 
 
 def perfect(examples, tokenizer, length=12, task=TASK):
-    """Return what is decoded of scores that know the labels of every piece."""
+    """Return the result of decoding scores that are highest at the right labels."""
     settings = types.SimpleNamespace(max_seq_length=length)
     encoded = KIND.encode(examples, task, tokenizer, settings)
     assert encoded.num_rows == KIND.count_rows(examples, task, tokenizer, settings)

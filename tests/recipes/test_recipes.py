@@ -196,7 +196,7 @@ def test_another_shell_hands_over_to_bash(root, script):
 
 
 def test_a_recipe_that_began_with_other_texts_is_not_continued(root, tmp_path):
-    """The helper of the recipes alone; in them it stands before the first stage."""
+    """The helper of the recipes alone. The recipes call it before the first stage."""
     for name in ("continue_pretraining.sh", "pretrain_tiny.sh"):
         text = (root / "recipes" / name).read_text(encoding="utf-8")
         assert text.index("refuse_other_texts") < text.index("create_data")

@@ -104,7 +104,7 @@ def test_entities(task_and_graph, rows, seed, is_chain, is_rough):
 
 
 def window_of(spans, first):
-    """Return the window of a context whose first piece stands at a place of the row."""
+    """Return the window of a context whose first piece is at a given place of the row."""
     begins, ends = np.full([2, first + len(spans) + 1], span_windows.NO_PLACE)
     begins[first:-1], ends[first:-1] = np.array(spans, int).reshape(-1, 2).T
     return span_windows.Window(begins, first, begins, ends, begins >= 0, None)
