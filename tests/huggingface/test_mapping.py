@@ -162,7 +162,7 @@ def test_layers_that_share_here_must_be_equal_there():
     config, arrays = make("albert_zh")
     _, parameters, factors = convert(config, arrays)
     parameters["bert.encoder.layer.2.output.dense.bias"] = np.ones(12, np.float32)
-    with pytest.raises(UserError, match="layer.2.output.dense.bias is not equal"):
+    with pytest.raises(UserError, match="layer.2.output.dense.bias differs from"):
         mapping.from_parameters(config, "bert", parameters, factors)
 
 
