@@ -191,7 +191,7 @@ def _check_body(unused, absent, shapes, prefix):
         near = difflib.get_close_matches(foreign[0], absent or shapes, 1, 0)
         raise UserError(
             "{} has {} variables that no model here has, {} first; the nearest name here is {}: "
-            "it was made by other code, and no config changes that".format(
+            "other code made it, and no config can load it".format(
                 prefix, len(foreign), foreign[0], near[0]
             )
         )

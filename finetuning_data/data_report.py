@@ -266,9 +266,7 @@ def check_unknown_pieces(texts_of_name, tokenizer, max_share):
         shares.append("{:.2%} of {}".format(pieces.share, name))
         if pieces.share > max_share:
             raise UserError(
-                "{}, or give --max_unknown_share=1 to go on all the same".format(
-                    pieces.sentence(name)
-                )
+                "{}, or give --max_unknown_share=1 to continue".format(pieces.sentence(name))
             )
         if pieces.share > WARNED_SHARE:
             logging.warning(pieces.sentence(name))

@@ -150,7 +150,7 @@ class Entities(Kind):
             if not model:
                 raise UserError(
                     "the labels of task {} are not known: give the --output_dir or "
-                    "--init_checkpoint of a run_ner.py that has trained".format(task.name)
+                    "--init_checkpoint of a finished training of run_ner.py".format(task.name)
                 )
             return self.with_labels(task, model.labels)
         return _with_types(task, types or task.types, args)
@@ -285,7 +285,7 @@ class Entities(Kind):
         odd = [label for label in labels if not label_decoding.spelled(label)]
         if odd:
             raise UserError(
-                "label {!r} of the model is none of entities: expected O, B-TYPE, I-TYPE and so "
+                "label {!r} of the model is not for entities: expected O, B-TYPE, I-TYPE and so "
                 "on".format(odd[0])
             )
         types = dict.fromkeys(label[2:] for label in labels if label != label_decoding.OUTSIDE)

@@ -169,7 +169,7 @@ TESTED = {
     "is a part of this value": "test_two_flags_in_one",
     "a flag has two hyphens": "test_a_flag_with_other_dashes",
     "type ASCII commas: {}": "test_wide_commas_in",
-    "a record is no example like the first one": "test_records_of_two_kinds",
+    "a record differs in format from the first one": "test_records_of_two_kinds",
     "--help lists": "test_help_lists_the_flags",
     "unknown flag --{}": "test_what_the_parser_says",
     "do you mean --{}?": "test_what_the_parser_says",

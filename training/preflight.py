@@ -322,7 +322,7 @@ def refuse_archive(folder, resume_foreign=False):
 
     Args:
         folder: str.
-        resume_foreign: bool, whether the user asks for it all the same.
+        resume_foreign: bool, whether a flag allows it.
     """
     names = [os.path.basename(path) for path in files.glob(os.path.join(folder, "*.index"))]
     has_steps = any(map(RUN_CHECKPOINT.match, names))

@@ -156,8 +156,8 @@ def user_errors():
             raise
         sizes = re.search(r"Values size: (\d+) but output shape: \[(\d+)", text)
         raise UserError(
-            "a record is no example like the first one of its file{}: a file must hold records of "
-            "the same flags alone, so make them again with create_pretraining_data.py".format(
+            "a record differs in format from the first one of its file{}: all records of a file "
+            "need the same flags, so make them again with create_pretraining_data.py".format(
                 " (length {}, not {})".format(*sizes.groups()) if sizes else ""
             )
         ) from error

@@ -95,7 +95,7 @@ def test_other_schemes_are_named(tmp_path, name, message):
             "/attention/output/LayerNorm/gamma",
             "/attention/output/norm/scale",
             "1 variables that no model here has, .*norm/scale first; the nearest name here is "
-            ".*LayerNorm/gamma: it was made by other code, and no config changes that",
+            ".*LayerNorm/gamma: other code made it, and no config can load it",
         ),
         ("bert/pooler/", None, "saved without the pooler; to train, --allow_missing=True"),
         ("cls/", None, "saved without that head; to train, --allow_missing=True"),

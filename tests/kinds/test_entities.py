@@ -94,5 +94,5 @@ def test_labels_of_a_converted_model_may_have_another_order_and_spelling(tokeniz
     scores[0, 1, 1] = scores[0, 2, 0] = scores[0, 3, 3] = scores[0, 4, 1] = 5.0
     found = KIND.decode([example], task, encoded, {"scores": scores}, settings)
     assert found == [[(1, 3, "LOC")]]
-    with pytest.raises(UserError, match="label 'LABEL_0' of the model is none of entities"):
+    with pytest.raises(UserError, match="label 'LABEL_0' of the model is not for entities"):
         KIND.with_labels(KIND.tasks["ner"], ["LABEL_0", "LABEL_1"])
