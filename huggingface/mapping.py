@@ -229,8 +229,8 @@ def from_parameters(config, family, parameters, factors=None, class_name=""):
                 "encoder.embedding_hidden_mapping_in projects {0} to {0} and is not an identity: "
                 "an ALBERT of Hugging Face with embedding_size = hidden_size has this projection, "
                 "a model of this code does not, so it cannot be converted; if to-huggingface made "
-                "the folder with --architecture=albert and you then trained it, train the folder "
-                "of --architecture=bert instead".format(len(kernel))
+                "the folder with --architecture=albert and you then trained it, "
+                "train the folder of --architecture=bert instead".format(len(kernel))
             )
     _check_shapes(config, arrays)
     return arrays

@@ -210,7 +210,7 @@ UNTESTED = {
         "perhaps for lack of memory",
     ],
     "depends on the disk of the machine": ["or lower --keep_checkpoint_max"],
-    "needs torch to train that model": ["train what --architecture=bert makes"],
+    "needs torch to train that model": ["train the folder of --architecture=bert"],
     "needs a TPU": [
         "--tpu_generation changes it",
         "and --use_tpu=True contradict",
