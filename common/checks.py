@@ -33,7 +33,7 @@ class Checks:
     def __init__(self, check_only):
         self._check_only = check_only
         self._start = time.time()
-        self._passed = []  # bool for each check
+        self._statuses = []  # of all checks
 
     def __call__(self, name, check, *inputs):
         """Make a check.
@@ -55,7 +55,7 @@ class Checks:
         failed = [value for value in inputs if isinstance(value, Failed)]
         with _collected_warnings() as warnings:
             if failed:
-                status, value = "FAIL", failed[0]
+                status, value = "skip", failed[0]
                 line = "not checked: it needs {}, which failed".format(value.check)
             else:
                 try:
@@ -65,15 +65,17 @@ class Checks:
         for warning in dict.fromkeys(warnings):  # each once
             print("warn  {:<11} {}".format(name, warning))
         print("{:<5} {:<11} {}".format(status, name, line), flush=True)
-        self._passed.append(status == "ok")
+        self._statuses.append(status)
         return value
 
     def end(self):
         """Print how many checks passed, and end: status 0, or 2 where one failed."""
-        number, failed = len(self._passed), self._passed.count(False)
+        number = len(self._statuses)
+        failed, skipped = self._statuses.count("FAIL"), self._statuses.count("skip")
         seconds = "{:.1f} seconds".format(time.time() - self._start)
         if failed:
-            print("{} of {} checks failed in {}".format(failed, number, seconds))
+            text = "{} of {} checks failed, {} were not made, in {}"
+            print(text.format(failed, number, skipped, seconds))
             raise SystemExit(cli.USER_ERROR_STATUS)
         print("All {} checks passed in {}".format(number, seconds))
         raise SystemExit(0)

@@ -223,9 +223,8 @@ def _parse_into(flag_values, argv, words=None):
     _refuse_wide_commas(flag_values)
     if len(rest) > 1 and not words:
         raise UserError(
-            "unexpected argument {!r}: flags are written --name=value (--help lists them)".format(
-                rest[1]
-            )
+            "unexpected argument {!r}: flags are written --name=value (--help lists them), several "
+            "values of a flag --name=one,two, and a pattern of files in quotes".format(rest[1])
         )
     return rest
 

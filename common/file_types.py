@@ -132,6 +132,12 @@ def mend_utf8(data, is_utf8=False):
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
+        other = _encoding_beside_utf8(data)
+        if other:
+            return (
+                "some rows are UTF-8, others {0}, as if files of both were joined: convert the "
+                "files of {0} (iconv -f {0} -t UTF-8) before you join them".format(other)
+            )
         if not is_utf8 and not holds_wide(data[: error.start].decode("utf-8")):
             encoding = _chinese_encoding(data)
             if encoding is None:
@@ -142,6 +148,21 @@ def mend_utf8(data, is_utf8=False):
         odd = " ".join(map("{:02x}".format, data[error.start : error.start + 4]))
         return "the text before is UTF-8, but not the bytes {}: mend this place".format(odd)
     return None
+
+
+def _encoding_beside_utf8(data):
+    """Return the encoding of the lines that are not UTF-8, None where no others are UTF-8.
+
+    One line says too little. A UTF-8 line with some wrong bytes still has most of its characters.
+    """
+    others, has_utf8 = [], False
+    for line in data.split(b"\n"):
+        text = line.decode("utf-8", "ignore")
+        if len(text.encode("utf-8")) == len(line):
+            has_utf8 = has_utf8 or holds_wide(text)
+        elif 6 * sum(character >= "\u0800" for character in text) < len(line):
+            others.append(line)
+    return _chinese_encoding(b"\n".join(others)) if has_utf8 and len(others) > 1 else None
 
 
 def _chinese_encoding(data):

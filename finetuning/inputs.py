@@ -19,11 +19,9 @@ _VOCABULARY_FLAGS = {
     model_files.WORDPIECE: "vocab_file",
     model_files.SENTENCEPIECE: "spm_model_file",
 }
-# Files of a run -> their field with the vocabulary's sha256. The first that has it counts.
-_VOCABULARY_RECORDS = {
-    model_files.DESCRIPTION: "vocabulary_sha256",
-    run_report.REPORT: "vocab_sha256",
-}
+# Ids in the published vocabulary, of NUM_PUBLISHED pieces. All published Chinese models have them.
+PUBLISHED_IDS = {"[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
+NUM_PUBLISHED = 21128
 
 
 def check_vocabulary(args, model):
@@ -57,6 +55,16 @@ def check_vocab_size(path, tokenizer, config, config_path):
         )
     if num_pieces < config.vocab_size:
         logging.warning("%sif lines are missing, the pieces behind them are wrong", text)
+    moved = [x for x, number in PUBLISHED_IDS.items() if tokenizer.vocab.get(x, number) != number]
+    if moved and num_pieces == NUM_PUBLISHED:
+        logging.warning(
+            "%s has %s in row %d, the vocabulary of the published models in row %d: a published "
+            "model would read other pieces than those of the text",
+            path,
+            moved[0],
+            tokenizer.vocab[moved[0]] + 1,
+            PUBLISHED_IDS[moved[0]] + 1,
+        )
 
 
 def check_vocabulary_of_start(given, tokenizer, prefix):
@@ -71,9 +79,11 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
     Raises:
         UserError: where their pieces differ.
     """
+    source, recorded = run_report.recorded_vocabulary(prefix)
     paths = [model_files.find(prefix, name) for name in _VOCABULARY_FLAGS]
+    if recorded and files.exists(new_pieces.PUBLISHED):
+        paths.append(new_pieces.PUBLISHED)
     sha256_of = {path: files.vocabulary_sha256(path) for path in paths if path}
-    source, recorded = _recorded_vocabulary(prefix)
     expected = {recorded} if recorded else set(sha256_of.values())
     if not expected or files.vocabulary_sha256(given) in expected:
         return
@@ -89,17 +99,6 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
             " or ".join(flags) or "the one with which it was trained",
         )
     )
-
-
-def _recorded_vocabulary(prefix):
-    """Return (path, sha256) of the file that records a checkpoint's vocabulary, or two None."""
-    for name, field in _VOCABULARY_RECORDS.items():
-        path = model_files.find(prefix, name)
-        with contextlib.suppress(UserError):  # it is damaged
-            content = files.read_json(path) if path else None
-            if isinstance(content, dict) and content.get(field):
-                return path, content[field]
-    return None, None
 
 
 def task_name_of_start(prefix):

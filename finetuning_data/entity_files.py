@@ -39,7 +39,8 @@ _SENTENCE_END = re.compile("[。！？!?]")
 _LONG_SENTENCE = 500  # characters
 _NAMES = {"text_a", "text", "label", "labels"}
 _SPANS = ("entities", "spans", "label", "labels")
-_BEGIN, _END, _TYPE = ("begin", "start"), ("end",), ("type", "label")
+_BEGIN, _END = ("begin", "start", "start_offset"), ("end", "end_offset")
+_TYPE = ("type", "label")
 _STRING = ("text", "word", "entity", "mention", "string")
 _WORD = re.compile(r"[0-9A-Za-z]+")
 

@@ -5,6 +5,9 @@ SQuAD style (CMRC2018, DRCD and one's own)    {"data": [{"paragraphs": [{"contex
     }]}]}; a question with "is_impossible": true has no answer in its context
 CMRC2018 as first published                   [{"context_id": "1", "context_text": "在北京。",
     "qas": [{"query_id": "1", "query_text": "在哪？", "answers": ["北京"]}]}]
+a question a row, as datasets of Hugging Face  {"id": "1", "context": "在北京。", "question":
+    "在哪？", "answers": {"text": ["北京"], "answer_start": [1]}}; as JSON lines, in a list, or in
+    {"data": [...]}
 """
 
 import json
@@ -90,43 +93,74 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
 
 
 def _parsed(path):
-    """Return the articles of a file, and the name of their list."""
+    """Return (place, content) of every article or row of a file, a list."""
+    text = files.read_utf8(path)
     try:
-        content = json.loads(files.read_utf8(path))
+        content = json.loads(text)
     except json.JSONDecodeError as error:
-        problem = 'not JSON ({}); the file must be one object with a list "data"{}'.format(
-            file_types.json_problem(error),
-            ", not an object a line" * (error.msg == "Extra data"),
-        )
+        _, end, more = text[: error.pos].lstrip().partition("\n")
+        if error.msg == "Extra data" and end and not more.strip():  # row 1 is a whole value
+            return _parsed_lines(path, text)
+        problem = 'not JSON ({}); the file must be one object with a list "data"'
+        problem = problem.format(file_types.json_problem(error))
         raise UserError("{}, row {}: {}".format(path, error.lineno, problem)) from None
+    if isinstance(content, dict) and _value(content, _QUESTION) is not None:
+        content = [content]
     articles = content.get("data") if isinstance(content, dict) else content
     if not isinstance(articles, list):
         raise UserError('{}: expected a list, or an object with a list "data"'.format(path))
-    return articles
+    return _places("data", articles)
+
+
+def _parsed_lines(path, text):
+    """Return what `_parsed` does for JSON lines."""
+    parsed = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            parsed.append(("row {}".format(number), json.loads(line)))
+        except json.JSONDecodeError as error:
+            problem = "not JSON ({})".format(file_types.json_problem(error))
+            raise UserError("{}, row {}: {}".format(path, number, problem)) from None
+    return parsed
 
 
 def _rows(path, articles):
     """Yield (place, context, question as a dict) of every question."""
-    for place, article in _objects(path, "data", articles):
+    for place, article in _objects(path, articles):
         paragraphs = [(place, article)]
         if "paragraphs" in article:
-            paragraphs = _objects(path, place + ".paragraphs", article["paragraphs"])
+            paragraphs = _objects(path, _listed_places(path, place, article, "paragraphs"))
         for name, paragraph in paragraphs:
             context = _value(paragraph, _CONTEXT)
             if not isinstance(context, str) or not context.strip():
                 raise UserError(
                     "{}, {}: context is {}, not a text".format(path, name, shown(context))
                 )
-            for qa_name, row in _objects(path, name + ".qas", paragraph.get("qas")):
+            if "qas" not in paragraph and _value(paragraph, _QUESTION) is not None:
+                yield name, context, paragraph
+                continue
+            questions = _listed_places(path, name, paragraph, "qas")
+            for qa_name, row in _objects(path, questions):
                 yield qa_name, context, row
 
 
-def _objects(path, name, values):
-    """Yield the name and value of each object of a list."""
+def _listed_places(path, place, parent, name):
+    """Return the `_places` of a list in an object; raises UserError if it is none."""
+    values, name = parent.get(name), "{}.{}".format(place, name)
     if not isinstance(values, list):
         raise UserError("{}, {}: {} is no list".format(path, name, shown(values)))
-    for i, value in enumerate(values):
-        place = "{}[{}]".format(name, i)
+    return _places(name, values)
+
+
+def _places(name, values):
+    return [("{}[{}]".format(name, i), value) for i, value in enumerate(values)]
+
+
+def _objects(path, places):
+    """Yield (place, object); raises UserError for a value that is no object."""
+    for place, value in places:
         if not isinstance(value, dict):
             raise UserError("{}, {}: {} is no object".format(path, place, shown(value)))
         yield place, value

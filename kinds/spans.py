@@ -35,7 +35,8 @@ CHAR_ENDS = encoding.Column("char_ends", per_piece=True, in_batch=False)
 
 def _files(**more):
     """Return split -> names of its files, of which the first that exists is read."""
-    return {split: more.get(split, ()) + (split + ".json",) for split in tasks.SPLITS}
+    own = {split: (split + ".json", split + ".jsonl") for split in tasks.SPLITS}
+    return {split: more.get(split, ()) + names for split, names in own.items()}
 
 
 class SpanTask(NamedTuple):

@@ -24,7 +24,7 @@ import run_classifier
 import run_pretraining
 from checkpointing import arrays as weights
 from checkpointing import run_folder
-from common import cli
+from common import cli, files
 from common.errors import UserError
 from finetuning_data import task_files
 from tfrecords import manifest
@@ -93,6 +93,7 @@ TESTED = {
     "with tar xf": "test_the_command_that_is",
     "unpack it with gunzip": "test_the_command_that_converts_a_file",
     "(iconv -f {} -t UTF-8)": "test_gb18030_and_big5_are_converted",
+    "as if files of both were joined": "test_files_of_two_encodings_are_joined_converted",
     "csv.reader(open(sys.argv[1]": "test_the_command_that_makes_a_table",
     "file with tabs: awk": "test_the_command_that_puts",
     "keeps the first column and the last": "test_the_command_that_keeps_two",
@@ -591,6 +592,16 @@ def test_gb18030_and_big5_are_converted(tmp_path, encoding):
     rows = task_files.open_rows(str(path), row_format)
     row = rows.parse(rows.lines[0][1])
     assert (row["text_a"], row["text_b"]) == ("怎麼還這個問題的款", "地")
+
+
+def test_files_of_two_encodings_are_joined_converted(tmp_path):
+    one, two = tmp_path / "one.txt", "后来他到上海工作。\n天气很好。\n".encode("gb18030")
+    one.write_bytes("他在北京上学。\n".encode() + two)
+    with pytest.raises(UserError, match="row 2: not UTF-8 text; some rows are UTF-8") as error:
+        files.read_utf8(str(one))
+    command = re.search(r"\((iconv .*)\)", str(error.value)).group(1)
+    joined = "他在北京上学。\n".encode() + subprocess.check_output(command.split(), input=two)
+    assert joined.decode("utf-8").endswith("后来他到上海工作。\n天气很好。\n")
 
 
 # --------------------------------------------------------------------------------- the table

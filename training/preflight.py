@@ -91,15 +91,31 @@ def check_records_vocabulary(args, records):
                 path, sha256[:12], args.output_dir, before[:12]
             )
         )
-    for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
-        vocabularies = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
-        if vocabularies and sha256 not in map(files.vocabulary_sha256, vocabularies):
+    for source, expected in _vocabularies_of_model(args, contents.get("vocab_size")):
+        if sha256 not in expected:
             tf.logging.warning(
                 "%s was made with another vocabulary than %s: its ids mean other pieces here",
                 path,
-                vocabularies[0],
+                source,
             )
     return sha256, "{} pieces, sha256 {}...".format(contents.get("vocab_size"), sha256[:12])
+
+
+def _vocabularies_of_model(args, vocab_size):
+    """Yield (file, set of sha256) of what tells the vocabulary of the config or of the start.
+
+    What a run recorded counts only for a vocabulary of its size: a larger one may have new pieces.
+    """
+    for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
+        vocabularies = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
+        if vocabularies:
+            yield vocabularies[0], set(map(files.vocabulary_sha256, vocabularies))
+    prefix = os.path.join(_folder(args.init_checkpoint) or "", "model.ckpt")
+    config = args.init_checkpoint and model_files.find(prefix, model_files.CONFIG)
+    if config and files.read_json(config).get("vocab_size") == vocab_size:
+        source, recorded = run_report.recorded_vocabulary(prefix)
+        if recorded:
+            yield source, {recorded}
 
 
 def vocabulary_of_records(records, sha256):

@@ -1,5 +1,6 @@
 """The report of a run: its scores as a text table, and JSON with the data to repeat the run."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -9,11 +10,14 @@ import sys
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from checkpointing import model_files
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
 
 REPORT = "results.json"
+# Files of a run -> their field with the vocabulary's sha256. The first that has it counts.
+_VOCABULARY_RECORDS = {model_files.DESCRIPTION: "vocabulary_sha256", REPORT: "vocab_sha256"}
 # Split whose file may change before a run continues -> what this change means.
 OTHER_DATA = {
     "train": "{} goes on with what it learned from the earlier file, also if that was wrong",
@@ -64,6 +68,17 @@ def read(output_dir):
         return files.read_json(path)
     except UserError as error:
         raise UserError("{} is damaged ({}): remove it".format(path, error)) from error
+
+
+def recorded_vocabulary(prefix):
+    """Return (path, sha256) of the file that records a checkpoint's vocabulary, or two None."""
+    for name, field in _VOCABULARY_RECORDS.items():
+        path = model_files.find(prefix, name)
+        with contextlib.suppress(UserError):  # it is damaged
+            content = files.read_json(path) if path else None
+            if isinstance(content, dict) and content.get(field):
+                return path, content[field]
+    return None, None
 
 
 def made_with(folder):

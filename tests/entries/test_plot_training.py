@@ -130,8 +130,12 @@ def test_only_a_name_of_a_png_is_taken(folder, tmp_path):
 def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="OUT_DIR"):
         run()
-    with pytest.raises(UserError, match="nowhere holds no curves"):
+    with pytest.raises(UserError, match="nowhere does not exist$"):
         run(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="one,two does not exist: separate several runs by blanks"):
+        run(tmp_path / "one,two")
+    with pytest.raises(UserError, match="holds no curves: name the --output_dir"):
+        run(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r'pip install "\.\[plot\]"'):
         run(folder)

@@ -7,6 +7,9 @@ import os
 import numpy as np
 import pytest
 
+import modeling
+from checkpointing import new_pieces
+from common import files
 from common.errors import UserError
 from finetuning import inputs
 from finetuning.run import Made
@@ -42,6 +45,32 @@ def test_pieces_are_compared(described, tmp_path):
     check(tmp_path, write_vocab(tmp_path / "given.txt", "天地", "\r\n"))
     with pytest.raises(UserError, match="given.txt is not .*: give --vocab_file=" + copy):
         check(tmp_path, write_vocab(tmp_path / "given.txt", "地天"))
+
+
+def test_the_published_vocabulary_is_known_where_only_its_sha256_is_recorded(tmp_path):
+    """New pieces may stand behind it."""
+    published = new_pieces.PUBLISHED
+    rows = [row.decode("utf-8") for row in files.vocabulary_rows(published)]
+    (tmp_path / "results.json").write_text(json.dumps({"vocab_sha256": files.sha256(published)}))
+    for name, given in (("longer", rows + ["新词"]), ("same", rows)):
+        path = tmp_path / (name + ".txt")
+        path.write_text("\n".join(given) + "\n", encoding="utf-8")
+        check(tmp_path, str(path))
+    (tmp_path / "shifted.txt").write_text("\n".join(rows[:1] + rows[51:]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="shifted.txt is not .*: give --vocab_file=" + published):
+        check(tmp_path, str(tmp_path / "shifted.txt"))
+
+
+def test_special_pieces_in_other_rows_than_published_are_told(tmp_path, caplog):
+    rows = [row.decode("utf-8") for row in files.vocabulary_rows(new_pieces.PUBLISHED)]
+    path = tmp_path / "vocab.txt"
+    path.write_text(
+        "\n".join(rows[:1] + rows[51:] + [chr(0xAC00 + i) + "x" for i in range(50)]) + "\n",
+        encoding="utf-8",
+    )
+    config = modeling.AlbertConfig(vocab_size=21128, num_hidden_layers=1)
+    inputs.check_vocab_size(str(path), FullTokenizer(str(path)), config, "c.json")
+    assert "has [CLS] in row 52" in caplog.text and "in row 102" in caplog.text
 
 
 def test_the_results_of_a_pre_training_name_its_vocabulary(tmp_path):

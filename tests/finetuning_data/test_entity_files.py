@@ -165,7 +165,7 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
             "the text has '在北' there",
         ),
         (
-            '{"text": "在北京", "entities": [{"start_offset": 1, "end_offset": 3, "type": "LOC"}]}',
+            '{"text": "在北京", "entities": [{"from": 1, "to": 3, "type": "LOC"}]}',
             "has no begin and end: their names are begin or start, and end",
         ),
         ('{"text": "在北京", "label": [[0, 2, "O"]]}', "'在北' has the type O"),

@@ -111,6 +111,27 @@ def test_any_part_of_a_context_is_found(context, data):
         assert context[slice(*found)] == text
 
 
+@pytest.mark.parametrize("form", ["lines", "list", "data", "one"])
+def test_a_question_a_row_as_datasets_writes_it(tmp_path, form):
+    answers = {"text": ["北京"], "answer_start": [1]}
+    rows = [
+        {
+            "id": number,
+            "title": "题",
+            "context": "在北京。",
+            "question": "在哪？",
+            "answers": answers,
+        }
+        for number in "12"
+    ][: 1 if form == "one" else 2]
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
+    content = {"lines": lines, "one": lines, "list": rows, "data": {"data": rows}}[form]
+    questions = read(tmp_path, content)
+    assert [question.guid for question in questions] == [row["id"] for row in rows]
+    assert {question.context for question in questions} == {"在北京。"}
+    assert {question.answers for question in questions} == {(Answer("北京", 1, 3),)}
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
@@ -119,10 +140,10 @@ def test_any_part_of_a_context_is_found(context, data):
             '{"data": [{"tit',
             "row 1: not JSON (Unterminated string at character 12; the text may be",
         ),
-        (
-            '{"id": "1"}\n{"id": "2"}',
-            "row 2: not JSON (Extra data at row 2, character 1); the file",
-        ),
+        ('{"data": []} 3', "row 1: not JSON (Extra data at character 14); the file must be one"),
+        ('{"data": [\n]}\n3', "row 3: not JSON (Extra data at row 3, character 1); the file"),
+        ('{"id": "1"}\n{"id": "2"}', "row 1: context is null, not a text"),
+        ('{"id": "1"}\n\n{"id": "2', "row 3: not JSON (Unterminated string"),
         (squad(qa(answers={"text": ["京"], "answer_start": []})), "are no list"),
         ("3", "expected a list"),
         ("[3]", "data[0]: 3 is no object"),

@@ -1,0 +1,34 @@
+"""What is wrong with the bytes of a file, and what to do about it."""
+
+import pytest
+
+from common.file_types import mend_utf8
+
+LINES = ["他在北京上学。", "后来他到上海工作了很多年。", "天气很好，我们去公园。"]
+UTF8, GB18030, BIG5 = (
+    "\n".join(lines).encode(codec) + b"\n"
+    for lines, codec in ((LINES, "utf-8"), (LINES, "gb18030"), (["後來他們學習", "國語"], "big5"))
+)
+CUT = b"\n".join(line.encode("utf-8")[:-1] for line in LINES)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (GB18030, r"convert the file (iconv -f GB18030 -t UTF-8)"),
+        (BIG5, r"convert the file (iconv -f BIG5-HKSCS -t UTF-8)"),
+        (UTF8 + GB18030, "others GB18030, as if files of both were joined"),
+        (GB18030 + UTF8, "convert the files of GB18030 (iconv -f GB18030 -t UTF-8) before"),
+        (UTF8 + BIG5, "others BIG5-HKSCS"),
+        (UTF8 + LINES[0].encode("gb18030"), "the text before is UTF-8, but not the bytes"),
+        (UTF8 + CUT + b"\n", "the text before is UTF-8, but not the bytes"),
+        (UTF8[:-2], "the file ends inside a character"),
+        (b"\xff\xfe\xfd caf\xe9", "which is not GB18030 either"),
+    ],
+)
+def test_the_remedy_fits_the_bytes(content, words):
+    assert words in mend_utf8(content)
+
+
+def test_utf8_needs_no_remedy():
+    assert mend_utf8(UTF8) is None
