@@ -21,6 +21,7 @@ import time
 import numpy as np
 from absl import flags, logging
 
+from checkpointing import new_pieces
 from common import cli, files, progress
 from common.errors import UserError
 from masking import mask_settings, reference, sentence_order
@@ -146,6 +147,7 @@ def main(args):
     outputs = _output_files(args, inputs)
     _warn_of_lengths(args)
     tokenizer = FullTokenizer(args.vocab_file, args.do_lower_case)
+    new_pieces.warn_of_unused(args.vocab_file, tokenizer)
     _check_record_format(args, tokenizer)
     segmenter = _load_segmenter(args)
     maker = _instance_maker(args, tokenizer, segmenter)
@@ -389,7 +391,7 @@ def _warn_of_whole_files(manifest):
     if manifest["flags"]["input_format"] == "text" and documents <= num_files and is_suspect:
         text = (
             "documents: only %d in %d files, since a blank line ends a document. If every line is "
-            "an article: sed G FILE > NEW_FILE, and give --split_sentences=True"
+            "an article and nothing else: sed G FILE > NEW_FILE, and give --split_sentences=True"
         )
         logging.warning(text, documents, num_files)
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import shlex
 from typing import NamedTuple, Tuple
 
 # TensorFlow's C++ code logs ten lines at every start; errors are still raised.
@@ -106,11 +107,22 @@ def read_run(folder):
             held_out.setdefault(name, []).append((step, value))
     run = Run(folder, read_scalars(folder), held_out)
     if not (run.training or run.held_out):
-        raise UserError("{} holds no curves: name the --output_dir of a run".format(folder))
+        raise UserError("{} holds no curves{}".format(folder, _place_of_curves(folder)))
     if any(name.startswith("eval_") for name in run.held_out):
         text = "{0} is a run of fine-tuning, not of pre-training: tensorboard --logdir={0} draws it"
         raise UserError(text.format(folder))
     return run
+
+
+def _place_of_curves(folder):
+    """Return the end of a message: where there are curves, for a path that has none."""
+    if not files.is_folder(folder):
+        return ": it is a file; give the folder of its run, " + (os.path.dirname(folder) or ".")
+    paths = files.glob(os.path.join(folder, "*", EVENT_FILES))
+    below = sorted(set(map(os.path.dirname, paths)))
+    if not below:
+        return ": name the --output_dir of a run"
+    return ", but below it there are runs: give " + " ".join(map(shlex.quote, below[:3]))
 
 
 def read_scalars(folder):

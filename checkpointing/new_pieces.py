@@ -6,6 +6,8 @@ with the old one.
 
 import os
 
+from absl import logging
+
 from checkpointing import model_files
 from common import files
 from common.errors import UserError
@@ -21,6 +23,39 @@ def begins_with(pieces, vocab_file):
     """Return whether `pieces`, an iterable of str, begins with all pieces of a vocabulary file."""
     old = files.vocabulary_rows(vocab_file)
     return [piece.encode("utf-8") for piece in pieces][: len(old)] == old
+
+
+def warn_of_unused(vocab_file, tokenizer):
+    """Warn of pieces behind the published vocabulary that the tokenizer never makes.
+
+    Args:
+        vocab_file: str, path of the vocabulary.
+        tokenizer: `tokenization.FullTokenizer` of this vocabulary.
+    """
+    pieces = list(tokenizer.vocab)
+    if not files.exists(PUBLISHED) or not begins_with(pieces, PUBLISHED):
+        return
+    new = pieces[len(files.vocabulary_rows(PUBLISHED)) :]
+    unused = [piece for piece in new if not _is_made(tokenizer, piece)]
+    if unused:
+        logging.warning(
+            "UNUSED PIECES: %d of the %d new pieces of %s never occur in a text, such as %s, since "
+            "the tokenizer divides this word into %s",
+            len(unused),
+            len(new),
+            vocab_file,
+            unused[0],
+            " ".join(tokenizer.tokenize(unused[0])),
+        )
+
+
+def _is_made(tokenizer, piece):
+    """Return whether the tokenizer makes a piece of a word that has it at its beginning or end."""
+    if not piece.startswith("##"):
+        return tokenizer.tokenize(piece) == [piece]
+    first, *others = tokenizer.tokenize("a" + piece[2:])
+    joined = first + "".join(other[2:] for other in others)
+    return joined == "a" + piece[2:] and all(other.startswith("##") for other in others)
 
 
 def check(vocab_file, prefix, num_pieces):

@@ -55,6 +55,7 @@ def check_vocab_size(path, tokenizer, config, config_path):
         )
     if num_pieces < config.vocab_size:
         logging.warning("%sif lines are missing, the pieces behind them are wrong", text)
+    new_pieces.warn_of_unused(path, tokenizer)
     moved = [x for x, number in PUBLISHED_IDS.items() if tokenizer.vocab.get(x, number) != number]
     if moved and num_pieces == NUM_PUBLISHED:
         logging.warning(

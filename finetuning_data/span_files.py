@@ -186,7 +186,11 @@ def _question(context, row, needs_answers, on_move):
             "none".format(guid)
         )
     if not isinstance(rows or [], list):
-        raise _BadQuestion("question {}: answers {} are no list".format(guid, shown(rows)))
+        raise _BadQuestion(
+            "question {}: answers {} are no list; put [ ] around one answer".format(
+                guid, shown(rows)
+            )
+        )
     answers = tuple(_answer(guid, context, one, on_move) for one in rows or [])
     if not needs_answers and all(answer.begin is None for answer in answers):
         answers = None

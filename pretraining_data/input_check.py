@@ -18,7 +18,7 @@ from pretraining_data import corpus
 
 NUM_LINES = 20
 HEAD_BYTES = 1 << 16
-LABEL_CHARACTERS = 16
+LABEL_CHARACTERS = 32
 
 _CSV_TO_LINES = (
     "python3 -c 'import csv, json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
@@ -65,6 +65,7 @@ _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|n(?![A-Za-z]))")
 _CUTS = {"\t": "", ",": " -d ,"}
 # Rows of a vocabulary. The vocabulary of a SentencePiece model has a tab and a score after a piece.
 _MARKER_ROWS = (rb"^\[CLS\](\t.*)?\r?$", rb"^\[SEP\](\t.*)?\r?$")
+_WIDE = re.compile("[\u0800-\uffff]")
 _TABLE_SHARE = 0.8  # of the rows have as many cells as the first one
 
 
@@ -84,12 +85,12 @@ def check_inputs(paths, format_):
             raise UserError(_OF_DUMP.format(shlex.quote(path)))
         if all(re.search(marker, head, re.MULTILINE) for marker in _MARKER_ROWS):
             raise UserError("{} is a vocabulary, no text: leave it out".format(path))
-        lines = _first_lines(head)
+        lines = _lines(head)
         if lines:
-            _check_format(path, lines, format_)
-            _check_html(path, lines, format_)
-            if format_.name == "text":
-                _check_text(path, lines)
+            _check_format(path, lines[:NUM_LINES], format_)
+            _check_html(path, lines[:NUM_LINES], format_)
+            if format_.name == "text" and not _warn_of_labels(path, lines):
+                _check_text(path, lines[:NUM_LINES])
     for path, same in _copies(paths):
         logging.warning(
             "TEXT TWICE: %s has the text of %s too, which counts twice: name one of them only",
@@ -113,12 +114,12 @@ def _copies(paths):
                 yield path, same
 
 
-def _first_lines(head):
+def _lines(head):
     lines = head.decode("utf-8-sig", "replace").split("\n")
     if len(head) >= HEAD_BYTES and len(lines) > 1:
         lines.pop()  # it may be cut
     # The first or last cell of a table may be empty, so tabs stay.
-    return [line.strip(" \r\u3000") for line in lines if line.strip()][:NUM_LINES]
+    return [line.strip(" \r\u3000") for line in lines if line.strip()]
 
 
 def recognize(lines):
@@ -176,7 +177,7 @@ def _check_format(path, lines, format_):
 
 def fields_of(path):
     """Return the names of the fields of text in the first object of a file, list of str."""
-    return _fields((_first_lines(corpus.read_head(path, HEAD_BYTES)) or [""])[0])
+    return _fields((_lines(corpus.read_head(path, HEAD_BYTES)) or [""])[0])
 
 
 def _fields(line):
@@ -208,7 +209,7 @@ def _check_text(path, lines):
             path,
             escapes[0].group(),
         )
-    if _warn_of_labels(path, lines) or len(lines) < 5:
+    if len(lines) < 5:
         return
     for mark, option in _CUTS.items():
         if all(line.partition(mark)[0].isdigit() and mark in line for line in lines):
@@ -222,22 +223,25 @@ def _check_text(path, lines):
 
 
 def _warn_of_labels(path, lines):
-    """Warn of lines with tabs whose first or last cells are few and short, as labels are.
+    """Warn of lines with tabs whose first or last cells are labels or numbers, not text.
 
     Returns:
         bool, whether they are.
     """
     rows = [line.split("\t") for line in lines]
-    width = len(rows[0])
-    if width < 2 or len(rows) < 5 or {len(row) for row in rows} != {width}:
+    width = collections.Counter(map(len, rows)).most_common(1)[0][0]
+    fitting = [row for row in rows if len(row) == width]
+    if width < 2 or len(rows) < 5 or len(fitting) < _TABLE_SHARE * len(rows):
         return False
     for column in (0, width - 1):
-        values = {row[column] for row in rows}
-        if 3 * len(values) <= len(rows) and max(map(len, values)) <= LABEL_CHARACTERS:
+        values = {row[column] for row in fitting}
+        if max(map(len, values)) <= LABEL_CHARACTERS and (
+            3 * len(values) <= len(fitting) or _are_names(values, fitting, column)
+        ):
             texts = (str(place + 1) for place in range(width) if place != column)
             logging.warning(
-                "LABELS: the lines of %s are rows of a table, and cell %d has few values, such as "
-                "%r; the texts alone: cut -f %s %s | tr '\\t' '\\n' | sed G > NEW_FILE",
+                "LABELS: the lines of %s are rows of a table, and cell %d has labels or numbers, "
+                "such as %r; the texts alone: cut -f %s %s | tr '\\t' '\\n' | sed G > NEW_FILE",
                 path,
                 column + 1,
                 min(values),
@@ -246,6 +250,13 @@ def _warn_of_labels(path, lines):
             )
             return True
     return False
+
+
+def _are_names(values, rows, column):
+    """Return whether a column of a Chinese table has Latin names, as labels of many classes are."""
+    others = "".join(cell for row in rows for cell in row[:column] + row[column + 1 :])
+    is_number = all(value.isdigit() for value in values)
+    return not is_number and file_types.holds_wide(others) and not any(map(_WIDE.search, values))
 
 
 def _check_html(path, lines, format_):

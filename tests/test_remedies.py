@@ -101,7 +101,7 @@ TESTED = {
     "sed -E": "test_the_command_that_removes_the_quotes",
     "without it: tail": "test_columns_that_are_no_texts",
     "cut -f 1": "test_columns_that_are_no_texts",
-    "cell %d has few values": "test_labels_of_a_table",
+    "cell %d has labels or numbers": "test_labels_of_a_table",
     "begins with a number, which would be": "test_numbers_of_lines_are_told",
     "holds a character and its label a line": "test_the_command_that_makes_text",
     "needs two or more different lines": "test_a_search_needs_two_lines",

@@ -4,6 +4,7 @@ import pytest
 
 from checkpointing import new_pieces
 from common.errors import UserError
+from tokenization import FullTokenizer
 
 OLD = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "天", "地"]
 
@@ -24,6 +25,18 @@ def test_new_pieces_stand_behind_the_old_ones(tmp_path):
     with pytest.raises(UserError, match="between.txt, row 6: .*vocab.txt has '天' there, whose"):
         new_pieces.check(between, prefix, len(OLD))
     new_pieces.check(between, prefix, 999)  # no vocabulary that has so many is known
+
+
+def test_new_pieces_that_the_tokenizer_never_makes_are_told(tmp_path, caplog):
+    with open(new_pieces.PUBLISHED, encoding="utf-8", newline="\n") as stream:
+        pieces = stream.read().split("\n")[:-1]
+    made = ["blockchain", "##blockchain", "\u3400"]
+    for never in (["新冠"], ["Covid"], ["covid-19"], ["##新冠"], ["[E1]"], []):
+        path = write(tmp_path / "vocab.txt", pieces + made + never)
+        caplog.clear()
+        new_pieces.warn_of_unused(path, FullTokenizer(path))
+        told = "UNUSED PIECES: 1 of the 4 new pieces of {} never occur in a text, such as {},"
+        assert caplog.text == "" if not never else told.format(path, *never) in caplog.text
 
 
 def test_the_published_vocabulary_counts_where_none_is_beside(tmp_path):

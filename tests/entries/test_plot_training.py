@@ -134,8 +134,14 @@ def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
         run(tmp_path / "nowhere")
     with pytest.raises(UserError, match="one,two does not exist: separate several runs by blanks"):
         run(tmp_path / "one,two")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no curves: name the --output_dir"):
-        run(tmp_path)
+        run(tmp_path / "empty")
+    with pytest.raises(UserError, match="but below it there are runs: give {}$".format(folder)):
+        run(folder.parent)
+    (event_file,) = folder.glob("events.*")
+    with pytest.raises(UserError, match="it is a file; give the folder of its run, " + str(folder)):
+        run(event_file)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r'pip install "\.\[plot\]"'):
         run(folder)

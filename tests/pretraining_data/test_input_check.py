@@ -221,6 +221,21 @@ def test_labels_of_a_table_are_told_and_left_out(tmp_path, row, columns, caplog)
     assert not caplog.text
 
 
+@pytest.mark.parametrize(
+    "row, column",
+    [
+        (lambda i: "标题{}\tnews_entertainment_{}".format(i, i % 15), 2),
+        (lambda i: "C{}-{}\t标题{}".format(i, i % 7, i), 1),
+        (lambda i: "标题{}".format(i) + "\t好评" * (i != 3), 2),
+    ],
+    ids=["many long labels", "a class for every row", "a row without its label"],
+)
+def test_labels_of_many_classes_are_told(tmp_path, row, column, caplog):
+    with caplog.at_level("WARNING"):
+        check(tmp_path / "train.tsv", "".join(row(i) + "\n" for i in range(60)))
+    assert "LABELS: " in caplog.text and "and cell {} has".format(column) in caplog.text
+
+
 @pytest.mark.parametrize("mark", ["\t", ","])
 def test_numbers_of_lines_are_told_and_left_out(tmp_path, mark, caplog):
     path, texts = tmp_path / "a table.txt", ["第{}行，天。".format(i) for i in range(9)]
