@@ -1,9 +1,12 @@
-"""Writes a share of the traditional documents of a corpus in simplified characters.
+"""Writes a share of the traditional documents of a corpus in simplified characters, or JSON whole.
 
     python recipes/simplify.py --input_file=talks.txt --output_file=simplified/talks.txt
+    python recipes/simplify.py --input_file=DRCD_dev.json --output_file=simplified/DRCD_dev.json
 
 It needs OpenCC: `pip install opencc==1.4.2`. Other documents stay as they are. The sha256 of a
-document decides whether it is converted, so that every run gives the same file.
+document decides whether it is converted, so that every run gives the same file. In a file whose
+name ends in .json all texts are converted, and no text changes its length, so that the places of
+answers stay right.
 """
 
 import hashlib
@@ -14,7 +17,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from common import cli, files
+from common import cli, file_types, files
 from common.errors import UserError
 from recipes import held_out
 
@@ -40,6 +43,9 @@ def main(args):
     convert = load_converter()
     counts = {"documents": 0, "traditional": 0, "converted": 0}
     held_out.refuse_to_replace(args.input_file, {"output": args.output_file})
+    if args.input_file.endswith(".json"):
+        files.write_text(args.output_file, convert_json(args.input_file, convert))
+        return
     with files.WholeFile(args.output_file) as whole:
         for document in held_out.documents(args.input_file, math.inf):
             simplified = convert(document)
@@ -61,6 +67,32 @@ def load_converter():
             "OpenCC is missing ({}): pip install opencc==1.4.2".format(error)
         ) from error
     return opencc.OpenCC("t2s").convert
+
+
+def convert_json(path, convert):
+    """Return the JSON text of a file with all its texts converted; no text changes its length."""
+
+    def converted(value):
+        if isinstance(value, dict):
+            return {name: converted(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return list(map(converted, value))
+        return convert_same_length(value, convert) if isinstance(value, str) else value
+
+    try:
+        return json.dumps(converted(json.loads(files.read_utf8(path))), ensure_ascii=False)
+    except json.JSONDecodeError as error:
+        problem = "{}: not JSON: {}".format(path, file_types.json_problem(error))
+        raise UserError(problem) from error
+
+
+def convert_same_length(text, convert):
+    """Return a converted text, converted by characters where its length would change."""
+    whole = convert(text)
+    if len(whole) == len(text):
+        return whole
+    singles = map(convert, text)
+    return "".join(new if len(new) == 1 else old for old, new in zip(text, singles))
 
 
 def differing_share(first, second):

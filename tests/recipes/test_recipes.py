@@ -133,6 +133,21 @@ def test_a_share_of_the_traditional_documents_becomes_simplified(tmp_path, monke
         ]
 
 
+def test_all_texts_of_json_become_simplified_and_keep_their_length(tmp_path, monkeypatch):
+    convert = types.SimpleNamespace(
+        convert=lambda text: text.replace("車", "车").replace("齣", "一出")
+    )
+    opencc = types.SimpleNamespace(OpenCC=lambda config: convert)
+    monkeypatch.setitem(sys.modules, "opencc", opencc)
+    given, out = tmp_path / "a.json", tmp_path / "b.json"
+    given.write_text('{"data": [{"車": ["齣車", 1, null]}]}', encoding="utf-8")
+    run(simplify, input_file=given, output_file=out)
+    assert json.loads(out.read_text(encoding="utf-8")) == {"data": [{"車": ["齣车", 1, None]}]}
+    given.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match="a.json: not JSON: "):
+        run(simplify, input_file=given, output_file=out)
+
+
 def test_simplify_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "opencc", None)
     with pytest.raises(UserError, match=r"OpenCC is missing .*: pip install opencc==1.4.2"):
