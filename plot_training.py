@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from checkpointing import model_files
 from common import cli, files
 from common.errors import UserError
 from training import best_checkpoint
@@ -114,15 +115,21 @@ def read_run(folder):
     return run
 
 
-def _place_of_curves(folder):
+def _place_of_curves(path):
     """Return the end of a message: where there are curves, for a path that has none."""
-    if not files.is_folder(folder):
-        return ": it is a file; give the folder of its run, " + (os.path.dirname(folder) or ".")
-    paths = files.glob(os.path.join(folder, "*", EVENT_FILES))
-    below = sorted(set(map(os.path.dirname, paths)))
+    parent = os.path.dirname(path) or "."
+    if not files.is_folder(path) and _is_run(parent):
+        return ": it is a file; give the folder of its run, " + parent
+    below = sorted(filter(_is_run, files.glob(os.path.join(path, "*"))))
     if not below:
-        return ": name the --output_dir of a run"
+        return ": name the --output_dir of a run of run_pretraining.py"
     return ", but below it there are runs: give " + " ".join(map(shlex.quote, below[:3]))
+
+
+def _is_run(folder):
+    """Return whether a folder has curves of pre-training."""
+    is_finetuning = files.exists(os.path.join(folder, model_files.DESCRIPTION))
+    return bool(files.glob(os.path.join(folder, EVENT_FILES))) and not is_finetuning
 
 
 def read_scalars(folder):

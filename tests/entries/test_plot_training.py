@@ -1,6 +1,7 @@
 """plot_training.py: curves of runs, read from their folders and drawn."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -139,6 +140,14 @@ def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
         run(tmp_path / "empty")
     with pytest.raises(UserError, match="but below it there are runs: give {}$".format(folder)):
         run(folder.parent)
+    for name in ("a_finetuned", "b_finetuned"):
+        shutil.copytree(str(folder), str(tmp_path / name))
+        (tmp_path / name / "classifier.json").write_text("{}")
+    with pytest.raises(UserError, match="but below it there are runs: give {}$".format(folder)):
+        run(tmp_path)
+    (tmp_path / "a.log").write_text("")
+    with pytest.raises(UserError, match="a.log holds no curves: name the --output_dir of a run of"):
+        run(tmp_path / "a.log")
     (event_file,) = folder.glob("events.*")
     with pytest.raises(UserError, match="it is a file; give the folder of its run, " + str(folder)):
         run(event_file)

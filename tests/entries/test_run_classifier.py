@@ -660,6 +660,24 @@ def test_a_run_of_another_task_keeps_its_folder(
         assert guessed.pop() == ODD and not guessed
 
 
+def test_other_labels_need_another_folder(alone, tmp_path, monkeypatch, capsys):
+    """The flags that the message names work."""
+    workspace = copied(alone, tmp_path)
+    described = workspace / "out" / "classifier.json"
+    described.write_text(json.dumps(dict(read_json(described), labels=["0", "1", "2"])))
+    values = {"do_train": True, "check_only": True, **SHORT}
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, **values)
+    assert ended.value.code == 2
+    told = capsys.readouterr().out
+    words = re.search("needs another --output_dir and (.*)", told).group(1).split()
+    named = dict(word[2:].split("=") for word in words)
+    assert set(named) == {"init_checkpoint", "allow_missing"}
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, output_dir=workspace / "other", **dict(values, **named))
+    assert ended.value.code == 0, capsys.readouterr().out
+
+
 def test_clue_gets_its_file(workspace, trained):
     for split in ("train", "dev", "test"):
         path = workspace / "data" / (split + ".txt")
