@@ -259,9 +259,10 @@ def check_head_of_start(args, labels, tokenizer, start):
             check()
         except UserError as error:
             if name == "labels" and start.is_own and args.do_train:
-                flags = "--init_checkpoint={} --allow_missing=True".format(start.checkpoint)
-                text = "{}; to learn the new labels, a run needs another --output_dir and {}"
-                raise UserError(text.format(error, flags)) from None
+                raise UserError(
+                    "{}; to learn the new labels, a run needs another --output_dir and "
+                    "--init_checkpoint={} --allow_missing=True".format(error, start.checkpoint)
+                ) from None
             if start.is_own or not args.do_train:
                 raise
             tf.logging.warning("%s; training starts from it and learns the new %s", error, name)

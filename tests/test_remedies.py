@@ -116,7 +116,7 @@ TESTED = {
     "give --max_unknown_share=1": "test_unknown_pieces_of_a_file",
     "--do_lower_case={}, but": "test_the_case_is_compared",
     "holds a run of task {}, not {}": "test_a_run_of_another_task",
-    "needs another --output_dir and {}": "test_other_labels_need_another_folder",
+    "a run needs another --output_dir and": "test_other_labels_need_another_folder",
     "choices: give --max_choices": "test_more_choices_than",
     "the model was trained with --{}={}": "test_a_crf_is_used",
     "have no answer in their context: give": "test_unanswerable_questions_need",
