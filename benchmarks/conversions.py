@@ -92,15 +92,12 @@ def convert(name, family, head):
 def random_weights(config, head):
     """Return random weights; unlike in a new model, biases and norms are random, too."""
     rng = np.random.RandomState(0)
-    shapes = modeling.parameter_shapes(config, None if HEADS[head] is None else 1)
-    if HEADS[head] is not None:
-        scope, outputs = HEADS[head]
-        width = shapes.pop("output_weights")[-1]
-        del shapes["output_bias"]
-        shapes[scope + "output_weights"] = (outputs, width)
-        shapes[scope + "output_bias"] = (outputs,)
+    scope, outputs = HEADS[head] or ("", None)
+    shapes = modeling.parameter_shapes(config, outputs)
     return {
-        name: (rng.normal(0, 0.05, shape) + name.endswith("gamma")).astype(np.float32)
+        scope * name.startswith("output_") + name: (
+            rng.normal(0, 0.05, shape) + name.endswith("gamma")
+        ).astype(np.float32)
         for name, shape in shapes.items()
     }
 

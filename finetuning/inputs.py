@@ -39,7 +39,7 @@ def check_vocabulary(args, model):
 
 
 def check_vocab_size(path, tokenizer, config, config_path):
-    """Compare the number of pieces of a vocabulary with the model's; warn if there are fewer.
+    """Compare the number of pieces with the model's, and warn of pieces that look wrong.
 
     Raises:
         UserError: for a vocabulary that is larger than the model's.

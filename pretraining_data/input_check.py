@@ -89,8 +89,8 @@ def check_inputs(paths, format_):
         if lines:
             _check_format(path, lines[:NUM_LINES], format_)
             _check_html(path, lines[:NUM_LINES], format_)
-            if format_.name == "text" and not _warn_of_labels(path, lines):
-                _check_text(path, lines[:NUM_LINES])
+            if format_.name == "text":
+                _check_text(path, lines)
     for path, same in _copies(paths):
         logging.warning(
             "TEXT TWICE: %s has the text of %s too, which counts twice: name one of them only",
@@ -190,10 +190,10 @@ def _fields(line):
 
 def _check_text(path, lines):
     """Warn of lines that hold more than their text; raise `UserError` for labelled characters."""
-    quoted = shlex.quote(path)
-    if all(map(_LABELLED.match, lines)) and len(lines) > 1:
+    quoted, first = shlex.quote(path), lines[:NUM_LINES]
+    if all(map(_LABELLED.match, first)) and len(first) > 1:
         raise UserError(_OF_LABELLED.format(quoted))
-    if all(map(_QUOTED.match, lines)) and len(lines) > 1:
+    if all(map(_QUOTED.match, first)) and len(first) > 1:
         logging.warning(
             "QUOTED LINES: every line at the beginning of %s is in quotes, as by a program that "
             "writes CSV; without the quotes: %s %s > NEW_FILE",
@@ -201,18 +201,18 @@ def _check_text(path, lines):
             _UNQUOTE,
             quoted,
         )
-    escapes = list(filter(None, map(_ESCAPE.search, lines)))
-    if 2 * len(escapes) >= len(lines):
+    escapes = list(filter(None, map(_ESCAPE.search, first)))
+    if 2 * len(escapes) >= len(first):
         logging.warning(
             "ESCAPES: lines at the beginning of %s hold %s and the like, which stay as they are: "
             "put the characters there for which they stand",
             path,
             escapes[0].group(),
         )
-    if len(lines) < 5:
+    if _warn_of_labels(path, lines) or len(first) < 5:
         return
     for mark, option in _CUTS.items():
-        if all(line.partition(mark)[0].isdigit() and mark in line for line in lines):
+        if all(line.partition(mark)[0].isdigit() and mark in line for line in first):
             logging.warning(
                 "NUMBERS: every line at the beginning of %s begins with a number, which would be a "
                 "part of the text; without it: cut -f 2-%s %s > NEW_FILE",

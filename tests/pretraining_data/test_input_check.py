@@ -266,6 +266,15 @@ def test_the_command_that_makes_text_of_labelled_characters(tmp_path):
     assert check(tmp_path / "new.txt", text) == [["在北京"], ["上海"]]
 
 
+def test_labelled_characters_of_a_table_are_refused_too(tmp_path):
+    """Its second cells are few and short, as the labels of whole texts are."""
+    with pytest.raises(UserError, match="holds a character and its label a line"):
+        check(
+            tmp_path / "a.txt",
+            "".join("{}\tO\n".format(x) for x in "他在北京上学，我也在。") + "北\tB-LOC\n",
+        )
+
+
 @pytest.mark.parametrize(
     "line, is_told", [(r"\u5929\u5730", True), (r"天。\n地。", True), (r"\nu 和 C:\new", False)]
 )
