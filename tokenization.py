@@ -139,8 +139,8 @@ def load_vocab(path):
         text = ""
     if "\0" in text or file_types.is_binary(content):
         raise UserError(
-            "vocabulary {}: expected a text file with one piece a line, but this one is binary; a "
-            "SentencePiece model is for commands that have spm_model_file".format(path)
+            "vocabulary {}: expected a text file with one piece a line, but this one is binary; "
+            "give a SentencePiece model with --spm_model_file, if the command has it".format(path)
         )
     if content and not text:
         mend = file_types.mend_utf8(content)

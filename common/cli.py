@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import functools
+import itertools
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ NOISE = re.compile("deprecat|includes params argument|eval_on_tpu ignored")
 # A flag, and a word that is meant as one: word processors and web pages turn hyphens into dashes
 # and quotes into curly ones, and Chinese keyboards write wide signs.
 FLAG, MEANT_FLAG = re.compile(r"--?\w+(=|$)"), re.compile("[“”‘’]?[-‐-―−－]+(\\w+)([=＝]|$)")
+WRITTEN_FLAG = re.compile(r"--(\w+)(?==|$)")
 WIDE_COMMA = re.compile("[，、]")
 JOINED_FLAG = re.compile(r"\s--?(\w+)(?=[=\s]|$)")
 # Flag of other programs (BERT, ALBERT and transformers) -> flags here that do the same.
@@ -218,7 +220,7 @@ def _parse_into(flag_values, argv, words=None):
     try:
         rest = flag_values(argv)
     except flags.Error as error:
-        raise UserError(_mistake(error, flag_values, words)) from error
+        raise UserError(_mistake(error, flag_values, argv[1:], words)) from error
     _refuse_empty(flag_values)
     _refuse_wide_commas(flag_values)
     if len(rest) > 1 and not words:
@@ -286,19 +288,30 @@ def _home(_):
     return os.path.expanduser("~")
 
 
-def _mistake(error, flag_values, words):
+def _mistake(error, flag_values, arguments, words):
     """Return the line of an error of absl's parser."""
     what = " ".join(str(error).split())
     missing = re.search(r"Flag (--\w+) must have a value", what)
     if missing:
         what = missing.group(1) + " is needed"
     elif isinstance(error, flags.UnrecognizedFlagError):
-        what = "unknown flag --{}{}".format(error.flagname, _near(error.flagname, flag_values))
+        what = "; ".join(
+            "unknown flag --{}{}".format(name, _near(name, flag_values))
+            for name in [error.flagname] + _other_unknown(error.flagname, flag_values, arguments)
+        )
         if words:
             what += "; put an argument that begins with a hyphen after --"
     for pattern, remedy in WRONG_VALUES.items():
         what = re.sub(pattern, remedy, what)
     return what + " (--help lists the flags)"
+
+
+def _other_unknown(first, flag_values, arguments):
+    """Return the names of unknown flags behind the first one; absl's parser stops there."""
+    before_end = itertools.takewhile(lambda word: word != "--", arguments)
+    written = [match.group(1) for match in map(WRITTEN_FLAG.match, before_end) if match]
+    known = set(flag_values) | {"no" + name for name in flag_values} | {first}
+    return list(dict.fromkeys(name for name in written if name not in known))
 
 
 def _near(name, flag_values):

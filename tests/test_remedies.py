@@ -152,6 +152,7 @@ TESTED = {
     "JSON: give texts, or the file": "test_a_stream_answers_every",
     "a header: begin with": "test_a_header_in_a_stream",
     "CLASSIFIER LEFT OUT": "test_a_classifier_taken_for",
+    "give a SentencePiece model with": "test_each_kind_of_file_in",
     "is a dump of MediaWiki": "test_a_dump_of_mediawiki",
     "and the run would replace it": "test_the_user_s_own_config",
     "if each line is a whole article": "test_articles_of_one_line",

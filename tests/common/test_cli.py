@@ -94,6 +94,18 @@ def test_what_the_parser_says(word, message):
     assert str(error.value).startswith(message)
 
 
+def test_all_unknown_flags_are_named():
+    def define_flags(flag_values):
+        flags.DEFINE_float("learning_rate", 0.1, "How fast.", flag_values=flag_values)
+
+    words = ["--lr=1", "--learning_rate=1", "--size=2", "--size=3", "--", "--text"]
+    with pytest.raises(UserError) as error:
+        cli.parse(define_flags, ["run"] + words, "TEXT...")
+    assert str(error.value).startswith(
+        "unknown flag --lr: do you mean --learning_rate?; unknown flag --size; put an argument"
+    )
+
+
 def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
 

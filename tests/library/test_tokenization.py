@@ -456,7 +456,7 @@ def test_sentencepiece_without_markers(tmp_path):
 
 
 def test_each_kind_of_file_in_the_place_of_the_other(spm_model, tmp_path):
-    with pytest.raises(UserError, match="binary; a SentencePiece model is for commands"):
+    with pytest.raises(UserError, match="binary; give a SentencePiece model with --spm_model_file"):
         FullTokenizer(spm_model)
     with pytest.raises(UserError, match="with one piece a line as vocab_file"):
         FullTokenizer(None, spm_model_file=VOCAB)
