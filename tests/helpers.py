@@ -1,12 +1,6 @@
 """Helpers of several tests: a small model that trains in seconds, runs, a host of a TPU pod."""
 
 import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -14,30 +8,8 @@ from tensorflow.python.client.session import BaseSession
 from tensorflow.python.eager import context
 
 import modeling
-from checkpointing import run_folder
 from common import cli
 
-# Commands of a run script, one after another on so many logical CPU devices, without functions that
-# XLA compiles: see conftest.py.
-ON_CPUS = """
-import json, sys
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
-tf.config.set_logical_device_configuration(cpu, devices)
-import {script}
-from common import cli
-from training import devices
-fields = devices.execution_fields
-devices.execution_fields = lambda settings: dict(fields(settings), fused=False)
-first, *others = json.loads(sys.argv.pop())
-sys.argv += first
-def main(args):
-    {script}.main(args)
-    for words in others:
-        {script}.main(cli.parse({script}.define_flags, sys.argv[:1] + words))
-cli.run(main, {script}.define_flags)
-"""
 # One value for each `optimized` context that is open.
 _OPTIMIZED = []
 
@@ -106,48 +78,6 @@ def run(script, values, *words):
         script.main(cli.parse(script.define_flags, command, script.WORDS), list(words))
     else:
         script.main(cli.parse(script.define_flags, command))
-
-
-def start(script, root, commands, num_cpus, **environment):
-    """Start a process of so many logical CPU devices that runs commands one after another.
-
-    Args:
-        script: str, name of the run script without ".py".
-        root: path of the repository.
-        commands: list of dicts of flags.
-        num_cpus: int.
-        **environment: environment variables.
-    """
-    words = json.dumps([arguments(values) for values in commands])
-    return subprocess.Popen(
-        [sys.executable, "-c", ON_CPUS.format(script=script), str(num_cpus), words],
-        cwd=str(root),
-        env=dict(os.environ, **environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        universal_newlines=True,
-    )
-
-
-def run_until_killed(script, root, values, steps=(1,)):
-    """Start a run script as a program, and kill it with SIGKILL when it has saved some steps.
-
-    Args:
-        script: str, name of the run script without ".py".
-        root: path of the repository.
-        values: dict of flags.
-        steps: the steps, one for each start of the program; more are left to do.
-    """
-    argv = [sys.executable, script + ".py"] + arguments(values)
-    for step in steps:
-        process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
-        try:
-            while run_folder.latest_step(str(values["output_dir"])) < step:
-                assert process.poll() is None, "the run ended before it was killed"
-                time.sleep(0.01)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
 
 
 def assert_same_bits(folder, expected):

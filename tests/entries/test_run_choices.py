@@ -6,6 +6,7 @@ import re
 
 import helpers
 import numpy as np
+import programs
 import pytest
 
 import run_classifier
@@ -181,15 +182,14 @@ def test_chid_fills_each_blank_with_another_candidate(workspace, tmp_path):
     assert all(one != other for one, other in zip(chosen[::2], chosen[1::2]))
 
 
-def test_a_killed_run_loses_nothing(workspace, root, tmp_path):
+def test_a_killed_run_loses_nothing(workspace, tmp_path):
     """SIGKILL after a checkpoint: the same command continues to equal weights and slots."""
     values = {"do_train": True, "save_checkpoints_steps": 1}
     killed = flags(workspace, output_dir=tmp_path / "killed", **values)
-    helpers.run_until_killed("run_classifier", root, killed, steps=(3,))
+    programs.run_until_killed("run_classifier.py", killed, steps=(3,))
     assert 3 <= run_folder.latest_step(str(tmp_path / "killed")) < STEPS
-    with helpers.optimized():  # as in a program
-        run(workspace, output_dir=tmp_path / "killed", **values)
-        run(workspace, output_dir=tmp_path / "whole", **values)
+    run(workspace, output_dir=tmp_path / "killed", **values)
+    run(workspace, output_dir=tmp_path / "whole", **values)
     assert run_folder.latest_step(str(tmp_path / "whole")) == STEPS
     helpers.assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 

@@ -5,11 +5,10 @@ import pathlib
 import random
 import re
 import shutil
-import subprocess
-import sys
 
 import helpers
 import numpy as np
+import programs
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -163,13 +162,12 @@ def test_padding_and_division_of_batches_do_not_change_what_is_trained(workspace
         np.testing.assert_allclose(divided[name], value, rtol=0, atol=1e-5, err_msg=name)
 
 
-def test_replicas_learn_from_batches_of_other_lengths(workspace, root):
+def test_replicas_learn_from_batches_of_other_lengths(workspace):
     """Each replica pads its part of a batch to its own longest example."""
     values = dict(do_train=True, do_eval=True, evals_per_epoch=0, strategy="mirrored", **LEARNING)
     values = flags(workspace, **values)
-    process = helpers.start("run_classifier", root, [values], num_cpus=2)
-    log, _ = process.communicate()
-    assert process.returncode == 0, log
+    status, log = programs.run("run_classifier.py", helpers.arguments(values), num_cpus=2)
+    assert status == 0, log
     assert "2 replicas x" in log
     assert read_json(workspace / "out" / "eval_results.json")["eval_accuracy"] == 1.0
 
@@ -423,17 +421,12 @@ def test_a_vocabulary_that_lacks_lines_is_told(workspace, capsys):
     assert "22 pieces, but vocab_size is 23 in " in capsys.readouterr().out
 
 
-def test_a_bad_row_ends_the_program_with_one_line_and_status_2(workspace, root):
+def test_a_bad_row_ends_the_program_with_one_line_and_status_2(workspace):
     (workspace / "data" / "train.txt").write_text("天\t地\t1\n天\t地\n", encoding="utf-8")
-    command = [sys.executable, str(root / "run_classifier.py"), "--task_name=lcqmc", "--do_train"]
-    for flag, name in (("data_dir", "data"), ("bert_config_file", "config.json")):
-        command.append("--{}={}".format(flag, workspace / name))
-    command += ["--vocab_file={}".format(workspace / "vocab.txt"), "--max_seq_length=16"]
-    command += ["--output_dir={}".format(workspace / "out")]
-    ended = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
-    last = ended.stderr.strip().split("\n")[-1]
+    words = helpers.arguments(flags(workspace, do_train=True))
+    status, log = programs.run("run_classifier.py", words)
+    last = log.strip().split("\n")[-1]
+    assert status == 2 and "Traceback" not in log
     assert re.match(r"run_classifier.py: error: .*train.txt, row 2: found 2 columns", last)
 
 

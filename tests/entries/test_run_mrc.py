@@ -2,10 +2,9 @@
 
 import json
 import random
-import subprocess
-import sys
 
 import helpers
+import programs
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -222,13 +221,12 @@ def test_padding_changes_neither_the_loss_nor_the_answers(trained, tmp_path):
         assert candidates[0]["probability"] == pytest.approx(two[guid][0]["probability"], abs=1e-4)
 
 
-def test_a_killed_run_loses_nothing(trained, root, tmp_path):
+def test_a_killed_run_loses_nothing(trained, tmp_path):
     changes = {"do_train": True, "num_train_epochs": 0.2}
-    with helpers.optimized():
-        run(trained, output_dir=tmp_path / "whole", **changes)
-        changes.update(output_dir=tmp_path / "killed", save_checkpoints_steps=1)
-        helpers.run_until_killed("run_mrc", root, flags(trained, **changes), steps=(2, 5))
-        run(trained, **changes)
+    run(trained, output_dir=tmp_path / "whole", **changes)
+    changes.update(output_dir=tmp_path / "killed", save_checkpoints_steps=1)
+    programs.run_until_killed("run_mrc.py", flags(trained, **changes), steps=(2, 5))
+    run(trained, **changes)
     helpers.assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -254,15 +252,10 @@ def test_a_question_needs_room_for_its_context(trained, tmp_path):
     assert end.value.code == 0
 
 
-def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, root, tmp_path):
+def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, tmp_path):
     (tmp_path / "train.json").write_text('[{"context_text": "天", "qas": [{"query_id": "1"}]}]')
     values = flags(trained, do_train=True, data_dir=tmp_path, output_dir=tmp_path / "out")
-    done = subprocess.run(
-        [sys.executable, "run_mrc.py"] + helpers.arguments(values),
-        cwd=str(root),
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    last = done.stderr.strip().split("\n")[-1]
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    status, log = programs.run("run_mrc.py", helpers.arguments(values))
+    last = log.strip().split("\n")[-1]
+    assert status == 2 and "Traceback" not in log
     assert "train.json, data[0].qas[0]: question 1: null is no text" in last

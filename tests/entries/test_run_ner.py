@@ -2,10 +2,9 @@
 
 import json
 import random
-import subprocess
-import sys
 
 import helpers
+import programs
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -205,13 +204,12 @@ def test_micro_batches_of_other_lengths_give_the_same_loss_and_weights(trained, 
 
 
 @pytest.mark.parametrize("changes", [{}, {"crf": True}])
-def test_a_killed_run_loses_nothing(trained, root, tmp_path, changes):
+def test_a_killed_run_loses_nothing(trained, tmp_path, changes):
     changes = dict(changes, do_train=True, num_train_epochs=0.2, classifier_dropout_prob=0.3)
-    with helpers.optimized():
-        run(trained, output_dir=tmp_path / "whole", **changes)
-        changes.update(output_dir=tmp_path / "killed", save_checkpoints_steps=1)
-        helpers.run_until_killed("run_ner", root, flags(trained, **changes), steps=(2, 5))
-        run(trained, **changes)
+    run(trained, output_dir=tmp_path / "whole", **changes)
+    changes.update(output_dir=tmp_path / "killed", save_checkpoints_steps=1)
+    programs.run_until_killed("run_ner.py", flags(trained, **changes), steps=(2, 5))
+    run(trained, **changes)
     helpers.assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -245,15 +243,10 @@ def test_without_training_the_labels_are_those_of_a_model(trained, tmp_path):
     assert results["eval_f1"] == 1.0
 
 
-def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, root, tmp_path):
+def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, tmp_path):
     write_rows(tmp_path / "train.jsonl", [("天地玄", [(0, 2, "A"), (1, 3, "B")])])
     values = flags(trained, do_train=True, data_dir=tmp_path, output_dir=tmp_path / "out")
-    done = subprocess.run(
-        [sys.executable, "run_ner.py"] + helpers.arguments(values),
-        cwd=str(root),
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    last = done.stderr.strip().split("\n")[-1]
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    status, log = programs.run("run_ner.py", helpers.arguments(values))
+    last = log.strip().split("\n")[-1]
+    assert status == 2 and "Traceback" not in log
     assert "train.jsonl, row 1: entities '天地' (A) and '地玄' (B) overlap" in last

@@ -5,11 +5,11 @@ import pathlib
 import re
 import shutil
 import signal
-import subprocess
-import sys
+import time
 
 import helpers
 import numpy as np
+import programs
 import pytest
 import record_files
 import tensorflow.compat.v1 as tf
@@ -42,8 +42,7 @@ def workspace(tmp_path):
 def trained(tmp_path_factory):
     """A workspace whose folder `out` holds a run of four steps; not to be written to."""
     folder = write_workspace(tmp_path_factory.mktemp("trained"))
-    with helpers.optimized():  # as in a program
-        run(folder, eval_every_steps=2)
+    run(folder, eval_every_steps=2)
     return folder
 
 
@@ -164,27 +163,21 @@ def assert_equal_weights(one, two):
         np.testing.assert_array_equal(one.get_tensor(name), two.get_tensor(name), name)
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, root, caplog):
+def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, caplog):
     """The four steps of `trained`, interrupted in the first, and not evaluated on the way."""
-    flags = helpers.arguments(flags_of(workspace, do_eval=False))
-    process = subprocess.Popen(
-        [sys.executable, str(root / "run_pretraining.py")] + flags,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    with process:
-        log = []
-        while not any("Saved" in line for line in log):  # the checkpoint of step 0
-            log.append(process.stderr.readline())
-            assert log[-1], "".join(log)
-        process.send_signal(signal.SIGTERM)
-        log += process.stderr.readlines()
-    assert process.returncode == 143, "".join(log)
-    assert "Traceback" not in "".join(log)
-    assert re.search(r"model.ckpt-\d is saved; the same command continues it", "".join(log))
+    words = helpers.arguments(flags_of(workspace, do_eval=False))
+    with programs.Program("run_pretraining.py", words) as program:
+        while "Saved" not in program.log():  # the checkpoint of step 0
+            assert program.is_running(), program.log()
+            time.sleep(0.01)
+        program.send_signal(signal.SIGTERM)
+        status, log = program.wait(), program.log()
+    assert status == 143, log
+    assert "Traceback" not in log
+    assert re.search(r"model.ckpt-\d is saved; the same command continues it", log)
     step = run_folder.latest_step(str(workspace / "out"))
     assert step < 4
-    with caplog.at_level("INFO", logger="tensorflow"), helpers.optimized():
+    with caplog.at_level("INFO", logger="tensorflow"):
         run(workspace, do_eval=False, init_checkpoint=trained / "out" / "best")
     resume = r"RESUME at step {} .*--init_checkpoint=\S*best\S* is ignored".format(step)
     assert re.search(resume, caplog.text)
@@ -249,8 +242,7 @@ def test_evaluation_alone_and_on_training_files_is_told(continued, caplog):
 def test_a_warm_start_is_evaluated_before_its_first_step(trained, tmp_path):
     best = trained / "out" / "best"
     new = {"output_dir": tmp_path / "new", "num_train_steps": 2, "eval_every_steps": 2}
-    with helpers.optimized():  # as `trained`
-        run(trained, init_checkpoint=best, **new)
+    run(trained, init_checkpoint=best, **new)
     history = best_checkpoint.read_history(str(tmp_path / "new"))
     assert sorted(history) == [0, 2]
     step = json.loads((best / "best.json").read_text())["global_step"]

@@ -2,8 +2,8 @@
 
 import json
 import math
-import subprocess
-import sys
+
+import programs
 
 import modeling
 
@@ -11,17 +11,10 @@ VOCABULARY = 21128
 SEQUENCE = ("--max_seq_length=64", "--max_predictions_per_seq=10")
 
 
-def run(root, script, *flags):
-    ended = subprocess.run(
-        [sys.executable, script] + [str(flag) for flag in flags],
-        cwd=str(root),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        universal_newlines=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout
-    return ended.stdout
+def run(script, *flags):
+    status, log = programs.run(script, list(flags), optimized=True)
+    assert status == 0, log
+    return log
 
 
 def read_json(path):
@@ -35,7 +28,6 @@ def test_text_to_records_to_model_to_predictions(root, tmp_path):
     vocabulary = "--vocab_file=albert_config/vocab.txt"
     records, pretrained, tuned = [tmp_path / name for name in ("text.tfrecord", "model", "tuned")]
     run(
-        root,
         "create_pretraining_data.py",
         "--input_file=data/news_zh_1.txt",
         "--output_file={}".format(records),
@@ -44,7 +36,6 @@ def test_text_to_records_to_model_to_predictions(root, tmp_path):
         *SEQUENCE,
     )
     run(
-        root,
         "run_pretraining.py",
         "--input_file={}".format(records),
         "--output_dir={}".format(pretrained),
@@ -60,7 +51,6 @@ def test_text_to_records_to_model_to_predictions(root, tmp_path):
     assert scores["global_step"] == 5
     assert abs(scores["masked_lm_loss"] - math.log(VOCABULARY)) < 1  # so little is learned
     log = run(
-        root,
         "run_classifier.py",
         "--task_name=lcqmc_pair",
         "--data_dir=data/lcqmc_sample",

@@ -2,14 +2,12 @@
 
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import compact_rows
 import helpers
 import numpy as np
+import programs
 import pytest
 import record_files
 import tensorflow.compat.v1 as tf
@@ -94,27 +92,23 @@ def test_another_order_gives_other_weights(workspace):
         assert_same_bits(workspace / "other", workspace / "whole")
 
 
-def test_a_killed_run_loses_nothing(tmp_path, root):
+def test_a_killed_run_loses_nothing(tmp_path):
     """SIGKILL at random moments; with a checkpoint every step most are while one is written.
 
     The records are compact; both formats share what starts the input anew at a step.
     """
     write_workspace(tmp_path, is_compact=True)
     values = flags(tmp_path, "killed", save_checkpoints_steps=1)
-    argv = [sys.executable, "run_pretraining.py"] + helpers.arguments(values)
     output = tmp_path / "killed"
     moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
     for _ in range(int(os.environ.get("KILLS", "2"))):
         before = run_folder.latest_step(str(output))
-        process = subprocess.Popen(argv, cwd=str(root), stderr=subprocess.DEVNULL)
-        try:
-            while run_folder.latest_step(str(output)) == before and process.poll() is None:
+        words = helpers.arguments(values)
+        with programs.Program("run_pretraining.py", words, optimized=True) as program:
+            while run_folder.latest_step(str(output)) == before and program.is_running():
                 time.sleep(0.01)
             time.sleep(moments.random() * 0.5)
-            assert process.poll() is None, "the run ended before it was killed"
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            assert program.is_running(), program.log()
     assert (output / index.CACHE_NAME).exists()
     assert 0 < run_folder.latest_step(str(output)) < STEPS
     with helpers.optimized():

@@ -1,10 +1,12 @@
 """However a batch is divided, run_pretraining.py trains the same weights."""
 
+import contextlib
 import json
 import socket
 
 import helpers
 import numpy as np
+import programs
 import pytest
 import record_files
 import tensorflow.compat.v1 as tf
@@ -131,12 +133,11 @@ def test_float16_goes_on_with_its_loss_scale(workspace):
         )
 
 
-def test_replicas_with_micro_batches_that_start_from_a_checkpoint_equal_one_batch(workspace, root):
+def test_replicas_with_micro_batches_that_start_from_a_checkpoint_equal_one_batch(workspace):
     """If a replica started from other weights, the gradients would differ."""
     values = warm_flags(workspace, "mirrored", strategy="mirrored", micro_batch_size=2)
-    process = helpers.start("run_pretraining", root, [values], num_cpus=2)
-    log, _ = process.communicate()
-    assert process.returncode == 0, log
+    status, log = programs.run("run_pretraining.py", helpers.arguments(values), num_cpus=2)
+    assert status == 0, log
     assert "batch 8 = 2 replicas x 2 micro-batches of 2" in log
     assert_same_weights(workspace / "mirrored", workspace / "warm")
     name = "bert/embeddings/word_embeddings"
@@ -153,17 +154,23 @@ def free_ports(count):
     return ports
 
 
-def test_machines_equal_one_and_the_chief_alone_evaluates(workspace, root):
+def test_machines_equal_one_and_the_chief_alone_evaluates(workspace):
     """Two processes train, each on half a batch, and the first evaluates after step 2 and 3."""
     values = flags(workspace, "machines", strategy="multi_worker", do_eval=True, eval_every_steps=2)
     cluster = {"worker": ["localhost:{}".format(port) for port in free_ports(2)]}
-    processes = []
-    for index in range(2):
-        task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        process = helpers.start("run_pretraining", root, [values], 1, TF_CONFIG=json.dumps(task))
-        processes.append(process)
-    logs = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(logs)
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]
+    with contextlib.ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                programs.Program(
+                    "run_pretraining.py", helpers.arguments(values), TF_CONFIG=json.dumps(task)
+                )
+            )
+            for task in tasks
+        ]
+        statuses = [worker.wait() for worker in workers]
+        logs = [worker.log() for worker in workers]
+    assert statuses == [0, 0], "\n".join(logs)
     assert_same_weights(workspace / "machines", workspace / "whole")
     history = (workspace / "machines" / "eval_history.jsonl").read_text()
     assert [json.loads(line)["global_step"] for line in history.splitlines()] == [2, 3]
