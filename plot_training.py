@@ -1,5 +1,6 @@
 """Draw the curves of one or several pre-training runs: python plot_training.py OUT_DIR..."""
 
+import io
 import itertools
 import math
 import os
@@ -19,6 +20,7 @@ from training import best_checkpoint
 
 WORDS = "OUT_DIR..."  # on the command line, beside the flags
 PICTURE = "curves.png"
+FORMATS = ("png", "pdf", "svg")
 EVENT_FILES = "events.out.tfevents.*"
 HOURS = "hours"
 
@@ -68,7 +70,9 @@ class Run(NamedTuple):
 def define_flags(flag_values):
     """Define this script's flags."""
     define = cli.flag_definer(flag_values)
-    define.string("output", None, "PNG file to write; curves.png in the first folder if left out.")
+    define.string(
+        "output", None, "PNG, PDF or SVG file to write; curves.png in the first folder if left out."
+    )
     define.enum("x", "steps", ["steps", "hours"], "Horizontal axis; hours compare runs in time.")
     define.integer(
         "window",
@@ -82,15 +86,19 @@ def main(args, folders):
     """Read the runs, draw them and print the path of the picture."""
     if not folders:
         raise UserError("name the --output_dir of a run: python plot_training.py OUT_DIR...")
-    if args.output and not (args.output.endswith(".png") or files.is_device(args.output)):
-        raise UserError("--output={}: give a name that ends in .png".format(args.output))
+    output_format = os.path.splitext(args.output or PICTURE)[1].lstrip(".")
+    if output_format not in FORMATS and not files.is_device(args.output):
+        text = "--output={}: give a name that ends in .{}"
+        raise UserError(text.format(args.output, " or .".join(FORMATS)))
     runs = [read_run(folder.rstrip("/")) for folder in folders]
     if args.x == "hours":
         runs = list(map(over_hours, runs))
     output = args.output or os.path.join(folders[0], PICTURE)
     figure = draw(runs, args.window, args.x)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=output_format or "png")
     with files.WholeFile(output) as whole:
-        figure.savefig(whole, format="png")
+        whole.write(picture.getvalue())
     print(output)
 
 

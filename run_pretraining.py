@@ -47,7 +47,7 @@ SYMPTOMS = (
     (  # ln 2 is 0.693
         lambda scores: scores["masked_lm_accuracy"] > 0.2 and scores["sentence_order_loss"] > 0.69,
         "SENTENCE ORDER AT CHANCE ({sentence_order_accuracy:.1%}), although masked pieces are "
-        "learned ({masked_lm_accuracy:.1%}); if the sentences of the text have an order, use ln_type "
+        "learned ({masked_lm_accuracy:.1%}); if the lines of the text have an order, use ln_type "
         "postln and {}",
     ),
 )

@@ -93,6 +93,8 @@ def json_problem(error):
     message, place = getattr(error, "msg", None), getattr(error, "pos", None)
     if message is None:
         return str(error)
+    if error.doc[:place].rstrip().endswith(",") and error.doc[place : place + 1] in ("}", "]"):
+        message = "the comma before {} must go,".format(error.doc[place])
     is_cut = message.startswith("Unterminated") or not error.doc[place:].strip()
     row = "row {}, ".format(error.lineno) if "\n" in error.doc.strip() else ""
     message = "{} at {}character {}".format(message.replace(" starting at", ""), row, error.colno)

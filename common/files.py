@@ -431,7 +431,8 @@ def read_json(path):
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates)
     except ValueError as error:
-        raise UserError("{}: not a readable JSON file ({})".format(path, error)) from error
+        problem = file_types.json_problem(error)
+        raise UserError("{}: not a readable JSON file ({})".format(path, problem)) from error
     if not isinstance(value, dict):
         raise UserError("{}: expected a JSON object".format(path))
     return value

@@ -63,6 +63,19 @@ class WrongLabel(BadRow):
         self.field = field
 
 
+def known_label(label, labels):
+    """Return the one of `labels` that is the same whole number as a label, else the label.
+
+    Programs write 1 as 1.0 if a row of the column has no number.
+    """
+    equal = [known for known in labels if _without_zeros(known) == _without_zeros(label)]
+    return equal[0] if equal and label not in labels else label
+
+
+def _without_zeros(label):
+    return re.sub(r"(?<=\d)\.0+$", "", label or "")
+
+
 class RowFormat(NamedTuple):
     """The columns of a file's rows.
 
@@ -321,9 +334,14 @@ def _open_table(path, lines, row_format):
                 "id".format(", ".join(row_format.fields))
                 * has_more
             )
+            is_cut = len(cells) < min(columns_of_width)
             raise BadRow(
-                "found {} columns ({}), expected {} separated by tabs{}".format(
-                    len(cells), shown("\t".join(cells)), expected, names
+                "found {} columns ({}), expected {} separated by tabs{}{}".format(
+                    len(cells),
+                    shown("\t".join(cells)),
+                    expected,
+                    names,
+                    "; is there a line break in a text?" * is_cut,
                 )
             )
         if header and cells == first:

@@ -364,6 +364,8 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
                 examples.append(_example(task, row, label, number - rows.header_row - 1))
         except BadRow as problem:
             remedy = _remedy(task, split, rows, number, problem)
+            if not (remedy or skip_bad_rows):
+                remedy = "; --skip_bad_rows=True leaves such rows out"
             bad.append(task_files.row_error(path, number, "{}{}".format(problem, remedy)))
             if not skip_bad_rows:
                 raise bad[0] from None
@@ -447,7 +449,7 @@ def _guid(row, position):
 def _label(task, split, row):
     """Return the label of a row, which may be one of `Task.undecided`; None in a test file."""
     stored = task_files.scalar("label", row.get("label"))
-    label = task.label_spellings.get(stored, stored)
+    label = task_files.known_label(task.label_spellings.get(stored, stored), task.labels)
     if label in task.labels:
         return label
     if split == "test" and label in NO_LABEL + task.undecided:

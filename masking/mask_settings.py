@@ -128,7 +128,7 @@ def _read_settings(manifests, given, max_seq_length):
     chunks = max(content["flags"]["max_chunks_per_row"] for content in contents)
     longest = max(content["flags"]["max_seq_length"] for content in contents)
     if longest > max_seq_length:
-        text = "{}: max_seq_length is {}, and the records were made with {}: set it to {}"
+        text = "{}: max_seq_length is {}, the records were made with {}: set --max_seq_length to {}"
         path = next(iter(manifests))
         raise UserError(text.format(path, max_seq_length, longest, longest))
     config = masking_config(

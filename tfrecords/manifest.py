@@ -102,6 +102,7 @@ def _compare(path, name, stored, wanted):
         return []
     text = "{} was made with {}={}, here it is {}".format(path, name, stored, wanted)
     if stored > wanted:
-        raise UserError("{}: set it to {}, or make the records again".format(text, stored))
+        setting = "vocab_size of the config file" if name == "vocab_size" else "--" + name
+        raise UserError("{}: set {} to {}, or make the records again".format(text, setting, stored))
     # `reader.check_records` warns of shorter records, which are padded.
     return [text] if name == "vocab_size" else []

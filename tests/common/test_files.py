@@ -185,7 +185,9 @@ def test_a_name_that_is_twice_in_a_json_object_is_told(tmp_path):
     [
         (b"", "is empty"),
         ('{"a": 1}'.encode("utf-16"), "is UTF-16: convert it"),
-        (b'{"a": 1,}', "not a readable JSON file .Expecting"),
+        (b'{"a": 1,}', "not a readable JSON file .the comma before } must go, at character 9"),
+        (b'{"a": {"b": 1,\n}}', ".the comma before } must go, at row 2, character 1"),
+        (b'{"a": }', "not a readable JSON file .Expecting"),
         (b'\xef\xbb\xbf["a"]', "expected a JSON object"),
     ],
 )

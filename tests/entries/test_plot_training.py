@@ -120,12 +120,14 @@ def test_a_run_of_fine_tuning_is_told(folder):
         run(folder)
 
 
-def test_only_a_name_of_a_png_is_taken(folder, tmp_path):
+def test_the_name_gives_the_format_of_the_picture(folder, tmp_path):
     pytest.importorskip("matplotlib")
-    with pytest.raises(UserError, match="a.jpg: give a name that ends in .png"):
+    with pytest.raises(UserError, match="a.jpg: give a name that ends in .png or .pdf or .svg"):
         run(folder, output=tmp_path / "a.jpg")
-    run(folder, output=tmp_path / "a.png")
-    assert not (tmp_path / "a.jpg").exists() and (tmp_path / "a.png").exists()
+    assert not (tmp_path / "a.jpg").exists()
+    for name, begin in (("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.svg", b"<?xml")):
+        run(folder, output=tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(begin)
 
 
 def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):

@@ -476,10 +476,25 @@ def test_truth_values_and_numbers_are_labels(tmp_path):
     assert fields(found) == [("_猫_[它]", None, "true")]
 
 
+def test_labels_that_a_program_wrote_as_decimals(tmp_path):
+    write(tmp_path / "train.tsv", "天\t地\t1.0", "人\t马\t0.0")
+    found = tasks.load_examples(LCQMC, tmp_path, "train")
+    assert [example.label for example in found] == ["1", "0"]
+    own = tasks.get_task("sentence_pair", labels=["0.0", "1.0"])
+    write(tmp_path / "dev.tsv", "天\t地\t1")
+    assert tasks.load_examples(own, tmp_path, "dev")[0].label == "1.0"
+    write(tmp_path / "train.tsv", "天\t地\t1.5")
+    with pytest.raises(UserError, match="label '1.5' is not one of the labels"):
+        tasks.load_examples(LCQMC, tmp_path, "train")
+
+
 def test_bad_rows_are_skipped_counted_and_listed(tmp_path, caplog):
     good = ["天\t地\t1", "人\t马\t0"]
     bad = ["row {}".format(i) for i in range(12)]
     write(tmp_path / "train.tsv", good[0], *bad, good[1])
+    remedy = "is there a line break in a text.; --skip_bad_rows=True leaves such rows out"
+    with pytest.raises(UserError, match=remedy):
+        tasks.load_examples(LCQMC, tmp_path, "train")
     with caplog.at_level("WARNING", logger="absl"):
         found = tasks.load_examples(LCQMC, tmp_path, "train", skip_bad_rows=True)
     assert [(example.guid, example.text_a) for example in found] == [("0", "天"), ("13", "人")]
@@ -618,7 +633,7 @@ def test_the_command_that_makes_a_table_of_a_csv_file_works(tmp_path):
 def test_a_header_is_not_advised_where_the_second_row_has_no_label_either(tmp_path):
     path = tmp_path / "train.tsv"
     for rows, is_advised in (
-        (["甲\t乙\t1.0", "丙\t丁\t0.0"], False),
+        (["甲\t乙\t1.5", "丙\t丁\t0.5"], False),
         (["a\tb\tc", "丙\t丁\t0"], True),
     ):
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -142,7 +142,9 @@ def test_lengths_that_do_not_fit(tmp_path, caplog):
     edit_manifest(tmp_path / "a", lambda content: content["outputs"].append("b"))
     os.remove(str(tmp_path / "b.manifest.json"))
     text = refused(tmp_path / "b", max_seq_length=32)
-    assert text.endswith("max_seq_length is 32, and the records were made with 64: set it to 64")
+    assert text.endswith(
+        "max_seq_length is 32, the records were made with 64: set --max_seq_length to 64"
+    )
     read(tmp_path / "b")
     assert not any("max_seq_length" in message for message in caplog.messages)
     read(tmp_path / "b", max_seq_length=80, masked_lm_prob=0.5)

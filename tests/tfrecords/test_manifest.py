@@ -40,7 +40,7 @@ def test_equal_settings_and_larger_limits_give_no_warning(made, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"max_seq_length": 64}, "max_seq_length=128, here it is 64: set it to 128"),
+        ({"max_seq_length": 64}, "max_seq_length=128, here it is 64: set --max_seq_length to 128"),
         ({"max_predictions_per_seq": 19}, "max_predictions_per_seq=20, here it is 19"),
         ({"vocab_size": 100}, "vocab_size=21128, here it is 100"),
     ],
