@@ -240,6 +240,8 @@ def draw(runs, window=None, x="steps"):
     for axis, panel in zip(axes, PANELS):
         for run, color in colored:
             _draw_curves(axis, run, panel, color, window)
+        if len(axis.texts) > 1:  # the label of the lowest curve goes below it, away from the others
+            min(axis.texts, key=lambda label: label.xy[1]).set_position((0, -16))
         _draw_frame(axis, panel, x)
     handles = [lines.Line2D([], [], color=c, linewidth=3, label=run.name) for run, c in colored]
     handles += [
