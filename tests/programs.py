@@ -112,4 +112,8 @@ def _run_script(script, words, log, optimized, num_cpus, environment):
     if not optimized:
         helpers.optimize_on_demand(devices)
     sys.argv = [script] + words
-    runpy.run_path(script, run_name="__main__")
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        if end.code is not None:  # multiprocessing of Python 3.7 takes None for an error
+            raise
