@@ -68,8 +68,10 @@ def known_label(label, labels):
 
     Programs write 1 as 1.0 if a row of the column has no number.
     """
+    if label in labels:  # in nearly every row
+        return label
     equal = [known for known in labels if _without_zeros(known) == _without_zeros(label)]
-    return equal[0] if equal and label not in labels else label
+    return equal[0] if equal else label
 
 
 def _without_zeros(label):
