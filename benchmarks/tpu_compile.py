@@ -44,6 +44,8 @@ import modeling
 import optimization
 import run_pretraining
 from common import cli
+from pretraining.model import loss_divisors, make_forward
+from pretraining.run_checks import check_config, check_optimizer
 from tfrecords.wire import pretraining_schema
 from training import devices, memory, model_fn, placement
 from training.flags import run_settings
@@ -105,14 +107,14 @@ def make_step(args):
         tf.TensorSpec).
     """
     flags, settings = run_flags(args)
-    model = run_pretraining.check_config(flags)[0]
-    optimizer = run_pretraining.check_optimizer(flags, model)[0].optimizer
+    model = check_config(flags)[0]
+    optimizer = check_optimizer(flags, model)[0].optimizer
     execution = modeling.Execution(**devices.execution_fields(settings))
-    forward = run_pretraining.make_forward(model.config, execution)
+    forward = make_forward(model.config, execution)
     placed = placement.Placement(args.replicas, args.batch_size, args.micro_batch_size)
     step = model_fn.TrainingStep(
         functools.partial(optimization.create_train_op, config=optimizer),
-        run_pretraining.loss_divisors,
+        loss_divisors,
         placed,
         flags.num_train_steps,
     )
@@ -121,7 +123,7 @@ def make_step(args):
     def build(*tensors):
         features = dict(zip(names, tensors))
         if args.gradients_only:
-            totals = run_pretraining.loss_divisors(features)
+            totals = loss_divisors(features)
             share = model_fn.BatchShare(totals, tf.constant([1, 2]))
             loss = forward(features, tf.estimator.ModeKeys.TRAIN, share).loss
             return [loss] + optimization.dense_gradients(loss, tf.trainable_variables())[0]
@@ -172,7 +174,7 @@ def feature_specs(args):
 def estimate(args):
     """Return the memory that run_pretraining.py estimates and the micro-batch that it chooses."""
     flags, settings = run_flags(args)
-    model = run_pretraining.check_config(flags)[0]
+    model = check_config(flags)[0]
     execution = modeling.Execution(**devices.execution_fields(settings))
     sizes = args.max_seq_length, args.max_predictions_per_seq, args.chunks_per_row
     step_memory = memory.StepMemory(

@@ -227,7 +227,7 @@ def read_batches(args, path):
 
     import run_pretraining
     from common import cli
-    from masking import inputs
+    from pretraining import inputs
 
     flags = {name: getattr(args, name) for name in ("max_seq_length", "max_predictions_per_seq")}
     flags.update(input_file=path, bert_config_file=args.config, do_train=True)
@@ -251,7 +251,7 @@ def ours(args, make_batch=random_batch, records=None):
 
     import modeling
     import optimization
-    import run_pretraining
+    from pretraining.model import make_forward
 
     tf.disable_eager_execution()
     config = modeling.AlbertConfig.from_json_file(args.config)
@@ -261,7 +261,7 @@ def ours(args, make_batch=random_batch, records=None):
     batches = read_batches(args, records) if records else [make_batch(args, config.vocab_size)]
     batch = batches[0]
     features = {name: tf.placeholder(values.dtype, values.shape) for name, values in batch.items()}
-    forward = run_pretraining.make_forward(config, execution)
+    forward = make_forward(config, execution)
     optimizer = optimization.OptimizerConfig("lamb", LEARNING_RATE, num_train_steps=1000)
     train_op = optimization.create_train_op(
         lambda _: {"loss": forward(features, tf.estimator.ModeKeys.TRAIN).loss},

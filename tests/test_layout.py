@@ -14,7 +14,7 @@ FLOORS = (
     ("masking", "training"),
     ("pretraining_data", "finetuning_data"),
     ("kinds",),
-    ("finetuning",),
+    ("pretraining", "finetuning"),
     ("serving", "huggingface"),
 )  # and above them the entries, which import no other entry
 FLOOR_OF = {

@@ -18,6 +18,7 @@ import modeling
 import run_pretraining
 from checkpointing import run_folder
 from common.errors import UserError
+from pretraining.model import make_forward
 from tfrecords import manifest, reader
 from tfrecords.wire import pretraining_schema
 from training import best_checkpoint, loop
@@ -139,7 +140,7 @@ def test_evaluation_equals_a_plain_average_over_all_examples(trained):
         input_fn = reader.make_input_fn(files, reader.examples(files, schema), training=False)
         features = tf.data.make_one_shot_iterator(input_fn({"batch_size": 5})).get_next()
         config = modeling.AlbertConfig.from_json_file(str(trained / "config.json"))
-        outputs = run_pretraining.make_forward(config)(features, tf.estimator.ModeKeys.EVAL)
+        outputs = make_forward(config)(features, tf.estimator.ModeKeys.EVAL)
         latest = tf.train.latest_checkpoint(str(trained / "out"))
         tf.train.Saver(tf.trainable_variables()).restore(session, latest)
         expected = session.run(outputs.scalars)

@@ -6,8 +6,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
-import run_pretraining
 from ops import xla
+from pretraining.model import loss_divisors, make_forward, packing_of
 from training import model_fn
 
 SIZES = packed_rows.Sizes(rows=4, length=26, chunks=5, predictions=9, vocabulary=50)
@@ -36,8 +36,8 @@ def placeholders(batch):
 
 def build_step(config, features, execution, num_parts=1):
     """Return a dict of name to tensor: the losses, and the gradient of every variable."""
-    forward = run_pretraining.make_forward(config, execution)
-    totals = run_pretraining.loss_divisors(features)
+    forward = make_forward(config, execution)
+    totals = loss_divisors(features)
 
     def compute():
         found = []
@@ -178,7 +178,7 @@ def test_a_chunk_has_the_outputs_that_it_has_alone(layout, for_tpu):
             return model.get_all_encoder_layers(), model.get_pooled_output()
 
         inputs = placeholders(batch)
-        packing, _ = run_pretraining.packing_of(inputs)
+        packing, _ = packing_of(inputs)
         together = outputs(inputs["input_ids"], inputs["segment_ids"], packing)
         ids, segments = [tf.placeholder(tf.int32, [1, None]) for _ in range(2)]
         alone = outputs(ids, segments)
@@ -219,7 +219,7 @@ def test_chunks_do_not_touch_each_other():
     config = small_config()
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = placeholders(batch)
-        packing, is_piece = run_pretraining.packing_of(inputs)
+        packing, is_piece = packing_of(inputs)
         model = modeling.AlbertModel(config, False, inputs["input_ids"], packing=packing)
         session.run(tf.global_variables_initializer())
         feed = {inputs[name]: batch[name] for name in batch}

@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
-import run_pretraining
+from pretraining.model import loss_divisors, make_forward
 from training import model_fn
 
 B, S, P, V = 8, 16, 4, 60
@@ -51,8 +51,8 @@ def make_batch(seed):
 
 def training_step(features, config, optimizer, execution, num_micro_batches=1, **options):
     """Build one step of pre-training: a `TrainOp`."""
-    model = run_pretraining.make_forward(config, execution)
-    totals = run_pretraining.loss_divisors(features)
+    model = make_forward(config, execution)
+    totals = loss_divisors(features)
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
 
     def forward(index):

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import finetuning.run_checks
 import modeling
+import pretraining.run_checks
 import run_classifier
 import run_pretraining
 from checkpointing import arrays as weights
 from checkpointing import run_folder
 from common import checks, cli, files
 from common.errors import UserError
-from finetuning import run_checks
 from kinds.classification import Classification
 from tfrecords import index, manifest
 from training import best_checkpoint, memory, preflight, run_report
@@ -117,8 +118,8 @@ def words_of(script, root, folder, **values):
 
 
 CHECK_RUN = {
-    run_pretraining: run_pretraining.check_run,
-    run_classifier: functools.partial(run_checks.check_run, Classification()),
+    run_pretraining: pretraining.run_checks.check_run,
+    run_classifier: functools.partial(finetuning.run_checks.check_run, Classification()),
 }
 
 

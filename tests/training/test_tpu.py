@@ -12,6 +12,7 @@ import optimization
 import run_pretraining
 from common import cli
 from common.errors import UserError
+from pretraining.model import loss_divisors, make_forward
 from tfrecords.wire import pretraining_schema
 from training import devices, flags, model_fn
 from training.placement import Placement
@@ -51,12 +52,12 @@ def test_the_graph_of_a_core_sends_its_scalars_to_the_host(tmp_path):
     optimizer = optimization.OptimizerConfig("lamb", 0.01, num_train_steps=10)
     step = model_fn.TrainingStep(
         lambda *args, **options: optimization.create_train_op(*args, config=optimizer, **options),
-        run_pretraining.loss_divisors,
+        loss_divisors,
         Placement(num_replicas=8, replica_batch=CORE_BATCH, micro_batch=1),
         num_steps=10,
     )
     execution = modeling.Execution(**devices.execution_fields(settings))
-    forward = run_pretraining.make_forward(config, execution)
+    forward = make_forward(config, execution)
     build = model_fn.make_model_fn(forward, settings, step)
     with tf.Graph().as_default():
         features = {

@@ -13,7 +13,7 @@ import run_pretraining
 from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
-from masking import inputs
+from pretraining import inputs
 from tfrecords import compact, manifest
 from tfrecords.wire import pretraining_schema
 

@@ -7,6 +7,8 @@ import tensorflow.compat.v1 as tf
 
 import run_pretraining
 from common import cli
+from pretraining.run_checks import check_config, check_optimizer
+from pretraining.scores import pretraining_metrics, symptoms
 
 BATCH, POSITIONS = 4, 5
 WIDTH = 6
@@ -73,7 +75,7 @@ def test_pretraining_metrics_weigh_positions_and_real_examples():
     right_ids = joined(batches, "masked_lm_pieces") == joined(batches, "ids")
     right_order = joined(batches, "order") == joined(batches, "order_labels")
     pooled = np.concatenate([batch["pooled"] for batch in batches])[real]
-    found = evaluate(run_pretraining.pretraining_metrics, batches)
+    found = evaluate(pretraining_metrics, batches)
     assert found == pytest.approx(
         {
             "masked_lm_accuracy": average(right_ids, masked),
@@ -89,11 +91,11 @@ def test_pretraining_metrics_weigh_positions_and_real_examples():
 
 def test_what_fills_up_a_batch_changes_nothing():
     batches = two_batches(pretraining_batch)
-    before = evaluate(run_pretraining.pretraining_metrics, batches)
+    before = evaluate(pretraining_metrics, batches)
     for name, values in batches[-1].items():
         if name not in ("order_weights", "weights"):
             values[-FILLED_UP * (len(values) // BATCH) :] += 1
-    assert evaluate(run_pretraining.pretraining_metrics, batches) == before
+    assert evaluate(pretraining_metrics, batches) == before
 
 
 HEALTHY = {
@@ -116,7 +118,7 @@ HEALTHY = {
     ],
 )
 def test_symptoms_of_a_sick_model(changed, lines):
-    found = run_pretraining.symptoms(dict(HEALTHY, **changed))
+    found = symptoms(dict(HEALTHY, **changed))
     assert len(found) == len(lines)
     assert all(line.startswith(start) for line, start in zip(found, lines))
 
@@ -127,8 +129,8 @@ def test_pooler_and_order_head_may_learn_at_a_rate_of_their_own(tmp_path):
     args = cli.parse(
         run_pretraining.define_flags, ["", "--output_dir=out", "--max_seq_length=16"] + given
     )
-    model, _ = run_pretraining.check_config(args)
-    schedule, _ = run_pretraining.check_optimizer(args, model)
+    model, _ = check_config(args)
+    schedule, _ = check_optimizer(args, model)
     factors = dict(schedule.optimizer.rate_factors)
     slower = {name for name in model.shapes if name.startswith(tuple(factors))}
     assert set(factors.values()) == {0.05}
