@@ -276,7 +276,7 @@ def _draw_evaluations(axis, points, panel, color, style):
         marks = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.8}
         axis.plot(*zip(*points), color=color, **marks, **style)
         step, value = points[-1]
-        # A single point at step 0 has the scale at its left.
+        # A single point at step 0 is beside the scale, so its number is written to the right.
         text = {"ha": "right" if step else "left", "color": color, "fontweight": "bold"}
         where = {"xytext": (0, 8), "textcoords": "offset points", "fontsize": 10}
         axis.annotate(_number(value, panel), (step, value), **where, **text)

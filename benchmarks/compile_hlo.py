@@ -100,7 +100,8 @@ def figures(executable, text, clock_mhz):
             cycles[kind] += int(found.group(1))
     total = sum(cycles.values())
     opaque = [match.group(1) or "custom-call" for match in OPAQUE.finditer(text)]
-    seconds = costs["optimal_seconds"] + len(opaque)  # still negative if there are others
+    # The sum is negative if the compiler does not know the time of other operations either.
+    seconds = costs["optimal_seconds"] + len(opaque)
     return {
         "temp_gb": round(memory.temp_size_in_bytes / 1e9, 4),
         "argument_gb": round(memory.argument_size_in_bytes / 1e9, 4),

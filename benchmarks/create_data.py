@@ -78,7 +78,7 @@ def measure(command_line):
             peak = max(peak, 1024 * sum(map(int, listed.split())))
             time.sleep(SAMPLE_SECONDS)
     finally:
-        process.terminate()  # after Ctrl-C, which a session of its own does not get
+        process.terminate()  # Ctrl-C does not reach a process in another session
     return process.returncode, time.perf_counter() - start, peak
 
 

@@ -96,10 +96,11 @@ def average(prefixes):
 def fit(shapes, prefix, output_dir, may_resize=(restore.FEWER_POSITIONS,)):
     """Give the tables of a checkpoint the lengths that the model's tables have.
 
-    Weights of another precision become float32. Position tables lose their last rows, or get copies
-    of their rows, as Longformer's (arXiv 2004.05150, section 5). The rows have already learned
-    attention to neighbours, and it stays right except where two copies meet. Word embeddings get
-    new rows, which are random as at the start of a training, and the MLM bias gets zeros.
+    Weights of another precision become float32. If the model has fewer positions, the position
+    table loses its last rows. If the model has more positions, the table gets copies of its rows,
+    as in Longformer (arXiv 2004.05150, section 5). The rows have learned attention to neighbours,
+    which is wrong only where two copies meet. Word embeddings get new rows, which are random as at
+    the start of a training, and the MLM bias gets zeros.
 
     Args:
         shapes: dict of name to shape (list of int) of the model's weights.

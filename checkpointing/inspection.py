@@ -19,7 +19,7 @@ HEADS = {
     "masked_lm": "cls/predictions/output_bias",
     "sentence_order": "cls/seq_relationship/output_weights",
     "classifier": "output_weights",
-    "choice": "output_weights",  # with one row, where a classifier has one for each label
+    "choice": "output_weights",  # one row; a classifier has a row for each label
     "spans": "cls/squad/output_weights",
     "labels": "cls/labels/output_weights",
 }
@@ -120,7 +120,7 @@ def _sharing(shapes, layout):
     if layout == "google":
         inner = {m.group(1) for m in map(INNER.search, names) if m}
         fields["inner_group_num"] = max(len(inner), 1)
-        if attention == ffn:  # layers that share nothing look like groups of one layer each
+        if attention == ffn:  # layers without shared weights look like groups of one layer
             return dict(fields, num_hidden_groups=most, parameter_sharing="all")
     if attention != ffn:
         fields["parameter_sharing"] = "attention" if attention == 1 else "ffn"

@@ -50,7 +50,7 @@ def warn_of_unused(vocab_file, tokenizer):
 
 
 def _is_made(tokenizer, piece):
-    """Return whether the tokenizer makes a piece of a word that has it at its beginning or end."""
+    """Return whether the tokenizer can make a piece: a word, or with ## the end of a word."""
     if not piece.startswith("##"):
         return tokenizer.tokenize(piece) == [piece]
     first, *others = tokenizer.tokenize("a" + piece[2:])

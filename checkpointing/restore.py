@@ -349,7 +349,8 @@ def load_weights(session, checkpoint, unused=None):
     Args:
         session: `tf.Session`.
         checkpoint: `Checkpoint`.
-        unused: str, pattern of names that it need not have; they become 0. None: no names.
+        unused: str, pattern of the names of variables that the checkpoint may lack; these variables
+            become 0. None: it may lack no variable.
 
     Returns:
         `RestorePlan`.

@@ -13,7 +13,7 @@ from common import files
 from common.errors import UserError
 
 BASENAME = "model.ckpt"
-# What runs have written into their folders, beside checkpoints: report, labels, index of records.
+# Files that runs write into their folders beside checkpoints: report, labels, index of records.
 RUN_FILES = ("results.json", model_files.DESCRIPTION, "record_index.json")
 
 

@@ -124,7 +124,7 @@ def _standard_output():
         is_ended = isinstance(error, BrokenPipeError) and _reader_has_ended()
         if not (is_full or is_ended):
             raise
-        # Python would write the rest at its end, and complain.
+        # Otherwise Python would try to write the rest when it ends, and print another error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if is_ended:
             sys.exit(getattr(error.__context__, "code", 0))

@@ -330,7 +330,7 @@ class WholeFile:
             make_parent(self._path)
             self._stream = self._target = open_file(self._temporary, "wb")
         if self._compress:
-            # No name and no time inside, so that equal contents give equal bytes.
+            # The header has no name and no time, so that equal contents give equal bytes.
             self._target = gzip.GzipFile("", "wb", fileobj=self._stream, mtime=0)
         return self
 

@@ -103,7 +103,7 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
 
 
 def task_name_of_start(prefix):
-    """Return the task's name of a checkpoint's run, str; None where it is not known."""
+    """Return the name of the task for which a checkpoint was trained, or None if not known."""
     description = model_files.find(prefix, model_files.DESCRIPTION)
     try:
         return description and files.read_json(description)["task"].lower()
@@ -112,7 +112,7 @@ def task_name_of_start(prefix):
 
 
 def check_task_of_run(args, kind, task, start):
-    """Compare a task with the task of the run in the output folder, which it would replace.
+    """Compare a task with the task of the run in the output folder; a new run would replace it.
 
     Args:
         args: has `output_dir` and `do_train`.

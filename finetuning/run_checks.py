@@ -304,6 +304,6 @@ def _initial_sha256(path):
     """Return the hash of the checkpoint that --init_checkpoint names, or None."""
     try:
         path = path and find.find_checkpoint(path)
-    except UserError:  # it was removed; runs with checkpoints of their own do not need it
+    except UserError:  # it may have been removed after the run began
         path = None
     return run_report.identify_checkpoint(path)["index_sha256"]

@@ -12,13 +12,13 @@ from tokenization import UNK
 
 # Share of unknown pieces above which there is a warning.
 WARNED_SHARE = 0.01
-# The most different numbers as labels that cause no warning; pattern of a number; pattern of a
-# separator of labels.
+# Labels may be up to this many different numbers without a warning; the pattern of a number; the
+# characters that separate labels.
 MOST_GRADES = 10
 SCORE = re.compile(r"-?\d+(?:\.\d+)?")
 LABEL_SEPARATORS = "|,，、;；/ "
-# Most texts of a split whose pieces are counted; texts that are encoded at a time; unknown pieces
-# that a message lists.
+# The pieces of at most so many texts of a split are counted; so many texts are encoded at a time; a
+# message lists so many unknown pieces.
 SAMPLED_TEXTS, CHUNK_TEXTS, SHOWN_UNKNOWN = 10000, 256, 10
 
 
@@ -208,7 +208,7 @@ class UnknownPieces:
         for begin in range(0, len(texts), CHUNK_TEXTS):
             text = "\n".join(texts[begin : begin + CHUNK_TEXTS])
             ids, begins, ends = self._tokenizer.encode(text)
-            is_piece = ends > begins  # a mere word space is none
+            is_piece = ends > begins  # a piece of blanks alone does not count
             places = np.flatnonzero(is_piece & (ids == unknown_id))
             spans = [text[b:e] for b, e in zip(begins[places].tolist(), ends[places].tolist())]
             if self._tokenizer.basic_tokenizer is None:  # SentencePiece joins unknown characters

@@ -245,7 +245,7 @@ def _refuse_other_separators(path, lines, row_format):
     if any("\t" in text for text in texts):
         return
     texts = [re.sub("[\0\r]", " ", text).strip() for text in texts]
-    with contextlib.suppress(csv.Error):  # a cell is too long, as behind a quote of a long text
+    with contextlib.suppress(csv.Error):  # a quote without an end makes a cell too long
         if _are_columns(list(csv.reader(texts)), row_format):
             raise UserError(other_files.csv_remedy(path))
     for pattern, name in other_files.SEPARATORS.items():
@@ -261,7 +261,7 @@ def _are_columns(rows, row_format):
     if {len(row) for row in rows} != {width} or width < max(2, least):
         return False
     if row_format.needs_label or len(row_format.fields) > 2:
-        return True  # the test of the width has refused a single column
+        return True  # `width` is at least 2 here
     names = {name.strip().lower() for name in rows[0]}
     position = row_format.fields.index("label")
     labels = {row[-1 if position else 0].strip() for row in rows[1:]}

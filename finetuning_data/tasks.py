@@ -390,7 +390,7 @@ def _remedy(task, split, rows, number, problem):
             for _, line in rows.lines[1:2]:
                 _label(task, split, rows.parse(line))
             return "; if this row is a header, give --header=yes"
-        except BadRow:  # that row is no better
+        except BadRow:  # the second row is bad too, so the first may be no header
             pass
     if isinstance(problem, WrongLabel) and not rows.has_names and (swapped or is_test):
         return "; " + task_files.order_remedy(task.fields, swapped or task.fields[0], is_test)

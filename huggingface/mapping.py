@@ -282,7 +282,7 @@ def _with_full_names(family, parameters):
     renamed = {}
     for name, array in parameters.items():
         name = name[len(outer) :] if name.startswith(outer) else name
-        # Files written before 2019 have other ends of names.
+        # In files written before 2019 names end with gamma and beta.
         name = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
         renamed[name if has_prefix else family + "." + name] = array
     return renamed
@@ -292,7 +292,7 @@ def _check_all_used(expected, actual, where):
     """Raise UserError where names are missing or unknown."""
     missing, unknown = set(expected) - set(actual), set(actual) - set(expected)
     kinds = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
-    is_foreign = missing and not kinds[0] <= kinds[1]  # more differs than the number of layers
+    is_foreign = missing and not kinds[0] <= kinds[1]  # not only the number of layers differs
     remedy = "it was made by other code" if is_foreign else "use the config that belongs to it"
     if missing and not unknown and all("pooler" in name for name in missing):
         remedy = "it was saved without the pooler, which only a model for masks alone can lack"

@@ -227,7 +227,8 @@ def _encode(examples, encode, count, tokenizer, max_seq_length):
     texts = []
     for example in examples:
         texts += choice_files.BLANK.split(example.context) + [example.question, *example.choices]
-    texts = list(dict.fromkeys(texts))  # each once: questions share contexts, blanks candidates
+    # Each text is encoded once: questions may share a context, and blanks may share candidates.
+    texts = list(dict.fromkeys(texts))
     ids, counts = tokenizer.encode_all(texts)
     pieces = dict(zip(texts, np.split(ids, np.cumsum(counts)[:-1])))
     special = tokenizer.vocab

@@ -174,8 +174,8 @@ class Entities(Kind):
     # ------------------------------------------------------------------------ encoding
 
     def count_rows(self, examples, task, tokenizer, settings):
-        """See `Kind.count_rows`; tells of entities that no pieces have."""
-        counts = [0, 0, 0]  # rows, entities, entities between other pieces
+        """See `Kind.count_rows`; warns of entities that do not begin and end with pieces."""
+        counts = [0, 0, 0]  # rows, entities, entities that do not fit pieces
         for example in examples:
             pieces = _Pieces(example, task, tokenizer)
             counts[0] += len(_windows(len(pieces.ids), settings))

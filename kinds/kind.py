@@ -140,7 +140,7 @@ class Kind:
     # ------------------------------------------------------------------------ encoding
 
     def count_rows(self, examples, task, tokenizer, settings):
-        """Return how many rows `encode` makes, before it does: the steps of an epoch need it."""
+        """Return how many rows `encode` will make; the steps of an epoch depend on this number."""
         del task, tokenizer, settings
         return len(examples)
 
@@ -214,7 +214,7 @@ class Kind:
 
         Returns:
             dict that json can write, `task.metric` among its keys; all its floats are followed
-            while training. Only {"examples": number} where no example has an answer.
+            while training. If no example has an answer, the dict is {"examples": number}.
         """
         raise NotImplementedError
 

@@ -98,7 +98,7 @@ def _scores_of(right, prediction):
 
 
 def _cmrc_text(text):
-    """Return a text in lower case without the marks.
+    """Return a text in lower case, without blanks at its ends and without `_CMRC_MARKS`.
 
     >>> _cmrc_text(" 《Abc》：1,000年…… ")
     'abc1,000年……'

@@ -49,7 +49,7 @@ class Choice(NamedTuple):
     max_answer_length: int = 50  # pieces
     num_best: int = 20  # candidates of a question
     allow_no_answer: bool = False
-    # No answer wins if its score is higher than the best span's score by more than this.
+    # The question has no answer if "no answer" scores higher than the best span by more than this.
     no_answer_threshold: float = 0.0
 
 

@@ -378,7 +378,7 @@ def _take_whole(lengths, words, chunk, first, budget):
     """
     num_grams, num_chunks = tf.size(chunk), tf.size(budget)
     ranks = tf.range(num_grams)
-    # A round skips grams of length 0: those with more words than the budget.
+    # Grams with more words than the budget get length 0, so that every round skips them.
     lengths = tf.where(words > tf.gather(budget, chunk), tf.zeros_like(lengths), lengths)
 
     def one_round(chosen, left, begin):

@@ -111,8 +111,8 @@ class Layers(NamedTuple):
     def column_sums(self, matrix):
         """Sum [M, K] over M, in float32.
 
-        With `fused` this is a matrix product, which is two to three times as fast on a CPU. An
-        accelerator would round the inputs of a product.
+        With `fused` this is a matrix product, which is two to three times as fast on a CPU. It is
+        not used on an accelerator, which would round the inputs of the product.
         """
         matrix = tf.cast(matrix, tf.float32)
         if not self.fused:
@@ -123,7 +123,7 @@ class Layers(NamedTuple):
         """Return `rows * kernel + bias`.
 
         With `fused` the gradient first transposes the kernel, once for all layers that share it.
-        On a CPU this is up to a third faster than a product that transposes.
+        On a CPU this is up to a third faster than a matrix product that transposes its input.
 
         Args:
             rows: float [M, K].

@@ -48,7 +48,7 @@ def define_flags(flag_values):
 
 
 class Split(NamedTuple):
-    """Records of one use, and how they become features."""
+    """The records for training or for one kind of evaluation, and how they become features."""
 
     paths: List[str]
     reads: object  # `reader.Examples` or `graph.Masking`; None without paths
@@ -62,7 +62,7 @@ class Records(NamedTuple):
     general: Split
     max_predictions_per_seq: int
     max_chunks_per_row: int  # 1 for the published format
-    chunks_per_row: float  # of the records to train on, on average
+    chunks_per_row: float  # average over the records to train on
 
     @property
     def paths(self):

@@ -126,7 +126,7 @@ def evaluate(trainer, input_fn, args, name=None):
     """
     metrics = trainer.evaluate(input_fn, steps=args.eval_steps, name=name)
     scores = {"global_step": int(metrics["global_step"])}
-    # Estimator's own loss gives every batch the same weight, however few examples the last one has.
+    # Estimator's own loss is not used: it gives the last batch, with fewer examples, equal weight.
     order_loss = metrics["sentence_order_loss"]
     scores["loss"] = float(metrics["masked_lm_loss"] + args.sentence_order_weight * order_loss)
     has_order = order_loss > 0  # it is 0 if no chunk has an order

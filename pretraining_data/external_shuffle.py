@@ -5,9 +5,9 @@
     shards        shard i of n merges the keys from i / n to (i + 1) / n of all spill files, one
                   range of keys after the other, each small enough for memory
 
-The keys are divided into equal ranges, called cells. A spill file is a table with the offset of
-every cell, and the entries. All files appear by rename: a killed process leaves only complete
-files, and the next start makes those that are missing.
+The keys are divided into equal ranges, called cells. A spill file holds a table with the offset of
+every cell, and then the entries: the records with their keys. All files appear by rename: a killed
+process leaves only complete files, and the next start makes the missing files.
 """
 
 import json

@@ -253,7 +253,7 @@ def _warn_of_labels(path, lines):
 
 
 def _are_names(values, rows, column):
-    """Return whether a column of a Chinese table has Latin names, as labels of many classes are."""
+    """Return whether a column of a Chinese table holds Latin names, which may be labels."""
     others = "".join(cell for row in rows for cell in row[:column] + row[column + 1 :])
     is_number = all(value.isdigit() for value in values)
     return not is_number and file_types.holds_wide(others) and not any(map(_WIDE.search, values))

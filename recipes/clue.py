@@ -3,8 +3,8 @@
     python recipes/clue.py --checkpoint=albert_tiny_zh --data_dir=CLUE --output_dir=out
 
 Every task is a run of run_classifier.py, run_mrc.py or run_ner.py in OUTPUT_DIR/TASK. A task that
-fails does not end the others. At the end there is a table, also as OUTPUT_DIR/results.json, and
-OUTPUT_DIR/clue_submission.zip has the predictions for CLUE's test sets.
+fails does not end the others. At the end the script prints a table of the scores, and writes it to
+OUTPUT_DIR/results.json and the predictions for CLUE's test sets to OUTPUT_DIR/clue_submission.zip.
 """
 
 import io
@@ -41,14 +41,14 @@ class Settings(NamedTuple):
     """How a task is trained and shown.
 
     Fields:
-        epochs, length, batch: of CLUE's own scripts for ALBERT and, for c3 and chid, for RoBERTa
-            (CLUEbenchmark/CLUE, baselines/models and models_pytorch); for reading comprehension
-            the values published with ALBERT tiny's scores. ocnli and cluener have no values there,
-            so ocnli uses the values of cmnli.
+        epochs, length, batch: the values in CLUE's own scripts for ALBERT and, for c3 and chid, for
+            RoBERTa (CLUEbenchmark/CLUE, baselines/models and models_pytorch). For reading
+            comprehension they are the values published with the scores of ALBERT tiny. CLUE has no
+            values for ocnli and cluener, so ocnli uses the values of cmnli.
         scores: keys of the results.
         published: CLUE's scores of MODELS on the test set (README of CLUEbenchmark/CLUE).
-        rate_factor: of the learning rate of `finetuning/defaults.py` for the model's size. The one
-            published rate for reading comprehension, 2e-4 for tiny, is twice the rate there.
+        rate_factor: multiplies the learning rate that `finetuning/defaults.py` has for the model's
+            size. For reading comprehension one rate is published, 2e-4 for tiny: twice the default.
     """
 
     epochs: int

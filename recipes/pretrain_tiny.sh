@@ -15,14 +15,15 @@
 # layers share their weights, so more layers can start from the weights of fewer:
 #
 #   1. short: one layer, rows of 128
-#   2. long:  one layer, rows of 512; the order of sentences shows in long texts
-#   3. mid:   two layers, rows of 512; from one to four at once forgets the order of sentences
+#   2. long:  one layer, rows of 512, because a model learns the order of sentences from long texts
+#   3. mid:   two layers, rows of 512; a step from one layer to four would make the model forget the
+#             order of sentences
 #   4. deep:  four layers, rows of 512
 #
-# Initial weights with a standard deviation of 0.05 keep the size of a signal at H=312, as 0.02 does
-# at H=768. Training masks 30% of the pieces (arXiv 2202.08005), evaluation the usual 15%; both mask
-# single pieces. The pooler and the sentence-order head learn at a twentieth of the rate: see
-# docs/training.md.
+# The initial weights have a standard deviation of 0.05: it keeps the size of a signal at H=312, as
+# 0.02 does at H=768. Training masks 30% of the pieces (arXiv 2202.08005), evaluation the usual 15%;
+# both mask single pieces. The pooler and the sentence-order head learn at a twentieth of the rate:
+# see docs/training.md.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 

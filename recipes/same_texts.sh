@@ -1,8 +1,8 @@
 # Read by the recipes that skip stages whose results exist.
 set -euo pipefail
 
-# refuse_other_texts OUTPUT_DIR FILE...: ends with status 2 for a file that does not exist, and if
-# the run in OUTPUT_DIR began with other texts, for its stages would go on with those.
+# refuse_other_texts OUTPUT_DIR FILE...: ends with status 2 if a file does not exist, or if the run
+# in OUTPUT_DIR began with other texts, because its stages would continue with the other texts.
 refuse_other_texts() {
   local out=$1 sum file
   shift

@@ -1,4 +1,4 @@
-"""Writes a share of the traditional documents of a corpus in simplified characters, or JSON whole.
+"""Converts a share of the traditional documents of a corpus, or a whole JSON file, to simplified.
 
     python recipes/simplify.py --input_file=talks.txt --output_file=simplified/talks.txt
     python recipes/simplify.py --input_file=DRCD_dev.json --output_file=simplified/DRCD_dev.json

@@ -35,8 +35,8 @@ _DROPPED_MARK = _FIRST_OTHER
 class Pieces(NamedTuple):
     """Pieces of texts: `tf.RaggedTensor`s, int32 [B, (pieces)].
 
-    A piece covers the characters [begin, end) of its text, and the combining marks after them that
-    no piece holds, as `kinds.pieces.with_marks` says.
+    A piece covers the characters [begin, end) of its text. If combining marks follow that belong to
+    no piece, it covers them too, see `kinds.pieces.with_marks`.
     """
 
     ids: tf.RaggedTensor

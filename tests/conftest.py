@@ -1,4 +1,4 @@
-"""What all tests share: quiet TensorFlow logs, equal random examples, paths of the repository."""
+"""What all tests share: quiet logs, the same random examples in every run, and paths."""
 
 import gc
 import os
@@ -30,11 +30,11 @@ def pytest_collection_finish():
     """Make the tests fast: rare garbage collections, and no optimized graphs in this process.
 
     TensorFlow takes longer to optimize and to compile the graph of a small model than to run it.
-    Programs that the tests start optimize as usual, so does `helpers.optimized`, and tests/library
-    compares compiled functions with plain ones.
+    Programs that the tests start optimize their graphs as usual, and so does `helpers.optimized`.
+    tests/library compares compiled functions with plain ones.
     """
     if "training.devices" in sys.modules:
-        import helpers  # not above, since it loads TensorFlow
+        import helpers  # imported only here, because it loads TensorFlow
 
         helpers.optimize_on_demand(sys.modules["training.devices"])
     gc.freeze()  # imported objects are never freed, so do not scan them

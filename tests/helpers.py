@@ -46,7 +46,7 @@ def write_learner(folder, pieces, length):
         num_hidden_layers=1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        initializer_range=0.1,  # learns at once, whatever the seed
+        initializer_range=0.1,  # with this value the model learns at once for every seed
     )
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
 
@@ -93,7 +93,7 @@ def assert_same_bits(folder, expected):
 
 
 def optimize_on_demand(devices):
-    """Outside of `optimized`, run graphs as they are, and training steps without XLA's functions.
+    """Outside of `optimized`, turn off TensorFlow's graph optimizers and the functions of XLA.
 
     Args:
         devices: the module training/devices.py.
@@ -118,7 +118,7 @@ def optimize_on_demand(devices):
 
 @contextlib.contextmanager
 def optimized():
-    """A context whose sessions optimize graphs, and whose steps have functions of XLA.
+    """A context in which sessions optimize graphs and training steps use functions of XLA.
 
     Its results have the same bits as the results of a script that is run as a program.
     """

@@ -85,7 +85,7 @@ class Model:
                 yield "albert.encoder.albert_layer_groups.{}.albert_layers.{}.".format(group, inner)
 
     def __call__(self, ids, mask, segments):
-        """Return a dict of the outputs of all heads that there are parameters of."""
+        """Return a dict of the outputs of all heads that have parameters in the model."""
         prefix = self.kind + ".embeddings."
         words = self.parameters[prefix + "word_embeddings.weight"]
         x = words[ids] + self.parameters[prefix + "position_embeddings.weight"][: ids.shape[1]]

@@ -25,13 +25,13 @@ _FORKS.set_forkserver_preload(["tensorflow.compat.v1"])
 
 
 class Program:
-    """A script that runs; the end of the context kills it if it has not ended.
+    """A script in a process of its own; leaving the context kills the process if it still runs.
 
     Args:
         script: str, name of the file in the root of the repository.
         words: list of str, its command line.
         optimized: bool, whether TensorFlow optimizes graphs and XLA compiles functions, as for a
-            user. If not, the bits are those of a run in the process of the tests.
+            user. If False, the results have the same bits as a run in the process of the tests.
         num_cpus: int, logical CPU devices.
         **environment: environment variables.
     """

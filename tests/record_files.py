@@ -27,7 +27,7 @@ def serialize(schema, values):
 
 
 class RecordWriter(WholeFile):
-    """A `WholeFile` of framed records."""
+    """Writes a TFRecord file, which appears when it is complete."""
 
     def write(self, record):
         """Append one record, bytes."""

@@ -16,7 +16,7 @@ FLOORS = (
     ("kinds",),
     ("pretraining", "finetuning"),
     ("serving", "huggingface"),
-)  # and above them the entries, which import no other entry
+)  # the entries are above all floors; no entry imports another entry
 FLOOR_OF = {
     name: (floor, room)
     for floor, rooms in enumerate(FLOORS)
@@ -24,7 +24,7 @@ FLOOR_OF = {
     for name in room.split()
 }
 ENTRY = (len(FLOORS), "entry")
-# Data logic, which many processes load: without TensorFlow, also through what it imports.
+# Many processes load these modules, so neither they nor their imports may load TensorFlow.
 WITHOUT_TENSORFLOW = (
     "tokenization",
     "common.workers",

@@ -181,7 +181,7 @@ TESTED = {
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
     "needs the environment variable TF_CONFIG": "test_a_missing_description_is",
 }
-# Why no test types these remedies -> parts of the messages.
+# Reason why no test follows a remedy -> parts of the messages with such remedies.
 UNTESTED = {
     "installs a package": [
         "needs Apache Beam",
@@ -524,7 +524,7 @@ def told(script, line, capsys, caplog):
     words = [word for word in USUAL[script].split() if not word.startswith(removed or " ")] + [
         word for word in words if not word.startswith(WITHOUT)
     ]
-    # The checks of predict.py alone: other tests load a model to predict.
+    # Of predict.py only the checks run here; other tests load a model and predict.
     main = predict.check_flags if script is predict else script.main
     try:
         args = cli.parse(script.define_flags, [""] + words, usage)

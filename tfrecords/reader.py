@@ -312,8 +312,8 @@ def make_input_fn(
 def prefetched(batches, count=None):
     """Return batches of which some are made in advance, without the autotuning of tf.data.
 
-    The thread that tunes sleeps for up to a minute, and the end of a session often waits for it: so
-    each evaluation during a training would take a minute more.
+    The autotuning thread sleeps for up to a minute, and the end of a session often waits for it. So
+    each evaluation during a training could take a minute more.
 
     Args:
         batches: tf.data.Dataset.

@@ -138,7 +138,7 @@ def sum_over_replicas(values, use_tpu=False):
         Dict of the same names to float32 [].
     """
     names = sorted(values)
-    stacked = tf.stack([values[name] for name in names])  # one exchange for all of them
+    stacked = tf.stack([values[name] for name in names])  # one exchange for all values
     if use_tpu:
         stacked = tf.tpu.cross_replica_sum(stacked)
     elif tf.distribute.get_strategy().num_replicas_in_sync > 1:

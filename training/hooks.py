@@ -11,7 +11,7 @@ from common import progress
 from common.errors import UserError
 
 COUNTS = ("tokens", "positions")
-RUNAWAY = 20.0  # a loss this many times the first one (at least 1) does not come down again
+RUNAWAY = 20.0  # a loss above this multiple of the first loss (or of 1) never falls again
 
 
 def counts(is_piece):

@@ -33,7 +33,7 @@ class StepMemory(NamedTuple):
     bytes_per_example: int  # of activations
 
     def weight_bytes(self, in_parts):
-        """Return the bytes of weights, gradients and slots; in_parts: with micro-batches."""
+        """Return the bytes of weights, gradients and slots; `in_parts`: with micro-batches."""
         return (BYTES_PER_WEIGHT + BYTES_PER_SUM * in_parts) * self.num_weights
 
 
@@ -102,7 +102,9 @@ def tpu_activation_bytes(config, execution, sequence_length, num_predictions=0, 
     logits = size * num_predictions * config.vocab_size
     temporary = size * (scores + length * (inner + 2 * width))
     depth = config.num_hidden_layers * config.inner_group_num - 1
-    if execution.recompute:  # the logits, their powers and their gradient are gone by then
+    # With recomputation the logits, their powers and their gradient are freed before the other
+    # tensors of a layer exist again.
+    if execution.recompute:
         return size * depth * length * width + max(layer + temporary, 3 * logits)
     return depth * layer + last + temporary + logits
 

@@ -102,9 +102,10 @@ def check_records_vocabulary(args, records):
 
 
 def _vocabularies_of_model(args, vocab_size):
-    """Yield (file, set of sha256) of what tells the vocabulary of the config or of the start.
+    """Yield (file, set of sha256) of the files that show the vocabulary of the model.
 
-    What a run recorded counts only for a vocabulary of its size: a larger one may have new pieces.
+    They are beside the config or the initial checkpoint. The sha256 that a run recorded is left out
+    if the model has another number of pieces, because a larger vocabulary may have new pieces.
     """
     for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
         vocabularies = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
@@ -333,8 +334,8 @@ def refuse_archive(folder, resume_foreign=False):
     """Raise `UserError` if a folder holds checkpoints and no run of this code saved any of them.
 
     Every run writes one of `run_folder.RUN_FILES` and then checkpoints that are called
-    `model.ckpt-STEP`. A run would write its results, its best checkpoint and its config beside
-    the files of an archive.
+    `model.ckpt-STEP`. A run in the folder of an archive would write its results, its best
+    checkpoint and its config beside the files of the archive.
 
     Args:
         folder: str.

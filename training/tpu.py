@@ -41,7 +41,7 @@ def make_resolver(settings):
         return tf.distribute.cluster_resolver.TPUClusterResolver(
             settings.tpu_name, zone=settings.tpu_zone, project=settings.gcp_project
         )
-    except Exception as error:  # the client of Google Cloud raises whatever it meets
+    except Exception as error:  # the client of Google Cloud raises errors of many types
         raise UserError(
             "--tpu_name={} cannot be looked up ({}): a name needs --tpu_zone, --gcp_project and "
             'pip install ".[tpu]"; on a TPU VM the name of its own TPU is {}'.format(

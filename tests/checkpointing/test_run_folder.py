@@ -88,7 +88,7 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(folder, name, caplog):
 
 
 def test_a_whole_checkpoint_is_left_alone(folder, caplog):
-    """Also an earlier checkpoint that a user chose by hand."""
+    """This also holds for an earlier checkpoint that a user chose by hand."""
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"\n')
     with caplog.at_level("INFO", logger="tensorflow"):
         assert run_folder.find_start(str(folder), None).step == 2
@@ -163,7 +163,7 @@ def test_copies_take_the_place_of_the_former_one(folder, tmp_path):
 
 @pytest.mark.parametrize("renames", range(3))
 def test_a_copy_that_is_cut_short_leaves_the_former_one(folder, tmp_path, renames, monkeypatch):
-    """Killed before the renames of the data, of the index and of the state."""
+    """The process ends before the rename of the data, of the index or of the state."""
     best = tmp_path / "best"
     run_folder.copy(str(folder / "model.ckpt-1"), str(best))
     left = iter(range(renames))

@@ -1,4 +1,4 @@
-"""Every entry script ends a user's mistake in one line and exit status 2."""
+"""At a user's mistake every entry script prints one line and ends with status 2."""
 
 import os
 import shlex
@@ -122,7 +122,7 @@ def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):
 
 @pytest.mark.parametrize("argument", ["--path=", "--path= ", "--path=,", "--names=", "--names=,"])
 def test_an_empty_value_is_refused(argument):
-    """An unset variable of a shell is no flag that was left out."""
+    """An empty value, as of an unset shell variable, does not mean that the flag was left out."""
     assert cli.parse(define_path_and_names, ["", "--path=a", "--names=,b"]).names == ["", "b"]
     name = argument.partition("=")[0]
     with pytest.raises(UserError, match="^" + name + " is empty: is a shell variable unset"):

@@ -96,7 +96,7 @@ def test_published_files_work_as_they_are(name, tmp_path):
     assert meaning == expected
     assert (config.hidden_size, config.num_attention_heads) == (24, 2)
     assert AlbertConfig.from_dict(config.to_dict()) == config
-    # The file beside a checkpoint agrees with itself, whatever its names for the values are.
+    # A config beside a checkpoint equals the same config, whatever names its values have.
     (tmp_path / "albert_config.json").write_text(json.dumps(values), encoding="utf-8")
     model_files.check_config(config, str(tmp_path / "model.ckpt"))
 

@@ -23,7 +23,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def lines(monkeypatch):
-    """The lines that are logged, outside a terminal."""
+    """The list of the lines that are logged when stderr is not a terminal."""
     logged = []
     monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
     monkeypatch.setattr(progress.logging, "info", lambda form, text: logged.append(form % text))

@@ -1,4 +1,4 @@
-"""common/signals.py: the first signal ends a run in good order, the second at once."""
+"""common/signals.py: the first signal ends a run in good order, the second ends it at once."""
 
 import os
 import signal

@@ -339,7 +339,7 @@ def test_models_that_are_not_one_have_no_average(
         weights.write(os.path.join(folder, "model.ckpt"), {"a": np.ones(3, np.float32)})
     prefixes = [str(tmp_path / name / "model.ckpt") for name in ("none", "one", "two")]
     weights.write(prefixes[0], {"a": np.ones(3, np.float32)})
-    (tmp_path / "none" / "albert_config.json").write_text("{}")  # it has no fields
+    (tmp_path / "none" / "albert_config.json").write_text("{}")  # a config without fields
     with pytest.raises(UserError, match="says {}.*: they are not of one model".format(message)):
         call("average", *prefixes, output_dir=tmp_path / "average")
     assert not (tmp_path / "average").exists()
@@ -688,7 +688,7 @@ def test_what_a_run_has_is_not_given_again(classifier, tmp_path, vocabulary):
 
 
 def test_another_vocabulary_than_the_one_beside_the_checkpoint(fixtures, tmp_path, vocabulary):
-    """The flag that the message names helps."""
+    """With the flag that the message names, the command succeeds."""
     pytest.importorskip("safetensors")
     source = tmp_path / "archive"
     shutil.copytree(str(fixtures / "google_one_group"), str(source))

@@ -66,7 +66,7 @@ def run(root, folder, **changes):
 
 
 def read(path):
-    """Records as dicts of lists."""
+    """Return the records of a file as dicts of lists."""
     made = []
     for record in tf.io.tf_record_iterator(path):
         features = tf.train.Example.FromString(record).features.feature
@@ -80,7 +80,7 @@ def read(path):
 
 
 def restore(record):
-    """The two segments, unmasked, in their true order."""
+    """Return the two segments, unmasked, in their true order."""
     ids = list(record["input_ids"])
     for position, label, weight in zip(
         record["masked_lm_positions"], record["masked_lm_ids"], record["masked_lm_weights"]
@@ -159,7 +159,8 @@ def test_whole_words_are_masked_whole(root, folder, tokenizer):
 def test_characters_of_a_word_part_only_without_whole_words(root, folder, tokenizer, whole_words):
     changes = {"ngram": 1, "dupe_factor": 40, "do_whole_word_mask": whole_words}
     made = read(run(root, folder, masked_lm_prob=0.2, **changes))
-    one, other = tokenizer.convert_tokens_to_ids(["工", "智"])  # both in one word of the text only
+    # In the text both characters are only in the word 人工智能.
+    one, other = tokenizer.convert_tokens_to_ids(["工", "智"])
     labels = [set(record["masked_lm_ids"]) for record in made]
     assert any(one in masked for masked in labels)
     parted = any((one in masked) != (other in masked) for masked in labels)
@@ -298,7 +299,7 @@ def test_characters_without_a_piece_are_counted(root, folder):
 
 @pytest.mark.parametrize("compress, shards", [(False, 1), (True, 3)])
 def test_the_manifest_counts_the_records_that_exist(root, folder, compress, shards):
-    """Read all records back and count again."""
+    """The test reads all records back and counts them again."""
     run(root, folder, compress=compress, num_output_shards=shards, dupe_factor=9)
     paths = sorted(map(str, folder.glob("out-*.tfrecord")))
     options = tf.io.TFRecordOptions("GZIP" if compress else "")
@@ -519,7 +520,7 @@ def test_required_flags(name):
 
 
 def test_the_command_line(root, folder):
-    """As published, in a process of its own; a mistake ends with one line and status 2."""
+    """The published command works in its own process; a mistake gives one line and status 2."""
     command = [
         sys.executable, str(root / "create_pretraining_data.py"),
         "--input_file={}/text.txt".format(folder), "--output_file={}/out".format(folder),

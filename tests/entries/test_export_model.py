@@ -33,7 +33,7 @@ pytest.importorskip("tensorflow_text")
 
 @pytest.fixture(scope="module", autouse=True)
 def verbosity():
-    """What the script silences is heard again by other tests."""
+    """Restore the log levels that the script changes, for the other tests."""
     before = tf.logging.get_verbosity(), logging.get_verbosity()
     yield
     tf.logging.set_verbosity(before[0])
@@ -212,7 +212,7 @@ def test_tflite(tmp_path, out, model, quantization, capsys):
     path = tmp_path / "model_{}.tflite".format(quantization)
     assert os.listdir(str(tmp_path)) == [path.name]
     function = single_file.load_tflite(str(path))
-    for pairs in (PAIRS, PAIRS[:1], PAIRS[3:]):  # any batch, any length
+    for pairs in (PAIRS, PAIRS[:1], PAIRS[3:]):  # batches of other sizes and lengths
         found = function(samples.id_feeds(model, "classify", pairs))["probabilities"]
         atol = export.FORMATS["tflite"].tolerances[quantization]
         np.testing.assert_allclose(found, model.probabilities(pairs), atol=atol)

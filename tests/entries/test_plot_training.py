@@ -91,7 +91,7 @@ def test_running_average():
     assert plot_training.smoothed(points, 1) == points
     averages = [value for _, value in plot_training.smoothed(points, 2)]
     np.testing.assert_allclose(averages, [4, (2 + 4 / 2) / 1.5, (2 / 2 + 4 / 4) / 1.75])
-    assert plot_training.smoothed(points) == points  # 2% of three points are none to average
+    assert plot_training.smoothed(points) == points  # 2% of three points is less than one point
 
 
 def test_draws_curves_and_published_values(folder):

@@ -96,7 +96,7 @@ BAD_LINES = (
 @pytest.mark.parametrize("line", BAD_LINES)
 @pytest.mark.parametrize("changes", [{}, {"output_format": "json"}, {"embeddings": True}])
 def test_a_stream_answers_every_line(out, changes, line, capsys, monkeypatch):
-    """As many answers as lines, in their order; the bad one has an error in its place."""
+    """Every line gets an answer, in the order of the lines; a bad line gets an error."""
     good = "天\t地\n".encode("utf-8")
     feed(monkeypatch, good + line + good)
     with pytest.raises(UserError, match="1 of 3 lines are no examples .*, row 2: "):
@@ -179,7 +179,7 @@ def test_a_header_of_unknown_words_is_no_example(tmp_path, out):
 
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_unknown_pieces_of_a_file(tmp_path, out, embeddings, caplog):
-    """A few cause a warning, many the end, and the flag that the message names helps."""
+    """Few cause a warning, many end the command, and the flag in the message lets it go on."""
     questions = tmp_path / "questions.tsv"
     answers = tmp_path / ("answers.npy" if embeddings else "answers.tsv")
     values = {"model_dir": out, "input_file": questions, "output_file": answers}
@@ -241,7 +241,7 @@ def test_columns_that_are_no_texts_are_told_with_the_command_that_removes_them(
 
 
 def test_labels_in_place_of_second_texts_are_told(tmp_path, out, caplog):
-    """A file of another task is not answered silently; candidates of a search are no labels."""
+    """A file of another task causes a warning; a file of pairs for a search causes none."""
     questions = tmp_path / "q.tsv"
     values = {"model_dir": out, "input_file": questions, "output_file": tmp_path / "a.tsv"}
     labelled = ["{}\t{}\n".format("天" * i, "地玄"[i % 2]) for i in range(1, 9)]
@@ -270,7 +270,7 @@ def test_vectors_of_json_lines_need_the_command_that_is_named(tmp_path, out):
 
 @pytest.mark.parametrize("label", ["", "\t是"])
 def test_a_column_of_ids_is_told_with_a_first_row_that_helps(tmp_path, out, label):
-    """Also where the ids are labels, or the file has labels."""
+    """This also holds if the ids are names of labels, or if the file has labels."""
     questions, answers = tmp_path / "questions.tsv", tmp_path / "answers.tsv"
     files = {"model_dir": out, "input_file": questions, "output_file": answers}
     for id_ in ("q17", "是"):

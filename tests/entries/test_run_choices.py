@@ -27,7 +27,7 @@ def text(rng, least=1, most=3):
 
 
 def choices(rng, count):
-    """Different choices, and the number of the right one, which alone has the character RIGHT."""
+    """Return different choices and the number of the right one; only it has the character RIGHT."""
     answer = rng.randrange(count)
     found = ["{}{}".format(CHARACTERS[i], text(rng, 1, 2)) for i in range(count)]
     found[answer] = RIGHT * 2 + found[answer]
@@ -64,7 +64,7 @@ def write_workspace(folder):
 
 
 def write_c3(folder, split, rows):
-    """The same questions, a turn for each character; in the test set without answers."""
+    """Write the same questions: each character is a turn; the test set has no answers."""
     texts = []
     for number, row in enumerate(rows):
         answer = row["answer"]
@@ -78,7 +78,7 @@ def write_c3(folder, split, rows):
 
 
 def write_chid(folder, split, rows):
-    """A blank in each of two texts of a row; the second one's candidate is that after the first."""
+    """Write rows of two texts with a blank each; the second answer is the next candidate."""
     lines, answers = [], {}
     for number, (candidates, answer) in enumerate(rows):
         marks = ["#idiom{:06d}#".format(2 * number + i) for i in range(2)]
@@ -163,7 +163,7 @@ def test_c3_is_scored_by_a_model_of_one_s_own_questions(workspace, tmp_path):
 
 
 def test_chid_fills_each_blank_with_another_candidate(workspace, tmp_path):
-    """Alone, both blanks of a row would take the candidate with RIGHT."""
+    """If each blank were filled alone, both blanks of a row would take the one with RIGHT."""
     run(
         workspace,
         "chid",
@@ -183,7 +183,7 @@ def test_chid_fills_each_blank_with_another_candidate(workspace, tmp_path):
 
 
 def test_a_killed_run_loses_nothing(workspace, tmp_path):
-    """SIGKILL after a checkpoint: the same command continues to equal weights and slots."""
+    """After SIGKILL the same command continues, and its weights and slots are the same."""
     values = {"do_train": True, "save_checkpoints_steps": 1}
     killed = flags(workspace, output_dir=tmp_path / "killed", **values)
     programs.run_until_killed("run_classifier.py", killed, steps=(3,))
@@ -224,7 +224,7 @@ def test_mistakes_are_named_before_anything_is_written(changes, words, workspace
 
 
 def test_more_choices_than_the_flag_allows(workspace, tmp_path, capsys):
-    """What the message names works."""
+    """With the flag that the message names, the run succeeds."""
     values = {"do_train": True, "output_dir": tmp_path / "new"}
     with pytest.raises(UserError, match="train.jsonl, row .*: 3 choices: give --(.*)=(3), or") as e:
         run(workspace, max_choices=2, **values)

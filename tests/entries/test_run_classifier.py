@@ -129,7 +129,7 @@ def stopped(tmp_path_factory):
 
 
 def test_a_run_that_stopped_goes_on_at_the_right_record(alone, stopped):
-    """Every bit equals the run that did not stop: weights, slots, dropout, records."""
+    """All weights and slots have the same bits as in a run that did not stop."""
     whole, parts = weights_of(alone / "out"), weights_of(stopped / "out")
     assert whole["global_step"] == 12
     for name in whole:
@@ -137,7 +137,7 @@ def test_a_run_that_stopped_goes_on_at_the_right_record(alone, stopped):
 
 
 def test_padding_and_division_of_batches_do_not_change_what_is_trained(workspace, monkeypatch):
-    """Batches padded to one length train the same weights as divided, less padded batches."""
+    """Batches padded to one length train the same weights as divided batches with less padding."""
     lengths = []
     make_forward = model.make_forward
 
@@ -343,7 +343,7 @@ def test_steps_warmup_and_evaluations_follow_the_number_of_examples():
     schedule = schedule_of(238766, 312, **flags)
     optimizer = schedule.optimizer
     assert (optimizer.num_train_steps, optimizer.num_warmup_steps) == (11192, 1119)
-    assert schedule.eval_every_steps == 1866  # two in an epoch, the second at its end
+    assert schedule.eval_every_steps == 1866  # two evaluations in an epoch, the second at its end
     assert schedule_of(238766, 312, evals_per_epoch=0, **flags).eval_every_steps == 0
     assert schedule_of(5, 312, **flags).optimizer.num_train_steps == 1
 
@@ -603,7 +603,7 @@ def test_labels_of_own_files_are_given_or_found(workspace, labels, expected, req
     assert read_table(workspace / "out" / "predictions.tsv")[0] == header
     with pytest.raises(UserError, match="the labels of task sentence are not known"):
         run(workspace, do_predict=True, output_dir=workspace / "other", **values)
-    values["init_checkpoint"] = scored_checkpoint(workspace)  # beside it, a file has the labels
+    values["init_checkpoint"] = scored_checkpoint(workspace)  # a file beside it has the labels
     run(workspace, do_predict=True, output_dir=workspace / "other", **values)
     assert read_table(workspace / "other" / "predictions.tsv")[0] == header
 
@@ -621,7 +621,7 @@ def test_bad_rows_may_be_skipped_and_a_sample_taken(workspace, monkeypatch):
 def test_a_run_of_another_task_keeps_its_folder(
     seeds, alone, seeded, guessed, tmp_path, monkeypatch, capsys
 ):
-    """The named flag works; the task's other names and a user's own files can be scored."""
+    """The flag in the message works; other names of the task and own files can be scored."""
     workspace = copied(seeded if seeds else alone, tmp_path)
     monkeypatch.setattr(loop, "train_and_evaluate", lambda *_: None)  # all steps are done
     for split in ("train", "dev"):

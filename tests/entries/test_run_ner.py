@@ -199,7 +199,7 @@ def test_micro_batches_of_other_lengths_give_the_same_loss_and_weights(trained, 
         run(trained, do_train=True, num_train_epochs=0.02, warmup_proportion=0, **changes)
     one, two = (tf.train.load_checkpoint(str(tmp_path / name)) for name in ("whole", "parts"))
     for name in one.get_variable_to_shape_map():
-        if name.endswith("adam_m"):  # the gradients, but for a factor
+        if name.endswith("adam_m"):  # a multiple of the gradients
             assert one.get_tensor(name) == pytest.approx(two.get_tensor(name), abs=1e-6), name
 
 

@@ -134,7 +134,7 @@ def test_curves_have_a_point_for_the_first_step_of_each_part(trained):
 
 
 def test_evaluation_equals_a_plain_average_over_all_examples(trained):
-    """Five examples in batches of four: none is lost, none counts twice."""
+    """Of five examples in batches of four, none is lost and none counts twice."""
     with tf.Graph().as_default(), tf.Session() as session:
         schema, files = pretraining_schema(SEQUENCE, PREDICTIONS), [str(trained / "dev.tfrecord")]
         input_fn = reader.make_input_fn(files, reader.examples(files, schema), training=False)
@@ -165,7 +165,7 @@ def assert_equal_weights(one, two):
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, caplog):
-    """The four steps of `trained`, interrupted in the first, and not evaluated on the way."""
+    """The run makes the steps of `trained` with an interruption and without evaluations."""
     words = helpers.arguments(flags_of(workspace, do_eval=False))
     with programs.Program("run_pretraining.py", words) as program:
         while "Saved" not in program.log():  # the checkpoint of step 0
@@ -188,7 +188,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(workspace, trained, caplog):
 
 
 def test_warm_start_with_more_pieces_and_fewer_positions(tmp_path, trained, caplog):
-    """It starts at step 0; of the tables it takes the rows that both models have."""
+    """The run starts at step 0 with those rows of the tables that both models have."""
     first = tf.train.latest_checkpoint(str(trained / "out" / "best"))
     helpers.write_config(tmp_path, 63, 12, num_hidden_layers=1)
     write_records(str(tmp_path / "train.tfrecord"), count=12, sequence=12)
@@ -391,10 +391,10 @@ def test_check_only_finds_a_file_that_lacks_its_end(workspace, monkeypatch, caps
 
 @pytest.mark.parametrize("name", ["input_file", "eval_input_file"])
 def test_ids_beyond_the_vocabulary_are_named(workspace, name, capsys):
-    """A manifest would tell the vocabulary."""
+    """The ids are compared because no manifest names the vocabulary of the records."""
     many = workspace / "many.tfrecord"
     write_records(str(many), count=20)
-    helpers.write_config(workspace, 59, SEQUENCE, num_hidden_layers=1)  # records hold up to 59
+    helpers.write_config(workspace, 59, SEQUENCE, num_hidden_layers=1)  # the largest id is 59
     with pytest.raises(SystemExit) as end:
         run(workspace, check_only=True, **{name: many})
     assert end.value.code == 2

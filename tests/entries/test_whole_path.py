@@ -49,7 +49,7 @@ def test_text_to_records_to_model_to_predictions(root, tmp_path):
     )
     scores = read_json(pretrained / "eval_results.json")
     assert scores["global_step"] == 5
-    assert abs(scores["masked_lm_loss"] - math.log(VOCABULARY)) < 1  # so little is learned
+    assert abs(scores["masked_lm_loss"] - math.log(VOCABULARY)) < 1  # five steps learn little
     log = run(
         "run_classifier.py",
         "--task_name=lcqmc_pair",

@@ -53,7 +53,7 @@ def read(input_fn, params, count=None):
 
 
 def padded(made, index, length):
-    """Return the features that an example must have in a batch: the specification."""
+    """Return the features that an example must have in a batch."""
     ids = made.ids[made.begins[index] : made.begins[index + 1]].tolist()
     length_a = made.lengths_a[index]
     zeros = [0] * (length - len(ids))
@@ -103,7 +103,7 @@ def reader_of(pool_batches):
 
 
 def order_of(lengths, seed, batch_size, first, count, pool_batches=batching.POOL_BATCHES):
-    """`count` examples of the training order."""
+    """Return `count` examples of the training order, from position `first` on."""
     return reader_of(pool_batches)(lengths, seed, batch_size, first, count)
 
 
@@ -139,7 +139,7 @@ def test_pools_are_sorted_and_batches_permuted():
     of_batches = lengths[batches]
     assert (np.diff(of_batches, axis=1) > 0).all()
     spans = of_batches[:, -1] - of_batches[:, 0]
-    assert spans.mean() < 16  # of 64 lengths; a batch is a part of a sorted pool of 16
+    assert spans.mean() < 16  # there are 64 lengths; a batch is a part of a sorted pool of 16
     assert np.any(np.diff(of_batches[:, 0]) < 0)
     other = np.reshape(order_of(lengths, 2, 4, 0, 64, 4), [16, 4])
     assert set(map(tuple, batches)) != set(map(tuple, other))
@@ -148,7 +148,7 @@ def test_pools_are_sorted_and_batches_permuted():
 
 
 def test_batches_begin_where_the_last_one_of_the_epoch_before_ends():
-    """In every epoch. Only a batch shared by two epochs is not sorted by length."""
+    """This holds in every epoch. Only a batch shared by two epochs is not sorted by length."""
     lengths = np.random.RandomState(0).permutation(21) + 4
     batches = np.reshape(order_of(lengths, 1, 4, 0, 84), [21, 4])
     shared = [b for b in range(21) if b * 4 // 21 != (b * 4 + 3) // 21]
@@ -176,7 +176,7 @@ def test_shapes_are_static_but_for_the_length(tmp_path, training, dynamic_paddin
 
 
 def test_an_epoch_worked_by_hand(monkeypatch):
-    """The example in the docstring: permutations that change only the order of batches."""
+    """The example in the docstring of the module, with a permutation that is not random."""
     monkeypatch.setattr(batching, "POOL_BATCHES", 3)
     monkeypatch.setattr(
         batching,

@@ -48,7 +48,7 @@ def test_pieces_are_compared(described, tmp_path):
 
 
 def test_the_published_vocabulary_is_known_where_only_its_sha256_is_recorded(tmp_path):
-    """New pieces may stand behind it."""
+    """The given vocabulary may have new pieces after the published ones."""
     published = new_pieces.PUBLISHED
     rows = [row.decode("utf-8") for row in files.vocabulary_rows(published)]
     (tmp_path / "results.json").write_text(json.dumps({"vocab_sha256": files.sha256(published)}))
@@ -173,7 +173,7 @@ def test_the_cache_is_used_only_for_equal_settings(cached, monkeypatch):
         cached(lower=False),
     ]
     assert len({path for path, _ in others} | {first}) == len(others) + 1
-    monkeypatch.setattr(Classification, "encode", None)  # would be called in vain
+    monkeypatch.setattr(Classification, "encode", None)  # the cache must be used
     path, found = cached([EXAMPLE._replace(guid="train-9")])
     assert path == first
     assert_equal(found, made)

@@ -120,7 +120,7 @@ def test_every_split_has_its_share(vocab_file, caplog):
 
 
 def test_a_vocabulary_that_does_not_fit_ends_the_run_unless_told(vocab_file):
-    """Cased text without lower-casing: both flags that the message names help."""
+    """Text with capital letters is not lower-cased; each flag in the message prevents the error."""
     splits = {"train": ["Apple 天", "Phone 地"]}
     cased = tokenization.FullTokenizer(vocab_file, do_lower_case=False)
     with pytest.raises(UserError) as error:

@@ -29,13 +29,13 @@ def tokenizer(root):
 
 
 def encode_plainly(tokenizer, example, max_seq_length):
-    """The specification: (pieces, pieces of segment 0, pieces before cutting)."""
+    """Return (pieces, number of pieces in segment 0, number of pieces before cutting)."""
     texts = [example.text_a] if example.text_b is None else [example.text_a, example.text_b]
     texts = [tokenizer.tokenize(text) for text in texts]
     num_special = 1 + len(texts)
     full_length = sum(map(len, texts)) + num_special
     while sum(map(len, texts)) > max_seq_length - num_special:
-        max(reversed(texts), key=len).pop()  # of two equally long ones b loses its last piece
+        max(reversed(texts), key=len).pop()  # of equally long texts the second is cut
     pieces = ["[CLS]"] + [piece for text in texts for piece in text + ["[SEP]"]]
     return pieces, len(texts[0]) + 2, full_length
 
@@ -119,7 +119,7 @@ def test_real_text_is_encoded_as_plainly_by_any_number_of_workers(
 
 
 def cut_one_by_one(length_a, length_b, room):
-    """The published rule: while there are too many pieces, the longer text loses its last."""
+    """The published rule: while there are too many pieces, the longer text loses its last one."""
     while length_a + length_b > room:
         if length_a > length_b:
             length_a -= 1

@@ -94,7 +94,7 @@ def test_a_test_file_may_lack_labels(tmp_path, content):
 
 
 def test_texts_of_one_id_are_kept_and_told(tmp_path, caplog):
-    """A text without an id has the number of its row, which may be the id of another."""
+    """The id of a text without an id is the number of its row; another text may have this id."""
     rows = '{"id": 1, "text": "天"}\n{"text": "地"}\n{"id": "a", "text": "玄"}\n'
     texts = read(tmp_path, rows, needs_labels=False)
     assert [text.guid for text in texts] == ["1", "1", "a"]

@@ -69,7 +69,7 @@ def test_spans_become_legal_labels_and_spans_again(scheme):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_legal_sequences_are_those_of_some_spans(scheme):
-    """Of all sequences of length 3, the legal ones are exactly what the spans of 3 pieces make."""
+    """A sequence of 3 labels is legal if, and only if, some spans of 3 pieces have these labels."""
     names = label_decoding.label_names(["X"], scheme)
     rules = legal(names, scheme)
     made = set()
@@ -89,7 +89,7 @@ def test_viterbi_finds_the_best_of_all_legal_sequences(scheme):
     num_labels, lengths = len(rules.first), np.array([4, 1, 3, 2, 4])
     for _ in range(5):
         scores = rng.normal(size=(len(lengths), 4, num_labels))
-        own = rng.normal(size=(num_labels, num_labels))  # as a CRF has them
+        own = rng.normal(size=(num_labels, num_labels))  # a CRF has such scores
         transitions = own + penalties(rules.following)
         first, last = penalties(rules.first), penalties(rules.last)
         found = viterbi(scores, lengths, transitions, first, last)
@@ -107,7 +107,7 @@ def test_viterbi_finds_the_best_of_all_legal_sequences(scheme):
 
 @pytest.mark.parametrize("scheme, tag", [("bio", "IOB2"), ("bioes", "IOBES")])
 def test_seqeval_agrees_on_random_sequences(scheme, tag):
-    """Strict mode of the package seqeval, on 10,000 sequences, most of them not legal."""
+    """seqeval's strict mode gives the same results for 10,000 sequences, most of them not legal."""
     pytest.importorskip("seqeval")
     from seqeval import scheme as schemes
     from seqeval.metrics.v1 import precision_recall_fscore_support

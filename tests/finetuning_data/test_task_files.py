@@ -229,7 +229,7 @@ def test_an_empty_file_has_no_rows(content, name, tmp_path):
 
 
 def typed(error, tool, tmp_path):
-    """Type the command of a message; return what it makes."""
+    """Run the command that a message names; return what the command makes."""
     command = str(error.value)[str(error.value).index(tool) :].replace("NEW_FILE", "converted")
     if not shutil.which(tool):
         pytest.skip("{} is not installed".format(tool))

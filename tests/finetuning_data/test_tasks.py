@@ -51,7 +51,7 @@ def fields(examples):
     return [example[1:] for example in examples]
 
 
-# Task -> (split, file, its rows, what they are) as each is distributed.
+# Task -> (split, name of the file, rows as they are published, the examples of these rows).
 REAL_FILES = {
     "lcqmc_pair": [
         ("train", "train.tsv", ["天\t地\t1", "人\t马\t0"], [("天", "地", "1"), ("人", "马", "0")]),
@@ -286,7 +286,7 @@ def test_undecided_rows_are_counted(tmp_path, caplog):
     with caplog.at_level("INFO", logger="absl"):
         assert len(tasks.load_examples(OCNLI, tmp_path, "dev")) == 1
     assert "2 rows of" in caplog.text and "left out" in caplog.text
-    found = tasks.load_examples(OCNLI, tmp_path, "test")  # every row of it is to be predicted
+    found = tasks.load_examples(OCNLI, tmp_path, "test")  # a test file keeps every row
     assert [example.label for example in found] == [None, "neutral", None]
 
 
@@ -305,7 +305,7 @@ def test_ids_are_those_of_the_file_else_positions(tmp_path):
 
 @pytest.mark.parametrize("split, is_told", [("test", True), ("train", False)])
 def test_rows_of_one_id_are_kept_and_told(split, is_told, tmp_path, caplog):
-    """Published files give the pairs of a question its id."""
+    """In published files all pairs of a question have the id of the question."""
     write(tmp_path / (split + ".tsv"), "qid\ttext_a\ttext_b\tlabel", *["7\t天\t地\t1"] * 3)
     with caplog.at_level("WARNING", logger="absl"):
         found = tasks.load_examples(LCQMC, tmp_path, split)

@@ -1,4 +1,4 @@
-"""huggingface/: equal outputs after a conversion, equal bits after the way back."""
+"""huggingface/: a converted model has equal outputs; converted back it has equal weights."""
 
 import functools
 
@@ -61,7 +61,7 @@ def our_logits(name, num_labels=None):
     return check.our_logits(config, arrays, check.fixed_inputs(config))
 
 
-LAYOUTS = ("google", "albert_zh", "bert")  # the tests convert a classifier of each
+LAYOUTS = ("google", "albert_zh", "bert")  # each has tests with classifiers
 # All pairs (config, architecture) that can be converted.
 WAYS = [
     (name, family)
@@ -108,7 +108,7 @@ OTHER_HEADS = {
 
 
 def with_head(arrays, head):
-    """Return the weights of a classifier with another head."""
+    """Return the weights of a classifier whose head is replaced by another one."""
     scope, number, _ = OTHER_HEADS[head]
     rng = np.random.RandomState(2)
     width = arrays["output_weights"].shape[1]

@@ -1,4 +1,4 @@
-"""Multiple choice: encoded as published, and choices that a question lacks never count."""
+"""Multiple choice: sequences are as published; choices that a question lacks do not count."""
 
 import types
 
@@ -63,7 +63,7 @@ def test_a_question_worked_by_hand(tokenizer):
 
 
 def cut_one_by_one(lengths, room):
-    """The published rule for three texts."""
+    """Return the lengths of three texts that the published rule has cut."""
     a, b, c = lengths
     while a + b + c > room:
         if a >= b and a >= c:
@@ -81,7 +81,7 @@ def test_truncation_is_the_published_one(lengths, room):
 
 
 def around(tokens, pos, num_tokens):
-    """CLUE's rule: the pieces around a blank."""
+    """Return how many pieces CLUE's code keeps on the left and on the right of a blank."""
     num_l = num_tokens // 2
     num_r = num_tokens - num_l
     num_right = len(tokens) - 1 - pos
@@ -152,7 +152,7 @@ def test_several_workers_encode_the_same(tokenizer, monkeypatch):
 
 @pytest.fixture(scope="module")
 def computed(tokenizer, tmp_path_factory):
-    """Outputs and loss of questions of 2 and 3 choices, and of each sequence alone."""
+    """A batch of two questions, its outputs and loss, and the output of each sequence alone."""
     folder = tmp_path_factory.mktemp("choices")
     questions = [
         question("天冷。", "谁？", "男", "女的", answer=1),
@@ -192,7 +192,7 @@ def computed(tokenizer, tmp_path_factory):
 
 def test_a_batch_has_all_choices_of_a_question_in_a_row(computed):
     batch = computed[0]
-    assert batch["row_index"].tolist() == [0, 1]  # the longest first, both have 11 and 11 pieces
+    assert batch["row_index"].tolist() == [0, 1]  # the longest first; both have 11 pieces
     assert batch["input_ids"].shape == batch["segment_ids"].shape == batch["input_mask"].shape
     assert batch["input_ids"].shape[:2] == (2, 3)
     assert batch["label_ids"].tolist() == [1, 2]
@@ -228,7 +228,7 @@ def test_a_candidate_fills_one_blank_of_a_row():
     assert choices.assigned([1, 1, 1, 2], logits).tolist() == [1, 0, 2, 0]
     more_blanks = np.array([[3.0, 2.0], [5.0, 1.0], [9.0, 8.0]])
     assert choices.assigned([4, 4, 4], more_blanks).tolist() == [1, 0, 0]
-    assert choices.assigned([1, 2, 1], more_blanks).tolist() == [1, 0, 0]  # not side by side
+    assert choices.assigned([1, 2, 1], more_blanks).tolist() == [1, 0, 0]  # row 1 is in two parts
     fewer = np.array([[3.0, NO_CHOICE], [5.0, NO_CHOICE]])
     assert choices.assigned([1, 1], fewer).tolist() == [0, 0]
 

@@ -62,7 +62,7 @@ def test_a_worked_example():
     found = class_scores.classification_scores(
         [[0.8, 0.2], [0.6, 0.4], [0.5, 0.5], [0.1, 0.9]], [0, 1, 0, 1], ["0", "1"]
     )
-    assert found["confusion"] == [[2, 0], [1, 1]]  # equal probabilities: the first label
+    assert found["confusion"] == [[2, 0], [1, 1]]  # the first of equally probable labels counts
     assert (found["accuracy"], found["examples"]) == (0.75, 4)
     assert found["per_class"]["0"] == {
         "precision": pytest.approx(2 / 3),

@@ -1,4 +1,4 @@
-"""Entities: windows, pieces that hold several characters or none, and labels of others."""
+"""Entities: windows, pieces of several characters or of none, and labels of other models."""
 
 import types
 
@@ -42,10 +42,10 @@ def perfect(examples, tokenizer, length=12, task=TASK):
     [
         ("在北京", 1, 3, "北京"),
         ("在2019年", 1, 6, "2019年"),  # a number is one piece
-        ("在2019年", 1, 3, "2019"),  # and is found whole
+        ("在2019年", 1, 3, "2019"),  # the entity grows to the whole piece
         ("喜欢iPhone手机", 2, 8, "iPhone"),  # several pieces
         ("在New York。", 1, 9, "New York"),  # a blank has no piece
-        ("在 北 京 ", 1, 6, "北 京"),  # and no entity ends with it
+        ("在 北 京 ", 1, 6, "北 京"),  # no entity ends with a blank
         ("在北\u200b京", 1, 4, "北\u200b京"),
         ("在Cafe\u0301\u0301。", 1, 7, "Cafe\u0301\u0301"),  # marks belong to their letter
         ("在\U0001f600\U0001f600。", 1, 3, "\U0001f600\U0001f600"),  # [UNK] of two characters

@@ -18,7 +18,7 @@ def test_a_worked_example():
     assert scores["per_type"]["LOC"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}
     assert scores["per_type"]["PER"]["recall"] == 0.0
     assert scores["macro_f1"] == pytest.approx(0.5 / 3)
-    # By strings, {北京} is right and {北京, 和北京} was found: precision 1/2, recall 1.
+    # CLUENER compares strings: {北京} is right, {北京, 和北京} was found.
     assert scores["cluener_f1"] == pytest.approx((2 / 3) / 3)
     assert json.loads(json.dumps(scores)) == scores
     assert entity_scores.type_table(scores) == (

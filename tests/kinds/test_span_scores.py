@@ -26,11 +26,11 @@ def test_examples_of_the_docstrings():
     [
         (["北京"], "北京", 1, 1.0),
         (["北京"], "“北京”。", 1, 1.0),  # marks are deleted
-        (["北京!"], "北京", 0, 0.8),  # but ASCII marks are not: 2 of 3 tokens
-        (["北京"], "北京……", 0, 0.8),  # nor a single ellipsis: "……" is one word
+        (["北京!"], "北京", 0, 0.8),  # ASCII marks are not deleted: 2 of 3 tokens
+        (["北京"], "北京……", 0, 0.8),  # "……" is not deleted: it is one token
         (["ABC公司"], "abc 公司", 0, 1.0),  # blanks count in EM, not in F1
         (["在北京大学"], "北京大学", 0, 2 * 1 * 0.8 / 1.8),
-        (["北京的大学"], "北京大学", 0, 2 * (2 / 4) * (2 / 5) / (2 / 4 + 2 / 5)),  # one run: 北京
+        (["北京的大学"], "北京大学", 0, 2 * (2 / 4) * (2 / 5) / (2 / 4 + 2 / 5)),  # the run 北京
         (["1986年2月2日"], "1986年", 0, 2 * 1 * (2 / 6) / (1 + 2 / 6)),  # 1986 is one token
         (["上海", "在北京"], "北京", 0, 2 * 1 * (2 / 3) / (1 + 2 / 3)),  # the best one counts
         (["上海"], "北京", 0, 0.0),
@@ -50,7 +50,7 @@ def test_scores_of_cmrc(right, prediction, em, f1):
         (["“北京!”…"], "北京", 1, 1.0),  # all punctuation is deleted
         (["The NBA"], "nba", 1, 1.0),
         (["ABC公司"], "abc 公司", 1, 1.0),
-        (["北京的大学"], "北京大学", 0, 2 * 1 * (4 / 5) / (1 + 4 / 5)),  # bags, not runs
+        (["北京的大学"], "北京大学", 0, 2 * 1 * (4 / 5) / (1 + 4 / 5)),  # in any order
         (["大大"], "大", 0, 2 * 1 * (1 / 2) / (1 + 1 / 2)),
     ],
 )
@@ -76,8 +76,8 @@ def test_a_missing_answer_counts_as_wrong():
     assert answer_scores({}, {})["f1"] == 0
 
 
-def test_marks_that_are_deleted_never_join_words():
-    assert cmrc_tokens("A-B（c）《d》1:2") == ["abcd12"]  # as the script does, they do join
+def test_deleted_marks_join_words_but_chinese_characters_and_blanks_do_not():
+    assert cmrc_tokens("A-B（c）《d》1:2") == ["abcd12"]  # CMRC's script does the same
     assert cmrc_tokens("中a b国") == ["中", "a", "b", "国"]
 
 

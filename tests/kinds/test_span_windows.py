@@ -109,7 +109,7 @@ def test_a_context_without_pieces_has_no_answer(tokenizer):
 
 @given(ODD_TEXTS, st.data())
 def test_every_answer_is_a_part_of_the_original_text(tokenizer, context, data):
-    """The predicted text is the slice; right scores give the answer's pieces, whole."""
+    """The text equals its slice of the context; right scores give all pieces of the answer."""
     begin = data.draw(st.integers(0, len(context)))
     end = data.draw(st.integers(begin, len(context)))
     answer = (begin, end) if end > begin else None

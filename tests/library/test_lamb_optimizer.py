@@ -43,7 +43,7 @@ def trajectory(path):
 
 
 def numpy_lamb(w, gradients, learning_rate, decay, adapt, beta1=0.9, beta2=0.999, epsilon=1e-6):
-    """One variable after all gradients, in float64."""
+    """Return the value of one variable after a step with each gradient, in float64."""
     w, m, v = w.astype(np.float64), np.zeros(w.shape), np.zeros(w.shape)
     for g in gradients:
         m = beta1 * m + (1 - beta1) * g

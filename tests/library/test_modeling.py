@@ -201,7 +201,7 @@ def test_dropout_zero_adds_no_op():
     off = graph_ops(True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     on = graph_ops(True, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.0)
     assert not draws(off)
-    assert len(draws(on)) == 2 * (1 + 2 * 3)  # and once more for the gradient
+    assert len(draws(on)) == 2 * (1 + 2 * 3)  # the gradient draws each mask again
     evaluating = graph_ops(False, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
     assert len(evaluating) == len(off)
 
@@ -307,7 +307,7 @@ def trained_outputs(execution=modeling.PLAIN, seeds=((1, 2),), **changes):
         session.run(tf.global_variables_initializer())
         draws = np.random.RandomState(1)
         for variable in tf.trainable_variables():
-            if variable.shape.ndims == 2:  # in another graph one seed gives other initial weights
+            if variable.shape.ndims == 2:  # the same seed gives other weights in another graph
                 variable.load(0.02 * draws.normal(size=variable.shape.as_list()), session)
         fetched = [loss] + [tf.convert_to_tensor(gradient) for gradient in gradients]
         return [session.run(fetched, {seed: value}) for value in seeds]
@@ -331,7 +331,7 @@ DRAWN_AND_FUSED = pytest.mark.parametrize("fused", [False, True], ids=["drawn", 
 
 
 def dropped_places(rate, seeds, shape, fused):
-    """Return, for each seed, where dropout drops: bool of that shape."""
+    """Return a bool array for each seed: whether dropout drops the element."""
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int32, [2])
         ones = tf.ones(shape)
@@ -351,7 +351,7 @@ def dropped_places(rate, seeds, shape, fused):
 def test_dropout_drops_its_share(rate, fused):
     (dropped,) = dropped_places(rate, [[3, 4]], [1000, 100], fused)
     assert np.mean(dropped) == pytest.approx(rate, abs=0.005)
-    for axis in (0, 1):  # no row, no column is dropped more than chance has it
+    for axis in (0, 1):  # the shares of rows and columns vary as at random
         shares = np.mean(dropped, axis=axis)
         expected = np.sqrt(rate * (1 - rate) / dropped.shape[axis])
         assert np.std(shares) == pytest.approx(expected, rel=0.25)
@@ -359,7 +359,7 @@ def test_dropout_drops_its_share(rate, fused):
 
 @DRAWN_AND_FUSED
 def test_dropout_of_neighbours_and_of_other_seeds_is_independent(fused):
-    """Of places that are far or near in any power of two, and of seeds that differ by little."""
+    """The places are a power of two apart, and the seeds differ by little."""
     seeds = [[0, 0], [0, 1], [1, 0], [2, 0], [7, -3], [-(2**31), 2**31 - 1]]
     places = [found.ravel() for found in dropped_places(0.5, seeds, [2**16], fused)]
     deviation = 1.0 / np.sqrt(2**16)
@@ -371,7 +371,7 @@ def test_dropout_of_neighbours_and_of_other_seeds_is_independent(fused):
 
 
 def test_fused_draws_of_rows_and_columns_are_independent():
-    """Of two and of four places that share rows and columns, whose hashes are combined."""
+    """This holds for two and for four places in the same rows and columns."""
     seeds = [[number, 7 * number] for number in range(8)]
     for rate in (0.1, 0.5):
         scores = []
@@ -406,7 +406,7 @@ def test_hashed_draws_are_the_same_in_every_process_and_on_every_device():
 @pytest.mark.parametrize("layout", ["albert_zh", "google"])
 @pytest.mark.parametrize("name", ["fused", "recompute", "fused-compiled"])
 def test_execution_does_not_change_a_step_with_dropout(layout, name, monkeypatch):
-    if name != "recompute":  # these draw other numbers: here plain draws them, too
+    if name != "recompute":  # make plain draw the same numbers
         monkeypatch.setattr(Layers, "_hashes", True)
     (plain,) = trained_outputs(layout=layout)
     (other,) = trained_outputs(EXECUTIONS[name.split("-")[-1]], layout=layout)
@@ -427,7 +427,7 @@ def test_other_precisions_stay_near_float32(dtype, error):
 
 
 def distances(**fields):
-    """The distance from the head of every variable of a small classifier of three layers."""
+    """Return how far from the head each variable of a small classifier of three layers is."""
     config = modeling.AlbertConfig(
         vocab_size=9,
         embedding_size=2,

@@ -41,7 +41,7 @@ def model_loss(features):
 
 
 def forward_of(*micro_batches):
-    """Return the function that `create_train_op` asks for: of parts [4, 3], equal in weight."""
+    """Return a `forward` for `create_train_op`; the parts [4, 3] have equal shares of the loss."""
 
     def forward(index):
         return {"loss": model_loss(tf.gather(tf.stack(micro_batches), index)) / len(micro_batches)}
@@ -52,7 +52,7 @@ def forward_of(*micro_batches):
 def train(config, steps, features=BATCH[0], directory=None, **options):
     """Run `steps` steps in a new graph; return the variables by name and the scalars of each step.
 
-    With a directory: continue from the checkpoint that lies there, and leave one.
+    With a directory, it continues from the checkpoint there, if there is one, and saves one.
     """
     with tf.Graph().as_default(), tf.Session() as session:
         parts = [tf.constant(features)] * options.get("num_micro_batches", 1)
@@ -259,10 +259,11 @@ def test_mirrored_replicas_equal_one_device_on_the_sum_of_gradients(config, scal
 
 
 def test_tpu_shards_are_added_up_before_clipping(monkeypatch):
-    """A simulated sum over two shards, the other of which has our gradients too."""
+    """The sum over two shards is simulated: both shards have the same gradients."""
     monkeypatch.setattr(tf.tpu, "cross_replica_sum", lambda x: 2.0 * x)
     _, norm = gradients_and_norm(BATCH[0])
-    config = CONFIG._replace(clip_norm=1.5 * float(norm))  # Above ours, below the sum's 2 norm.
+    # Clipping changes the sum of both shards, but it would not change one shard alone.
+    config = CONFIG._replace(clip_norm=1.5 * float(norm))
     sharded, (scalars,) = train(config, 1, use_tpu=True)
     np.testing.assert_allclose(scalars["grad_norm"], 2 * norm, rtol=1e-5)
     moments = [v for name, v in sharded.items() if name.endswith("lamb_m")]
@@ -435,7 +436,7 @@ def deepened_loss(_):
 
 
 def test_gradients_of_a_shared_weight_are_added_in_one_order():
-    """A sum of more than two (AddN) starts with whichever input is ready to be written over."""
+    """An AddN of more than two inputs would start with the input whose memory it can reuse."""
     metadata = tf.RunMetadata()
     config = devices.session_config(types.SimpleNamespace(strategy="none"))
     with helpers.optimized(), tf.Graph().as_default(), tf.Session(config=config) as session:
@@ -450,7 +451,7 @@ def test_gradients_of_a_shared_weight_are_added_in_one_order():
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_rate_factors_multiply_the_learning_rate_of_their_variables(config):
-    """Of one step: the change is in proportion to the rate, whatever ratio LAMB finds."""
+    """The change in one step is proportional to the rate, whatever LAMB's trust ratio is."""
     start, _ = train(config, 0)
     plain, _ = train(config._replace(num_warmup_steps=0), 1)
     factors = (("dense/k", 0.25), ("dense", 0.0), ("tab", 0.5))

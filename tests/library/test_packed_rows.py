@@ -57,7 +57,7 @@ def build_step(config, features, execution, num_parts=1):
 
 
 def losses_and_gradients(config, execution=modeling.PLAIN, num_parts=1, is_compiled=False):
-    """Yield (found for packed rows, found for single chunks), of some random batches."""
+    """Yield (results of packed rows, results of single chunks) for some random batches."""
     rng = np.random.RandomState(0)
     batches = [packed_rows.draw_batches(rng, SIZES) for _ in range(DRAWS)]
     with tf.Graph().as_default(), tf.Session() as session:
@@ -142,7 +142,7 @@ def test_packing_changes_nothing_however_a_step_is_computed(layout, way):
 
 @pytest.mark.skipif(tf.__version__ < "2", reason="XLA of TensorFlow 1 computes tanh less exactly")
 def test_packing_changes_nothing_in_a_step_compiled_by_xla():
-    """In the layout google; test_precision.py compiles packed rows in the layout albert_zh."""
+    """The layout is google; test_precision.py compiles packed rows in the layout albert_zh."""
     execution = modeling.Execution(compiled=True, for_tpu=True)
     config = small_config(layout="google")
     for packed, single in losses_and_gradients(config, execution, is_compiled=True):

@@ -20,7 +20,7 @@ from tokenization import BasicTokenizer, FullTokenizer, WordpieceTokenizer, load
 VOCAB = str(ROOT / "albert_config" / "vocab.txt")
 SAMPLES = ["news_zh_1.txt", "lcqmc_sample/train.tsv", "xnli_sample/train.tsv"]
 MARKERS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# Changed their category after Unicode 8; the other differing characters are newer than that.
+# Their category changed after Unicode 8; the other differing characters are newer.
 RECLASSIFIED = "\u166d\u1734\u1885\u1886"
 
 tokenizer_of = functools.lru_cache(maxsize=None)(functools.partial(FullTokenizer, VOCAB))
@@ -52,7 +52,7 @@ def is_same(characters, do_lower_case):
 
 @functools.lru_cache(maxsize=None)
 def differing(do_lower_case):
-    """Return the assigned characters outside the large blocks that `tokenizers` takes otherwise."""
+    """Return the characters, outside the large blocks, that `tokenizers` treats differently."""
     codes = [*range(0x3400), *range(0xA000, 0xAC00), *range(0xD7B0, 0xD800)]
     codes += [*range(0xF900, 0x17000), *range(0x18B00, 0x20000), *range(0x2B800, 0x2B940)]
     characters = [c for c in map(chr, codes) if unicodedata.category(c) not in ("Cn", "Co", "Cs")]
@@ -62,7 +62,7 @@ def differing(do_lower_case):
 
 
 def unicode_text(do_lower_case):
-    """Strategy of texts for which the same pieces are expected: everything at once, mixed."""
+    """Return a strategy of texts of mixed characters for which the same pieces are expected."""
     plain = "abzABZ019 .,-'$\t\n中文的、。 "
     marks = "\u0300\u0301\u0307\u0327\u0345\u0591\u0e31\u20dd\u302e\ufe0f\U0001d165"
     unseen = "\0\x0b\x1f\x7f\x85\xad\u200b\u200d\u2028\u2029\u202e\ufeff\ufffd"
@@ -108,7 +108,7 @@ def test_unicode_like_tokenizers(do_lower_case):
         pieces, spans = ours(text, do_lower_case)
         other_pieces, other_spans = theirs(text, do_lower_case)
         assert pieces == other_pieces
-        # Where NFD moves a spacing mark, `tokenizers` gives it the span of its neighbour.
+        # If NFD moves a spacing mark, `tokenizers` gives the mark the span of its neighbour.
         marks = [c for c in unicodedata.normalize("NFD", text) if unicodedata.combining(c)]
         assert spans == other_spans or any(unicodedata.category(c) == "Mc" for c in marks)
 

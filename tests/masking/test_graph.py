@@ -130,7 +130,7 @@ def test_an_epoch_has_its_own_masks_and_a_repetition_the_same(masked):
     for name in ("masked_lm_positions", "next_sentence_labels", "segment_ids"):
         differs = np.any(first[name] != second[name], axis=1)
         assert differs.mean() > 0.4, name
-    # Swapped back and unmasked, the text is the same.
+    # The text is the same after the swaps and the masks are undone.
     for name in ("chunk_ids", "position_ids", "chunk_starts"):
         np.testing.assert_array_equal(first[name], second[name])
 

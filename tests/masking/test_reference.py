@@ -127,7 +127,7 @@ def chunks(breaks, **changes):
         (([5], [5]), [(0, 10)]),
         (([2, 3, 3, 3, 3],), [(0, 8), (8, 14)]),  # a long sentence is cut between words
         (([25],), [(0, 10), (10, 20), (20, 25)]),  # a long word is cut anywhere
-        (([11],), [(0, 9), (9, 11)]),  # but never so that a single piece is left
+        (([11],), [(0, 9), (9, 11)]),  # a single piece is never left
         (([10], [1]), [(0, 9), (9, 11)]),
         (([1], [10]), [(0, 9), (9, 11)]),
     ],
@@ -196,7 +196,7 @@ def test_assemble_swaps_and_shifts_the_words():
 
 
 def find(text, pieces, words):
-    """Breaks of a text from its pieces (str, begin) and its words."""
+    """Return the breaks of a text, from its pieces (str, begin) and its words."""
     ids = np.array([VOCAB[piece] for piece, _ in pieces])
     begins = np.array([begin for _, begin in pieces])
     assert words is None or "".join(words) == text

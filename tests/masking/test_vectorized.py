@@ -12,7 +12,7 @@ PUBLISHED = reference.make_vocabulary(VOCAB, published_labels=True)
 
 
 def text_of(many):
-    """A `sentence_order.Text` of documents, with a too short document before each."""
+    """Return a `sentence_order.Text`; a document of one piece comes before each document."""
     pieces, breaks, begins = [], [], []
     for document in many:
         begins.append(len(pieces) + 1)

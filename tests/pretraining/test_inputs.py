@@ -96,7 +96,7 @@ def test_large_batches_are_masked_in_parts(tmp_path, size):
 
 
 def edit_manifest(path, change):
-    """Call `change` with the manifest beside a file, a dict, and write what it becomes."""
+    """Change the manifest beside a file; `change` is a function that changes a dict."""
     content = manifest.read_manifest(str(path))
     change(content)
     manifest.write_manifest(str(path), content)
@@ -235,7 +235,7 @@ def test_a_resumed_run_is_told_of_other_masks(tmp_path, caplog, monkeypatch):
 
 
 def test_evaluation_on_the_training_text_is_told(tmp_path, caplog):
-    """Records of the same text, with other masks; held-out shards of compact records are right."""
+    """Records of one text with other masks are reported; held-out compact shards are not."""
     args = argparse.Namespace(
         input_file=str(tmp_path / "a"), eval_input_file=str(tmp_path / "b"), do_eval=True
     )

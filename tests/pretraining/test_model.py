@@ -22,7 +22,7 @@ CONFIG = modeling.AlbertConfig(
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_the_order_of_sentences_has_a_weight(weight):
-    """Without a weight, nothing of the pooler and of the sentence-order head is trained."""
+    """With weight 0, the pooler and the sentence-order head are not trained."""
     packed, _ = packed_rows.draw_batches(np.random.RandomState(4), SIZES)
     with tf.Graph().as_default(), tf.Session() as session:
         features = {name: tf.constant(values) for name, values in packed.items()}

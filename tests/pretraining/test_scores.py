@@ -12,7 +12,7 @@ from pretraining.scores import pretraining_metrics, symptoms
 
 BATCH, POSITIONS = 4, 5
 WIDTH = 6
-FILLED_UP = 2  # examples of the last batch that are not real
+FILLED_UP = 2  # examples that only fill up the last batch
 
 
 def evaluate(metric_fn, batches):

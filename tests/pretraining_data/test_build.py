@@ -41,7 +41,7 @@ def command(root, text, folder, *flags):
 
 
 def run(*args):
-    """Run to the end; return (exit status, last line on stderr)."""
+    """Run the command to its end; return (exit status, last line on stderr)."""
     done = subprocess.run(
         command(*args), stderr=subprocess.PIPE, universal_newlines=True, check=False
     )
@@ -219,7 +219,7 @@ def test_small_files_share_spill_files(root, text, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "size", counted(files.size))
     run_here(root, tmp_path / "many" / "*.txt", tmp_path / "made")
     assert calls["write_block"] == 1
-    assert calls["size"] < 4 * 40  # no more for each file if there are more files
+    assert calls["size"] < 4 * 40  # the calls per file do not grow with the files
     counts = read_manifest(str(tmp_path / "made" / SHARDS[0]))["counts"]
     assert counts["documents"] == 40
 

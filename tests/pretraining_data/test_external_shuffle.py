@@ -95,7 +95,7 @@ def test_a_block_that_is_made_again_has_no_summary_meanwhile(tmp_path, monkeypat
     spill.write_block(3, iter([made(rng, 5)]), {"of": "old bytes"})
 
     def stop():
-        yield made(rng, 5)  # replaces the only spill file
+        yield made(rng, 5)  # this replaces the only spill file
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError):
@@ -108,7 +108,7 @@ def test_a_block_that_is_made_again_has_no_summary_meanwhile(tmp_path, monkeypat
 def test_neighbours_are_of_different_documents(count, kinds, seed):
     rng = np.random.RandomState(seed)
     documents = rng.randint(0, kinds, count).tolist()
-    if max(map(documents.count, documents)) > count / 3:  # then it may be impossible
+    if max(map(documents.count, documents)) > count / 3:  # an order may not exist
         return
     order = rng.permutation(count)
     separated, neighbours = external_shuffle.separate_documents(order, documents, documents[0])

@@ -81,7 +81,7 @@ def check(path, data, name="text", **changes):
 )
 def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
     path = tmp_path / "wiki_00"
-    if flag is None:  # one line of three
+    if flag is None:  # HTML in one line of three is no error
         assert check(path, data, name)
         return
     with pytest.raises(UserError) as raised:
@@ -118,7 +118,7 @@ def test_the_flag_that_is_named_works(tmp_path, data, name, flag):
     ],
 )
 def test_the_command_that_is_named_works(tmp_path, data, name, tool, monkeypatch):
-    """The command, as typed by a user, makes a file that is read."""
+    """If the user types the command of the message, it makes a file that can be read."""
     monkeypatch.chdir(tmp_path)  # where tar unpacks
     path = tmp_path / "a b.json"
     with pytest.raises(UserError) as raised:
@@ -267,7 +267,7 @@ def test_the_command_that_makes_text_of_labelled_characters(tmp_path):
 
 
 def test_labelled_characters_of_a_table_are_refused_too(tmp_path):
-    """Its second cells are few and short, as the labels of whole texts are."""
+    """The second column has few and short values, like the labels of whole texts."""
     with pytest.raises(UserError, match="holds a character and its label a line"):
         check(
             tmp_path / "a.txt",
@@ -299,7 +299,7 @@ def test_formatted_documents_are_named(tmp_path, content):
 def test_a_text_that_is_read_twice_is_told(tmp_path, caplog):
     for name in ("a.txt", "copy of a.txt"):
         (tmp_path / name).write_text("一。\n", encoding="utf-8")
-    (tmp_path / "b.txt").write_text("二。\n", encoding="utf-8")  # of the same size
+    (tmp_path / "b.txt").write_text("二。\n", encoding="utf-8")  # the size of a.txt
     with gzip.open(str(tmp_path / "b.txt.gz"), "wb") as stream:
         stream.write((tmp_path / "b.txt").read_bytes())
     (tmp_path / "c.txt").write_text("三。\n", encoding="utf-8")

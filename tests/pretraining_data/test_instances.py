@@ -55,7 +55,7 @@ def block_of(documents, index=3):
 
 
 def read(made):
-    """Dicts of lists, of serialized records."""
+    """Return serialized records as dicts of lists."""
     features = [tf.train.Example.FromString(record).features.feature for record in made.records]
     return [
         {name: list(f.int64_list.value or f.float_list.value) for name, f in one.items()}
@@ -115,7 +115,7 @@ def check(record, maker, vocabulary):
     assert number <= maker.config.max_predictions_per_seq
     positions = record["masked_lm_positions"][:number]
     assert positions == sorted(set(positions))
-    if number > maker.config.masked_lm_prob * size + 1e-6:  # one word, of consecutive pieces
+    if number > maker.config.masked_lm_prob * size + 1e-6:  # a single word may exceed the limit
         assert positions[-1] - positions[0] == number - 1
     for i, label in zip(positions, record["masked_lm_ids"]):
         assert ids[i] in (vocabulary.mask_id, label) or ids[i] in vocabulary.replacements
@@ -144,7 +144,7 @@ def test_masked_spans_are_whole_words(tokenizer, vocabulary):
             middle = record["segment_ids"].index(1)
             size = sum(record["input_mask"])
             if record["next_sentence_labels"] == [1]:
-                begins = {0: size - middle - 1, 1: 0}  # of the segments, in the text
+                begins = {0: size - middle - 1, 1: 0}  # where each segment begins in the text
             else:
                 begins = {0: 0, 1: middle - 2}
             masked = set(record["masked_lm_positions"][: int(sum(record["masked_lm_weights"]))])
@@ -162,7 +162,7 @@ def test_masked_spans_are_whole_words(tokenizer, vocabulary):
 
 
 def test_a_document_after_a_long_one_is_whole(tokenizer, vocabulary):
-    """Offsets of pieces and of words stay right over many stretches and documents."""
+    """Offsets of pieces and words are right after many stretches and in later documents."""
     documents = [["我们学习。" * 500], ["一心一意"], ["人工智能"] * 3]
     maker = maker_of(tokenizer, vocabulary, dupe_factor=1)
     text = maker.tokenize(block_of(documents)).text

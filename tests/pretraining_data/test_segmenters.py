@@ -27,7 +27,7 @@ def test_idioms_of_four_characters_are_words(name):
 @pytest.mark.parametrize("name", ["rjieba", "jieba"])
 def test_a_text_of_any_length_has_the_same_words(name):
     segmenter = segmenters.load_segmenter(name)
-    # The marks where a stretch may end are at varying distances.
+    # The distances between the marks at which a stretch may end vary.
     text = "".join("我们在北京大学学习人工智能" * (1 + i % 7) + "，一心一意。\n" for i in range(90))
     ends = np.cumsum([len(word) for word in segmenter.segment(text)])
     np.testing.assert_array_equal(segmenter.word_ends(text), ends)

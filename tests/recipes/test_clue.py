@@ -91,7 +91,7 @@ def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, 
     assert afqmc.init_checkpoint == str(folder / "model" / "albert_model.ckpt")
     assert afqmc.bert_config_file == str(folder / "model" / "config.json")
     assert (afqmc.train_batch_size, afqmc.num_train_epochs, afqmc.max_seq_length) == (16, 2, 128)
-    assert (afqmc.learning_rate, drcd.learning_rate) == (1e-4, 2e-4)  # as for tiny
+    assert (afqmc.learning_rate, drcd.learning_rate) == (1e-4, 2e-4)  # the rates of tiny
     assert drcd.max_seq_length == 256  # the model has 256 positions
     assert afqmc.do_predict and not commands["c3"].do_predict
     told = capsys.readouterr().out

@@ -113,7 +113,7 @@ def test_a_task_has_a_folder(tmp_path):
 
 
 def test_a_share_of_the_traditional_documents_becomes_simplified(tmp_path, monkeypatch, capsys):
-    """A stand-in for OpenCC changes one character in two; simplified documents have none of it."""
+    """A stand-in for OpenCC changes only 車: half of the characters of traditional documents."""
     convert = types.SimpleNamespace(convert=lambda text: text.replace("車", "车"))
     opencc = types.SimpleNamespace(OpenCC=lambda config: {"t2s": convert}[config])
     monkeypatch.setitem(sys.modules, "opencc", opencc)
@@ -170,7 +170,7 @@ def test_runs_without_scores_on_dev_are_left_out(tmp_path, capsys):
     run(results_table, folder=tmp_path)
     rows = capsys.readouterr().out.split("\n")
     assert rows[1].split() == ["lcqmc", "50.00", "25.00"] and not any(rows[2:])
-    run(results_table, folder=tmp_path)  # over its own results.json
+    run(results_table, folder=tmp_path)  # its own results.json may be replaced
 
 
 def test_a_run_of_several_seeds_keeps_its_report(tmp_path):
@@ -211,7 +211,7 @@ def test_another_shell_hands_over_to_bash(root, script):
 
 
 def test_a_recipe_that_began_with_other_texts_is_not_continued(root, tmp_path):
-    """The helper of the recipes alone. The recipes call it before the first stage."""
+    """The recipes call `refuse_other_texts` before their first stage."""
     for name in ("continue_pretraining.sh", "pretrain_tiny.sh"):
         text = (root / "recipes" / name).read_text(encoding="utf-8")
         assert text.index("refuse_other_texts") < text.index("create_data")

@@ -113,7 +113,7 @@ def test_blanks_of_a_cloze(tmp_path):
     model = predictor.Predictor(str(write_model(tmp_path, "chid")))
     candidates = ["玄黄", "宇宙", "洪荒"]
     found = model.predict([(CLOZE, mark, candidates) for mark in ("#idiom1#", "#idiom2#")])
-    assert found[0]["choice"] != found[1]["choice"]  # blanks with the same candidates
+    assert found[0]["choice"] != found[1]["choice"]  # both blanks have the same candidates
     questions = [(CLOZE, "#idiom1#", texts) for texts in (candidates, candidates[:2])]
     assert {answer["choice"] for answer in model.predict(questions)} == {"玄黄"}
     with pytest.raises(UserError, match="question '#idiom7#' is no blank of the context, such as"):
@@ -175,7 +175,7 @@ def test_the_graph_cuts_as_the_encoder_does(lengths, room):
 
 @pytest.fixture
 def quiet():
-    """What the script silences is heard again by other tests."""
+    """Restore the log levels that the script changes, for the other tests."""
     before = tf.logging.get_verbosity(), logging.get_verbosity()
     yield
     tf.logging.set_verbosity(before[0])

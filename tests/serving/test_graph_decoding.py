@@ -15,13 +15,13 @@ TASKS = {
     scheme: entities.EntityTask("ner", ("A", "B"), tuple(label_decoding.label_names("AB", scheme)))
     for scheme in label_decoding.PREFIXES
 }
-# Labels of converted models: another order and spelling; and none that a text can begin with.
+# Converted models may have labels in another order and spelling, or no label that may be first.
 TASKS["bmes"] = entities.Entities().with_labels(TASKS["bioes"], ["S_A", "M_A", "O", "E_A", "B_A"])
 TASKS["inside"] = entities.Entities().with_labels(TASKS["bio"], ["I-A", "I-B"])
 
 
 def text_of(spans):
-    """Return a text that the spans of pieces fit, with characters of one to four bytes."""
+    """Return a text as long as the spans of its pieces, with characters of one to four bytes."""
     return "".join("a天𠀀é"[i % 4] for i in range(max([end for _, end in spans], default=0)))
 
 

@@ -26,7 +26,7 @@ def write(folder, task, labels, **changes):
 
 @pytest.fixture(scope="module", params=sorted(TASKS))
 def models(request, tmp_path_factory):
-    """Predictors of a model and of the same without its pooler, and examples."""
+    """Predictors of a model with and without its pooler, and examples."""
     folder = tmp_path_factory.mktemp(request.param)
     labels, examples = TASKS[request.param]
     whole = write(folder / "whole", request.param, labels)

@@ -212,7 +212,7 @@ def test_a_checkpoint_without_classifier_is_told(tmp_path):
 
 
 def test_a_checkpoint_of_another_kind_is_told(tmp_path):
-    """The remedy, the run's own checkpoint, works."""
+    """The message names the run's own checkpoint, which works."""
     out = write_model(tmp_path)
     own = find.find_checkpoint(str(out))
     arrays = weights.read(own)

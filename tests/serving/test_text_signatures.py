@@ -37,7 +37,7 @@ MODELS = {
     ),
     "chid": ("chid", [], {}),
 }
-# What a client can send: UTF-8 has no halves of characters.
+# Texts that a client can send: UTF-8 cannot encode surrogates.
 TEXT = st.text(st.sampled_from(CHARACTERS * 2 + "a1가각\0" + ODD), max_size=30).map(
     lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 )

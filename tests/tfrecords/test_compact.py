@@ -77,7 +77,7 @@ def test_every_fault_is_named(record, limits, fault):
 
 
 def test_damage_anywhere_is_a_fault_or_another_row():
-    """No bytes of a record make the checks fail in another way."""
+    """For any bytes the checks name a fault or accept another row; nothing else is raised."""
     record = compact_rows.serialize(ROW, LIMITS)
     rng = np.random.RandomState(0)
     for _ in range(3000):

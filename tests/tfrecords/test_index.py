@@ -203,7 +203,7 @@ def test_files_are_shared_by_processes(tmp_path, monkeypatch):
 
 @pytest.fixture
 def scanned(monkeypatch):
-    """Collects the names of the files that are scanned in a list."""
+    """Return a list that collects the names of the files that are scanned."""
     names = []
     scan = record_index.scan_file
 
@@ -262,7 +262,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
 
 @pytest.fixture
 def order(tmp_path):
-    """A function that remembers the order of files of these names."""
+    """A function that keeps the order of the records in files of given names."""
 
     def remember(names, is_resumed, seed=1, shuffle_buffer=100, batch_size=8):
         index = load_index([str(tmp_path / name) for name in names])

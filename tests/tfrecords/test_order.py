@@ -102,7 +102,7 @@ def test_the_order_can_start_at_any_position(shuffled):
 
 
 def test_a_far_position_is_read_without_those_before(shuffled):
-    """After 10**12 passes: skipping through them would never end."""
+    """The position is after 10**12 passes; to read or skip all of them would never end."""
     first = 10**12 * TOTAL
     assert sorted(shuffled(TOTAL, first)) == ALL
     assert shuffled(10, first + 5) == shuffled(15, first)[5:]
@@ -144,7 +144,7 @@ def test_many_blocks_are_merged_and_nothing_is_lost(index, monkeypatch):
 
 
 def test_the_graph_has_no_python_in_it(index):
-    """The process of a remote TPU host could not call Python functions of this process."""
+    """A remote TPU host runs the graph in its own process, without functions of this process."""
     with tf.Graph().as_default() as graph:
         tf.data.make_initializable_iterator(order.shuffled(index, 1, POOL))
         definition = graph.as_graph_def()
@@ -152,5 +152,6 @@ def test_the_graph_has_no_python_in_it(index):
     for function in definition.library.function:
         nodes += function.node_def
     kinds = {node.op for node in nodes}
-    assert any("Interleave" in kind for kind in kinds)  # functions inside functions were searched
+    # The interleave is in a function inside a function, so nested functions were searched.
+    assert any("Interleave" in kind for kind in kinds)
     assert not any("PyFunc" in kind for kind in kinds)

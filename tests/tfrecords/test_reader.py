@@ -22,7 +22,7 @@ def make_input_fn(files, schema, *args, **named):
 
 
 def values(number, schema=SCHEMA):
-    """A record whose numbers all equal the number of the record."""
+    """Return a record whose numbers all equal the number of the record."""
     return {feature.name: [number] * feature.length for feature in schema}
 
 
@@ -127,7 +127,7 @@ GLOBAL_BATCH = 8
 
 
 def read_by_hosts(input_fn, hosts, replicas, on_tpu, steps=None):
-    """Batches of every host as its replicas take them: list [step][host][replica]."""
+    """Return the batches that the replicas of every host read: list [step][host][replica]."""
     of_hosts = []
     size = replicas // hosts
     for host in range(hosts):
@@ -164,7 +164,7 @@ def test_a_step_takes_the_same_records_whatever_the_devices(tmp_path, hosts, rep
 @pytest.mark.parametrize("count", [1, 8, 13])
 @pytest.mark.parametrize("hosts, replicas", [(1, 4), (2, 2), (2, 4)])
 def test_evaluation_loses_no_record_on_any_device(tmp_path, hosts, replicas, count, on_tpu):
-    """The replicas have equally many batches; those without records are zeros."""
+    """All replicas have the same number of batches; a batch without records is zeros."""
     path = write(tmp_path / "a", range(1, count + 1))
     input_fn = make_input_fn([path], SCHEMA, training=False)
     found = read_by_hosts(input_fn, hosts, replicas, on_tpu)

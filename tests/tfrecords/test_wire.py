@@ -18,7 +18,7 @@ def random_values(schema, count, limit, seed):
         if feature.dtype == "float32":
             values[feature.name] = rng.standard_normal(shape)
         else:
-            # As many small numbers as large ones, whose varints have other lengths.
+            # Small and large numbers, because their varints have different lengths.
             values[feature.name] = (rng.uniform(0, 1, shape) ** 8 * limit).astype(np.int64)
     return values
 

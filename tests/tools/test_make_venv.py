@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-# Programs that the scripts call. The PATH of the tests has only these and the two below.
+# Programs that the scripts call. The PATH of the tests has only these, uv and python3.
 TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed")
-# Takes the place of uv: writes its arguments to calls.txt, fails if they begin with $FAILS, and
-# `uv venv` makes a Python of any version that fails if its arguments have $FAILS.
+# A stand-in for uv. It writes its arguments to calls.txt, and fails if they begin with $FAILS.
+# `uv venv` makes a stand-in for Python, which fails if its arguments contain $FAILS.
 UV = r"""#!/bin/sh
 echo "$UV_DEFAULT_INDEX $*" >>calls.txt
 case "$*" in "$FAILS"*) exit 1 ;; esac
@@ -20,7 +20,7 @@ if [ "$1" = venv ]; then
   chmod +x "$venv/bin/python"
 fi
 """
-# Takes the place of python3: pip has a mirror of PyPI, and installs the uv beside this file.
+# A stand-in for python3. Its pip has a mirror of PyPI, and installs the uv beside this file.
 PYTHON3 = r"""#!/bin/sh
 if [ "$3" = config ]; then echo mirror; exit; fi
 mkdir "$6/bin"

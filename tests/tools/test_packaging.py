@@ -9,7 +9,7 @@ from test_layout import imports_of, modules
 
 tomllib = pytest.importorskip("tomllib")  # Python 3.11
 
-# Modules that have another name than the package with them.
+# Module -> the package that contains it, where their names differ.
 PACKAGES = {
     "absl": "absl-py",
     "apache_beam": "apache-beam",

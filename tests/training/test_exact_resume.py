@@ -1,4 +1,4 @@
-"""A run that was killed, or stops and goes on, ends with the bits of one that was not."""
+"""A run that was killed or stopped, and continued, ends with the bits of a run without a stop."""
 
 import os
 import random
@@ -81,16 +81,16 @@ def test_training_with_evaluations_goes_on_at_the_right_record(workspace):
 
 
 def test_another_order_gives_other_weights(workspace):
-    """What the other tests compare depends on the order of the records."""
+    """The weights that the other tests compare depend on the order of the records."""
     helpers.run(run_pretraining, flags(workspace, "other", shuffle_buffer=300))
     with pytest.raises(AssertionError):
         assert_same_bits(workspace / "other", workspace / "whole")
 
 
 def test_a_killed_run_loses_nothing(tmp_path):
-    """SIGKILL at random moments; with a checkpoint every step most are while one is written.
+    """The run is killed at random moments, mostly while it writes one of its many checkpoints.
 
-    The records are compact; both formats share what starts the input anew at a step.
+    The records are compact; the same code starts the input at a step for both formats.
     """
     write_workspace(tmp_path, is_compact=True)
     values = flags(tmp_path, "killed", save_checkpoints_steps=1)

@@ -11,7 +11,7 @@ from training import hooks
 
 
 def test_progress_tells_pieces_a_second_and_the_share_that_is_no_padding(caplog):
-    is_piece = np.arange(8) < np.array([[8], [4]])  # 12 pieces at 16 positions
+    is_piece = np.arange(8) < np.array([[8], [4]])  # 12 pieces in 16 positions
     with tf.Graph().as_default():
         step = tf.assign_add(tf.train.get_or_create_global_step(), 1)
         hook = hooks.ProgressHook(

@@ -37,7 +37,7 @@ def model_fn(features, mode, params):
 
 
 class CallAt(tf.train.SessionRunHook):
-    """Calls a function after the steps of a dict."""
+    """Calls functions after certain steps; `functions` is a dict from step to function."""
 
     def __init__(self, functions):
         self._functions = functions
@@ -59,7 +59,7 @@ def make_trainer(folder, learning_rate=0.1, **params):
 
 
 class Evaluator:
-    """Gives results from a list of losses, and notes the steps that it was asked at."""
+    """Returns results with given losses, and records the steps at which it is called."""
 
     def __init__(self, folder, losses=(), fail_at=None):
         self.folder, self.losses, self.fail_at, self.steps = folder, losses, fail_at, []
@@ -74,7 +74,7 @@ class Evaluator:
 
 
 def send(number):
-    """Send a signal to this very thread: it has come when this returns."""
+    """Send a signal to this thread; the signal arrives before this function returns."""
     signal.pthread_kill(threading.get_ident(), number)
 
 
@@ -110,14 +110,14 @@ def assert_equal_runs(first, second):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """The folder of seven steps in one go; not to be written to."""
+    """The folder of a run of seven steps without a stop; not to be written to."""
     folder = tmp_path_factory.mktemp("plain")
     assert run(folder, save_steps=3) is None
     return folder
 
 
 def test_saves_at_multiples_and_at_the_end(plain):
-    assert saved_steps(plain) == [3, 6, 7]  # and 0, which keep_checkpoint_max=3 let go of
+    assert saved_steps(plain) == [3, 6, 7]  # keep_checkpoint_max=3 removed step 0
 
 
 def test_evaluations_change_no_step(plain, tmp_path):
@@ -240,7 +240,7 @@ def test_a_signal_while_evaluating_or_building_ends_at_once(tmp_path):
 
 @pytest.mark.parametrize("learning_rate, saved", [(1e3, [0, 1]), (1e30, [0, 1]), (1e38, [0])])
 def test_weights_of_a_run_that_diverged_are_not_gone_on_with(tmp_path, learning_rate, saved):
-    """Of the first rates the weights are finite after a step, of the last they are not."""
+    """After a step the weights are finite with the first two rates, but not with the last."""
     message = r"diverged at step \d \(loss .*learning_rate 1.* last good checkpoint, (.*)$"
     with pytest.raises(UserError, match=message) as error:
         run(tmp_path, save_steps=1, learning_rate=learning_rate)

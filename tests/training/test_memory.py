@@ -21,7 +21,7 @@ def micro_batch(batch, free, device="GPU", num_weights=0, bytes_per_example=MEGA
         (4096, 27, 16),
         (4096, 26, 8),
         (96, 100, 32),
-        (12, 100, 12),  # all of it, power of two or not
+        (12, 100, 12),  # the whole batch fits
         (100, 100, 4),
         (7, 10, 1),
         (8, 1, 1),  # nothing fits
@@ -56,7 +56,7 @@ def test_free_memory_is_the_machines_without_a_limit():
 
 @pytest.mark.parametrize("group", ["", "/docker/1"])
 def test_free_memory_is_the_cgroups_where_it_is_less(group):
-    """Limit 1,000,000 of which 300,000 are used, 100,000 of these as cache."""
+    """Of the limit of 1,000,000 bytes 300,000 are used, 100,000 of them by the cache."""
     machine = {"/proc/meminfo": "MemAvailable: 2000 kB\n"}
     folder = "/sys/fs/cgroup" + group
     second = dict(

@@ -1,4 +1,4 @@
-"""However a batch is divided, run_pretraining.py trains the same weights."""
+"""run_pretraining.py trains the same weights, however a batch is divided."""
 
 import contextlib
 import json
@@ -155,7 +155,7 @@ def free_ports(count):
 
 
 def test_machines_equal_one_and_the_chief_alone_evaluates(workspace):
-    """Two processes train, each on half a batch, and the first evaluates after step 2 and 3."""
+    """Two processes train, each on half a batch; only the first evaluates, after steps 2 and 3."""
     values = flags(workspace, "machines", strategy="multi_worker", do_eval=True, eval_every_steps=2)
     cluster = {"worker": ["localhost:{}".format(port) for port in free_ports(2)]}
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]

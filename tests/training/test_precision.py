@@ -64,14 +64,14 @@ def training_step(features, config, optimizer, execution, num_micro_batches=1, *
 
 
 def start_from(weights, session):
-    """Set the trainable variables to `weights`, or `weights` to them if it is empty.
+    """Set the trainable variables to `weights`; if this dict is empty, fill it from them.
 
-    In another graph the same seed gives other initial weights.
+    So all graphs start from the same weights; the same seed gives other ones in each graph.
     """
     variables = tf.trainable_variables()
     if not weights:
         weights.update(zip((v.name for v in variables), session.run(variables)))
-    # One run of the session: TensorFlow optimizes the graph anew for every set of fetches.
+    # TensorFlow optimizes the graph for each new set of fetches, so one session run sets them all.
     initializers = [v.initializer for v in variables]
     values = {i.inputs[1]: weights[v.name] for i, v in zip(initializers, variables)}
     session.run(initializers, values)
@@ -84,11 +84,11 @@ def make_packed_batch(seed):
 
 @pytest.mark.parametrize("layout, make", [("albert_zh", make_packed_batch), ("google", make_batch)])
 def test_xla_compiles_the_whole_step_with_static_shapes(layout, make):
-    """Forward pass, accumulation, clipping, LAMB and the step's count as one program, as on a TPU.
+    """XLA compiles forward pass, accumulation, clipping, LAMB and the step's count as one program.
 
-    XLA refuses what has no static shape or no kernel of its own.
+    XLA refuses operations that have no static shape or no kernel of XLA.
     """
-    # Built, but dropping nothing: XLA draws other numbers.
+    # The graph has dropout, but almost nothing is dropped, because XLA draws other numbers.
     rates = {"hidden_dropout_prob": 1e-9, "attention_probs_dropout_prob": 1e-9}
     config = make_config(layout, num_hidden_layers=1, **rates)
     optimizer = optimization.OptimizerConfig("lamb", 0.02, num_train_steps=10)
@@ -117,7 +117,7 @@ def test_xla_compiles_the_whole_step_with_static_shapes(layout, make):
 
 
 def loss_curve(weights, scale_loss=False, **fields):
-    """Train on a stream of batches: float [STEPS], the losses.
+    """Train on a stream of batches; return the losses, float [STEPS].
 
     Args:
         weights: dict of name to initial value, filled by the first call.
@@ -147,10 +147,10 @@ def loss_curve(weights, scale_loss=False, **fields):
 
 @pytest.fixture(scope="module")
 def float32_curve():
-    """(loss curve, the weights that it starts from)."""
+    """The loss curve in float32, and the weights from which it starts."""
     weights = {}
     curve = loss_curve(weights)
-    assert curve[0] > 4.5 and curve[-20:].mean() < 2.5  # there is something to stay on
+    assert curve[0] > 4.5 and curve[-20:].mean() < 2.5  # the model learns
     return curve, weights
 
 
@@ -163,8 +163,8 @@ def float32_curve():
     ],
 )
 def test_curves_stay_on_that_of_float32(float32_curve, monkeypatch, fields, average, end):
-    """Over 200 steps; `average` bounds the mean distance in nats, `end` the last 50."""
-    # At the usual first scale two of the first steps are skipped: another curve, if no worse.
+    """`average` bounds the mean distance in nats over 200 steps, `end` over the last 50."""
+    # With the usual first scale two of the first steps are skipped: another curve, but not worse.
     monkeypatch.setattr(optimization.LossScale, "FIRST", 2.0**10)
     reference, weights = float32_curve
     curve = loss_curve(weights, **fields)

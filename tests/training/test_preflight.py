@@ -1,4 +1,4 @@
-"""Preflight: every check prints its line, or the first mistake ends the run."""
+"""The checks before a run: every check prints its line, or the first mistake ends the run."""
 
 import collections
 import functools
@@ -95,7 +95,7 @@ def test_a_run_gets_the_values_or_the_first_mistake(caplog):
 
 
 class FailAt(checks.Checks):
-    """Checks of which one fails, whatever it checks."""
+    """Checks of which the one with a given name always fails."""
 
     def __init__(self, name):
         super().__init__(check_only=True)
@@ -125,7 +125,7 @@ CHECK_RUN = {
 
 @pytest.mark.parametrize("script", CHECK_RUN)
 def test_no_check_needs_what_a_failed_one_did_not_make(script, root, tmp_path, capsys):
-    """Every check fails in turn: all others print their line, and none raises anything else."""
+    """Each check is made to fail once: all others print their line and raise no other error."""
     words = words_of(script, root, tmp_path, do_train=True)
     parsed = cli.parse(script.define_flags, [""] + helpers.arguments(words))
     whole = FailAt(None)
@@ -195,7 +195,7 @@ def test_vocabulary_beside_the_model_is_compared(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["before", "before/model.ckpt-3", "before/best/model.ckpt-2"])
 def test_the_vocabulary_that_a_run_recorded_is_compared(tmp_path, caplog, name):
-    """A larger one may have new pieces behind those of the run."""
+    """A larger vocabulary is not compared, because it may add pieces to the run's vocabulary."""
     before, made = tmp_path / "before", tmp_path / "a.tfrecord"
     run_report.write(str(before), {"vocab_sha256": "0" * 64})
     (before / "albert_config.json").write_text('{"vocab_size": 9}')
@@ -240,7 +240,7 @@ def test_no_script_writes_into_an_archive(script, work, root, tmp_path, capsys):
 @pytest.mark.parametrize("has_state", [False, True])
 @pytest.mark.parametrize("name", ["albert_model.ckpt", "model.ckpt-best", "model.ckpt-489000"])
 def test_an_archive_is_not_continued(name, has_state, do_train, tmp_path):
-    """Neither trained on nor evaluated in its folder; what the message names works."""
+    """A run in the archive's folder is refused; the flags that the message names work."""
     (tmp_path / "archive").mkdir()
     prefix = str(tmp_path / "archive" / name)
     weights.write(prefix, {"a": np.ones(3, np.float32), "global_step": np.int64(489000)})
@@ -375,7 +375,7 @@ def test_what_is_left_of_an_earlier_run_is_not_taken_for_the_new_run_s(is_left, 
         check_only=False,
     )
     history = tmp_path / best_checkpoint.HISTORY
-    history.write_text('{"global_step": 0, "loss": 9.0}\n')  # of a start that was ended
+    history.write_text('{"global_step": 0, "loss": 9.0}\n')  # a run ended before it saved
     assert preflight.check_start(given, str(tmp_path))[0].mode == "fresh"
     if is_left != "best":
         history.write_text('{"global_step": 3, "loss": 9.0}\n')

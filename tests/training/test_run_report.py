@@ -51,7 +51,7 @@ def test_other_data_than_those_of_the_run_are_told(tmp_path, caplog):
         run_report.check_settings(str(tmp_path), changed)
     assert "OTHER TRAIN DATA: {} goes on with".format(tmp_path) in caplog.text
     caplog.clear()
-    with caplog.at_level("WARNING"):  # another length renames the files of the rows
+    with caplog.at_level("WARNING"):  # another length, not other data
         run_report.check_settings(str(tmp_path), dict(changed, encoding={"n": 2}))
     assert "encoding {'n': 1}, now {'n': 2}" in caplog.text and "OTHER" not in caplog.text
 
@@ -127,7 +127,7 @@ def test_the_commit_is_that_of_this_code(tmp_path, monkeypatch):
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "a")
-    assert run_report._commit() is None  # the repository around it is not its own
+    assert run_report._commit() is None  # the code is not in its own repository
     git(tmp_path / "code", "init", "-q")
     git(tmp_path / "code", "add", ".")
     git(tmp_path / "code", "commit", "-q", "-m", "a")

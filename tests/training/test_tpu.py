@@ -1,4 +1,4 @@
-"""What can be told of TPUs without one: flags, the graph of a core, what its host writes."""
+"""Tests for TPUs that need no TPU: flags, the graph of a core, what its host writes."""
 
 import glob
 
@@ -45,7 +45,7 @@ def test_a_tpu_elsewhere_reads_no_local_files(tmp_path, paths, named):
 
 
 def test_the_graph_of_a_core_sends_its_scalars_to_the_host(tmp_path):
-    """Built and not run, as nothing but a TPU runs it: all shapes static, a scalar a core."""
+    """The graph is only built, since only a TPU can run it: shapes are static, scalars per core."""
     helpers.write_config(tmp_path, 60, SEQUENCE)
     settings = settings_of(tmp_path, tpu_name="local", random_seed=1)
     config = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))

@@ -86,7 +86,7 @@ def test_a_tensorflow_without_tpu_kernels_is_named(tmp_path):
 
 
 def test_a_tpu_that_does_not_answer_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(tpu, "check_kernels", lambda: None)  # then only the CPU is found
+    monkeypatch.setattr(tpu, "check_kernels", lambda: None)  # there is only a CPU
     with pytest.raises(UserError, match="no TPU core answers at local"):
         preflight.check_tpu(settings_of(tmp_path))
     monkeypatch.setattr(tpu, "TIMEOUT_MS", 100)

@@ -1,4 +1,4 @@
-"""training/trainer.py: TensorFlow's errors that a user can mend become one line."""
+"""training/trainer.py: TensorFlow's errors that a user can correct become one line."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def record(length):
 
 
 def read(records):
-    """Parse records as a run does whose first record has a length of 16."""
+    """Parse records as in a run whose first record has a length of 16."""
     examples = reader.Examples(*[pretraining_schema(16, 4)] * 2)
     with tf.Graph().as_default(), tf.Session() as session, user_errors():
         batches = tf.data.Dataset.from_tensor_slices(records).batch(2)
@@ -31,7 +31,7 @@ def read(records):
     "other, told", [(record(8), "length 8, not 16"), (COMPACT, "of its file:")]
 )
 def test_records_of_two_kinds_in_one_file_are_one_line(other, told):
-    """As `cat a.tfrecord b.tfrecord > all.tfrecord` joins them."""
+    """A user may have joined two files: `cat a.tfrecord b.tfrecord > all.tfrecord`."""
     with pytest.raises(UserError, match="differs in format from the first one of") as error:
         read([record(16), other])
     assert told in str(error.value)
