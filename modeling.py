@@ -1,4 +1,4 @@
-"""ALBERT (arXiv 1909.11942) as one model of two published layouts: albert_zh and google.
+"""ALBERT (arXiv 1909.11942) and its heads, in two published layouts: albert_zh and google.
 
 ALBERT differs from BERT in three things: a factorized embedding (V*E + E*H weights instead of V*H),
 layers that share their weights, and a head that predicts the order of two segments. Fields of

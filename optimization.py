@@ -1,4 +1,4 @@
-"""AdamW, the learning-rate schedule, clipping, and the training operation made of them."""
+"""AdamW, learning rates, clipping, gradient accumulation, loss scale, and the training operation."""
 
 from typing import Dict, NamedTuple, Tuple
 
@@ -139,6 +139,18 @@ def learning_rate_schedule(config, global_step):
         return decayed
     warming = peak * (step / config.num_warmup_steps)
     return tf.where(step < config.num_warmup_steps, warming, decayed)
+
+
+def layer_rate_factors(distances, decay):
+    """Return `OptimizerConfig.rate_factors` for a learning rate that decays from layer to layer.
+
+    Args:
+        distances: dict of prefix of variable names to int, see `modeling.distances_from_head`.
+        decay: float, the factor from one layer to the next one below; 1 for no decay.
+    """
+    if decay == 1.0:
+        return ()
+    return tuple((prefix, decay ** distances[prefix]) for prefix in sorted(distances))
 
 
 def create_train_op(

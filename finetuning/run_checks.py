@@ -117,7 +117,9 @@ def check_optimizer(args, kind, model, data, tokenizer):
         num_warmup_steps=int(num_steps * args.warmup_proportion),
         slots=model.config.layout,
         rate_factors=kind.rate_factors(args)
-        + layer_rate_factors(model.config, args.layerwise_lr_decay),
+        + optimization.layer_rate_factors(
+            modeling.distances_from_head(model.config), args.layerwise_lr_decay
+        ),
     )
     # Rounded up, so that the last evaluation of an epoch is at its last step.
     evals = args.evals_per_epoch
@@ -145,14 +147,6 @@ def check_optimizer(args, kind, model, data, tokenizer):
             batch_size,
         ),
     )
-
-
-def layer_rate_factors(config, decay):
-    """Return `OptimizerConfig.rate_factors` for a decay of the rate from layer to layer."""
-    if decay == 1.0:
-        return ()
-    distances = modeling.distances_from_head(config)
-    return tuple((prefix, decay ** distances[prefix]) for prefix in sorted(distances))
 
 
 def check_tpu(work):
