@@ -1,4 +1,4 @@
-"""AdamW, learning rates, clipping, gradient accumulation, loss scale, and a training step of them."""
+"""AdamW, learning rates, clipping, gradient accumulation, loss scale, and the training step."""
 
 from typing import Dict, NamedTuple, Tuple
 
