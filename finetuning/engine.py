@@ -97,7 +97,7 @@ def train(run, seed_run, trainer, end):
     evaluation = args.do_eval and best_checkpoint.Evaluation(
         lambda: evaluate(run, trainer),
         run.schedule.eval_every_steps,
-        "eval_" + task.metric,
+        "eval_" + (args.best_metric or run.kind.metrics[0]),
         higher_is_better=True,
         patience=args.patience,
     )

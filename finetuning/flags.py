@@ -117,6 +117,12 @@ def _define_training_flags(flag_values):
         "OUTPUT_DIR/best, scored and used to predict. 0: evaluate only at the end.",
         lower_bound=0.0,
     )
+    define.string(
+        "best_metric",
+        None,
+        "Score of dev that chooses the best checkpoint; left out: accuracy, or f1 of entities and "
+        "answers. macro_f1 suits classes of very different sizes.",
+    )
     define.integer(
         "patience",
         0,

@@ -60,7 +60,6 @@ class ChoiceTask(NamedTuple):
         answers: split -> name of the file of answers; {} where the rows have them.
         submission: `tasks.Submission`; None where no benchmark takes predictions.
         labels: none; every task has this field.
-        metric: key of the scores that chooses the best checkpoint.
     """
 
     name: str
@@ -70,7 +69,6 @@ class ChoiceTask(NamedTuple):
     answers: Dict[str, str] = {}
     submission: Optional[Submission] = None
     labels: Tuple[str, ...] = ()
-    metric: str = "accuracy"
 
     @property
     def is_cloze(self):

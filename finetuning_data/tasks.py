@@ -80,9 +80,6 @@ class Task(NamedTuple):
         label_spellings: other spelling of a label -> label.
         undecided: labels of rows on which the annotators did not agree, which are no examples.
         keep: column -> the value whose rows are kept, in files that have the column.
-        metric: key of `scores.classification_scores` that chooses the best checkpoint. All tasks
-            here are published with accuracy; for your own data with very unequal classes,
-            macro_f1 is better.
         submission: `Submission`; None where no benchmark takes predictions.
     """
 
@@ -94,7 +91,6 @@ class Task(NamedTuple):
     label_spellings: Dict[str, str] = {}
     undecided: Tuple[str, ...] = ()
     keep: Dict[str, str] = {}
-    metric: str = "accuracy"
     submission: Optional[Submission] = None
 
 

@@ -42,6 +42,7 @@ class Choices(Kind):
     variables = HeadVariables("scores of choices", "output_weights", r"^output_(weights|bias)$")
     tasks = choice_files.TASKS
     own_task = "choices"
+    metrics = ("accuracy",)
     columns = (encoding.LABEL_IDS,)  # the right choice
 
     def read(self, args, splits, folders):

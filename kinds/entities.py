@@ -52,7 +52,6 @@ class EntityTask(NamedTuple):
         types: of its entities; empty: the types of the train file.
         labels: of pieces, see `label_decoding.label_names`; empty until the types are known.
         files: split -> file names below the data folder; the first that exists is read.
-        metric: key of the scores that chooses the best checkpoint.
         submission: name of the file with the predictions for CLUE, None without.
     """
 
@@ -60,7 +59,6 @@ class EntityTask(NamedTuple):
     types: Tuple[str, ...] = ()
     labels: Tuple[str, ...] = ()
     files: Dict[str, Tuple[str, ...]] = _files()
-    metric: str = "f1"
     submission: Optional[str] = None
 
     @property
@@ -91,6 +89,7 @@ class Entities(Kind):
     )
     tasks = {task.name: task for task in _TASKS}
     own_task = "ner"
+    metrics = ("f1", "macro_f1", "cluener_f1")
     columns = (TARGETS, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
     head_flags = ("classifier_dropout_prob", "crf", "crf_rate_factor")
     prediction_flags = ("crf",)

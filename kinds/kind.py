@@ -24,8 +24,7 @@ An object of a kind has no state: it serves all runs, and several threads of a p
 that several methods take:
 
     task       one of `Kind.tasks`: a named tuple with at least `name`, `labels` (a tuple of str, in
-               the order of the head's outputs; () where the head has no labels) and `metric`, the
-               key of the scores that chooses the best checkpoint (higher is better)
+               the order of the head's outputs; () where the head has no labels)
     examples   list of the kind's own examples, of one split
     settings   any object with the attributes `encoding_flags` and `head_flags`: the parsed flags
                of a run, or the settings of a predictor
@@ -79,6 +78,8 @@ class Kind:
         variables: `HeadVariables`.
         tasks: dict of lower-case --task_name to task; two names may have the same task.
         own_task: str, the name of the task for a user's own files.
+        metrics: tuple of str, the scores that may choose the best checkpoint (higher is better);
+            the first one does unless --best_metric is given.
         columns: tuple of `encoding.Column`, stored for every row or piece.
         encoding_flags: tuple of str, the flags on which `encode` depends, beside the tokenizer.
         head_flags: tuple of str, the flags on which the head and its loss depend.
@@ -90,6 +91,7 @@ class Kind:
     variables = HeadVariables("classifier", "output_weights", r"^output_(weights|bias)$")
     tasks = {}
     own_task = None
+    metrics = ("accuracy", "macro_f1")
     columns = ()
     encoding_flags = ("max_seq_length",)
     head_flags = ("classifier_dropout_prob",)
@@ -213,7 +215,7 @@ class Kind:
         """Compare predictions with the answers of examples.
 
         Returns:
-            dict that json can write, `task.metric` among its keys; all its floats are followed
+            dict that json can write; it has `metrics` among its keys. All its floats are followed
             while training. If no example has an answer, the dict is {"examples": number}.
         """
         raise NotImplementedError

@@ -46,14 +46,12 @@ class SpanTask(NamedTuple):
         name: as given by --task_name.
         labels: empty, because answers have no labels.
         files: split -> file names below the data folder; the first that exists is read.
-        metric: key of the scores that chooses the best checkpoint.
         submission: name of the file with the predictions for CLUE, or None.
     """
 
     name: str
     labels: Tuple[str, ...] = ()
     files: Dict[str, Tuple[str, ...]] = _files()
-    metric: str = "f1"
     submission: Optional[str] = None
 
 
@@ -89,6 +87,7 @@ class Spans(Kind):
     )
     tasks = {task.name: task for task in _TASKS}
     own_task = "squad"
+    metrics = ("f1", "em", "squad_f1", "squad_em")
     columns = (ANSWER, EXAMPLE, IS_OWN, CHAR_BEGINS, CHAR_ENDS)
     encoding_flags = span_windows.Sizes._fields
     head_flags = ()

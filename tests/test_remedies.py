@@ -406,6 +406,7 @@ CASES = (
         "--num_train_epochs=0 --init_checkpoint=classifier",
         EVALUATE,
     ),
+    ("--best_metric={} is no score of", TUNE, "--best_metric=f1", "--best_metric=macro_f1"),
     ("--patience={} needs", TUNE, "--patience=2", "--do_train=True --do_eval=True"),
     (
         "(no variable {})",

@@ -53,7 +53,7 @@ def read_history(folder, last_step=math.inf):
 
 
 def read_best(folder, evaluation):
-    """Return the step and the metric of the best checkpoint of a run, a dict, None without one.
+    """Return the results of the best checkpoint of a run, a dict, None without one.
 
     Raises:
         UserError: if the file is damaged.
@@ -93,7 +93,7 @@ def evaluate(trainer, evaluation):
     latest = tf.train.latest_checkpoint(folder)  # None before the first step
     if latest and evaluation.score(results) > (evaluation.score(best) if best else -math.inf):
         run_folder.copy(latest, os.path.join(folder, model_files.BEST))
-        files.write_json(_best_file(folder), {"global_step": step, evaluation.metric: value})
+        files.write_json(_best_file(folder), results)
         tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
     lines = list(read_history(folder, step - 1).values()) + [results]
     # The history is written last: a run repeats an evaluation that is not in it.

@@ -378,6 +378,7 @@ def test_what_is_left_out_suits_the_size_of_the_model(caplog):
         ({"warmup_proportion": 1.5}, "warmup_proportion"),
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob=1.5"),
         ({"patience": 2}, "--patience=2 needs"),
+        ({"best_metric": "f1"}, "--best_metric=f1 is no score of this task: .* accuracy, macro_f1"),
         ({"seeds": "1,2,1"}, "--seeds=1,2,1: give whole numbers, each once"),
         ({"seeds": "one"}, "--seeds=one: give whole numbers"),
         ({"labels": "a,b"}, "has its own labels"),

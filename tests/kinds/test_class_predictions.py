@@ -8,6 +8,7 @@ import pytest
 from finetuning_data import tasks
 from finetuning_data.tasks import Example
 from kinds import class_predictions, class_scores
+from kinds.classification import Classification
 
 EXAMPLES = [Example("7", "天", "地", "1"), Example("a3", "人", "马"), Example("2", "日", "月", "0")]
 PROBABILITIES = np.array([[0.25, 0.75], [0.9, 0.1], [0.4, 0.6]], np.float32)
@@ -90,6 +91,6 @@ def test_a_submission_names_the_version_of_its_test_set(task, test_file, expecte
     assert tasks.TASKS[task].submission.file_for(test_file) == expected
 
 
-def test_every_task_s_metric_is_a_score():
+def test_what_chooses_the_best_checkpoint_is_a_score():
     found = class_scores.classification_scores([[1.0, 0.0]], [0], ["0", "1"])
-    assert {task.metric for task in tasks.TASKS.values()} <= set(found)
+    assert set(Classification.metrics) <= set(found)

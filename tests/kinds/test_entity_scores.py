@@ -5,9 +5,14 @@ import json
 import pytest
 
 from kinds import entity_scores
+from kinds.entities import Entities
 
 TEXTS = ["北京和北京", "张三"]
 RIGHT = [[(0, 2, "LOC"), (3, 5, "LOC")], [(0, 2, "PER")]]
+
+
+def test_what_chooses_the_best_checkpoint_is_a_score():
+    assert set(Entities.metrics) <= set(entity_scores.entity_scores([[]], [[]], ["好"], ["LOC"]))
 
 
 def test_a_worked_example():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import kinds.span_scores
 from kinds.span_scores import answer_scores, cmrc_tokens, english_words
+from kinds.spans import Spans
 
 
 def scores_of(right, prediction):
@@ -57,6 +58,10 @@ def test_scores_of_cmrc(right, prediction, em, f1):
 def test_scores_of_squad(right, prediction, em, f1):
     scores = scores_of(right, prediction)
     assert (scores["squad_em"], scores["squad_f1"]) == (em, pytest.approx(f1))
+
+
+def test_what_chooses_the_best_checkpoint_is_a_score():
+    assert set(Spans.metrics) <= set(scores_of(["天"], "天"))
 
 
 def test_a_missing_answer_counts_as_wrong():

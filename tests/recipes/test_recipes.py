@@ -11,9 +11,11 @@ import pytest
 
 from common import cli
 from common.errors import UserError
-from recipes import held_out, in_domain, results_table, simplify
+from finetuning_data import tasks
+from recipes import both_orders, held_out, in_domain, results_table, simplify
 
 DOCUMENTS = "天地。\n玄黄。\n\n宇宙。\n洪荒。\n\n日月。\n"
+SPLITS = ("train", "dev")
 ROWS = [{"sentence1": "天地" * i, "label": "0", "n": 1} for i in range(1, 30)]
 
 
@@ -107,6 +109,33 @@ def test_a_bad_dev_file_does_not_let_its_texts_in(tmp_path, capsys):
 def test_a_task_has_a_folder(tmp_path):
     with pytest.raises(UserError, match="lcqmc has no folder: give TASK:FOLDER"):
         run(in_domain, tasks="lcqmc", output_file=tmp_path / "corpus.txt")
+
+
+# --------------------------------------------------------------------------- both_orders.py
+
+
+def test_train_pairs_are_written_in_both_orders(tmp_path, capsys):
+    for split in ("train", "dev"):
+        (tmp_path / (split + ".tsv")).write_text("天地\t玄黄\t1\n宇宙\t洪荒\t0\n", encoding="utf-8")
+    out = tmp_path / "out"
+    run(both_orders, task="lcqmc", data_dir=tmp_path, output_dir=out)
+    assert json.loads(capsys.readouterr().out) == {"train": 4, "dev": 2}
+    read = {
+        split: tasks.load_examples(tasks.get_task("lcqmc"), str(out), split) for split in SPLITS
+    }
+    pairs = {split: [(x.text_a, x.text_b, x.label) for x in read[split]] for split in SPLITS}
+    assert pairs["dev"] == [("天地", "玄黄", "1"), ("宇宙", "洪荒", "0")]
+    assert sorted(pairs["train"]) == sorted(
+        pairs["dev"] + [(b, a, label) for a, b, label in pairs["dev"]]
+    )
+
+
+@pytest.mark.parametrize(
+    "task, output_dir, words", [("lcqmc", ".", "is --data_dir"), ("tnews", "out", "has no pairs")]
+)
+def test_both_orders_need_pairs_and_another_folder(tmp_path, task, output_dir, words):
+    with pytest.raises(UserError, match=words):
+        run(both_orders, task=task, data_dir=tmp_path, output_dir=tmp_path / output_dir)
 
 
 # ------------------------------------------------------------------------------ simplify.py
