@@ -18,7 +18,7 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.25  # `ps` takes 5 ms
 
 
 def main():

@@ -188,9 +188,9 @@ def find_breaks(text, word_ends, pieces, begins, vocabulary):
     if word_ends is None:
         is_word = np.ones(len(pieces), bool)
     else:
-        is_end = np.zeros(len(codes) + 1, np.int32)
-        is_end[word_ends] = 1
-        word = np.cumsum(is_end)[begins]
+        is_end = np.zeros(len(codes) + 1, bool)
+        is_end[word_ends] = True
+        word = np.cumsum(is_end, dtype=np.int32)[begins]
         is_word = (np.diff(word, prepend=-1) > 0) & ~vocabulary.continues[pieces]
     # A clause ends after all of its marks, as in 。” or ……
     first = np.minimum(codes[begins], len(_IS_MARK) - 1)
@@ -198,11 +198,12 @@ def find_breaks(text, word_ends, pieces, begins, vocabulary):
     after_mark = np.zeros(len(pieces), bool)
     after_mark[1:] = is_mark[:-1]
     after_mark[2:] |= is_mark[:-2] & is_closing[1:-1]
-    line = np.cumsum(codes == ord("\n"))[begins]
+    line_begins = np.append(0, np.flatnonzero(codes == ord("\n")))
     breaks = np.full(len(pieces), INSIDE, np.int8)
     breaks[is_word] = WORD
     breaks[is_word & after_mark & ~is_mark & ~is_closing] = CLAUSE
-    breaks[np.diff(line, prepend=-1) > 0] = SENTENCE
+    first_pieces = np.searchsorted(begins, line_begins)
+    breaks[first_pieces[first_pieces < len(pieces)]] = SENTENCE
     return breaks
 
 

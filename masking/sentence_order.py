@@ -128,23 +128,22 @@ class Chunks(NamedTuple):
 
 
 class Level:
-    """The positions of all breaks of at least one strength.
-
-    `count[i]` is the number of positions before i.
-    """
+    """The positions of all breaks of at least one strength."""
 
     def __init__(self, breaks, strength):
-        is_begin = breaks >= strength
-        self.positions = np.flatnonzero(is_begin)
-        self.count = np.concatenate([[0], np.cumsum(is_begin)])
+        self.positions = np.flatnonzero(breaks >= strength)
+
+    def count_before(self, place):
+        """Return the number of positions before each of `place`."""
+        return np.searchsorted(self.positions, place)
 
     def first_from(self, low):
         """Return the first position at or after each of `low`; there must be one."""
-        return self.positions[self.count[low]]
+        return self.positions[self.count_before(low)]
 
     def last_until(self, high):
         """Return the last position at or before each of `high`; there must be one."""
-        return self.positions[self.count[high + 1] - 1]
+        return self.positions[self.count_before(high + 1) - 1]
 
 
 def levels_of(text):
@@ -214,8 +213,8 @@ def _chunk_ends(levels, begin, size, config, draws):
 
 
 def _middles(levels, begin, end, draws):
-    first = np.stack([level.count[begin + 1] for level in levels])  # [levels, c]
-    number = np.stack([level.count[end] for level in levels]) - first
+    first = np.stack([level.count_before(begin + 1) for level in levels])  # [levels, c]
+    number = np.stack([level.count_before(end) for level in levels]) - first
     has_some = number > 0
     total = np.select(has_some, number, end - begin - 1)
     chosen = draws.below(Stream.MIDDLE, total)

@@ -97,8 +97,8 @@ class BatchMaker:
 
     def _make_grams(self, segments, draws):
         begin, end = segments.begin.ravel(), segments.end.ravel()  # [2m]
-        first_word = self._words.count[begin + 1] - 1
-        num_words = self._words.count[end] - first_word
+        first_word = self._words.count_before(begin + 1) - 1
+        num_words = self._words.count_before(end) - first_word
         segment = np.repeat(np.arange(len(begin)), num_words)
         offset = np.cumsum(num_words) - num_words
         index = np.arange(len(segment)) - offset[segment]  # of each word in its segment

@@ -234,8 +234,10 @@ def _decode(block, format_, counts):
 def _text_documents(lines, _block, format_, _counts):
     documents = [[]]
     for line in lines:
-        documents[-1] += _sentences(line, format_)
-        if documents[-1] and not line.strip():
+        sentences = _sentences(line, format_)
+        if sentences:
+            documents[-1] += sentences
+        elif documents[-1] and not line.strip():
             documents.append([])
     return documents if documents[-1] else documents[:-1]
 

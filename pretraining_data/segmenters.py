@@ -4,6 +4,7 @@ The words of a text, joined, are the text: spaces and line ends are words too.
 """
 
 import importlib
+import itertools
 import os
 import re
 from typing import Callable, NamedTuple
@@ -15,7 +16,7 @@ from common.errors import UserError
 
 # A text is segmented in stretches, since the time of rjieba grows faster than the length. A stretch
 # ends with a mark that no word holds, if there is one.
-_STRETCH = re.compile(r"[\s\S]{1,400}[\n，。！？；：、]|[\s\S]{1,400}")
+_STRETCH = re.compile(r"(?s).{1,1000}[\n，。！？；：、]|.{1,1000}")
 
 # A line of a user dictionary, and the tags of a page that somebody saved in its place.
 _ENTRY, _TAG = re.compile(r"\S+( [0-9]+)?( [a-z]+)?$"), re.compile(r"<[a-zA-Z/!][^<>]*>?")
@@ -35,10 +36,8 @@ class Segmenter(NamedTuple):
 
     def word_ends(self, text):
         """Return the ends of the words of a text, int [number of words]."""
-        lengths = []
-        for stretch in _STRETCH.findall(text):
-            lengths += map(len, self.segment(stretch))
-        return np.cumsum(lengths, dtype=np.int64)
+        words = itertools.chain.from_iterable(map(self.segment, _STRETCH.findall(text)))
+        return np.cumsum(np.fromiter(map(len, words), np.int64))
 
 
 def load_segmenter(name, user_dict=None):
