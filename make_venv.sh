@@ -61,4 +61,8 @@ if ! is_suitable; then
 fi
 say "Installing dependencies into $venv (the first time hundreds of MB, a minute or more)"
 "$uv" pip install --quiet --python "$venv" "${packages[@]}" || { say "error: uv failed"; exit 2; }
+# uv installs sources only. Python compiles them at the first import and keeps the result, unless
+# PYTHONDONTWRITEBYTECODE is set: then every program would spend 4 s on compiling TensorFlow.
+unset PYTHONDONTWRITEBYTECODE
+"$venv/bin/python" -c "import tensorflow" 2>/dev/null || true # --tpu-compile has none
 echo "$wanted" >>"$venv/installed"

@@ -9,14 +9,21 @@ import pytest
 # Programs that the scripts call. The PATH of the tests has only these, uv and python3.
 TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed")
 # A stand-in for uv. It writes its arguments to calls.txt, and fails if they begin with $FAILS.
-# `uv venv` makes a stand-in for Python, which fails if its arguments contain $FAILS.
+# `uv venv` makes a stand-in for Python, which fails if its arguments contain $FAILS. It writes
+# $PYTHONDONTWRITEBYTECODE and what it imports to imports.txt.
 UV = r"""#!/bin/sh
 echo "$UV_DEFAULT_INDEX $*" >>calls.txt
 case "$*" in "$FAILS"*) exit 1 ;; esac
 if [ "$1" = venv ]; then
   for venv; do :; done
   mkdir -p "$venv/bin"
-  printf '#!/bin/sh\ncase "$*" in *"$FAILS"*) exit 1 ;; esac\n' >"$venv/bin/python"
+  cat >"$venv/bin/python" <<'END'
+#!/bin/sh
+case "$*" in
+  *"$FAILS"*) exit 1 ;;
+  *"import tensorflow") echo "$PYTHONDONTWRITEBYTECODE tensorflow" >>imports.txt ;;
+esac
+END
   chmod +x "$venv/bin/python"
 fi
 """
@@ -103,6 +110,12 @@ def test_makes_once_and_installs_what_changed(folder):
     assert run(folder, fails="pip install").returncode == 2
     assert run(folder).returncode == 0
     assert len(calls(folder)) == 2
+
+
+def test_tensorflow_is_compiled_once_even_if_python_should_not_keep_it(folder):
+    assert run(folder, PYTHONDONTWRITEBYTECODE="1").returncode == 0
+    assert run(folder, PYTHONDONTWRITEBYTECODE="1").returncode == 0
+    assert (folder / "imports.txt").read_text() == " tensorflow\n"
 
 
 def test_uv_comes_from_pypi_if_it_is_missing(folder):
