@@ -72,7 +72,7 @@ def _define_instance_flags(define):
 
     def probability(name, default, text):
         define.float(name, default, text, lower_bound=0.0, upper_bound=1.0)
-        define.validator(name, lambda p: p == p, "no number")  # the bounds accept "nan"
+        define.validator(name, lambda p: p == p, "not a number")  # the bounds accept "nan"
 
     shortest, longest = sentence_order.MIN_SEQ_LENGTH, reference.MAX_SEQ_LENGTH
     text = "Length of the sequences, special pieces included."
@@ -118,7 +118,7 @@ def _define_format_flags(define):
     define.enum("input_format", "text", corpus.FORMATS, text)
     define.list("text_fields", ["title", "content"], "Fields of JSON lines that hold the text.")
     define.bool("split_sentences", False, "Split lines into sentences after 。！？；… and quotes.")
-    text = "Remove HTML tags and entities; False keeps them. Left out, files of HTML are refused."
+    text = "Remove HTML tags and entities; False keeps them. By default files of HTML are refused."
     define.bool("strip_html", None, text)
     text = "Leave out and count lines that are not UTF-8 or not JSON, instead of stopping."
     define.bool("skip_bad_lines", False, text)
@@ -128,7 +128,7 @@ def _define_format_flags(define):
 
 
 def _define_run_flags(define):
-    text = "Number of processes; all cores if left out."
+    text = "Number of processes. Default: the number of cores."
     define.integer("num_workers", None, text, lower_bound=1)
     text = "Runner of Apache Beam, such as DataflowRunner; needs the extra `beam`."
     define.string("runner", None, text)
@@ -282,7 +282,7 @@ def _check_record_format(args, tokenizer):
     if args["dupe_factor"].present and args.dupe_factor != 1:
         raise UserError(
             "--dupe_factor={} with --record_format=compact: a run masks these records anew in "
-            "every epoch, so leave it out".format(args.dupe_factor)
+            "every epoch, so leave --dupe_factor out".format(args.dupe_factor)
         )
     if args.published_labels:
         raise UserError("--published_labels needs --record_format=published")

@@ -1,4 +1,4 @@
-"""LAMB, and the moment update that it shares with AdamW, as in the published ALBERT code.
+"""LAMB as in the published ALBERT code; its moments and weight decay are also those of AdamW.
 
     m <- beta1 m + (1 - beta1) g
     v <- beta2 v + (1 - beta2) g^2

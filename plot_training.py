@@ -71,13 +71,13 @@ def define_flags(flag_values):
     """Define this script's flags."""
     define = cli.flag_definer(flag_values)
     define.string(
-        "output", None, "PNG, PDF or SVG file to write; curves.png in the first folder if left out."
+        "output", None, "PNG, PDF or SVG file to write. Default: curves.png in the first folder."
     )
-    define.enum("x", "steps", ["steps", "hours"], "Horizontal axis; hours compare runs in time.")
+    define.enum("x", "steps", ["steps", "hours"], "Horizontal axis: steps, or hours of training.")
     define.integer(
         "window",
         None,
-        "Points in the running average of the training curves; 2% of them if left out.",
+        "Points in the running average of the training curves. Default: 2% of the points.",
         lower_bound=1,
     )
 
@@ -124,7 +124,7 @@ def read_run(folder):
 
 
 def _place_of_curves(path):
-    """Return the end of a message: where there are curves, for a path that has none."""
+    """Return the end of a message about a path without curves: which folder has curves."""
     parent = os.path.dirname(path) or "."
     if not files.is_folder(path) and _is_run(parent):
         return ": it is a file; give the folder of its run, " + parent

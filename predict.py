@@ -73,8 +73,8 @@ def define_flags(flag_values):
         "output_format",
         "tsv",
         ["tsv", "json"],
-        "Answers as a table with a header, or as JSON objects, one a line. Left out: json if the "
-        "name of output_file ends in .json or .jsonl.",
+        "Answers as a table with a header, or as JSON objects, one a line. Default: json if the "
+        "name of output_file ends in .json or .jsonl, else tsv.",
     )
     define.bool(
         "embeddings",
@@ -97,8 +97,8 @@ def define_flags(flag_values):
     define.integer(
         "top",
         5,
-        "Pieces shown for a [MASK], or lines of the search_file. A question has one answer, or so "
-        "many if this flag is given.",
+        "Pieces shown for a [MASK], or lines of the search_file. A question gets one "
+        "answer, or this number of answers if the flag is given.",
         lower_bound=1,
     )
     define.integer(
@@ -234,12 +234,12 @@ def answer_lines(args, model, kind, examples):
     if pieces.share > data_report.WARNED_SHARE:
         logging.warning(pieces.sentence("the texts"))
     if errors:
-        message = "{} of {} lines are no examples and were answered with an error, first {}"
+        message = "{} of {} lines are not examples and were answered with an error, first {}"
         raise UserError(message.format(len(errors), num_lines, errors[0]))
 
 
 def read_lines(kind, stream, name, skip_blank=False):
-    """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is no example.
+    """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is not an example.
 
     Args:
         kind: one of `serving.answers`, which must have an answer for the texts.
@@ -248,7 +248,7 @@ def read_lines(kind, stream, name, skip_blank=False):
         skip_blank: bool, whether a blank line is left out.
 
     Raises:
-        UserError: for a stream that is no text, such as UTF-16 or gzip.
+        UserError: for a stream that is not a text, such as UTF-16 or gzip.
     """
     is_utf8 = False
     for number, line in enumerate(stream, 1):
@@ -339,7 +339,7 @@ def write_labels(args, model):
     if texts[0][1] is None:
         texts = [text for text, _ in texts]
     elif not any(example.label for example in examples):
-        warn_of_labels(args.input_file, texts, "if they are labels, it is no file of pairs")
+        warn_of_labels(args.input_file, texts, "if they are labels, it is not a file of pairs")
     probabilities = model.probabilities(texts, progress.Lines("pieces"))
     labels = model.task.labels
     if args.output_format == "tsv":
@@ -415,11 +415,12 @@ def warn_of_labels(path, pairs, remedy):
     firsts, seconds = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     if seconds and 4 * len(seconds) <= len(firsts):
         logging.warning(
-            "LABELS: the second texts of %s are %d, such as %s, for %d first ones; %s",
+            "LABELS: %s has %d different first texts, but only %d different second texts, such as "
+            "%s; %s",
             path,
+            len(firsts),
             len(seconds),
             task_files.shown(min(seconds)),
-            len(firsts),
             remedy,
         )
 

@@ -39,8 +39,8 @@ def define_flags(flag_values):
     define.integer(
         "n_best",
         0,
-        "With do_predict: write so many answers of each question, with their probabilities, to "
-        "nbest_predictions.json. 0: no such file.",
+        "With do_predict: write this number of answers to each question, with their "
+        "probabilities, to nbest_predictions.json. 0: no such file.",
         lower_bound=0,
     )
     define.bool(

@@ -22,7 +22,7 @@ def define_flags(flag_values):
     define.list(
         "labels",
         None,
-        "Types of the entities, comma-separated, if the task does not define them; left out: "
+        "Types of the entities, comma-separated, if the task does not define them. Default: "
         "the types of the train file, sorted.",
     )
     define.enum(

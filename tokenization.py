@@ -108,11 +108,11 @@ class FullTokenizer:
         )
 
     def convert_tokens_to_ids(self, tokens):
-        """Return the ids of pieces, a list of int; KeyError for a str that is no piece."""
+        """Return the ids of pieces, a list of int; KeyError for a str that is not a piece."""
         return [self.vocab[token] for token in tokens]
 
     def convert_ids_to_tokens(self, ids):
-        """Return the pieces of ids, a list of str; KeyError for an int that is no id."""
+        """Return the pieces of ids, a list of str; KeyError for an int that is not an id."""
         return [self.inv_vocab[i] for i in ids]
 
 
@@ -402,7 +402,7 @@ class SentencePieceEncoder:
         vocab: OrderedDict, piece to id; the model's <pad> and <unk> are named [PAD] and [UNK].
 
     Raises:
-        UserError: when the file is missing, is no SentencePiece model or lacks a marker.
+        UserError: when the file is missing, is not a SentencePiece model or lacks a marker.
     """
 
     def __init__(self, path, do_lower_case=True):

@@ -1,4 +1,4 @@
-"""An open checkpoint: its variables, its layout, its step, and whether its bytes are whole."""
+"""An open checkpoint: its variables (renamed to the names here), layout, step and damage."""
 
 import contextlib
 import re

@@ -9,7 +9,7 @@ from common import files
 from common.errors import UserError
 
 FOREIGN = (
-    "{} is no TensorFlow checkpoint: `python convert_checkpoint.py from-huggingface FOLDER "
+    "{} is not a TensorFlow checkpoint: `python convert_checkpoint.py from-huggingface FOLDER "
     "--output_dir=...` makes one of a folder of Hugging Face"
 )
 FOREIGN_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
@@ -143,7 +143,7 @@ def _prefixes_in(folder):
 
 
 def _refuse_data_alone(pattern):
-    """Raise `UserError` for a .data file, of prefixes without an .index that match a pattern."""
+    """Raise `UserError` for a .data file without its .index; `pattern` matches their prefixes."""
     data = files.glob(pattern + ".data-?????-of-?????")
     if data:
         raise UserError(

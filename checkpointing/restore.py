@@ -229,10 +229,10 @@ def _remedy_for_missing(absent):
     """Return what to do about variables that a checkpoint lacks."""
     for pattern, cause in CAUSES_OF_MISSING:
         if all(re.search(pattern, name) for name in absent):
-            return cause + "; to train, --allow_missing=True starts them at random"
+            return cause + "; to train, --allow_missing=True gives them random values"
     return (
-        "use the config that belongs to it, or, to train, --allow_missing=True to start them "
-        + ("at random")
+        "use the config that belongs to it, or, to train, --allow_missing=True to give them "
+        "random values"
     )
 
 
@@ -246,7 +246,7 @@ def _check_shapes(unequal, prefix, is_new):
         if all(_is_resized(*odd, *RESIZES[MORE_PIECES]) for odd in unequal):
             remedy += (
                 ", or, if the new pieces are the last rows of the vocabulary, "
-                "--allow_vocab_resize=True to start them at random"
+                "--allow_vocab_resize=True to start them with random weights"
             )
         if all(_is_resized(*odd, *RESIZES[MORE_POSITIONS]) for odd in unequal):
             remedy += ", or --allow_more_positions=True to repeat the rows of the checkpoint"

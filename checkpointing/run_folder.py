@@ -104,7 +104,7 @@ def step_of(prefix):
 
 
 def latest_step(output_dir):
-    """Return the global step of the latest checkpoint in a folder, 0 where there is none."""
+    """Return the global step of the latest checkpoint in a folder, or 0 if there is none."""
     latest = tf.train.latest_checkpoint(output_dir)
     return step_of(latest) if latest else 0
 

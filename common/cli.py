@@ -90,7 +90,7 @@ def run(main, define_flags, words=None):
     Args:
         main: function of the parsed `FlagValues` and, with `words`, the list of other arguments.
         define_flags: function that defines the script's flags on the `FlagValues` it gets.
-        words: str, usage of the arguments that are no flags, such as `FILE...`; None: forbidden.
+        words: str, usage of the arguments that are not flags, such as `FILE...`; None: forbidden.
     """
     define_flags(flags.FLAGS)
     set_up_log()
@@ -248,7 +248,7 @@ def _refuse_empty(flag_values):
 
 
 def _refuse_other_dashes(flag_values, words):
-    """Raise `UserError` for a flag with dashes or wide signs, as `—name=value`, `--name＝value`.
+    """Raise `UserError` for a flag with wrong signs, such as `—name=value` or `--name＝value`.
 
     Without this `predict.py` would take the word for a text, and other scripts would miss the flag.
     """
@@ -275,7 +275,7 @@ def _refuse_joined_flags(flag_values, words):
 
 
 def _refuse_wide_commas(flag_values):
-    """Raise `UserError` for a list that only wide commas divide, as `--labels=0，1`."""
+    """Raise `UserError` for a list that only wide commas divide, such as `--labels=0，1`."""
     for name in flag_values:
         value = flag_values[name].value
         is_one = flag_values[name].present and isinstance(value, list) and len(value) == 1

@@ -33,7 +33,7 @@ _ARRAY = re.compile(r"\[\s*(\{.*)?$")
 _MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES, HEAD_BYTES = len(_POINTER), 512  # the first bytes that show the type of a file
-_NUM_WIDE = 3  # characters of 3 bytes show UTF-8; other encodings hardly ever begin with so many
+_NUM_WIDE = 3  # this many characters of 3 bytes show UTF-8; other encodings rarely have them
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
@@ -42,7 +42,7 @@ _CONTROL_SHARE = 0.01  # random bytes have 10%, and texts of any encoding have n
 
 
 def refusal(path, head, is_pipe=False):
-    """Return why a file is no UTF-8 text, or None; takes the arguments of `conversion`."""
+    """Return why a file is not UTF-8 text, or None; takes the arguments of `conversion`."""
     refused = conversion(path, head, is_pipe)
     if refused or not is_binary(head):
         return refused
@@ -50,11 +50,11 @@ def refusal(path, head, is_pipe=False):
         if _is_chinese(head, encoding):
             text = "{0} is {1} without a byte order mark: convert it with iconv -f {1} -t UTF-8 {2}"
             return text.format(path, encoding, _arguments(path, _NEW, is_pipe))
-    return "{} is no text but a binary file: give the text in UTF-8".format(path)
+    return "{} is not a text but a binary file: give the text in UTF-8".format(path)
 
 
 def conversion(path, head, is_pipe=False):
-    """Return what to do with a file that is no UTF-8 text, or None.
+    """Return what to do with a file that is not UTF-8 text, or None.
 
     Args:
         path: str.
@@ -153,9 +153,10 @@ def mend_utf8(data, is_utf8=False):
 
 
 def _encoding_beside_utf8(data):
-    """Return the encoding of the lines that are not UTF-8, None where no others are UTF-8.
+    """Return the encoding of the lines that are not UTF-8; None unless other lines are UTF-8.
 
-    One line says too little. A UTF-8 line with some wrong bytes still has most of its characters.
+    A single such line is not enough to decide. A UTF-8 line with some wrong bytes is not such a
+    line: most of its characters can still be read.
     """
     others, has_utf8 = [], False
     for line in data.split(b"\n"):

@@ -181,7 +181,7 @@ def list_files(folder):
 
 
 def glob(pattern):
-    """Return the paths that match a pattern; none where the folder does not exist."""
+    """Return the paths that match a pattern; an empty list if the folder does not exist."""
     # tf.io.gfile of TensorFlow 1 raises an error for a local folder that does not exist.
     if is_local(pattern):
         return local_glob.glob(pattern)

@@ -120,7 +120,7 @@ def make_input_fn(
 
 
 def _decoded(records, columns, num_sequences):
-    """Return the `encoding.Encoded` of tensors from the records of its file, a string tensor."""
+    """Return an `encoding.Encoded` of tensors; `records`, string, are the records of its file."""
     types = (tf.as_dtype(np.dtype(dtype)) for dtype in encoding.dtypes(columns))
     arrays = map(tf.io.decode_raw, tf.unstack(records), types)
     encoded = encoding.from_arrays(arrays, columns, num_sequences)

@@ -44,7 +44,8 @@ def choose(args, hidden_size):
     """Return the `Defaults` for a model; flags that were given replace its values.
 
     Args:
-        args: has `learning_rate`, `train_batch_size` and `num_train_epochs`, None where left out.
+        args: has `learning_rate`, `train_batch_size` and `num_train_epochs`;
+            each is None if its flag is left out.
         hidden_size: int, H.
     """
     known = defaults_for(hidden_size)

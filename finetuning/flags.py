@@ -57,14 +57,14 @@ def define_label_flags(flag_values):
         "labels",
         None,
         "Labels of the tasks sentence and sentence_pair, comma-separated, in the order of the "
-        "classifier's outputs; left out: the labels of the train file, sorted.",
+        "classifier's outputs. Default: the labels of the train file, sorted.",
     )
     define_header_flag(flag_values)
     define.enum(
         "test_header",
         None,
         task_files.HEADER_MODES,
-        "Whether the first row of the test file is a header; left out: as header says.",
+        "Whether the first row of the test file is a header. Default: the value of header.",
     )
 
 
@@ -79,7 +79,7 @@ def _define_input_flags(flag_values, max_seq_length):
     define.integer(
         "max_train_examples",
         None,
-        "Number of train examples, drawn at random by random_seed; left out: all.",
+        "Number of train examples, drawn at random by random_seed. Default: all.",
         lower_bound=1,
     )
     define.string("vocab_file", None, "WordPiece vocabulary, one piece a line.")
@@ -108,7 +108,7 @@ def _define_training_flags(flag_values):
         "seeds",
         [],
         "Seeds of several runs, such as 1,2,3, in OUTPUT_DIR/seed_1 and so on; results.json has "
-        "mean and deviation. Left out: one run, with random_seed.",
+        "their mean and deviation. Default: one run, with random_seed.",
     )
     define.float(
         "evals_per_epoch",
@@ -120,13 +120,14 @@ def _define_training_flags(flag_values):
     define.string(
         "best_metric",
         None,
-        "Score of dev that chooses the best checkpoint; left out: accuracy, or f1 of entities and "
+        "Score of dev that chooses the best checkpoint. Default: accuracy, or f1 for entities and "
         "answers. macro_f1 suits classes of very different sizes.",
     )
     define.integer(
         "patience",
         0,
-        "Stop training after this number of evaluations without a better score; 0: never.",
+        "Stop training after this number of evaluations without a better score (early stopping). "
+        "0: never.",
         lower_bound=0,
     )
     _define_optimization_flags(flag_values)
@@ -152,7 +153,7 @@ def _define_optimization_flags(flag_values):
         upper_bound=1.0,
     )
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        define.float(name, None, "Dropout rate; left out: the rate of bert_config_file.")
+        define.float(name, None, "Dropout rate. Default: the rate in bert_config_file.")
     define.float(
         "classifier_dropout_prob",
         0.1,

@@ -63,7 +63,7 @@ def check_flags(args, kind):
     if args.do_train and args.num_train_epochs == 0:
         raise UserError("--num_train_epochs=0 trains nothing: leave --do_train out, or give more")
     if args.best_metric and args.best_metric not in kind.metrics:
-        text = "--best_metric={} is no score of this task: give one of {}"
+        text = "--best_metric={} is not a score of this task: give one of {}"
         raise UserError(text.format(args.best_metric, ", ".join(kind.metrics)))
     if args.patience and not (args.do_train and args.do_eval and args.evals_per_epoch):
         raise UserError(

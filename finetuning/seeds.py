@@ -32,7 +32,7 @@ def seed_runs(output_dir, random_seed, seeds):
         seeds: list of str, whole numbers; empty for a single run.
 
     Raises:
-        UserError: for a seed that is no whole number or comes twice.
+        UserError: for a seed that is not a whole number or comes twice.
     """
     if not seeds:
         return [SeedRun(output_dir, random_seed)]
@@ -85,7 +85,8 @@ def mean_and_deviation(runs):
     """Return the mean of each number over several runs, such as seeds.
 
     Args:
-        runs: list of dicts of scores; a score that is no number, or that a run lacks, is left out.
+        runs: list of dicts of scores; a score is left out if it is not a number or if a run lacks
+            it.
 
     Returns:
         dict of name to {`mean`, `deviation`}: the sample deviation (divided by n - 1), None for

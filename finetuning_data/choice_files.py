@@ -35,7 +35,7 @@ class Question(NamedTuple):
         context: the text that it is about; with a blank, the text around it and other blanks.
         question: text, or the mark of the blank.
         choices: two or more texts.
-        answer: index of the right choice; None where a test set has none.
+        answer: index of the right choice; None if a test set does not tell it.
         group: number of the row in the file; in a cloze, a candidate fills one blank of a row.
     """
 
@@ -108,7 +108,7 @@ def choices_of(row, field):
 
 
 def answer_of(row, choices, is_test, may_repeat=False):
-    """Return the index of the right choice, None where a test set has none.
+    """Return the index of the right choice, or None if a test set does not tell it.
 
     Args:
         row: dict; its `answer` is the text of a choice or its number from 0.
@@ -130,7 +130,7 @@ def answer_of(row, choices, is_test, may_repeat=False):
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(choices):
             return answer
-        text = "answer {} is no number of a choice: they are 0 to {}"
+        text = "answer {} is not a number of a choice: they are 0 to {}"
         raise BadRow(text.format(answer, len(choices) - 1))
     places = [i for i, choice in enumerate(choices) if choice == str(answer).strip()]
     if not places:
@@ -151,7 +151,7 @@ def _c3_questions(row, answers, is_test):
     """Return the questions of [turns, questions, id] without their numbers in the file."""
     del answers
     if not isinstance(row, list) or len(row) < 2:
-        raise BadRow("{} is no list of turns and questions".format(task_files.shown(row)))
+        raise BadRow("{} is not a list of turns and questions".format(task_files.shown(row)))
     turns = texts({"turns": row[0]}, "turns")
     questions = []
     for number, fields in enumerate(value({"questions": row[1]}, "questions", list), 1):
@@ -322,7 +322,7 @@ def _check_ids(questions, places, place):
 
 
 def _rows(task, path):
-    """Return the rows of a file, (number from 1, undecoded row), and the function that decodes."""
+    """Return the rows of a file as (number from 1, undecoded row), and their decoder."""
     content = task_files.read_content(path)
     if not task.is_array:
         lines = task_files.split_lines(content)
@@ -332,7 +332,7 @@ def _rows(task, path):
         return lines, _json_object
     rows = _json(path, content)
     if not isinstance(rows, list):
-        raise UserError("{} is no JSON array of texts with their questions".format(path))
+        raise UserError("{} is not a JSON array of texts with their questions".format(path))
     return enumerate(rows, 1), lambda row: row
 
 
@@ -344,7 +344,7 @@ def _json_object(line):
         raise BadRow("not JSON ({}): write one object per line".format(problem)) from None
     if not isinstance(row, dict):
         shown = task_files.shown(row)
-        raise BadRow("{} is no JSON object: write one object per line".format(shown))
+        raise BadRow("{} is not a JSON object: write one object per line".format(shown))
     return row
 
 
@@ -362,11 +362,11 @@ def read_answers(path):
     """Return the answers of a cloze: dict of mark to int.
 
     Raises:
-        UserError: for a file that is no JSON object of numbers.
+        UserError: for a file that is not a JSON object of numbers.
     """
     answers = _json(path, task_files.read_content(path))
     if not isinstance(answers, dict):
-        raise UserError('{} is no JSON object such as {{"#idiom000001#": 3}}'.format(path))
+        raise UserError('{} is not a JSON object such as {{"#idiom000001#": 3}}'.format(path))
     for mark, answer in answers.items():
         if not isinstance(answer, int) or isinstance(answer, bool):
             text = "{}: the answer of {} is {}, not the number of a candidate"
@@ -375,7 +375,7 @@ def read_answers(path):
 
 
 def submission_text(task, questions, chosen):
-    """Return the content of a submission to CLUE: JSON lines; of a cloze one JSON object.
+    """Return the content of a submission to CLUE: JSON lines, or one JSON object for a cloze.
 
     Args:
         task: `ChoiceTask`.
@@ -390,6 +390,6 @@ def submission_text(task, questions, chosen):
 
 
 def counts(questions):
-    """Return how many questions have so many choices: dict of number (str) to int, ascending."""
+    """Return how many questions have each number of choices: dict of str to int, ascending."""
     numbers = [len(question.choices) for question in questions]
     return {str(number): numbers.count(number) for number in sorted(set(numbers))}

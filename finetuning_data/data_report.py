@@ -17,8 +17,8 @@ WARNED_SHARE = 0.01
 MOST_GRADES = 10
 SCORE = re.compile(r"-?\d+(?:\.\d+)?")
 LABEL_SEPARATORS = "|,，、;；/ "
-# The pieces of at most so many texts of a split are counted; so many texts are encoded at a time; a
-# message lists so many unknown pieces.
+# Most texts of a split whose pieces are counted; texts that are encoded at a time; most unknown
+# pieces that a message lists.
 SAMPLED_TEXTS, CHUNK_TEXTS, SHOWN_UNKNOWN = 10000, 256, 10
 
 
@@ -55,7 +55,7 @@ def _warn_of_one_class(counts):
 
 
 def warn_of_odd_labels(labels, num_train):
-    """Warn of labels that are no classes: texts or ids, numbers such as 3.2, lists of labels.
+    """Warn of labels that are not classes: texts or ids, numbers such as 3.2, lists of labels.
 
     Args:
         labels: tuple of str, the labels of the train file.
@@ -161,7 +161,7 @@ def _texts(example):
 def sample_examples(examples, count, seed):
     """Return `count` examples drawn at random, in their order; all examples if there are fewer.
 
-    Files are often sorted, so the first rows are no fair sample. The sample keeps the shares of the
+    Files are often sorted, so the first rows are not typical. The sample keeps the shares of the
     classes, since chance level and the classifier's bias depend on them. With one seed a smaller
     sample is a part of every larger one, so that a learning curve over sizes is consistent.
 

@@ -349,7 +349,7 @@ def _json_text(part):
             "not JSON ({}): write one object a line".format(file_types.json_problem(error))
         ) from None
     if not isinstance(row, dict):
-        raise _BadRow("{} is no JSON object: write one object a line".format(shown(row)))
+        raise _BadRow("{} is not a JSON object: write one object a line".format(shown(row)))
     if "text" not in row:
         raise _BadRow(missing("text", row))
     text = row["text"]
@@ -371,7 +371,7 @@ def _cluener_entities(text, by_type):
     """Yield the entities of {type: {entity: [[first, last character]]}}."""
     for kind, places_of in by_type.items():
         if not isinstance(places_of, dict):
-            raise _BadRow("type {}: {} is no object of entities".format(kind, shown(places_of)))
+            raise _BadRow("type {}: {} is not an object of entities".format(kind, shown(places_of)))
         for string, places in places_of.items():
             for place in places if isinstance(places, list) else [places]:
                 begin, last = _edges(kind, place)
@@ -386,7 +386,7 @@ def _listed_entities(text, entities):
         if isinstance(entity, list) and len(entity) == 3 and isinstance(entity[2], str):
             row = dict(zip(("begin", "end", "type"), entity))
         if not isinstance(row, dict):
-            problem = "entity {} is no object with begin, end and type, and no list of these"
+            problem = "entity {} is neither an object with begin, end and type nor a list of these"
             raise _BadRow(problem.format(shown(entity)))
         kind = _named(row, _TYPE)
         if not isinstance(kind, str) or not kind:
@@ -402,7 +402,7 @@ def _listed_entities(text, entities):
 
 
 def _named(row, names):
-    """Return the first value of a dict that has one of several names, None where none has."""
+    """Return the first value of a dict that has one of the names, or None if there is none."""
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
@@ -433,7 +433,7 @@ def _checked(text, entities, types):
     for entity in entities:
         if entity.type == OUTSIDE:
             where = shown(text[entity.begin : entity.end])
-            raise _BadRow("{} has the type O, which is what is no entity: remove it".format(where))
+            raise _BadRow("{} has the type O, which means no entity: remove it".format(where))
         if types and entity.type not in types:
             raise _BadRow(
                 "type {} is unknown; the types are {}".format(

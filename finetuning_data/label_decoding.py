@@ -45,7 +45,7 @@ def label_names(types, scheme):
 
 
 def spelled(label):
-    """Return a label as `label_names` spells it, None for what is no label of an entity.
+    """Return a label as `label_names` spells it, None for what is not a label of an entity.
 
     >>> spelled("M_LOC"), spelled("E-LOC"), spelled("O"), spelled("LABEL_0")
     ('I-LOC', 'E-LOC', 'O', None)

@@ -147,10 +147,10 @@ def _rows(path, articles):
 
 
 def _listed_places(path, place, parent, name):
-    """Return the `_places` of a list in an object; raises UserError if it is none."""
+    """Return the `_places` of a list in an object; raises UserError if it is not a list."""
     values, name = parent.get(name), "{}.{}".format(place, name)
     if not isinstance(values, list):
-        raise UserError("{}, {}: {} is no list".format(path, name, shown(values)))
+        raise UserError("{}, {}: {} is not a list".format(path, name, shown(values)))
     return _places(name, values)
 
 
@@ -159,10 +159,10 @@ def _places(name, values):
 
 
 def _objects(path, places):
-    """Yield (place, object); raises UserError for a value that is no object."""
+    """Yield (place, object); raises UserError for a value that is not an object."""
     for place, value in places:
         if not isinstance(value, dict):
-            raise UserError("{}, {}: {} is no object".format(path, place, shown(value)))
+            raise UserError("{}, {}: {} is not an object".format(path, place, shown(value)))
         yield place, value
 
 
@@ -176,7 +176,7 @@ def _question(context, row, needs_answers, on_move):
     if not isinstance(guid, (str, int)):
         raise _BadQuestion("the question has no id")
     if not isinstance(question, str):
-        raise _BadQuestion("question {}: {} is no text".format(guid, shown(question)))
+        raise _BadQuestion("question {}: {} is not a text".format(guid, shown(question)))
     rows = _listed(row.get("answers"))
     if row.get("is_impossible"):
         return Question(str(guid), question, context, ())
@@ -187,7 +187,7 @@ def _question(context, row, needs_answers, on_move):
         )
     if not isinstance(rows or [], list):
         raise _BadQuestion(
-            "question {}: answers {} are no list; put [ ] around one answer".format(
+            "question {}: answers {} are not a list; put [ ] around one answer".format(
                 guid, shown(rows)
             )
         )
@@ -211,10 +211,10 @@ def _answer(guid, context, row, on_move):
     row = row if isinstance(row, dict) else {"text": row}
     text, start = row.get("text"), row.get("answer_start")
     if not isinstance(text, str) or not text.strip():
-        raise _BadQuestion("question {}: answer {} is no text".format(guid, shown(text)))
+        raise _BadQuestion("question {}: answer {} is not a text".format(guid, shown(text)))
     if start is not None and type(start) is not int:
         raise _BadQuestion(
-            "question {}: answer_start {} is no whole number".format(guid, shown(start))
+            "question {}: answer_start {} is not a whole number".format(guid, shown(start))
         )
     found = find_answer(context, text, start or 0)
     if found and start is not None and found[0] != start:
@@ -223,9 +223,9 @@ def _answer(guid, context, row, on_move):
 
 
 def find_answer(context, text, start=0):
-    """Return the span of an answer that is nearest to `start`, or None where there is none.
+    """Return the span of an answer that is nearest to `start`, or None if there is none.
 
-    Where the context does not have the very text, blanks, case and full width may differ:
+    If the context does not have exactly this text, blanks, case and full width may differ:
 
     >>> find_answer("北京和北京", "北京", 2), find_answer("在Ｎｅｗ York", "new york")
     ((3, 5), (1, 9))
@@ -248,7 +248,7 @@ def find_answer(context, text, start=0):
 
 
 def _nearest(context, text, start):
-    """Return where a text begins that is nearest to `start`; the earlier of two, None without."""
+    """Return the place nearest to `start` where a text begins, the earlier of two; None if none."""
     before = context.rfind(text, 0, max(start, 0) + len(text))
     behind = context.find(text, max(start, 0))
     places = [place for place in (before, behind) if place >= 0]
@@ -259,7 +259,7 @@ def _letters(text):
     """Return the characters of a text without blanks, in lower case and half width.
 
     Returns:
-        (str, list): the latter has the index in `text` of each character.
+        (str, list): the characters, and for each of them its index in `text`.
     """
     letters, sources = [], []
     for index, character in enumerate(text):
@@ -271,7 +271,7 @@ def _letters(text):
 
 
 def _tell_of_answers(path, questions, moved, places):
-    """Log how many answers were found elsewhere, and how many nowhere."""
+    """Log how many answers were found at another place, and how many were not found."""
     answers = [(question, one) for question in questions for one in question.answers or ()]
     lost = [
         "{} (question {}: {})".format(places[question.guid], question.guid, shown(answer.text))
@@ -287,8 +287,8 @@ def _tell_of_answers(path, questions, moved, places):
         )  # CMRC's trial set has some; scores count them
     if moved:
         logging.warning(
-            "ANSWERS ELSEWHERE: %d of %d answers of %s do not begin at their answer_start; the "
-            "nearest place of their text counts: %s",
+            "ANSWERS ELSEWHERE: %d of %d answers of %s do not begin at their answer_start, so the "
+            "nearest place with the same text is taken: %s",
             len(moved),
             len(answers),
             path,

@@ -24,9 +24,9 @@ from common import file_types, files
 from common.errors import UserError
 from finetuning_data import other_files
 
-# Characters of a value that a message quotes.
+# A message quotes at most this many characters of a value.
 SHOWN_CHARACTERS = 60
-# Bad rows that a message lists.
+# A message lists at most this many bad rows.
 SHOWN_ROWS = 10
 # A cell that a program has quoted: quotes inside are doubled. It holds no tab: a quote that begins
 # one text and a quote that ends another text are not a pair.
@@ -83,7 +83,7 @@ class RowFormat(NamedTuple):
 
     Fields:
         fields: columns in the order of a table without a header, "label" among them.
-        labels: every spelling of a known label; a first row with one of them is no header.
+        labels: every spelling of a known label; a first row with one of them is not a header.
         needs_label: whether every row has a label.
         header: one of HEADER_MODES: whether the first row of a table is a header; auto: its words
             decide.
@@ -132,7 +132,7 @@ def open_rows(path, row_format):
 
 
 def read_content(path):
-    """Return the bytes of a file without byte order mark; raises UserError if it is no UTF-8."""
+    """Return the bytes of a file without byte order mark; raises UserError if it is not UTF-8."""
     content = files.read_bytes(path)
     refusal = file_types.refusal(path, content)
     if refusal:
@@ -289,7 +289,7 @@ def _json_row(row_format, line):
             )
         ) from None
     if not isinstance(row, dict):
-        raise BadRow("{} is no JSON object: write one object per line".format(shown(row)))
+        raise BadRow("{} is not a JSON object: write one object per line".format(shown(row)))
     if "\\u" in text:
         check_characters(row)
     _refuse_second_text(list(row), row_format)
@@ -452,8 +452,8 @@ def _warn_of_title(path, names, row_format):
     name = _second_text(names, row_format)
     if name:
         logging.warning(
-            "NOT READ: column %s of %s, beside the text; to read both, give a task of pairs, such "
-            "as --task_name=sentence_pair",
+            "NOT READ: column %s of %s, because this task reads one text; to read both, give a "
+            "task of pairs, such as --task_name=sentence_pair",
             name,
             path,
         )

@@ -78,7 +78,7 @@ class Task(NamedTuple):
         convert: function from a row to one with the text columns of `fields`, for files that have
             other columns; raises `BadRow`.
         label_spellings: other spelling of a label -> label.
-        undecided: labels of rows on which the annotators did not agree, which are no examples.
+        undecided: labels of rows on which the annotators did not agree, which are not examples.
         keep: column -> the value whose rows are kept, in files that have the column.
         submission: `Submission`; None where no benchmark takes predictions.
     """
@@ -457,14 +457,15 @@ def _label(task, split, row):
         raise BadRow(problem + "; only a test file may lack it")
     for field in task.fields:
         if isinstance(row.get(field), str) and row[field].strip() in task.labels:
+            text = "{} {} is one of the labels, and label {} is not"
             values = map(task_files.shown, (row[field], stored))
-            raise WrongLabel("{} {} is a label, label {} is none".format(field, *values), field)
+            raise WrongLabel(text.format(field, *values), field)
     raise WrongLabel(
         "label {} is not one of the labels of task {}: {}{}".format(
             task_files.shown(stored),
             task.name,
             _listed(task.labels),
-            "; a test file without labels has -1 there, or no such column" * (split == "test"),
+            "; a test file without labels has -1 in this column, or lacks it" * (split == "test"),
         )
     )
 

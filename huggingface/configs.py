@@ -79,7 +79,7 @@ def check_exact(config, family):
     """Raise UserError for a model that a family does not compute."""
     if family not in ARCHITECTURES[config.layout]:
         raise UserError(
-            "a model of layout {!r} is no {}: embeddings there are normalized after they are "
+            "a model of layout {!r} is not a {}: embeddings there are normalized after they are "
             "projected to H, here before".format(config.layout, family)
         )
     if config.ln_type == "preln":

@@ -71,7 +71,7 @@ def write_model(folder, family, config, arrays, model):
 
 
 def check_folder(path):
-    """Raise UserError for a path that is no folder of a model of Hugging Face."""
+    """Raise UserError for a path that is not a folder of a model of Hugging Face."""
     if os.path.isfile(path):
         raise UserError(
             "{} is a file: give its folder, {}".format(path, os.path.dirname(path) or ".")

@@ -184,7 +184,9 @@ class Choices(Kind):
             raise UserError("a question needs two choices or more, not {}".format(len(texts)))
         if task.is_cloze and question not in choice_files.BLANK.findall(context):
             raise UserError(
-                "question {!r} is no blank of the context, such as #idiom000001#".format(question)
+                "question {!r} is not a blank of the context, such as #idiom000001#".format(
+                    question
+                )
             )
         return choice_files.Question("", context, question, tuple(texts), None, 0)
 

@@ -1,4 +1,4 @@
-"""Scores of a classifier from its probabilities, all examples at once: numpy, no graph."""
+"""Computes the scores of a classifier in numpy, from the probabilities of all examples."""
 
 import collections
 import math

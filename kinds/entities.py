@@ -1,4 +1,4 @@
-"""Named entities: a label for every piece, and entities as spans of characters."""
+"""Named entities: labels of pieces, with or without a CRF, and entities as spans of characters."""
 
 import json
 import os
@@ -52,7 +52,7 @@ class EntityTask(NamedTuple):
         types: of its entities; empty: the types of the train file.
         labels: of pieces, see `label_decoding.label_names`; empty until the types are known.
         files: split -> file names below the data folder; the first that exists is read.
-        submission: name of the file with the predictions for CLUE, None without.
+        submission: name of the file with the predictions for CLUE; None if CLUE has no such task.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Entities(Kind):
             )
         if label_decoding.OUTSIDE in types:
             raise UserError(
-                "labels {}: O is what is no entity: leave it out, and give types alone".format(
+                "labels {}: O means no entity: leave it out, and give types alone".format(
                     ", ".join(types)
                 )
             )
@@ -293,7 +293,7 @@ class Entities(Kind):
     def example(self, task, values):
         """See `Kind.example`: a text."""
         if not isinstance(values, str):
-            raise ValueError("{!r} is no text".format(values))
+            raise ValueError("{!r} is not a text".format(values))
         return entity_files.LabelledText("", values, None)
 
     def answers(self, examples, task, predictions):

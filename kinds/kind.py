@@ -147,7 +147,7 @@ class Kind:
         return len(examples)
 
     def num_sequences(self, examples):
-        """Return C, the sequences in a row of a split; None where batches are [b, S]."""
+        """Return C, the sequences in a row of a split; None if a row is one sequence."""
         del examples
 
     def identity(self, example):

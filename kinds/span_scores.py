@@ -12,8 +12,8 @@ import collections
 import re
 import unicodedata
 
-# Marks that CMRC's script deletes. Its list has the ellipsis as two characters, so no single one is
-# deleted.
+# The marks that CMRC's script deletes. The script compares single characters with its list. The
+# ellipsis is a string of two characters in this list, so the script never deletes an ellipsis.
 _CMRC_MARKS = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"
 _CMRC_CHARACTERS = ("\u4e00", "\u9fa5")
 # English words are split as the Penn Treebank does (nltk's word_tokenize), in lower case and
@@ -83,10 +83,10 @@ def _mean(values):
 
 
 def _scores_of(right, prediction):
-    """Return name -> score of one question; `prediction` is None where there is none."""
+    """Return name -> score of one question; `prediction` is None if the question has none."""
     if prediction is None:
         return dict.fromkeys(_SCORES, 0.0)
-    if not right:  # no answer is right, and nothing else is
+    if not right:  # only "no answer" is right
         return dict.fromkeys(_SCORES, float(not prediction))
     return {
         name: float(max(score(answer, prediction) for answer in right))

@@ -30,7 +30,7 @@ class Window(NamedTuple):
     char_begins: np.ndarray  # of each piece in the context, NO_PLACE outside
     char_ends: np.ndarray
     is_own: np.ndarray  # 1 for the pieces at which an answer may begin in this window
-    answer: tuple  # (first, last piece) of the answer; (0, 0), [CLS], if the window lacks it
+    answer: tuple  # (first, last piece) of the answer; (0, 0), which is [CLS], without it
 
 
 class Candidate(NamedTuple):
@@ -70,7 +70,7 @@ def encode_context(context, tokenizer):
 
 
 def count_windows(num_question, num_context, sizes):
-    """Return the number of windows of a question and a context of so many pieces."""
+    """Return the number of windows of a question and its context, given their numbers of pieces."""
     return len(_windows(min(num_question, sizes.max_query_length), num_context, sizes))
 
 

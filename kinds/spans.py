@@ -24,7 +24,7 @@ DEFAULTS = {
     "no_answer_threshold": 0.0,
 }
 NUM_SPECIAL = 3  # pieces of a sequence: [CLS] question [SEP] context [SEP]
-NUM_CANDIDATES = 20  # at least so many candidates are kept; their probabilities sum to 1
+NUM_CANDIDATES = 20  # at least this many candidates are kept; their probabilities sum to 1
 # Positions of the answer's first and last piece.
 ANSWER = encoding.Column("answer", shape=(2,))
 EXAMPLE = encoding.Column("example_index", in_batch=False)

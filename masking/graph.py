@@ -330,7 +330,7 @@ def _budgets(sequences, grams, config):
 
 
 def _choose_grams(grams, budget, draws):
-    """Return the end of the masked part of each gram, int32 [g]; its begin if it has none."""
+    """Return the end of the masked part of each gram, int32 [g]; its begin if nothing is masked."""
     num_grams, num_chunks = tf.size(grams.chunk), tf.size(budget)
     ranks = tf.range(num_grams)
     chunk = grams.chunk

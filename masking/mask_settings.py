@@ -23,13 +23,14 @@ def define_flags(flag_values, of_records):
 
     def default(value, text):
         if of_records:
-            return None, text + " For compact records; left out: the value they were made with."
+            text += " Only for compact records. Default: the value that their manifest names."
+            return None, text
         return value, text
 
     longest = reference.MAX_SEQ_LENGTH
     text = "Share of the pieces to mask, but at least one word."
     define.float("masked_lm_prob", *default(0.1, text), lower_bound=0.0, upper_bound=1.0)
-    define.validator("masked_lm_prob", lambda p: p == p, "no number")  # the bounds accept "nan"
+    define.validator("masked_lm_prob", lambda p: p == p, "not a number")  # the bounds accept "nan"
     text = "Largest number of words in a masked gram; 1 masks single words."
     define.integer("ngram", *default(3, text), lower_bound=1, upper_bound=longest)
     weights = sorted(reference.GRAM_WEIGHTS)

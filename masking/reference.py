@@ -1,4 +1,4 @@
-"""Turns pieces of documents into pre-training instances: sentence-order pairs, grams, 80/10/10.
+"""Turns documents into pre-training instances: sentence-order pairs, whole-word grams, 80/10/10.
 
 This is the readable specification, which makes one instance at a time.
 `masking/vectorized.py` makes the same instances, for many documents at once and many times
@@ -244,7 +244,7 @@ def mask_row(row, config, vocabulary, draws):
     """Return the `MaskedRow` of a compact record: each chunk is split, swapped and masked.
 
     The chunks of a row share `max_predictions_per_seq`. If that is less than `masked_lm_prob` asks
-    for, the share of the masked pieces is lower in all chunks alike. A later chunk gets at most
+    for, the share of the masked pieces is lower in all chunks. A later chunk gets at most
     what the budgets of the earlier ones leave.
 
     Args:

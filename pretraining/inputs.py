@@ -25,7 +25,7 @@ def define_flags(flag_values):
     define.string(
         "eval_input_file",
         None,
-        "TFRecords held out for evaluation; left out: the training files.",
+        "TFRecords held out for evaluation. Default: the training files.",
     )
     define.integer(
         "max_seq_length", 512, "Pieces in a sequence; shorter records are padded.", lower_bound=1
@@ -33,8 +33,8 @@ def define_flags(flag_values):
     define.integer(
         "max_predictions_per_seq",
         51,
-        "Largest number of masked pieces in a sequence; records with fewer are padded. Compact "
-        "records set it if it is left out.",
+        "Largest number of masked pieces in a sequence; records with fewer are padded. For "
+        "compact records the default is the value with which they were made.",
         lower_bound=1,
     )
     define.string(
@@ -51,7 +51,7 @@ class Split(NamedTuple):
     """The records for training or for one kind of evaluation, and how they become features."""
 
     paths: List[str]
-    reads: object  # `reader.Examples` or `graph.Masking`; None without paths
+    reads: object  # `reader.Examples` or `graph.Masking`; None if there are no paths
 
 
 class Records(NamedTuple):

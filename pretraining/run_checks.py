@@ -79,7 +79,7 @@ def check_config(args):
 def check_optimizer(args, model):
     """Check the optimizer's flags against each other.
 
-    LAMB names its slots as the model's layout does.
+    The names of LAMB's slots are those of the published code of the model's layout.
 
     Returns:
         (`preflight.Schedule`, line).

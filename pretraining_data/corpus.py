@@ -300,7 +300,7 @@ def _field_values(line, format_):
     for name in format_.text_fields:
         value = stored.get(name)
         if not isinstance(value, (str, type(None))):
-            raise ValueError("field {} is no text but {:.99}".format(name, repr(value)))
+            raise ValueError("field {} is not a text but {:.99}".format(name, repr(value)))
         # JSON may hold half a character, such as "\ud83d", which becomes U+FFFD here.
         values[name] = _SURROGATE.sub("\ufffd", value or "")
     return values

@@ -84,7 +84,7 @@ def check_inputs(paths, format_):
         if _DUMP.match(head):
             raise UserError(_OF_DUMP.format(shlex.quote(path)))
         if all(re.search(marker, head, re.MULTILINE) for marker in _MARKER_ROWS):
-            raise UserError("{} is a vocabulary, no text: leave it out".format(path))
+            raise UserError("{} is a vocabulary, not a text: leave it out".format(path))
         lines = _lines(head)
         if lines:
             _check_format(path, lines[:NUM_LINES], format_)

@@ -19,7 +19,8 @@ from masking.draws import Draws, Stream
 from pretraining_data import corpus
 from tfrecords import wire
 
-# The child of the `Draws` of a block for the keys of its records; its documents are 0, 1, ...
+# The number of the child of a block's `Draws` that draws the keys of records. The children of the
+# documents have the numbers 0, 1, ...
 RECORD_KEYS = -1
 # The most pieces of a batch, padding included: such arrays stay in the processor's cache.
 BATCH_PIECES = 1 << 18

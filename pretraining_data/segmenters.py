@@ -90,7 +90,7 @@ def _load_jieba(user_dict):
 
 
 def _check_dictionary(path):
-    """Raise a `UserError` for the first line of a dictionary that is no word."""
+    """Raise a `UserError` for the first line of a dictionary that is not a word."""
     content = files.read_bytes(path)
     refusal, where = file_types.refusal(path, content), "user dictionary {}".format(path)
     if refusal:
@@ -102,8 +102,8 @@ def _check_dictionary(path):
         line = line.strip()
         if line and (_TAG.search(line) or not _ENTRY.match(line)):
             raise UserError(
-                "{}, row {}: {!r:.60} is no word: a row is a word without blanks and, each after "
-                "one blank and optional, its frequency and its part of speech".format(
+                "{}, row {}: {!r:.60} is not a word: a row is a word without blanks; its "
+                "frequency and its part of speech may follow, each after one blank".format(
                     where, row, line
                 )
             )

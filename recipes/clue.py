@@ -97,11 +97,11 @@ def define_flags(flag_values):
     define.string("data_dir", None, "Folder with a folder for each task.")
     define.string("output_dir", None, "Folder of the runs.")
     define.string(
-        "bert_config_file", None, "Config of the model; left out: the one that fits, if only one."
+        "bert_config_file", None, "Config of the model. Default: the only config that fits."
     )
-    define.string("vocab_file", None, "Vocabulary; left out: beside the checkpoint, else ours.")
-    define.list("tasks", list(SETTINGS), "Tasks to run, those whose files are there.")
-    define.list("seeds", ["1"], "Seeds; the first one's predictions are submitted.")
+    define.string("vocab_file", None, "Vocabulary. Default: beside the checkpoint, else ours.")
+    define.list("tasks", list(SETTINGS), "Tasks to run. Tasks without files are left out.")
+    define.list("seeds", ["1"], "Seeds. The predictions of the first seed are submitted.")
 
 
 def main(args):

@@ -127,7 +127,7 @@ def refuse_to_replace(source, parts):
 
 
 def lines_of(path):
-    """Yield the lines of a text with their ends; raises `UserError` if it is no UTF-8 text."""
+    """Yield the lines of a text with their ends; raises `UserError` if it is not UTF-8 text."""
     if not os.path.isfile(path):
         what = "it is a folder" if os.path.isdir(path) else "it does not exist"
         raise UserError("cannot read {}: {}".format(path, what))

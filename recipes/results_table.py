@@ -54,7 +54,7 @@ def is_scored(run):
 
 
 def scores_of(run):
-    """Return a dict of score to `{"mean", "deviation", "seeds"}`; None without several seeds."""
+    """Return a dict of score to `{"mean", "deviation", "seeds"}`; one seed has no deviation."""
     scores = {}
     for name in SCORES:
         score = run["metrics"][name]

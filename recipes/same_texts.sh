@@ -8,7 +8,7 @@ refuse_other_texts() {
   shift
   for file; do
     if [ ! -f "$file" ]; then
-      echo "$(basename "$0"): error: $file does not exist, or is no file" >&2
+      echo "$(basename "$0"): error: $file does not exist, or is not a file" >&2
       exit 2
     fi
   done

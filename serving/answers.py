@@ -24,7 +24,7 @@ class Labels:
 
     Attributes:
         header: list of str, the names of a table's columns; empty for a table without a header,
-            None where answers are no rows of a table.
+            None where answers are not rows of a table.
         most_texts: int, the most texts of an example; None for any number.
     """
 

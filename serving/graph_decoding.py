@@ -173,6 +173,6 @@ def best_answers(contexts, pieces, starts, ends, first, choice):
 
 
 def _parts_of(texts, begin, end):
-    """Return the characters [begin, end) of each text; bytes that are no UTF-8 are replaced."""
+    """Return the characters [begin, end) of each text; bytes that are not UTF-8 are replaced."""
     whole = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
     return tf.strings.substr(whole, begin, end - begin, unit="UTF8_CHAR")

@@ -13,7 +13,7 @@ from tokenization import CLS, MASK, SEP
 _MARK = r"#idiom(\p{Nd}+)#"  # `choice_files.BLANK` with its number
 _EDGE = "\1"  # put before and after the number of a blank; normalization drops it from texts
 _NO_ID = -1
-NO_BLANK = "a question is no blank of its context, such as #idiom000001#"
+NO_BLANK = "a question is not a blank of its context, such as #idiom000001#"
 
 
 def of_texts(parts, max_seq_length, vocab):
@@ -170,7 +170,7 @@ def truncated(lengths, room):
 
 
 def cut(pieces, lengths):
-    """Return the first pieces of each row; `lengths`, int32 [B], says how many."""
+    """Return the first pieces of each row; `lengths`, int32 [B], says how many are kept."""
     places = tf.ragged.range(lengths_of(pieces))
     return tf.ragged.boolean_mask(pieces, places < lengths[:, tf.newaxis])
 

@@ -136,7 +136,7 @@ class GraphTokenizer:
         return tf.cast(tf.gather_nd(pages, tf.stack([page, codes % PAGE], 1)), tf.int32)
 
     def _normalized(self, codes, entries):
-        """Return what characters become, string [N], and its bytes that are no blanks, int32."""
+        """Return what characters become, string [N], and its bytes that are not blanks, int32."""
         _, _, others, other_sizes = self._table
         characters = tf.strings.unicode_encode(codes[:, tf.newaxis], "UTF-8")
         index = tf.maximum(entries - _FIRST_OTHER, 0)
@@ -171,7 +171,7 @@ def _with_marks(begins, ends, is_mark):
 def _replacement_arrays(do_lower_case):
     """Return (pages, places, others, sizes), the table of all code points.
 
-    Equal pages are stored once. `sizes` are the bytes of `others` that are no blanks.
+    Equal pages are stored once. `sizes` are the bytes of `others` that are not blanks.
     """
     normalize = BasicTokenizer(do_lower_case).normalize
     others, numbers = [""], {}

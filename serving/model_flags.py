@@ -35,8 +35,8 @@ def define_flags(flag_values):
     define.string(
         "checkpoint",
         None,
-        "Checkpoint to load, or a folder with one; if left out, the best of the run if one was "
-        "kept, else the latest.",
+        "Checkpoint to load, or a folder with one. Default: the best checkpoint of the run "
+        "if it was kept, else the latest.",
     )
     define.string(
         "bert_config_file",
@@ -50,8 +50,8 @@ def define_flags(flag_values):
     define.integer(
         "max_seq_length",
         None,
-        "Largest number of pieces of a text or pair; the longer text of a pair is cut first. Left "
-        "out: the length of the run, or {}.".format(predictor.MAX_SEQ_LENGTH),
+        "Largest number of pieces of a text or pair; the longer text of a pair is cut first. "
+        "Default: the length of the run, or {}.".format(predictor.MAX_SEQ_LENGTH),
         lower_bound=encoding.SHORTEST_SEQUENCE,
     )
 

@@ -210,7 +210,8 @@ class Predictor:
 
         Returns:
             List of dicts in the order of the texts: `label`, the most probable one, and
-            `probabilities`, a dict of label to float. For another kind its `Kind.answers`.
+            `probabilities`, a dict of label to float. For another kind of task,
+            the answers that its `Kind.answers` returns.
 
         Raises:
             UserError: for a text where the task takes a pair, or the other way round, and for a
@@ -394,7 +395,7 @@ def _warn_of_task(task, prefix):
 
 
 def _check_model_dir(path):
-    """Raise `UserError` for a path that is no folder, and for a folder without classifier."""
+    """Raise `UserError` for a path that is not a folder, and for a folder without classifier."""
     if files.exists(path + ".index"):
         folder = os.path.dirname(path) or "."
         if not files.exists(os.path.join(folder, model_files.DESCRIPTION)):

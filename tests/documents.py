@@ -13,7 +13,7 @@ MARKS = list("，。；")
 LATIN = ["al", "##bert", "a", "##b", "##"]
 PIECES = SPECIAL + CHARACTERS + ["##" + c for c in CHARACTERS] + MARKS + LATIN
 VOCAB = {piece: i for i, piece in enumerate(PIECES)}
-FIRST_PLAIN = len(SPECIAL)  # the first id that is no special piece
+FIRST_PLAIN = len(SPECIAL)  # the first id that is not a special piece
 
 
 def config(**changes):
@@ -30,7 +30,7 @@ def config(**changes):
 
 @st.composite
 def documents(draw, max_size=150):
-    """Documents of random pieces, with a random kind of break at each."""
+    """Documents of random pieces, with a random kind of break before each piece."""
     size = draw(st.integers(2, max_size))
     kinds = st.sampled_from([INSIDE, INSIDE, WORD, WORD, WORD, CLAUSE, SENTENCE])
     breaks = draw(st.lists(kinds, min_size=size - 1, max_size=size - 1))

@@ -136,7 +136,7 @@ TESTED = {
     "--resume_foreign=True": "test_an_archive_is_not",
     "is ignored, for --output_dir": "test_three_modes_are_told",
     "holds weights of Keras or Flax": "test_weights_of_keras",
-    "is no TensorFlow checkpoint": "test_conversions_there_and_back",
+    "is not a TensorFlow checkpoint": "test_conversions_there_and_back",
     "is a checkpoint of TensorFlow already": "test_there_and_back_is",
     "the names are those of": "test_conversions_there_and_back",
     "; to train, --allow_missing": "test_the_cause_of_a",
@@ -406,7 +406,7 @@ CASES = (
         "--num_train_epochs=0 --init_checkpoint=classifier",
         EVALUATE,
     ),
-    ("--best_metric={} is no score of", TUNE, "--best_metric=f1", "--best_metric=macro_f1"),
+    ("--best_metric={} is not a score of", TUNE, "--best_metric=f1", "--best_metric=macro_f1"),
     ("--patience={} needs", TUNE, "--patience=2", "--do_train=True --do_eval=True"),
     (
         "(no variable {})",

@@ -125,7 +125,7 @@ def find_fault(record, limits):
         limits: `Limits`.
     """
     if not is_compact(record):
-        return "it is no compact record"
+        return "it is not a compact record"
     if record[0] != VERSION:
         text = "it is a compact record of version {}, and this code reads version {}"
         return text.format(record[0], VERSION)
@@ -162,5 +162,5 @@ def _fault_of_splits(lengths, counts, splits):
         return None
     largest = np.repeat(np.asarray(lengths) - 1, counts)
     if splits.min() < 1 or np.any(splits > largest):
-        return "one of its chunks has a split outside"
+        return "one of its chunks is split at a place outside the chunk"
     return None

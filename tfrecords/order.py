@@ -127,8 +127,8 @@ def _block_reader(index):
             )
             records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
             return records.take(count)
-        # A compressed file is a single block. How many bytes follow a damaged one is unknown;
-        # `take` leaves them out.
+        # A compressed file is a single block. If the file is damaged, the number of
+        # bytes behind the block is not known; `take` leaves these bytes out.
         footer_bytes = tf.where(tf.equal(compression[file], ""), sizes[file] - end, np.int64(0))
         block = tf.data.FixedLengthRecordDataset(
             [paths[file]], end - begin, begin, footer_bytes, buffer_size, compression[file]

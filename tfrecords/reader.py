@@ -1,4 +1,4 @@
-"""The input functions that read TFRecords, and the checks of the files before a run.
+"""The input functions that read TFRecords, also on several hosts, and checks before a run.
 
 B is the batch size.
 """
@@ -52,7 +52,7 @@ def define_input_flags(flag_values):
     define.integer(
         "prefetch_batches",
         DEFAULT_SETTINGS.prefetch_batches,
-        "Number of batches prepared ahead; TensorFlow chooses it if left out.",
+        "Number of batches prepared ahead. By default TensorFlow chooses it.",
         lower_bound=1,
     )
     define.bool(

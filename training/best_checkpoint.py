@@ -47,13 +47,13 @@ def read_history(folder, last_step=math.inf):
             results = json.loads(line)
             by_step[results["global_step"] + 0] = results
         except (ValueError, KeyError, TypeError):
-            text = "{}, row {}: {!r} is no evaluation: remove this row"
+            text = "{}, row {}: {!r} is not an evaluation: remove this row"
             raise UserError(text.format(path, number, line[:SHOWN_CHARACTERS])) from None
     return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
 
 
 def read_best(folder, evaluation):
-    """Return the results of the best checkpoint of a run, a dict, None without one.
+    """Return the results of the best checkpoint of a run, a dict, or None if there is none.
 
     Raises:
         UserError: if the file is damaged.

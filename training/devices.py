@@ -1,4 +1,4 @@
-"""The devices of a machine, strategies to use several of them, and sums over replicas."""
+"""The devices of a machine, strategies for several of them, precisions, sums over replicas."""
 
 import tensorflow.compat.v1 as tf
 from tensorflow.compiler.tf2xla.python import xla

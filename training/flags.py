@@ -101,12 +101,12 @@ def _define_start_flags(define):
     define.bool(
         "allow_missing",
         False,
-        "If init_checkpoint lacks variables, start them at random instead of stopping.",
+        "If init_checkpoint lacks variables, give them random values instead of stopping.",
     )
     define.bool(
         "allow_vocab_resize",
         False,
-        "If the vocabulary is larger than in init_checkpoint, start the new pieces at random "
+        "If the vocabulary is larger than in init_checkpoint, give the new pieces random weights "
         "instead of stopping.",
     )
     define.bool(
@@ -118,8 +118,8 @@ def _define_start_flags(define):
     define.bool(
         "allow_more_layers",
         False,
-        "If all layers share their weights, start with another number of layers than "
-        "init_checkpoint's config says instead of stopping.",
+        "Start even if the config has another number of layers than the config of init_checkpoint. "
+        "All layers must share their weights.",
     )
 
 
@@ -146,7 +146,7 @@ def define_optimizer_flags(flag_values, optimizers, optimizer, learning_rate):
     define.float("weight_decay", 0.01, "Weight decay.", lower_bound=0.0)
 
 
-BY_SIZE = " Left out: by the size of the model, see the table in docs/training.md."
+BY_SIZE = " Default: depends on the model's size, see the table in docs/training.md."
 
 
 def _by_size(default):
@@ -217,31 +217,34 @@ def _define_device_flags(define):
         "float32",
         sorted(devices.PRECISIONS),
         "Type of the activations; weights, LayerNorm, softmax and losses stay float32. float16 is "
-        "for GPUs older than A100; its loss scale is adapted while training. bfloat16 needs none.",
+        "for GPUs older than A100; its loss scale is adapted in training. bfloat16 needs no scale.",
     )
     define.bool(
         "recompute_activations",
         False,
-        "Keep only the inputs of the layers and compute the rest again for the gradient: takes a "
-        "third more time and a fraction of the memory.",
+        "Keep only the inputs of the layers and compute the rest again for the gradient. A step "
+        "takes a third more time and a fraction of the memory.",
     )
     define.bool("use_xla", False, "Compile whole training steps by XLA, which takes time at first.")
     define.bool("use_tpu", False, "Run on a TPU instead of GPU or CPU.")
     define.string(
         "tpu_name",
         None,
-        "TPU: its name, an address such as grpc://10.240.1.66:8470, or local on a TPU VM.",
+        "Name of the TPU, an address such as grpc://10.240.1.66:8470, or local on a TPU VM.",
     )
-    define.string("tpu_zone", None, "TPU: its zone; left out: TensorFlow looks it up.")
-    define.string("gcp_project", None, "TPU: the Google Cloud project.")
+    define.string("tpu_zone", None, "Zone of the TPU. By default TensorFlow looks it up.")
+    define.string("gcp_project", None, "Google Cloud project of the TPU.")
     define.string("master", None, "Address of a TensorFlow master, if any.")
     define.integer(
-        "num_tpu_cores", None, "TPU: number of cores; left out: the TPU is asked.", lower_bound=1
+        "num_tpu_cores",
+        None,
+        "Number of TPU cores. By default the run asks the TPU.",
+        lower_bound=1,
     )
     define.enum(
         "tpu_generation",
         None,
         tpu.GENERATIONS,
-        "TPU: its generation, which decides how many examples fit; left out: v4 if a host has 4 "
+        "Generation of the TPU, which decides how many examples fit. Default: v4 if a host has 4 "
         "cores, else v3.",
     )

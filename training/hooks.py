@@ -25,7 +25,7 @@ def counts(is_piece):
 
 
 class ProgressHook(tf.train.SessionRunHook):
-    """Logs step, scalars, speed, the share of positions that are no padding, and remaining time.
+    """Logs step, scalars, speed, the share of positions that are not padding, and remaining time.
 
     Args:
         scalars: dict of name to scalar tensor, logged in this order.

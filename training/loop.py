@@ -27,7 +27,7 @@ def define_evaluation_flags(flag_values, best):
         lower_bound=0,
     )
     define.integer(
-        "eval_steps", None, "Batches in an evaluation; left out: all of them.", lower_bound=1
+        "eval_steps", None, "Batches in an evaluation. Default: all batches.", lower_bound=1
     )
 
 
@@ -83,8 +83,8 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
         evaluation: `best_checkpoint.Evaluation`, or None for none.
 
     Returns:
-        dict, the results of the last evaluation; None without one, or on workers other than the
-        chief.
+        dict, the results of the last evaluation; None if there was none, or on workers other than
+        the chief.
 
     Raises:
         UserError, SystemExit: as `train`.

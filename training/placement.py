@@ -31,7 +31,7 @@ class Computation(NamedTuple):
 
     execution: NamedTuple  # `modeling.Execution`
     step_memory: memory.StepMemory
-    placement: Optional[Placement]  # None without training
+    placement: Optional[Placement]  # None if the run does not train
 
 
 def place(settings, train_batch_size, step_memory):

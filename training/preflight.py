@@ -120,7 +120,7 @@ def _vocabularies_of_model(args, vocab_size):
 
 
 def vocabulary_of_records(records, sha256):
-    """Return the path of the vocabulary with which records were made, None where it is gone."""
+    """Return the path of the vocabulary with which records were made, or None if it is gone."""
     for _, contents in manifest.first_of_each(manifest.find_manifests(records.paths)):
         path = contents.get("flags", {}).get("vocab_file")
         if path and files.exists(path) and files.vocabulary_sha256(path) == sha256:
@@ -224,7 +224,7 @@ def check_placement(settings, execution, step_memory, train_batch_size):
         settings: `flags.RunSettings`.
         execution: `modeling.Execution`.
         step_memory: `memory.StepMemory`.
-        train_batch_size: int, or None without training.
+        train_batch_size: int, or None if the run does not train.
 
     Returns:
         (`placement.Computation`, line).
@@ -432,7 +432,7 @@ def check_weights(
         folder: str, of the run.
         start: `run_folder.Start`.
         model: `Model`.
-        schedule: `Schedule`, or None without training.
+        schedule: `Schedule`, or None if the run does not train.
         new_variables: str, pattern of the variables that a checkpoint of another run may lack, or
             None.
         vocab_file: str, path of the WordPiece vocabulary, or None where it is not known.
@@ -470,7 +470,7 @@ def check_weights(
         num_pieces = Checkpoint(start.checkpoint).model_shapes()[new_pieces.WORD_TABLE][0]
         if vocab_file:
             new_pieces.check(vocab_file, start.checkpoint, num_pieces)
-        line += "; pieces behind the first {:,} start at random".format(num_pieces)
+        line += "; pieces behind the first {:,} start with random weights".format(num_pieces)
     return None, line
 
 

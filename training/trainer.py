@@ -20,7 +20,7 @@ def make_trainer(model_fn, settings, placement=None):
     Args:
         model_fn: as `model_fn.make_model_fn` makes it.
         settings: `flags.RunSettings`.
-        placement: `placement.Placement`; None without training.
+        placement: `placement.Placement`; None if the run does not train.
     """
     member = cluster.read_member() if settings.strategy == "multi_worker" else None
     with cluster.without_cluster():

@@ -24,7 +24,7 @@ def test_new_pieces_stand_behind_the_old_ones(tmp_path):
     assert not new_pieces.begins_with(OLD[::-1], copy) and not new_pieces.begins_with(OLD, behind)
     with pytest.raises(UserError, match="between.txt, row 6: .*vocab.txt has '天' there, whose"):
         new_pieces.check(between, prefix, len(OLD))
-    new_pieces.check(between, prefix, 999)  # no vocabulary that has so many is known
+    new_pieces.check(between, prefix, 999)  # no vocabulary with 999 pieces is known
 
 
 def test_new_pieces_that_the_tokenizer_never_makes_are_told(tmp_path, caplog):

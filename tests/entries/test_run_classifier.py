@@ -326,7 +326,7 @@ def test_features_of_other_settings_are_not_used(trained, workspace):
 
 
 def schedule_of(num_examples, hidden_size, **changes):
-    """The `Schedule` of a train file of so many examples."""
+    """The `Schedule` of a train file with this number of examples."""
     values = {"task_name": "xnli", "data_dir": ".", "bert_config_file": "c", "output_dir": "out"}
     words = helpers.arguments(dict(values, do_train=True, **changes))
     args = cli.parse(run_classifier.define_flags, [""] + words)
@@ -378,7 +378,7 @@ def test_what_is_left_out_suits_the_size_of_the_model(caplog):
         ({"warmup_proportion": 1.5}, "warmup_proportion"),
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob=1.5"),
         ({"patience": 2}, "--patience=2 needs"),
-        ({"best_metric": "f1"}, "--best_metric=f1 is no score of this task: .* accuracy, macro_f1"),
+        ({"best_metric": "f1"}, "--best_metric=f1 is not a score of this task: .*accuracy, macro"),
         ({"seeds": "1,2,1"}, "--seeds=1,2,1: give whole numbers, each once"),
         ({"seeds": "one"}, "--seeds=one: give whole numbers"),
         ({"labels": "a,b"}, "has its own labels"),

@@ -258,4 +258,4 @@ def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, tmp_pat
     status, log = programs.run("run_mrc.py", helpers.arguments(values))
     last = log.strip().split("\n")[-1]
     assert status == 2 and "Traceback" not in log
-    assert "train.json, data[0].qas[0]: question 1: null is no text" in last
+    assert "train.json, data[0].qas[0]: question 1: null is not a text" in last

@@ -119,7 +119,7 @@ def test_a_predictor_finds_the_same_entities(trained, batch_size):
     expected = [line["entities"] for line in read_lines(trained / "out" / "predictions.jsonl")]
     assert [answer["entities"] for answer in model.predict(texts)] == expected
     assert model.embed(texts).shape == (ODD, 16)
-    with pytest.raises(ValueError, match="is no text"):
+    with pytest.raises(ValueError, match="is not a text"):
         model.predict(["天", ("天", "地")])
 
 

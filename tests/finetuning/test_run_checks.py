@@ -59,7 +59,7 @@ def test_a_flag_that_the_run_ignores_is_left_out(script, task, flag, use, remedy
 @pytest.mark.parametrize(
     "script, task, flag, words",
     [
-        (run_ner, "ner", "labels=O,A,B", "labels O, A, B: O is what is no entity: leave it out"),
+        (run_ner, "ner", "labels=O,A,B", "labels O, A, B: O means no entity: leave it out"),
         (run_classifier, "c3", "max_seq_length=5", "=5 has no room for a choice and what it is"),
     ],
 )

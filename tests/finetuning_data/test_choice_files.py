@@ -102,8 +102,8 @@ def test_files_of_one_s_own(tmp_path):
         ({"answer": ["猫", "狗"]}, 'row 2: answer ."猫", "狗". is a list: a question has one'),
         ({"answer": "鸡"}, "row 2: answer '鸡' is not among the choices: '猫 | 狗'"),
         ({"choices": ["猫", "猫"]}, "row 2: answer '猫' is the text of 2 choices"),
-        ({"answer": 2}, "row 2: answer 2 is no number of a choice: they are 0 to 1"),
-        ({"answer": -1}, "row 2: answer -1 is no number"),
+        ({"answer": 2}, "row 2: answer 2 is not a number of a choice: they are 0 to 1"),
+        ({"answer": -1}, "row 2: answer -1 is not a number"),
         ({"answer": True}, "row 2: answer true is not among the choices"),
         ({"answer": None}, "row 2: there is no answer; only a test file"),
         ({"question": 5}, "row 2: question is 5, not a text"),
@@ -132,19 +132,19 @@ def test_a_missing_field_is_named(field, tmp_path):
     "name, content, words",
     [
         ("choices", '{"context": ', "dev.json, row 1: not JSON"),
-        ("choices", "[1]", "dev.json, row 1: .* is no JSON object: write one object per line"),
+        ("choices", "[1]", "dev.json, row 1: .* is not a JSON object: write one object per line"),
         ("choices", "\n", "dev.json: no questions"),
         ("choices", '[\n{"context": "天"}\n]', "dev.json holds a JSON array; JSON lines are one"),
         ("choices", '[{"context": "天"},\n{}]', "dev.json holds a JSON array; JSON lines are one"),
         ("c3", "[", "dev.json is not JSON: .*; the text may be cut"),
         ("c3", "[1]\n[2]\n", "must be one JSON value, not one a line"),
-        ("c3", "{}", "dev.json is no JSON array of texts"),
-        ("c3", "[3]", "dev.json, row 1: 3 is no list of turns and questions"),
+        ("c3", "{}", "dev.json is not a JSON array of texts"),
+        ("c3", "[3]", "dev.json, row 1: 3 is not a list of turns and questions"),
         ("c3", '[[["男：冷"], ["冷"]]]', "dev.json, row 1: question 1: question is '冷', not a"),
         ("c3", '[[["男：冷"], [{"question": "?"}]]]', "row 1: question 1: no choice: a field must"),
         ("chid", '{"content": ["冷"], "candidates": ["冷", "热"]}', "row 1: content has no blank"),
         ("chid", '{"content": ["#idiom5#"], "candidates": ["冷", "热"]}', "row 1: there is no ans"),
-        ("chid", '{"content": ["#idiom1#"], "candidates": ["冷", "热"]}', "answer 7 is no number"),
+        ("chid", '{"content": ["#idiom1#"], "candidates": ["冷", "热"]}', "answer 7 is not a"),
     ],
 )
 def test_mistakes_in_whole_files(name, content, words, tmp_path):
@@ -156,7 +156,7 @@ def test_mistakes_in_whole_files(name, content, words, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "answers, words", [("[]", "is no JSON object such as"), ('{"#idiom1#": "a"}', "'a', not the n")]
+    "answers, words", [("[]", "is not a JSON object such"), ('{"#idiom1#": "a"}', "'a', not the n")]
 )
 def test_mistakes_in_answers(answers, words, tmp_path):
     write(tmp_path, "dev.json", [CLOZE])

@@ -173,7 +173,7 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ('{"text": "在北京", "label": {"LOC": {"北京": [[1, 3]]}}}', "the text has 3 characters"),
         ('{"text": "在北京", "label": {"LOC": {"北京": [[0, 1]]}}}', "the text has '在北' there"),
         ('{"text": "在北京", "label": {"LOC": {"北京": [1, 2]}}}', "not two whole numbers"),
-        ('{"text": "在北京", "label": {"LOC": ["北京"]}}', "is no object of entities"),
+        ('{"text": "在北京", "label": {"LOC": ["北京"]}}', "is not an object of entities"),
         ('{"text": "在北京", "label": [[0, 2, "X"], [1, 3, "LOC"]]}', "type 'X' is unknown"),
         (
             '{"text": "在北京", "label": [[0, 2, "LOC"], [1, 3, "LOC"]]}',
@@ -181,17 +181,17 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ),
         ('{"text": "在北京", "label": [[0, 3, "LOC"], [1, 3, "ORG"]]}', "overlap"),
         ('{"text": "在北京", "entities": [{"begin": 1, "end": 3}]}', "has no type"),
-        ('{"text": "在北京", "entities": ["北京"]}', "is no object with begin, end and type"),
+        ('{"text": "在北京", "entities": ["北京"]}', "is neither an object with begin, end"),
         (
             '{"text": "在北京", "entities": [["LOC", 1, 3]]}',
-            "3] is no object with begin, end and type, and no l",
+            "3] is neither an object with begin, end and type n",
         ),
         ('{"text": "在北京", "label": "LOC"}', "neither an object of types nor a list"),
         ('{"text": "", "label": {}}', "text is '', not a text"),
         ('{"data": []}', "no text: a column must be named text; found 'data'"),
         ('{"text": "\\ud83d", "label": {}}', "half of a character"),
         ('{"text": "在', "not JSON"),
-        ("[1]", "no JSON object"),
+        ("[1]", "not a JSON object"),
     ],
 )
 def test_mistakes_in_json_lines(tmp_path, row, words):

@@ -1,4 +1,4 @@
-"""Rows: one dictionary a row from every format, and what is said of rows that are none."""
+"""Every format gives one dictionary for each row, and a message for each row that is wrong."""
 
 import gzip
 import json
@@ -209,7 +209,7 @@ def test_the_command_that_converts_a_file_works(convert, tool, name, tmp_path):
             "not JSON (Expecting ',' delimiter at character 14; the text may be cut): '{\"lab",
         ),
         ("a.json", "天\t地\t1", "not JSON (Expecting value at character 1)"),
-        ("a.json", '["天", "地"]', '["天", "地"] is no JSON object: write one object per line'),
+        ("a.json", '["天", "地"]', '["天", "地"] is not a JSON object: write one object per line'),
         ("a.json", '{"label": 1, "gold_label": 2}', "two fields are the same column: 'label, gold"),
         ("a.json", r'{"text": "天\ud83d"}', r'"\ud83d" is half of a character: remove it'),
         ("a.json", '{"text": "天"}'.encode("gb18030"), "not UTF-8 text"),

@@ -587,12 +587,12 @@ def test_columns_of_qbqtc(tmp_path):
         (
             "lcqmc",
             ["1\t天{}\t人", "0\t地{}\t人"],
-            "row 1: text_a '1' is a label, label '人' is none",
+            "row 1: text_a '1' is one of the labels, and label '人' is not",
         ),
         (
             "chnsenticorp",
             ["天{}\t1", "地{}\t0"],
-            "row 1: text_a '1' is a label, label '天0' is none",
+            "row 1: text_a '1' is one of the labels, and label '天0' is not",
         ),
     ],
 )
@@ -695,5 +695,5 @@ def test_texts_may_have_quotes(texts, tmp_path):
 
 def test_exchanged_names_are_told(tmp_path):
     write(tmp_path / "train.json", {"sentence1": "1", "sentence2": "地", "label": "天"})
-    with pytest.raises(UserError, match="label '天' is none: are these two names exchanged.$"):
+    with pytest.raises(UserError, match="label '天' is not: are these two names exchanged.$"):
         tasks.load_examples(LCQMC, str(tmp_path), "train")

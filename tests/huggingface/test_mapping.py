@@ -197,7 +197,7 @@ def test_layernorm_before_sublayers_is_refused_with_the_reason():
 
 def test_the_google_layout_is_no_bert():
     config, arrays = make("google")
-    with pytest.raises(UserError, match="layout 'google' is no bert: .* after they are projected"):
+    with pytest.raises(UserError, match="layout 'google' is not a bert: .*after they are proj"):
         mapping.to_parameters(config, "bert", arrays)
 
 

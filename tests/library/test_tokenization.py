@@ -20,7 +20,8 @@ from tokenization import BasicTokenizer, FullTokenizer, WordpieceTokenizer, load
 VOCAB = str(ROOT / "albert_config" / "vocab.txt")
 SAMPLES = ["news_zh_1.txt", "lcqmc_sample/train.tsv", "xnli_sample/train.tsv"]
 MARKERS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# Their category changed after Unicode 8; the other differing characters are newer.
+# Unicode changed the category of these characters after version 8. All other characters on which
+# the two tokenizers differ are newer than these.
 RECLASSIFIED = "\u166d\u1734\u1885\u1886"
 
 tokenizer_of = functools.lru_cache(maxsize=None)(functools.partial(FullTokenizer, VOCAB))

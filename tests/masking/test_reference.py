@@ -373,7 +373,7 @@ def test_eighty_ten_ten(instances):
     assert abs(counts["mask"] / total - 0.8) < 0.01
     assert abs(counts["kept"] / total - 0.1) < 0.005
     assert abs(counts["random"] / total - 0.1) < 0.005
-    # Every plain piece is drawn, none much more often than another.
+    # Every plain piece is drawn, and no piece is drawn much more often than another.
     assert set(replacements) == set(range(FIRST_PLAIN, len(PIECES)))
     mean = counts["random"] / len(replacements)
     assert max(replacements.values()) < 2.5 * mean

@@ -313,7 +313,7 @@ def test_a_text_that_is_read_twice_is_told(tmp_path, caplog):
 def test_a_vocabulary_is_no_text(tmp_path, end):
     path = tmp_path / "vocab.txt"
     path.write_bytes(end.join(["[PAD]", "[CLS]", "[SEP]", "[MASK]", "一", ""]).encode("utf-8"))
-    with pytest.raises(UserError, match="vocab.txt is a vocabulary, no text"):
+    with pytest.raises(UserError, match="vocab.txt is a vocabulary, not a text"):
         input_check.check_inputs([str(path)], corpus.TEXT)
 
 

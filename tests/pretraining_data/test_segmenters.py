@@ -82,8 +82,8 @@ def test_bad_dictionaries_are_named(tmp_path):
     with pytest.raises(UserError, match="missing.txt does not exist"):
         segmenters.load_segmenter("jieba", str(tmp_path / "missing.txt"))
     for text, words in (
-        ("天\n<!DOCTYPE html>\n<br>", "row 2: '<!DOCTYPE html>' is no word"),
-        ("天 3 n\n地 3\n玄 n\n\n一 二 三", "row 5: '一 二 三' is no word"),
+        ("天\n<!DOCTYPE html>\n<br>", "row 2: '<!DOCTYPE html>' is not a word"),
+        ("天 3 n\n地 3\n玄 n\n\n一 二 三", "row 5: '一 二 三' is not a word"),
     ):
         (tmp_path / "bad.txt").write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=words):

@@ -34,7 +34,7 @@ def write_model(folder, task="choices"):
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    """A model that chooses, of random weights; not to be written to."""
+    """The folder of a multiple-choice model with random weights. Tests must not write to it."""
     return write_model(tmp_path_factory.mktemp("choices"))
 
 
@@ -116,7 +116,7 @@ def test_blanks_of_a_cloze(tmp_path):
     assert found[0]["choice"] != found[1]["choice"]  # both blanks have the same candidates
     questions = [(CLOZE, "#idiom1#", texts) for texts in (candidates, candidates[:2])]
     assert {answer["choice"] for answer in model.predict(questions)} == {"玄黄"}
-    with pytest.raises(UserError, match="question '#idiom7#' is no blank of the context, such as"):
+    with pytest.raises(UserError, match="question '#idiom7#' is not a blank of the context, such"):
         model.predict([(CLOZE, "#idiom7#", candidates)])
 
 

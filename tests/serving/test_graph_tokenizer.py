@@ -78,7 +78,7 @@ def small_encoder(request, tmp_path_factory):
 
 
 def test_every_character_and_odd_texts(encoder):
-    """Every character up to the end of the Chinese blocks, and some beyond."""
+    """Checks every character up to the end of the Chinese blocks, and some later ones."""
     codes = [code for code in range(0x323B0) if not 0xD800 <= code < 0xE000]
     codes += [0xE0001, 0xE0100, 0xF0000, 0x10FFFD, 0x10FFFF]
     encoder.check(ODD + ["".join(map(chr, codes[i : i + 7])) for i in range(0, len(codes), 7)])

@@ -147,7 +147,7 @@ def test_blanks(served, rows, mark, choices):
 
 
 def test_a_question_that_is_no_blank_is_told(served):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="no blank of its context, such as"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a blank of its context, such as"):
         served("chid")(
             "choose_text", context=["天#idiom1#"], question=["#idiom2#"], choices=[["a", "1"]]
         )

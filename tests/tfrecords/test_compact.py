@@ -46,8 +46,8 @@ def changed(place, number):
 @pytest.mark.parametrize(
     "record, limits, fault",
     [
-        (b"\x0a\x05", LIMITS, "it is no compact record"),
-        (b"", LIMITS, "it is no compact record"),
+        (b"\x0a\x05", LIMITS, "it is not a compact record"),
+        (b"", LIMITS, "it is not a compact record"),
         (changed(0, 0xAC02), LIMITS, "version 2, and this code reads version 1"),
         (changed(0, 0xAC01)[:-1], LIMITS, "it ends inside a number"),
         (changed(0, 0xAC01)[:4], LIMITS, "it ends inside a number"),
@@ -55,8 +55,8 @@ def changed(place, number):
         (changed(1, 60000), LIMITS, "the lengths of its chunks do not fit"),
         (changed(3, 5), LIMITS, "the lengths of its chunks do not fit"),
         (changed(5, 2), LIMITS, "the lengths of its chunks do not fit"),
-        (changed(7, 4), LIMITS, "one of its chunks has a split outside"),
-        (changed(7, 0), LIMITS, "one of its chunks has a split outside"),
+        (changed(7, 4), LIMITS, "one of its chunks is split at a place outside the chunk"),
+        (changed(7, 0), LIMITS, "one of its chunks is split at a place outside the chunk"),
         (changed(8, 0x8000 + 300), LIMITS, "it holds piece 300, and the vocabulary has 205"),
         (
             changed(0, 0xAC01),
