@@ -47,7 +47,7 @@ def define_flags(flag_values):
     define = cli.flag_definer(flag_values)
     define.string("output_dir", None, "Folder to make; it must not exist.")
     define.string("bert_config_file", None, "JSON file of the model, for to-huggingface.")
-    define.string("vocab_file", None, "Its vocabulary, for to-huggingface.")
+    define.string("vocab_file", None, "Vocabulary of the model, for to-huggingface.")
     define.enum(
         "architecture",
         None,

@@ -79,7 +79,7 @@ def _define_instance_flags(define):
     integer("max_seq_length", 512, text, shortest, longest)
     text = "Largest number of masked pieces in a sequence."
     integer("max_predictions_per_seq", 51, text, 1, longest)
-    integer("random_seed", 12345, "Equal seeds give equal bytes.", -(2**63), 2**63 - 1)
+    integer("random_seed", 12345, "Seed. Equal seeds give equal bytes.", -(2**63), 2**63 - 1)
     integer("dupe_factor", 10, "Number of differently masked duplicates.", 1, None)
     text = "Probability of a sequence that aims at a random, shorter length."
     probability("short_seq_prob", 0.1, text)
@@ -102,7 +102,7 @@ def _define_word_flags(define):
 
 def _define_record_flags(define):
     text = (
-        "published: instances of tf.train.Example, masked now, in duplicates; compact: rows of "
+        "published: tf.train.Example records that are masked now, in duplicates; compact: rows of "
         "text, 20 to 40 times smaller, that run_pretraining.py masks anew in every epoch."
     )
     define.enum("record_format", "published", list(RECORD_FORMATS), text)

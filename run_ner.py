@@ -35,8 +35,8 @@ def define_flags(flag_values):
     define.bool(
         "crf",
         False,
-        "Learn scores of neighbouring labels, too (a conditional random field); without it only "
-        "impossible neighbours are excluded.",
+        "Learn scores of neighbouring labels, too (a conditional random field). Without this flag, "
+        "only impossible neighbours are excluded.",
     )
     define.float(
         "crf_rate_factor",

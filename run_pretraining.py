@@ -43,8 +43,7 @@ def define_flags(flag_values):
     define.float(
         "sentence_order_weight",
         1.0,
-        "Factor of the sentence-order loss. 0 trains on masked pieces alone, to see what the order "
-        "of sentences is good for.",
+        "Factor of the sentence-order loss. With 0 the model learns from masked pieces alone.",
         lower_bound=0.0,
     )
     define_run_flags(flag_values, train_batch_size=4096, eval_batch_size=64)

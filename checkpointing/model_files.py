@@ -67,7 +67,7 @@ class Description(NamedTuple):
 
 
 def write(folder, model):
-    """Write a model's description and a copy of its vocabulary, each file by rename.
+    """Write a model's description and a copy of its vocabulary; files appear when complete.
 
     Args:
         folder: str, made where it is missing.

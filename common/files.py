@@ -306,7 +306,7 @@ def check_writable(path):
 
 
 class WholeFile:
-    """A context manager that writes a file, which appears by rename when it is complete.
+    """A context manager that writes a file, which a rename makes appear when it is complete.
 
     Until then the bytes are in `path + tag + ".tmp"`. An error inside the context removes that file
     and leaves an older `path` as it was. A device or a pipe gets the bytes at once.
@@ -384,7 +384,7 @@ def whole_folder(path):
 
 
 def write_text(path, text):
-    """Write a text file, UTF-8, by rename.
+    """Write a text file in UTF-8; it appears when it is complete, see `WholeFile`.
 
     Args:
         path: str, local or any other that tf.io.gfile knows.
@@ -449,5 +449,5 @@ def _without_duplicates(pairs):
 
 
 def write_json(path, value):
-    """Write a value as indented JSON, by rename; raises UserError where that fails."""
+    """Write a value as indented JSON, as `write_text`; raises UserError if that fails."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

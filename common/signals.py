@@ -12,8 +12,9 @@ STATUS = 128  # A program that a signal ends has this status plus the signal's n
 class OrderlyEnd:
     """A context manager that turns the first SIGTERM or SIGINT into an orderly end.
 
-    While `deferred` is False, a signal raises SystemExit at once: outputs appear by rename, so
-    nothing is half-written. While it is True, the running code checks `received` and ends.
+    While `deferred` is False, a signal raises SystemExit at once. Output files appear only
+    when they are complete, so no file is half-written. While `deferred` is True, the running code
+    checks `received` and ends.
 
     Python runs signal handlers only between two steps of a session, and a step may take minutes.
     So the C handler wakes up a thread, which reports the first signal and ends at the second.

@@ -12,14 +12,14 @@ from tokenization import UNK
 
 # Share of unknown pieces above which there is a warning.
 WARNED_SHARE = 0.01
-# Labels may be up to this many different numbers without a warning; the pattern of a number; the
-# characters that separate labels.
+# If the labels are more than this many different numbers, there is a warning.
 MOST_GRADES = 10
+# The pattern of such a number, and the characters that separate several labels.
 SCORE = re.compile(r"-?\d+(?:\.\d+)?")
 LABEL_SEPARATORS = "|,，、;；/ "
-# Most texts of a split whose pieces are counted; texts that are encoded at a time; most unknown
-# pieces that a message lists.
-SAMPLED_TEXTS, CHUNK_TEXTS, SHOWN_UNKNOWN = 10000, 256, 10
+SAMPLED_TEXTS = 10000  # the pieces of at most this many texts of a split are counted
+CHUNK_TEXTS = 256  # this many texts are encoded at a time
+SHOWN_UNKNOWN = 10  # a message lists at most this many unknown pieces
 
 
 def log_data(labels, splits):

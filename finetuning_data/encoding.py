@@ -284,7 +284,7 @@ def from_arrays(arrays, columns, num_sequences=None):
 
 
 def write(path, encoded, columns):
-    """Write `Encoded` rows with their columns to a file, which appears by rename.
+    """Write `Encoded` rows with their columns to a file; it appears when it is complete.
 
     Raises:
         UserError: when it cannot be written.

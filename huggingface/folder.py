@@ -132,7 +132,7 @@ def _original_weights(folder, family, theirs, parameters):
         if configs.is_factorized(config):
             factors, metadata = _load_safetensors(os.path.join(folder, FACTORS))
             if metadata.get("word_embeddings_sha256") != mapping.words_sha256(family, parameters):
-                raise UserError("{} is not of its word embeddings".format(FACTORS))
+                raise UserError("{} belongs to other word embeddings".format(FACTORS))
         class_name = _class_of(theirs)
         return config, mapping.from_parameters(config, family, parameters, factors, class_name)
     except UserError as error:

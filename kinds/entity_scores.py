@@ -1,6 +1,7 @@
 """Scores of entities: precision, recall and F1 of whole spans, and CLUENER's mean over types.
 
-An entity is (begin, end, type): a half-open span of characters. It is right only if all three are.
+An entity is (begin, end, type): a half-open span of characters. An entity
+that was found is right only if its begin, its end and its type are right.
 """
 
 import collections

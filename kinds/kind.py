@@ -243,7 +243,7 @@ class Kind:
         raise NotImplementedError
 
     def write(self, folder, data, predictions):
-        """Write the predictions of the test split, each file by rename, and log their names.
+        """Write the predictions of the test split and log the names of the files.
 
         Args:
             folder: str, of the run.

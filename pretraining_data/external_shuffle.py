@@ -6,8 +6,9 @@
                   range of keys after the other, each small enough for memory
 
 The keys are divided into equal ranges, called cells. A spill file holds a table with the offset of
-every cell, and then the entries: the records with their keys. All files appear by rename: a killed
-process leaves only complete files, and the next start makes the missing files.
+every cell, and then the entries: the records with their keys. A file appears by a
+rename when it is complete. So a killed process leaves only complete files, and the next start makes
+the missing files.
 """
 
 import json

@@ -96,7 +96,7 @@ def split_rows(json_lines, key, output_dir):
             is_held_out = zlib.crc32(value.encode("utf-8")) % 10 == 0
             rows["dev" if is_held_out else "train"].append(line)
     if not all(rows.values()):
-        text = "{}: the values of --key={} are too few or too equal to hold some out"
+        text = "{}: --key={} has too few different values to hold some of them out"
         raise UserError(text.format(json_lines, key))
     for name, path in parts.items():
         files.write_text(path, "".join(rows[name]))

@@ -37,7 +37,7 @@ def define_flags(flag_values):
 
 
 def main(args):
-    """Write the corpus and print how many documents it has, are traditional and were converted."""
+    """Write the corpus; print the numbers of all, of traditional and of converted documents."""
     if not args.input_file or not args.output_file:
         raise UserError("give --input_file and --output_file")
     convert = load_converter()

@@ -44,9 +44,9 @@ def define_flags(flag_values):
         "JSON config of a model that was pre-trained only; give it with checkpoint and a "
         "vocabulary, and without model_dir.",
     )
-    define.string("vocab_file", None, "WordPiece vocabulary of such a model.")
+    define.string("vocab_file", None, "WordPiece vocabulary of a model that was pre-trained only.")
     define.string("spm_model_file", None, "SentencePiece model, in place of vocab_file.")
-    define.bool("do_lower_case", True, "Lower-case the text for such a model.")
+    define.bool("do_lower_case", True, "Lower-case the text for a model that was pre-trained only.")
     define.integer(
         "max_seq_length",
         None,

@@ -31,7 +31,7 @@ HASHED_BYTES = 64 << 20
 def write(output_dir, report, name=None, metrics=None, tables=""):
     """Write a report to `results.json`, and its new metrics also to `NAME.json` and `NAME.txt`.
 
-    All files appear by rename.
+    Each file appears only when it is complete, by a rename.
 
     Args:
         output_dir: str, the folder.

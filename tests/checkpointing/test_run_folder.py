@@ -13,7 +13,7 @@ from common.errors import UserError
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A run's folder with whole checkpoints of the steps 1, 2 and 3; not to be written to."""
+    """A run's folder with whole checkpoints of the steps 1, 2 and 3. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("saved")
     with tf.Graph().as_default(), tf.Session() as session:
         tf.get_variable("kernel", [64])

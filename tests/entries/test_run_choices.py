@@ -115,7 +115,7 @@ def read_table(path):
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """Files of the tasks; the folder `out` holds a run of `choices`; not to be written to."""
+    """Files of the tasks; the folder `out` holds a run of `choices`. Tests must not write to it."""
     folder = write_workspace(tmp_path_factory.mktemp("choices"))
     learning = {"num_train_epochs": 2, "learning_rate": 0.006}
     run(folder, do_train=True, do_eval=True, do_predict=True, **learning)

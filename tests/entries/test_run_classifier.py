@@ -76,7 +76,7 @@ def workspace(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
+    """A workspace whose folder `out` holds a run of all three parts. Tests must not write to it."""
     folder = write_workspace(tmp_path_factory.mktemp("trained"))
     run(folder, do_train=True, do_eval=True, do_predict=True, **LEARNING)
     return folder
@@ -442,7 +442,7 @@ SEEDS = dict(SCORED, num_train_epochs=0.3, patience=3)
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """A workspace whose folder `out` holds a single run of seed 2; not to be written to."""
+    """A workspace whose folder `out` holds a single run of seed 2. Tests must not write to it."""
     folder = write_workspace(tmp_path_factory.mktemp("alone"))
     run(folder, patience=3, **dict(SHORT, **SCORED))
     return folder
@@ -450,7 +450,7 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory):
-    """A workspace whose folder `out` holds runs of the seeds 1 and 2; not to be written to.
+    """A workspace whose folder `out` holds runs of the seeds 1 and 2. Tests must not write to it.
 
     A first command makes the run of seed 1. A second command adds the run of seed 2. It is killed
     after the training, and starting it again completes the run.

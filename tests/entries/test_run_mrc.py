@@ -85,7 +85,7 @@ def read_curve(folder, tag):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
+    """A workspace whose folder `out` holds a run of all three parts. Tests must not write to it."""
     folder = write_workspace(tmp_path_factory.mktemp("mrc"))
     run(folder, do_train=True, do_eval=True, do_predict=True, n_best=3)
     return folder

@@ -75,7 +75,7 @@ def read_lines(path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A workspace whose folder `out` holds a run of all three parts; not to be written to."""
+    """A workspace whose folder `out` holds a run of all three parts. Tests must not write to it."""
     folder = write_workspace(tmp_path_factory.mktemp("ner"))
     run(folder, do_train=True, do_eval=True, do_predict=True)
     return folder

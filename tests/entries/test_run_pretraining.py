@@ -41,7 +41,7 @@ def workspace(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A workspace whose folder `out` holds a run of four steps; not to be written to."""
+    """A workspace whose folder `out` holds a run of four steps. Tests must not write to it."""
     folder = write_workspace(tmp_path_factory.mktemp("trained"))
     run(folder, eval_every_steps=2)
     return folder

@@ -60,7 +60,7 @@ def plain(out, texts):
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    """A fine-tuned model of pairs; not to be written to."""
+    """A fine-tuned model of pairs. Tests must not write to it."""
     return write_model(tmp_path_factory.mktemp("pairs"))
 
 

@@ -110,7 +110,7 @@ def assert_equal_runs(first, second):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """The folder of a run of seven steps without a stop; not to be written to."""
+    """The folder of a run of seven steps without a stop. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("plain")
     assert run(folder, save_steps=3) is None
     return folder
