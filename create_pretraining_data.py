@@ -391,7 +391,7 @@ def _warn_of_whole_files(manifest):
     if manifest["flags"]["input_format"] == "text" and documents <= num_files and is_suspect:
         text = (
             "documents: only %d in %d files, since a blank line ends a document. If every line is "
-            "an article and nothing else: sed G FILE > NEW_FILE, and give --split_sentences=True"
+            "a whole article, run sed G FILE > NEW_FILE, and give --split_sentences=True"
         )
         logging.warning(text, documents, num_files)
 

@@ -90,7 +90,8 @@ class MomentOptimizer(tf.train.Optimizer):
 
         Args:
           strategy: the tf.distribute strategy; called in its cross-replica context.
-          grads_and_vars: list of (gradient, variable); gradients are dense and mirrored likewise.
+          grads_and_vars: list of (gradient, variable); gradients are dense, and mirrored as
+            the variables are.
           global_step: integer variable, incremented by one after the update.
           scale: float32 scalar Tensor that the gradients are multiplied with; None for 1.
           is_taken: bool scalar Tensor; if False, variables and slots keep their values, but the

@@ -402,11 +402,12 @@ def warn_of_columns(path, texts):
     """Warn of a header and of labels as second texts, which the model would take for texts."""
     if {text.strip().lower() for text in texts[0]} <= set(task_files.COLUMN_NAMES):
         logging.warning(
-            "HEADER: the first of the texts is %s; without it: tail -n +2 %s > NEW_FILE",
+            "HEADER: the first of the texts is %s; this writes the texts without it: tail -n +2 %s "
+            "> NEW_FILE",
             task_files.shown("\t".join(texts[0])),
             shlex.quote(path),
         )
-    remedy = "without them: cut -f 1 {} > NEW_FILE".format(shlex.quote(path))
+    remedy = "this writes the texts without them: cut -f 1 {} > NEW_FILE".format(shlex.quote(path))
     warn_of_labels(path, [pair for pair in texts if len(pair) > 1], remedy)
 
 

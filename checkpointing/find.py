@@ -68,7 +68,7 @@ def find_checkpoint(path):
         )
     raise UserError(
         "no checkpoint at {0}: the file {0}.index does not exist; give the prefix of a checkpoint "
-        "or its folder; training from random weights needs none".format(path)
+        "or its folder; training from random weights needs no checkpoint".format(path)
     )
 
 

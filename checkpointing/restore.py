@@ -301,7 +301,7 @@ def check_same_run(shapes, prefix, output_dir, other_optimizer=None):
     if weights or plan.unequal:
         odd = weights[0] if weights else "{} (shape {} instead of {})".format(*plan.unequal[0])
         raise UserError(
-            "{} holds a checkpoint of another model, {} does not fit: give another --output_dir "
+            "{} holds a checkpoint of another model ({} does not fit): give another --output_dir "
             "or the config that it was made with".format(output_dir, odd)
         )
     if plan.missing or other_optimizer:

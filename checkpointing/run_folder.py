@@ -32,7 +32,7 @@ START_LINES = {
     "fresh": "FRESH START at step 0 from random weights",
     "evaluation": "NO TRAINING: {0.checkpoint} as it is",
 }
-IGNORED = "; --init_checkpoint={} is ignored, for --output_dir has checkpoints"
+IGNORED = "; --init_checkpoint={} is ignored, because --output_dir has checkpoints"
 
 
 def find_start(output_dir, init_checkpoint, do_train=True, mend=True):

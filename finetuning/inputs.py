@@ -203,8 +203,8 @@ def tell_lengths(split, rows, max_seq_length):
     logging.info("%s, in pieces: %s", split, json.dumps(lengths._asdict()))
     if lengths.num_truncated == (rows.full_lengths > 0).sum():
         logging.warning(
-            "ALL CUT: every sequence of %s has more than max_seq_length=%d pieces, half of them %d "
-            "or more; what is cut off is not read",
+            "ALL CUT: every sequence of %s has more than max_seq_length=%d pieces, and half "
+            "of them have %d or more; the model does not read what is cut off",
             split,
             max_seq_length,
             lengths.median,

@@ -254,7 +254,7 @@ def find_files(task, data_dir, split):
     if split in task.answers:
         paths.append(os.path.join(data_dir, task.answers[split]))
         if not files.exists(paths[-1]):
-            raise UserError("{} does not exist: it has the answers".format(paths[-1]))
+            raise UserError("{} does not exist, but it should hold the answers".format(paths[-1]))
     return paths
 
 

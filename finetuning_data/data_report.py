@@ -71,7 +71,7 @@ def warn_of_odd_labels(labels, num_train):
     if len(labels) > MOST_GRADES and len(scores) == len(labels) and any("." in x for x in scores):
         logging.warning(
             "SCORES: the %d labels are numbers, such as %s, and each becomes a class of its own; "
-            "no task learns a number: round them to a few grades",
+            "no task here predicts numbers: round them to a few grades",
             len(labels),
             scores[0],
         )

@@ -188,7 +188,9 @@ def _load_pickle(path):
         import torch
     except ImportError:
         raise UserError(
-            "{}: only torch reads it (pip install torch); safetensors files need none".format(path)
+            "{}: only torch reads it (pip install torch); a safetensors file needs no torch".format(
+                path
+            )
         ) from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -266,7 +266,8 @@ def _without_copies(parameters):
             copy = kept.pop(name)
             equal = [other for other in kept if original and other.endswith(original)]
             if equal and not np.array_equal(copy, kept[equal[0]]):
-                raise UserError("{} is not {}: they are one here".format(name, equal[0]))
+                text = "{} differs from {}, but the models here use one tensor for both"
+                raise UserError(text.format(name, equal[0]))
     return kept
 
 

@@ -177,7 +177,7 @@ class Choices(Kind):
             context, question, texts = values
         is_text = isinstance(context, str) and isinstance(question, str)
         if not is_text or isinstance(texts, str) or not all(isinstance(x, str) for x in texts):
-            raise ValueError("{!r} has not {}, {} and {}".format(values, *names))
+            raise ValueError("{!r} does not have {}, {} and {}".format(values, *names))
         if not all(text.strip() for text in texts):
             raise UserError("a choice is empty")
         if len(texts) < 2:

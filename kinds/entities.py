@@ -143,7 +143,7 @@ class Entities(Kind):
                 trained["label_scheme"] = self.with_labels(task, model.labels).scheme
             for name, value in trained.items():
                 if getattr(args, name) != value:
-                    text = "the model was trained with --{}={}: give it"
+                    text = "the model was trained with --{}={}: give this flag"
                     raise UserError(text.format(name, value))
         if not args.do_train:
             if not model:

@@ -26,6 +26,6 @@ def kind_of(kinds, task_name):
             return kind
     scripts = [kind.script for kind in KINDS if task_name.lower() in kind.tasks]
     if scripts:
-        raise UserError("task {} belongs to {}: call that".format(task_name, scripts[0]))
+        raise UserError("task {} belongs to {}: run that script".format(task_name, scripts[0]))
     known = sorted(name for kind in kinds for name in kind.tasks)
     raise UserError("task {!r} is unknown; the tasks are {}".format(task_name, ", ".join(known)))

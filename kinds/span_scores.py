@@ -150,7 +150,7 @@ def _longest_common_run(one, two):
         places[token].append(place)
     longest, before = 0, {}
     for token in one:
-        # Place in `two` -> length of the common run that ends there and with this token.
+        # Place of the token in `two` -> length of the common run that ends at this place.
         before = {place: before.get(place - 1, 0) + 1 for place in places[token]}
         longest = max(longest, max(before.values(), default=0))
     return longest

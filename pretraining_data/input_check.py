@@ -205,7 +205,7 @@ def _check_text(path, lines):
     if 2 * len(escapes) >= len(first):
         logging.warning(
             "ESCAPES: lines at the beginning of %s hold %s and the like, which stay as they are: "
-            "put the characters there for which they stand",
+            "replace them by the characters that they stand for",
             path,
             escapes[0].group(),
         )
@@ -215,7 +215,7 @@ def _check_text(path, lines):
         if all(line.partition(mark)[0].isdigit() and mark in line for line in first):
             logging.warning(
                 "NUMBERS: every line at the beginning of %s begins with a number, which would be a "
-                "part of the text; without it: cut -f 2-%s %s > NEW_FILE",
+                "part of the text; this writes the text without it: cut -f 2-%s %s > NEW_FILE",
                 path,
                 option,
                 quoted,
@@ -241,7 +241,8 @@ def _warn_of_labels(path, lines):
             texts = (str(place + 1) for place in range(width) if place != column)
             logging.warning(
                 "LABELS: the lines of %s are rows of a table, and cell %d has labels or numbers, "
-                "such as %r; the texts alone: cut -f %s %s | tr '\\t' '\\n' | sed G > NEW_FILE",
+                "such as %r; this writes the texts alone: "
+                "cut -f %s %s | tr '\\t' '\\n' | sed G > NEW_FILE",
                 path,
                 column + 1,
                 min(values),

@@ -233,7 +233,7 @@ class Nearest:
     def __init__(self, model, lines, pooling, top, progress=None):
         if len(set(lines)) < 2:
             raise UserError(
-                "--search_file needs two or more different lines; two texts are compared without it"
+                "--search_file needs two or more different lines; leave it out to compare two texts"
             )
         self._model, self._lines, self._pooling, self._top = model, lines, pooling, top
         vectors = model.embed(lines, pooling, progress)

@@ -379,7 +379,8 @@ def _warn_of_classifier(prefix):
     head, _ = inspection.tuned_head(Checkpoint(prefix).model_shapes())
     if description and head:
         logging.warning(
-            "CLASSIFIER LEFT OUT: %s predicts labels with --model_dir=%s --checkpoint=%s alone",
+            "CLASSIFIER LEFT OUT: to predict labels with %s, give only "
+            "--model_dir=%s --checkpoint=%s",
             prefix,
             os.path.dirname(description),
             prefix,
@@ -404,7 +405,7 @@ def _check_model_dir(path):
         raise UserError(text.format(path, folder, path))
     if not files.is_folder(path):
         raise UserError(
-            "--model_dir={} {}: give the --output_dir of a run_classifier.py".format(
+            "--model_dir={} {}: give the --output_dir of a run of run_classifier.py".format(
                 path, "is a file" if files.exists(path) else "does not exist"
             )
         )

@@ -101,7 +101,7 @@ TESTED = {
     "keeps the first column and the last": "test_the_command_that_keeps_two",
     "jq -r .FIELD": "test_vectors_of_json",
     "sed -E": "test_the_command_that_removes_the_quotes",
-    "without it: tail": "test_columns_that_are_no_texts",
+    "the texts without it: tail": "test_columns_that_are_no_texts",
     "cut -f 1": "test_columns_that_are_no_texts",
     "cell %d has labels or numbers": "test_labels_of_a_table",
     "begins with a number, which would be": "test_numbers_of_lines_are_told",
@@ -134,7 +134,7 @@ TESTED = {
     "holds no whole checkpoint": "test_a_run_is_never_started_over",
     "which no run saved": "test_an_archive_is_not",
     "--resume_foreign=True": "test_an_archive_is_not",
-    "is ignored, for --output_dir": "test_three_modes_are_told",
+    "is ignored, because --output_dir": "test_three_modes_are_told",
     "holds weights of Keras or Flax": "test_weights_of_keras",
     "is not a TensorFlow checkpoint": "test_conversions_there_and_back",
     "is a checkpoint of TensorFlow already": "test_there_and_back_is",
@@ -570,7 +570,7 @@ def test_a_run_is_the_model_to_load(tmp_path, capsys):
         ("--vocab_file=vocab.txt --model_dir={}", "leave --vocab_file out"),
         (
             "--model_dir={}/best",
-            "best does not exist: give the --output_dir of a run_classifier.py",
+            "best does not exist: give the --output_dir of a run of run_classifier.py",
         ),
         ("--model_dir={}/../bare", "classifier.json does not exist: give the --output_dir"),
     ):

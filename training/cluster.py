@@ -52,8 +52,8 @@ def read_member(text=None):
         valid = False
     if not valid:
         raise UserError(
-            "TF_CONFIG is {!r}; expected is the form {} with no other types of task than chief "
-            "and worker".format(text, CLUSTER_EXAMPLE)
+            "TF_CONFIG is {!r}, but its form must be {}, with no types of task but chief and "
+            "worker".format(text, CLUSTER_EXAMPLE)
         )
     return ClusterMember(workers, index)
 

@@ -233,7 +233,7 @@ def test_a_killed_run_loses_nothing(trained, tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"task_name": "ner"}, "task ner belongs to run_ner.py: call that"),
+        ({"task_name": "ner"}, "task ner belongs to run_ner.py: run that script"),
         ({"data_dir": "nowhere"}, "no train file of task squad"),
     ],
 )

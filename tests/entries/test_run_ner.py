@@ -149,13 +149,13 @@ def test_a_crf_is_used_where_it_was_trained(trained, tmp_path):
         "output_dir": tmp_path / "eval",
         "init_checkpoint": tmp_path / "out",
     }
-    with pytest.raises(UserError, match="trained with --crf=True: give it"):
+    with pytest.raises(UserError, match="trained with --crf=True: give this flag"):
         run(trained, **changes)
     run(trained, crf=True, **changes)
 
 
 def test_a_run_goes_on_with_its_scheme_of_labels(trained, capsys):
-    for scheme, words in (("bio", "with --label_scheme=bioes: give it"), ("bioes", "NOTHING TO")):
+    for scheme, words in (("bio", "with --label_scheme=bioes: give"), ("bioes", "NOTHING TO")):
         with pytest.raises(SystemExit) as ended:
             run(trained, do_train=True, check_only=True, label_scheme=scheme)
         assert words in capsys.readouterr().out
@@ -219,7 +219,7 @@ def test_a_killed_run_loses_nothing(trained, tmp_path, changes):
         ({"labels": "A"}, "row 1: type 'B' is unknown; the types are A"),
         ({"labels": "A,A"}, "labels A, A: give different ones"),
         ({"task_name": "cluener", "labels": "A"}, "task cluener has its own types"),
-        ({"task_name": "lcqmc"}, "task lcqmc belongs to run_classifier.py: call that"),
+        ({"task_name": "lcqmc"}, "task lcqmc belongs to run_classifier.py: run that"),
         ({"data_dir": "nowhere"}, "no train file of task ner"),
     ],
 )

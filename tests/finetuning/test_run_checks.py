@@ -30,7 +30,7 @@ def parsed(script, task, *flags):
     ],
 )
 def test_a_task_of_another_script_is_named(script, task, other):
-    with pytest.raises(UserError, match="task {} belongs to {}: call that".format(task, other)):
+    with pytest.raises(UserError, match="task {} belongs to {}: run that".format(task, other)):
         kind_of(script.KINDS, task)
 
 
@@ -86,7 +86,7 @@ def test_a_run_goes_on_with_the_crf_that_it_began_with(trained, tmp_path):
     args, kind = parsed(
         run_ner, "ner", "do_train=True", "crf={}".format(not trained), "label_scheme=bio"
     )
-    with pytest.raises(UserError, match="trained with --crf={}: give it".format(trained)):
+    with pytest.raises(UserError, match="trained with --crf={}: give this flag".format(trained)):
         kind.read(args, ["train"], [str(tmp_path)])
     given = ["do_train=True", "crf={}".format(trained), "label_scheme=bio"]
     args, _ = parsed(run_ner, "ner", *given)

@@ -79,7 +79,8 @@ def unicode_text(do_lower_case):
     return st.lists(character, max_size=80).map("".join)
 
 
-# Lists, for st.text makes one alphabet of all, where the large categories crowd out the others.
+# These are lists, because st.text would make one alphabet of all characters, from which it would
+# seldom draw a character of a small category.
 any_character = st.one_of(
     st.characters(), *(st.characters(categories=[name]) for name in ("Cs", "Co", "Cn", "Cf", "Mn"))
 )

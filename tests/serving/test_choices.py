@@ -99,7 +99,7 @@ def test_vectors_come_beside_the_choices(model):
     [
         (("天", "地", ["玄"]), UserError, "needs two choices or more, not 1"),
         (("天", "地"), ValueError, "not enough values"),
-        ({"context": "天", "choices": ["玄", "黄"]}, ValueError, "has not context, question and"),
+        ({"context": "天", "choices": ["玄", "黄"]}, ValueError, "not have context, question and"),
         (("天", "地", "玄黄"), ValueError, "has not"),
         (("天", "地", ["玄", 3]), ValueError, "has not"),
     ],

@@ -234,9 +234,8 @@ def test_a_classifier_taken_for_a_pre_trained_model_is_told(tmp_path, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         predictor.Predictor.of_pretrained(*paths, max_seq_length=LENGTH)
     assert (
-        "CLASSIFIER LEFT OUT: {0} predicts labels with --model_dir={1} --checkpoint={0}".format(
-            prefix, out
-        )
+        "CLASSIFIER LEFT OUT: to predict labels with {0}, give only "
+        "--model_dir={1} --checkpoint={0}".format(prefix, out)
         in caplog.text
     )
 

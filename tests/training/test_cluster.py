@@ -50,7 +50,7 @@ def test_a_task_is_found_in_its_cluster(jobs, task_type, index, expected, is_chi
     ],
 )
 def test_what_describes_no_cluster_is_refused(text):
-    with pytest.raises(UserError, match="TF_CONFIG is .* expected is the form"):
+    with pytest.raises(UserError, match="TF_CONFIG is .* but its form must be"):
         cluster.read_member(text)
 
 
