@@ -86,7 +86,7 @@ def _scores_of(right, prediction):
     """Return name -> score of one question; `prediction` is None if the question has none."""
     if prediction is None:
         return dict.fromkeys(_SCORES, 0.0)
-    if not right:  # only "no answer" is right
+    if not right:  # the question has no answer, so only "" is right
         return dict.fromkeys(_SCORES, float(not prediction))
     return {
         name: float(max(score(answer, prediction) for answer in right))

@@ -30,7 +30,7 @@ class Window(NamedTuple):
     char_begins: np.ndarray  # of each piece in the context, NO_PLACE outside
     char_ends: np.ndarray
     is_own: np.ndarray  # 1 for the pieces at which an answer may begin in this window
-    answer: tuple  # (first, last piece) of the answer; (0, 0), which is [CLS], without it
+    answer: tuple  # (first, last piece) of the answer; (0, 0) if it is not in the window
 
 
 class Candidate(NamedTuple):
