@@ -24,6 +24,7 @@ from finetuning_data.task_files import log_bad_rows, shown
 # Names of one thing in the two formats.
 _CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")
 _QUESTION = ("question", "query_text")
+_TRUTH = {"true": True, "false": False, "": False}  # texts that some files have for true and false
 
 
 class Answer(NamedTuple):
@@ -178,7 +179,7 @@ def _question(context, row, needs_answers, on_move):
     if not isinstance(question, str):
         raise _BadQuestion("question {}: {} is not a text".format(guid, shown(question)))
     rows = _listed(row.get("answers"))
-    if row.get("is_impossible"):
+    if _is_impossible(guid, row.get("is_impossible")):
         return Question(str(guid), question, context, ())
     if not rows and needs_answers:
         raise _BadQuestion(
@@ -195,6 +196,15 @@ def _question(context, row, needs_answers, on_move):
     if not needs_answers and all(answer.begin is None for answer in answers):
         answers = None
     return Question(str(guid), question, context, answers)
+
+
+def _is_impossible(guid, value):
+    truth = _TRUTH.get(value.strip().lower()) if isinstance(value, str) else value
+    if truth not in (None, True, False) or (truth is None and value is not None):
+        raise _BadQuestion(
+            "question {}: is_impossible {} is neither true nor false".format(guid, shown(value))
+        )
+    return bool(truth)
 
 
 def _listed(answers):

@@ -76,6 +76,17 @@ def test_questions_without_an_answer(tmp_path):
     assert "question 3 has no answer" in problem(tmp_path, squad(qa(), open_row))
 
 
+def test_true_and_false_may_be_texts(tmp_path):
+    answer = (Answer("北京", 3, 5),)
+    for value in (False, "false", "False", "", None, 0):
+        assert read(tmp_path, squad(qa(is_impossible=value)))[0].answers == answer
+    for value in (True, "true", "True ", 1):
+        assert read(tmp_path, squad(qa(is_impossible=value)))[0].answers == ()
+    for value in ("no", 2, [], {}):
+        message = problem(tmp_path, squad(qa("7", is_impossible=value)))
+        assert "qas[0]: question 7: is_impossible" in message and "neither true nor" in message
+
+
 def test_an_answer_that_stands_elsewhere_is_found_near_by(tmp_path, caplog):
     assert read(tmp_path, squad(qa(start=4)))[0].answers == (Answer("北京", 3, 5),)
     assert "ANSWERS ELSEWHERE: 1 of 1" in caplog.text and "data[0].paragraphs[0]" in caplog.text
