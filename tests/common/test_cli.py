@@ -69,6 +69,7 @@ def test_a_full_disk_that_a_library_tells_is_one_line(root):
     [
         ("--train_cuont=1", "unknown flag --train_cuont: do you mean --train_count? (--help"),
         ("--tpu=a", "unknown flag --tpu: do you mean --tpu_name? (--help"),
+        ("--use_gpu=True", "unknown flag --use_gpu: do you mean --require_accelerator? (--help"),
         ("--train_file=a", "unknown flag --train_file (--help"),
         ("--count=1", "unknown flag --count: do you mean --train_count? (--help"),
         ("--test_x=1", "unknown flag --test_x (--help lists the flags)"),
@@ -83,6 +84,7 @@ def test_what_the_parser_says(word, message):
         flags.DEFINE_integer("train_count", 1, "How many.", flag_values=flag_values)
         flags.DEFINE_float("rate", 0.1, "How fast.", flag_values=flag_values)
         flags.DEFINE_boolean("on", True, "Whether.", flag_values=flag_values)
+        flags.DEFINE_boolean("require_accelerator", True, "Whether.", flag_values=flag_values)
         flags.DEFINE_boolean("use_tpu", True, "Whether.", flag_values=flag_values)
         flags.DEFINE_string("tpu_name", "", "Which.", flag_values=flag_values)
         flags.DEFINE_string(
