@@ -42,7 +42,10 @@ _CONTROL_SHARE = 0.01  # random bytes have 10%, and texts of any encoding have n
 
 
 def refusal(path, head, is_pipe=False):
-    """Return why a file is not UTF-8 text, or None; takes the arguments of `conversion`."""
+    """Return why a file is not UTF-8 text, or None; takes the arguments of `conversion`.
+
+    Hive separates columns by \\001, and Paddle the characters of a text by \\002.
+    """
     refused = conversion(path, head, is_pipe)
     if refused or not is_binary(head):
         return refused
@@ -50,6 +53,13 @@ def refusal(path, head, is_pipe=False):
         if _is_chinese(head, encoding):
             text = "{0} is {1} without a byte order mark: convert it with iconv -f {1} -t UTF-8 {2}"
             return text.format(path, encoding, _arguments(path, _NEW, is_pipe))
+    controls = set(_CONTROL.findall(head))
+    if len(controls) == 1 and b"\0" not in controls:
+        number = "\\{:03o}".format(ord(min(controls)))
+        separator, shown = ("blank", "' '") if b"\t" in head else ("tab", "'\\t'")
+        text = "{} has the control character {} as a separator: put a {} there with tr '{}' {} {}"
+        arguments = _arguments(path, _NEW, is_pipe)
+        return text.format(path, number, separator, number, shown, arguments)
     return "{} is not a text but a binary file: give the text in UTF-8".format(path)
 
 

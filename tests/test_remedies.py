@@ -92,6 +92,7 @@ TESTED = {
     "without a byte order mark": "test_the_command_that_is",
     "is UTF-16: convert it": "test_the_command_that_converts_a_file",
     "has line ends of old Macs": "test_the_command_that_is",
+    "as a separator: put a": "test_the_command_that_replaces_a_separator",
     "with tar xf": "test_the_command_that_is",
     "unpack it with gunzip": "test_the_command_that_converts_a_file",
     "(iconv -f {} -t UTF-8)": "test_gb18030_and_big5_are_converted",

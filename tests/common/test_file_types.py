@@ -1,8 +1,10 @@
 """What is wrong with the bytes of a file, and what to do about it."""
 
+import subprocess
+
 import pytest
 
-from common.file_types import mend_utf8
+from common.file_types import mend_utf8, refusal
 
 LINES = ["他在北京上学。", "后来他到上海工作了很多年。", "天气很好，我们去公园。"]
 UTF8, GB18030, BIG5 = (
@@ -32,3 +34,25 @@ def test_the_remedy_fits_the_bytes(content, words):
 
 def test_utf8_needs_no_remedy():
     assert mend_utf8(UTF8) is None
+
+
+@pytest.mark.parametrize(
+    "text, mended",
+    [
+        ("天\x02地\tO\x02O\n" * 9, "天 地\tO O\n" * 9),
+        ("天\x01地\x011\n" * 9, "天\t地\t1\n" * 9),
+    ],
+)
+def test_the_command_that_replaces_a_separator_works(text, mended, tmp_path):
+    path = tmp_path / "a b.tsv"
+    path.write_text(text, encoding="utf-8")
+    message = refusal(str(path), path.read_bytes())
+    assert message.startswith(str(path)) and "\n" not in message
+    command = message[message.index("tr '") :].replace("NEW_FILE", "mended")
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    assert (tmp_path / "mended").read_text(encoding="utf-8") == mended
+
+
+def test_several_control_characters_are_no_separator():
+    assert "binary" in refusal("a", b"\1\2\3\4" * 9)
+    assert refusal("a", "天\x02地".encode()) is None
