@@ -105,6 +105,7 @@ class Spans(Kind):
             paths[split] = [path]
             questions[split] = span_files.read_questions(path, split != "test", args.skip_bad_rows)
             _check_answerable(path, questions[split], args)
+        _warn_of_stride(questions, args)
         if "train" in questions:
             questions["train"] = data_report.sample_examples(
                 [one for one in questions["train"] if one.answers == () or answer_of(one)],
@@ -283,6 +284,22 @@ def _check_sizes(args):
             "give at least {}, or a smaller --max_query_length".format(
                 args.max_seq_length, args.max_query_length, needed
             )
+        )
+
+
+def _warn_of_stride(questions, args):
+    """Warn where windows of a context overlap by less than the length of an answer."""
+    room = args.max_seq_length - NUM_SPECIAL  # less the question
+    most = min(args.max_seq_length // 2, room - args.max_answer_length)
+    longest = max(len(one.context) for split in questions.values() for one in split)
+    if longest > room and args.doc_stride + args.max_answer_length > room and most > 0:
+        logging.warning(
+            "EDGES OF WINDOWS: with --doc_stride=%d and --max_seq_length=%d the windows of a long "
+            "context overlap too little, so an answer at an edge is whole in none of them: give "
+            "--doc_stride=%d or less",
+            args.doc_stride,
+            args.max_seq_length,
+            most,
         )
 
 

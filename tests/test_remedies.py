@@ -127,6 +127,7 @@ TESTED = {
     "is for an --input_file of a classifier": "test_a_flag_that_the_answers",
     "--top={} is for": "test_a_flag_that_the_answers",
     "so this run ignores it: leave": "test_a_flag_that_the_run",
+    "EDGES OF WINDOWS": "test_an_answer_at_an_edge",
     "has no room for a context behind": "test_a_question_needs_room",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",
     "leave the damage out with --skip_damaged": "test_check_only_finds_a",

@@ -252,6 +252,15 @@ def test_a_question_needs_room_for_its_context(trained, tmp_path):
     assert end.value.code == 0
 
 
+def test_an_answer_at_an_edge_of_windows_is_told_about(trained, tmp_path, capsys):
+    changes = {"do_predict": True, "do_train": True, "output_dir": tmp_path, "check_only": True}
+    for stride, is_told in ((13, True), (9, True), (8, False)):
+        with pytest.raises(SystemExit):
+            run(trained, doc_stride=stride, max_answer_length=5, **changes)
+        shown = capsys.readouterr().out
+        assert ("EDGES OF WINDOWS" in shown and "--doc_stride=8 or less" in shown) == is_told
+
+
 def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, tmp_path):
     (tmp_path / "train.json").write_text('[{"context_text": "天", "qas": [{"query_id": "1"}]}]')
     values = flags(trained, do_train=True, data_dir=tmp_path, output_dir=tmp_path / "out")
