@@ -61,6 +61,7 @@ _OF_LABELLED = (
     'awk \'{{printf "%s", NF ? $1 : "\\n\\n"}}\' {0} > NEW_FILE'
 )
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|n(?![A-Za-z]))")
+_MARK_CHARACTERS, _NUM_MARKS, _MARK_SHARE = 32, 5, 0.02  # of a line that is no text, see `_mark`
 # Separator after a number at the beginning of a line -> option of `cut` for it.
 _CUTS = {"\t": "", ",": " -d ,"}
 # Rows of a vocabulary. The vocabulary of a SentencePiece model has a tab and a score after a piece.
@@ -209,6 +210,18 @@ def _check_text(path, lines):
             path,
             escapes[0].group(),
         )
+    mark = _mark(lines)
+    if mark:
+        logging.warning(
+            "MARKS: %d lines at the beginning of %s are %r, which would be a part of the text; a "
+            "blank line separates documents; this puts one there: "
+            'awk -v %s \'{sub(/[ \\r]+$/, "")} $0 == mark {$0 = ""} 1\' < %s > NEW_FILE',
+            lines.count(mark),
+            path,
+            mark,
+            shlex.quote("mark=" + mark),
+            quoted,
+        )
     if _warn_of_labels(path, lines) or len(first) < 5:
         return
     for mark, option in _CUTS.items():
@@ -220,6 +233,15 @@ def _check_text(path, lines):
                 option,
                 quoted,
             )
+
+
+def _mark(lines):
+    """Return the commonest line of a Chinese text that is no text, as ---- and [SEP], or None."""
+    line, count = collections.Counter(lines).most_common(1)[0]
+    is_common = count >= max(_NUM_MARKS, _MARK_SHARE * len(lines))
+    if not is_common or len(line) > _MARK_CHARACTERS or _WIDE.search(line) or "\t" in line:
+        return None
+    return line if file_types.holds_wide("".join(lines)) else None
 
 
 def _warn_of_labels(path, lines):

@@ -256,6 +256,27 @@ def test_numbers_of_lines_are_told_and_left_out(tmp_path, mark, caplog):
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("mark", ["[SEP]", "<|endoftext|>", "----", "* * *"])
+def test_marks_between_documents_are_told_and_made_blank(tmp_path, mark, caplog):
+    texts = ["第{}行，天。".format(i) for i in range(9)]
+    with caplog.at_level("WARNING"):
+        check(tmp_path / "a=b c.txt", "\r\n{}\n".format(mark).join(texts))
+    [message] = caplog.messages
+    assert message.startswith("MARKS: 8 lines") and repr(mark) in message
+    command = message.rpartition("there: ")[2].replace("NEW_FILE", "new.txt")
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    caplog.clear()
+    new = (tmp_path / "new.txt").read_bytes()
+    assert check(tmp_path / "new.txt", new) == [[text] for text in texts]
+    assert not caplog.messages
+
+
+def test_repeated_words_are_no_marks(tmp_path, caplog):
+    check(tmp_path / "a.txt", "好的。\n" * 9 + "天\n地\n")
+    check(tmp_path / "b.txt", "ok\n" * 9 + "yes\nno\n")
+    assert not caplog.messages
+
+
 def test_the_command_that_makes_text_of_labelled_characters(tmp_path):
     path = tmp_path / "a b.txt"
     with pytest.raises(UserError, match="holds a character and its label a line") as error:
