@@ -148,6 +148,7 @@ def main(args):
     _warn_of_lengths(args)
     tokenizer = FullTokenizer(args.vocab_file, args.do_lower_case)
     new_pieces.warn_of_unused(args.vocab_file, tokenizer)
+    _warn_of_case(args, tokenizer)
     _check_record_format(args, tokenizer)
     segmenter = _load_segmenter(args)
     maker = _instance_maker(args, tokenizer, segmenter)
@@ -224,6 +225,17 @@ def _stale_shards(args, outputs):
     names = {os.path.basename(path): path for path in paths}
     own = set(map(os.path.basename, outputs))
     return sorted(path for name, path in names.items() if stale.match(name) and name not in own)
+
+
+def _warn_of_case(args, tokenizer):
+    """Warn of --do_lower_case=False with a vocabulary that has no capital letters."""
+    words = (piece for piece in tokenizer.vocab if piece[:1] not in "[<")  # as [CLS] and <S>
+    if not args.do_lower_case and all(word == word.lower() for word in words):
+        logging.warning(
+            "LOWER CASE: %s has no capital letters, so a word with one becomes [UNK]: a lower-case "
+            "vocabulary needs --do_lower_case=True",
+            args.vocab_file,
+        )
 
 
 def _warn_of_lengths(args):

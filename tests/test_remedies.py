@@ -440,6 +440,7 @@ CASES = (
         "--data_dir=upper --do_lower_case=False",
         "--do_lower_case=True",
     ),
+    ("a lower-case vocabulary needs", MAKE, "--do_lower_case=False", "--do_lower_case=True"),
     (
         "is there already, made with",
         MAKE,
