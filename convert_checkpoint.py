@@ -103,7 +103,7 @@ def inspect(args, path):
         variables=len(shapes),
         dtypes=sorted({checkpoint.dtypes[name].name for name in checkpoint.weight_names()}),
         bytes=sum(map(files.size, parts)),
-        configs=fitting_configs(shapes, summary["fields"], os.path.dirname(checkpoint.prefix)),
+        configs=fitting_configs(shapes, summary["fields"], _folder_of_config(checkpoint.prefix)),
     )
     if args.json:
         print(json.dumps(summary, indent=2, sort_keys=True))
@@ -115,6 +115,13 @@ def inspect(args, path):
     for name, value in rows:
         shown = ", ".join(value) if isinstance(value, list) else value
         print("{:<26}{}".format(name, "-" if shown in (None, "") else shown))
+
+
+def _folder_of_config(prefix):
+    """Return the folder of a checkpoint, or of its run if the config is there."""
+    folder, config_file = os.path.dirname(prefix), model_files.find(prefix, model_files.CONFIG)
+    is_here = not config_file or files.exists(os.path.join(folder, model_files.CONFIG))
+    return folder if is_here else os.path.dirname(folder)
 
 
 def fitting_configs(shapes, fields, folder):
@@ -215,8 +222,12 @@ def read_or_make_description(args, prefix, arrays):
         return model
     config_file = args.bert_config_file or model_files.find(prefix, model_files.CONFIG)
     vocab_file = args.vocab_file or model_files.find(prefix, model_files.WORDPIECE)
-    if not config_file or not vocab_file:
-        raise UserError("--bert_config_file and --vocab_file are needed for {}".format(prefix))
+    missing = [(model_files.CONFIG, "bert_config_file")] * (not config_file)
+    missing += [(model_files.WORDPIECE, "vocab_file")] * (not vocab_file)
+    if missing:
+        names, flags = zip(*missing)
+        text = "{} has no {} beside it: give --{}"
+        raise UserError(text.format(prefix, " and ".join(names), " and --".join(flags)))
     config = modeling.AlbertConfig.from_json_file(config_file)
     model_files.check_config(config, prefix)
     tokenizer = tokenization.FullTokenizer(vocab_file, args.do_lower_case)

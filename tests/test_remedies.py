@@ -480,7 +480,7 @@ CASES = (
     ),
     ("--output_dir is needed", CONVERT, "slim classifier", "slim classifier --output_dir=slimmed"),
     (
-        "--bert_config_file and --vocab_file are needed",
+        "has no {} beside it: give",
         CONVERT,
         "to-huggingface pretrained --output_dir=theirs",
         "to-huggingface pretrained --output_dir=theirs --bert_config_file=config.json "

@@ -462,6 +462,22 @@ def test_inspect_of_an_unusual_size_tells_one_layout_and_fields_that_work(
     assert json.loads(capsys.readouterr().out)["configs"] == [str(config)]
 
 
+def test_the_config_of_a_run_belongs_to_its_best_checkpoint(tmp_path, capsys):
+    helpers.write_config(tmp_path, 33, 20)
+    config = modeling.AlbertConfig.from_json_file(str(tmp_path / "config.json"))
+    arrays = {
+        name: np.zeros(shape, np.float32)
+        for name, shape in modeling.parameter_shapes(config).items()
+    }
+    run, prefix = tmp_path / "run", tmp_path / "run" / "best" / "model.ckpt-1"
+    weights.write(str(prefix), arrays)
+    model_files.write_config(str(run), config)
+    call("inspect", str(prefix), json=True)
+    assert json.loads(capsys.readouterr().out)["configs"] == [str(run / model_files.CONFIG)]
+    with pytest.raises(UserError, match="has no vocab.txt beside it: give --vocab_file$"):
+        call("to-huggingface", str(prefix), output_dir=str(tmp_path / "theirs"))
+
+
 @pytest.mark.parametrize(
     "words, values, message",
     [
