@@ -34,7 +34,8 @@ def find_checkpoint(path):
     """Return the prefix of the checkpoint that a flag names.
 
     Args:
-        path: str, a prefix such as `albert_base_zh/bert_model.ckpt`, or a folder with one.
+        path: str, a prefix such as `albert_base_zh/bert_model.ckpt`, or a folder with one, or the
+            state file `checkpoint` of a folder.
 
     Returns:
         str, the prefix.
@@ -47,6 +48,8 @@ def find_checkpoint(path):
         return path
     if files.is_folder(path):
         return _only_checkpoint(path)
+    if os.path.basename(path) == STATE and files.exists(path):
+        return _only_checkpoint(os.path.dirname(path))
     if PART_SUFFIX.search(path):
         prefix = PART_SUFFIX.sub("", path)
         raise UserError("{} is one file of a checkpoint: give the prefix {}".format(path, prefix))

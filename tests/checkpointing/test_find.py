@@ -24,6 +24,13 @@ def test_finds_a_checkpoint_by_prefix_and_by_folder(fixtures):
     assert find.find_checkpoint(str(fixtures / "google_groups")) == prefix
 
 
+def test_the_state_file_stands_for_its_folder(tmp_path):
+    for step in (5, 9):
+        (tmp_path / "model.ckpt-{}.index".format(step)).write_bytes(b"")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-9"')
+    assert find.find_checkpoint(str(tmp_path / "checkpoint")) == str(tmp_path / "model.ckpt-9")
+
+
 @pytest.mark.parametrize(
     "name,words",
     [
@@ -37,7 +44,7 @@ def test_finds_a_checkpoint_by_prefix_and_by_folder(fixtures):
         ("half", "half.index is missing: a checkpoint is an .index and its .data files"),
         ("frozen.pb", "frozen.pb is an export, which holds no checkpoint: give the checkpoint"),
         ("theirs", "theirs is not a TensorFlow checkpoint: .*from-huggingface"),
-        ("run/checkpoint", "give the prefix of a checkpoint or its folder"),
+        ("run/checkpoint", "run: no checkpoints in this folder: give the prefix of one"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(tmp_path, name, words):
