@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_read_is_named(flag, tmp_path):
     [
         ("premise", None, "row 1: no text in the field --key=premise: give one of sentence1, la"),
         ("n", None, "--key=n: give one of sentence1, label"),
-        ("label", None, "the values of --key=label are too few"),
+        ("label", None, "--key=label has too few different values"),
         ("sentence1", "[1]", "row 30: not a JSON object"),
         ("sentence1", "天地", "row 30: not a JSON object"),
     ],

@@ -100,8 +100,8 @@ def test_vectors_come_beside_the_choices(model):
         (("天", "地", ["玄"]), UserError, "needs two choices or more, not 1"),
         (("天", "地"), ValueError, "not enough values"),
         ({"context": "天", "choices": ["玄", "黄"]}, ValueError, "not have context, question and"),
-        (("天", "地", "玄黄"), ValueError, "has not"),
-        (("天", "地", ["玄", 3]), ValueError, "has not"),
+        (("天", "地", "玄黄"), ValueError, "does not have"),
+        (("天", "地", ["玄", 3]), ValueError, "does not have"),
     ],
 )
 def test_what_is_no_question(model, values, error, words):
