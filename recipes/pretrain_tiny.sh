@@ -22,8 +22,8 @@
 #
 # The initial weights have a standard deviation of 0.05: it keeps the size of a signal at H=312, as
 # 0.02 does at H=768. Training masks 30% of the pieces (arXiv 2202.08005), evaluation the usual 15%;
-# both mask single pieces. The pooler and the sentence-order head learn at a twentieth of the rate:
-# see docs/training.md.
+# both mask single pieces. The pooler and the sentence-order head learn at a twentieth of the rate,
+# and the sentence-order loss has the weight 0.2: see docs/training.md.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 
@@ -99,7 +99,7 @@ pretrain() {  # NAME LAYERS LENGTH STEPS LEARNING_RATE FLAGS...
       --output_dir="$out/$1" --bert_config_file="$out/$1.json" \
       --max_seq_length="$3" --train_batch_size=$((4096 / $3)) --eval_batch_size=$((4096 / $3)) \
       --num_train_steps="$4" --num_warmup_steps=500 --learning_rate="$5" --optimizer=adamw \
-      --pooler_lr_factor=0.05 --precision=$precision \
+      --sentence_order_weight=0.2 --pooler_lr_factor=0.05 --precision=$precision \
       --save_checkpoints_steps=500 --eval_every_steps=500 --keep_checkpoint_max=2 "${@:6}"
   fi
 }
@@ -107,7 +107,7 @@ pretrain() {  # NAME LAYERS LENGTH STEPS LEARNING_RATE FLAGS...
 pretrain short 1 128 6000 1e-3
 pretrain long 1 512 5000 8e-4 --init_checkpoint="$out/short" --allow_more_positions=True
 pretrain mid 2 512 2000 8e-4 --init_checkpoint="$out/long" --allow_more_layers=True
-pretrain deep 4 512 4000 8e-4 --init_checkpoint="$out/mid" --allow_more_layers=True
+pretrain deep 4 512 2400 8e-4 --init_checkpoint="$out/mid" --allow_more_layers=True
 
 "$python" plot_training.py "$out/short" "$out/long" "$out/mid" "$out/deep"
 for result in entropy.json deep/eval_results.json; do
