@@ -53,6 +53,7 @@ COLUMNS = 3
 # Okabe and Ito's colors, which people with any color vision can distinguish.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#333333", "#8a8a8a"
+LINE_HEIGHT = 0.06  # of a written value, as a share of a panel's height
 # The scores of --general_eval_input_file begin with it.
 GENERAL = "general_"
 OWN_STYLE = {"linewidth": 1, "marker": "o"}
@@ -240,9 +241,8 @@ def draw(runs, window=None, x="steps"):
     for axis, panel in zip(axes, PANELS):
         for run, color in colored:
             _draw_curves(axis, run, panel, color, window)
-        if len(axis.texts) > 1:  # the label of the lowest curve goes below it, away from the others
-            min(axis.texts, key=lambda label: label.xy[1]).set_position((0, -16))
         _draw_frame(axis, panel, x)
+        _write_last_values(axis, colored, panel)
     handles = [lines.Line2D([], [], color=c, linewidth=3, label=run.name) for run, c in colored]
     handles += [
         lines.Line2D([], [], color=INK, linewidth=1.6, label="training, running average"),
@@ -275,11 +275,38 @@ def _draw_evaluations(axis, points, panel, color, style):
     if points:
         marks = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.8}
         axis.plot(*zip(*points), color=color, **marks, **style)
-        step, value = points[-1]
-        # A single point at step 0 is beside the scale, so its number is written to the right.
-        text = {"ha": "right" if step else "left", "color": color, "fontweight": "bold"}
-        where = {"xytext": (0, 8), "textcoords": "offset points", "fontsize": 10}
-        axis.annotate(_number(value, panel), (step, value), **where, **text)
+
+
+def _write_last_values(axis, colored, panel):
+    """Write the last held-out values to the right of a panel, one above the other."""
+    scalars = (panel.scalar, GENERAL + panel.scalar)
+    curves = [
+        (_finite(run.held_out.get(scalar, ())), color)
+        for run, color in colored
+        for scalar in scalars
+    ]
+    ends = sorted((points[-1][1], color) for points, color in curves if points)
+    heights = spread([value / axis.get_ylim()[1] for value, _ in ends], LINE_HEIGHT)
+    for (value, color), height in zip(ends, heights):
+        style = {"color": color, "fontweight": "bold", "fontsize": 10, "va": "center"}
+        axis.text(1.01, height, _number(value, panel), transform=axis.transAxes, **style)
+
+
+def spread(heights, distance):
+    """Return rising heights, moved up where two of them are closer than a distance.
+
+    If the highest would pass 1, all of them move down together.
+
+    >>> spread([0.25, 0.5, 0.5], 0.25)
+    [0.25, 0.5, 0.75]
+    >>> spread([0.75, 1.0, 1.0], 0.25)
+    [0.5, 0.75, 1.0]
+    """
+    moved = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + distance) if moved else height)
+    excess = max(0, moved[-1] - 1) if moved else 0
+    return [height - excess for height in moved]
 
 
 def _finite(points):

@@ -104,6 +104,25 @@ def test_draws_curves_and_published_values(folder):
     assert "not recorded" in [text.get_text() for text in axes["Masked-LM loss (nats)"].texts]
 
 
+def test_last_values_do_not_cover_each_other(folder):
+    runs = [plot_training.read_run(str(folder))] * 4
+    axis = plot_training.draw(runs).axes[0]
+    heights = [text.get_position()[1] for text in axis.texts if text.get_position()[0] > 1]
+    assert len(heights) == 4 and min(np.diff(heights)) > 0.99 * plot_training.LINE_HEIGHT
+
+
+@pytest.mark.parametrize(
+    "heights, expected",
+    [
+        ([], []),
+        ([0.25, 0.5, 0.5], [0.25, 0.5, 0.75]),
+        ([0.75, 1.0, 1.0], [0.5, 0.75, 1.0]),
+    ],
+)
+def test_spread(heights, expected):
+    assert plot_training.spread(heights, 0.25) == expected
+
+
 def test_writes_a_picture_of_several_runs(folder, tmp_path, capsys):
     other = tmp_path / "other"
     write_events(other, [1, 2])
