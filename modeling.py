@@ -14,6 +14,8 @@ A row of a batch is one sequence, or, with `Packing`, several chunks: K is 1 wit
 """
 
 import copy
+import dataclasses
+import functools
 import math
 from typing import NamedTuple, Optional
 
@@ -864,7 +866,20 @@ def parameter_shapes(config, num_labels=None):
     Returns:
         dict of variable name to list of int, in the order of creation.
     """
-    with tf.Graph().as_default():
+    shapes = _parameter_shapes(dataclasses.astuple(config), num_labels)
+    return {name: list(shape) for name, shape in shapes.items()}
+
+
+@functools.lru_cache(maxsize=None)
+def _parameter_shapes(fields, num_labels):
+    config, shapes = AlbertConfig(*fields), {}
+
+    def placeholder(getter, name, shape, **_):
+        """Take the place of a variable, whose initial value and reads would be more operations."""
+        shapes[name] = shape
+        return tf.placeholder(tf.float32, shape)
+
+    with tf.Graph().as_default(), tf.variable_scope("", custom_getter=placeholder):
         ids = tf.zeros([1, 2], tf.int32)
         model = AlbertModel(config, is_training=False, input_ids=ids)
         if num_labels is None:
@@ -872,7 +887,7 @@ def parameter_shapes(config, num_labels=None):
             sentence_order_head(model, ids[:, 0])
         else:
             classification_head(model, num_labels)
-        return {variable.op.name: variable.shape.as_list() for variable in tf.trainable_variables()}
+    return shapes
 
 
 def count_parameters(config):
