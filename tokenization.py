@@ -1,7 +1,7 @@
 """Turns text into pieces and ids; every piece has its span in the original text.
 
-Other modules use `FullTokenizer`. It works with a WordPiece vocabulary (the `vocab.txt` of every
-published Chinese ALBERT) or with a SentencePiece model:
+Other modules use `FullTokenizer`. This class works with a WordPiece vocabulary (the `vocab.txt` of
+every published Chinese ALBERT) or with a SentencePiece model:
 
     tokenizer = FullTokenizer("albert_config/vocab.txt")
     tokenizer.tokenize_with_offsets("ALBERT在2019年")

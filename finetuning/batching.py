@@ -45,8 +45,8 @@ def fixed_length(encoded, max_seq_length):
 def padded_lengths(max_seq_length):
     """Return the lengths that batches are padded to, an increasing list of int.
 
-    There are eight for each doubling. A CPU compiles its functions for every length, which takes as
-    long as several steps; a batch that is an eighth too long costs less.
+    There are eight lengths for each doubling. A CPU compiles its functions for every length, which
+    takes as long as several steps; a batch that is an eighth too long costs less.
 
     Args:
         max_seq_length: int, the greatest length.

@@ -4,9 +4,9 @@
     .tsv, .txt       one row per line, a tab between columns, quotes are plain characters; a header
                      names the columns, without one their order is fixed
 
-Both are UTF-8, with or without a byte order mark, with line ends of any system. Blank lines are
-skipped, but counted in row numbers. Published data sets have different names for the same column;
-here it has one name.
+All files are UTF-8, with or without a byte order mark, with line ends of any system. Blank lines
+are skipped, but counted in row numbers. Published data sets have different names for the same
+column; the dictionaries have one name.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from finetuning_data import other_files
 SHOWN_CHARACTERS = 60
 # A message lists at most this many bad rows.
 SHOWN_ROWS = 10
-# A cell that a program has quoted: quotes inside are doubled. It holds no tab: a quote that begins
-# one text and a quote that ends another text are not a pair.
+# A cell that a program has quoted: quotes inside are doubled. Such a cell holds no tab: a quote
+# that begins one text and a quote that ends another text are not a pair.
 QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
 
 JSON_LINE = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:')

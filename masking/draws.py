@@ -64,8 +64,8 @@ class Draws:
     def order_keys(self, counter, rows=slice(None)):
         """Return uint64 below 2**56 that sort the counters at random.
 
-        The low 16 bits are the counter. The other 40 bits leave room for the number of an instance
-        above them, so that one sort of int64 can sort many instances (`graph`).
+        The low 16 bits are the counter. The 40 random bits above the counter leave room for the
+        number of an instance, so that one sort of int64 can sort many instances (`graph`).
         """
         counter = np.asarray(counter, np.uint64)
         return self.bits(Stream.ORDER, counter, rows) >> np.uint64(24) << np.uint64(16) | counter

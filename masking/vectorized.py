@@ -1,8 +1,8 @@
 """Instances of many documents at once, in numpy: the fast version of `reference`.
 
 Each function here does the work of the function of the same name in `reference`, for all chunks of
-all duplicates of all documents of a block. Both use the same random numbers, so that the instances
-are equal.
+all duplicates of all documents of a block. Both modules use the same random numbers, so that the
+instances are equal.
 
 In the shapes, n counts the pieces of a block, d its documents, c the chunks of all duplicates, m
 the instances of a batch and g their grams; S is the sequence length and P the number of predictions

@@ -1,7 +1,7 @@
 """Every message that names a flag or a command to type is in docs/errors.md and has a test.
 
-The test makes the mistake, compares the message, follows the remedy and checks that it works. It is
-in this file, or `TESTED` names it.
+The test makes the mistake, compares the message, follows the remedy and checks that it works. The
+test is in this file, or `TESTED` names it.
 """
 
 import ast

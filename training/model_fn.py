@@ -15,8 +15,8 @@ from training.placement import Placement
 class ModelOutputs(NamedTuple):
     """The outputs of a script's `forward(features, mode, share)`.
 
-    With a share, `loss` and `scalars` belong to a part of the batch. Their sums over the parts
-    are the values of the whole batch.
+    With a share, `loss` and `scalars` belong to a part of the batch. The sums of both over the
+    parts are the values of the whole batch.
     """
 
     loss: Optional[tf.Tensor]  # float32 []; None when predicting

@@ -104,8 +104,9 @@ def check_records_vocabulary(args, records):
 def _vocabularies_of_model(args, vocab_size):
     """Yield (file, set of sha256) of the files that show the vocabulary of the model.
 
-    They are beside the config or the initial checkpoint. The sha256 that a run recorded is left out
-    if the model has another number of pieces, because a larger vocabulary may have new pieces.
+    The files are beside the config or the initial checkpoint. The sha256 that a run recorded is
+    left out if the model has another number of pieces, because a larger vocabulary may have new
+    pieces.
     """
     for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
         vocabularies = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []

@@ -37,7 +37,7 @@ SMALL = {
     "num_attention_heads": 2,
     "num_hidden_layers": 2,
 }
-# That archive has no config. It has the variable names of google's code, and E is H.
+# The archive of bojone has no config, the variable names of google's code, and E = H.
 BOJONE = {
     "hidden_act": "gelu",
     "hidden_size": 312,
