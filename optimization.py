@@ -355,8 +355,8 @@ def accumulate(first, compute, count):
 def dense_gradients(loss, variables):
     """Return the gradients as tensors, and the variables that have one.
 
-    Sparse gradients are made dense first. Otherwise the norm would count equal rows one by one
-    and not their sum.
+    Sparse gradients are made dense first, because the norm would count equal rows one by one and
+    not their sum.
     """
     # Gradients of a shared weight are added two at a time, always in the same order.
     in_order = tf.AggregationMethod.EXPERIMENTAL_TREE

@@ -54,7 +54,7 @@ class FullTokenizer:
         basic_tokenizer: `BasicTokenizer` that makes the words; None for a SentencePiece model.
 
     Raises:
-        UserError: when the file is missing or is not such a vocabulary.
+        UserError: when the file is missing or is not a vocabulary of the expected kind.
     """
 
     def __init__(self, vocab_file, do_lower_case=True, spm_model_file=None):

@@ -228,7 +228,7 @@ def _marked_sum(tensor):
 
 def _as_on_tpu(instruction, module, replicas):
     """Change an instruction that XLA for CPU writes in another way than XLA for TPU."""
-    if instruction.opcode == "copy":  # of a variable's new value; StableHLO has no copies
+    if instruction.opcode == "copy":  # copy of a variable's new value; StableHLO has no copies
         instruction.opcode = "reshape"
     elif instruction.opcode == "reduce-precision":
         instruction.opcode = "all-reduce"

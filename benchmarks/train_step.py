@@ -37,7 +37,7 @@ sys.path.insert(0, ROOT)
 
 PEAK_SIZE = 2048
 PRODUCTS_A_TURN = 3
-NUM_BATCHES = 32  # of --records, taken in turns
+NUM_BATCHES = 32  # batches of --records, which are taken in turns
 LEARNING_RATE = 1e-4
 
 

@@ -350,7 +350,7 @@ def load_weights(session, checkpoint, unused=None):
         session: `tf.Session`.
         checkpoint: `Checkpoint`.
         unused: str, pattern of the names of variables that the checkpoint may lack; these variables
-            become 0. None: it may lack no variable.
+            become 0. None: the checkpoint may lack no variable.
 
     Returns:
         `RestorePlan`.

@@ -242,7 +242,7 @@ def _parse_into(flag_values, argv, words=None):
 def _refuse_empty(flag_values):
     """Raise `UserError` for a text or list that is given and empty, as `--flag=$UNSET` is.
 
-    Without this the run would go on as if the flag were left out: from random weights, say.
+    Without this check the run would go on as if the flag were left out: from random weights, say.
     """
     for name in flag_values:
         value = flag_values[name].value
@@ -258,7 +258,8 @@ def _refuse_empty(flag_values):
 def _refuse_other_dashes(flag_values, words):
     """Raise `UserError` for a flag with wrong signs, such as `—name=value` or `--name＝value`.
 
-    Without this `predict.py` would take the word for a text, and other scripts would miss the flag.
+    Without this check `predict.py` would take the word for a text, and other scripts would miss the
+    flag.
     """
     for word in words:
         meant = MEANT_FLAG.match(word)

@@ -165,8 +165,8 @@ def mend_utf8(data, is_utf8=False):
 def _encoding_beside_utf8(data):
     """Return the encoding of the lines that are not UTF-8; None unless other lines are UTF-8.
 
-    A single such line is not enough to decide. A UTF-8 line with some wrong bytes is not such a
-    line: most of its characters can still be read.
+    A single line in another encoding is not enough to decide. A UTF-8 line with some wrong bytes is
+    no line in another encoding: most of its characters can still be read.
     """
     others, has_utf8 = [], False
     for line in data.split(b"\n"):

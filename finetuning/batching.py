@@ -72,9 +72,9 @@ def make_input_fn(
 ):
     """Return the input function that an Estimator asks for.
 
-    For training the rows never end; the module's docstring describes their order. Otherwise there
-    is one pass, longest rows first, and rows of zeros fill up the last batch, so that no row is
-    lost. The padding changes the lengths of batches, but not their rows.
+    For training the rows never end; the module's docstring describes their order. Evaluation and
+    prediction have one pass, longest rows first, and rows of zeros fill up the last batch, so that
+    no row is lost. The padding changes the lengths of batches, but not their rows.
 
     Args:
         path: str, the file of an `encoding.EncodedSplit`.

@@ -297,7 +297,8 @@ def truncated(lengths, room):
         longest = lengths.index(max(lengths))
         others = sorted(lengths[:longest] + lengths[longest + 1 :])
         surplus = sum(lengths) - room
-        # All at once, down to the second longest; then one by one.
+        # The longest text loses its surplus at once, down to the second longest, then piece by
+        # piece.
         lengths[longest] -= max(1, min(surplus, lengths[longest] - others[-1]))
     return lengths
 

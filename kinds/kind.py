@@ -40,7 +40,7 @@ class Data(NamedTuple):
 
     task: NamedTuple  # with its labels
     examples: Dict[str, list]  # by split
-    files: Dict[str, List[str]]  # split -> paths, the examples' own first
+    files: Dict[str, List[str]]  # split -> paths; the file of the examples is the first
     findings: dict  # what json can write about the examples, for the report of the run
 
 

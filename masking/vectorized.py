@@ -228,8 +228,8 @@ def _take_whole(grams, ranked, number, budget):
     """Choose the grams that are not cut; return bool [g] and the rest of the budget, int [m].
 
     `ranked` holds the grams of every instance in random order; instance i has `number[i]` of them.
-    Each round takes grams in this order until one does not fit. In place of that gram it takes the
-    next gram that fits and has as many words.
+    Each round takes grams in random order until one does not fit, and then, in place of that gram,
+    the next gram that fits and has as many words.
     """
     ranks = np.arange(ranked.shape[1], dtype=np.int32)
     is_gram = ranks < number[:, np.newaxis]

@@ -1,8 +1,8 @@
 """The functions of a layer: gelu, LayerNorm, dropout, attention, with gradients written out.
 
 TensorFlow would run each of these functions operation by operation and keep most intermediate
-tensors. Here a function keeps only the tensors that its gradient needs. On a CPU XLA compiles a
-function into one pass over memory and its gradient into another (`Layers.fused`).
+tensors. In this module a function keeps only the tensors that its gradient needs. On a CPU XLA
+compiles a function into one pass over memory and its gradient into another (`Layers.fused`).
 
 gelu, LayerNorm, softmax and losses compute in float32; products in the dtype of their inputs.
 
@@ -122,8 +122,9 @@ class Layers(NamedTuple):
     def linear(self, rows, kernel, bias):
         """Return `rows * kernel + bias`.
 
-        With `fused` the gradient first transposes the kernel, once for all layers that share it.
-        On a CPU this is up to a third faster than a matrix product that transposes its input.
+        With `fused` the gradient first transposes the kernel, once for all layers that share it. On
+        a CPU the gradient is then up to a third faster than with a matrix product that transposes
+        its input.
 
         Args:
             rows: float [M, K].
@@ -451,8 +452,8 @@ def recomputed(function, compiled=False):
     Returns:
         Function of the arguments of `function` that returns the output, then the weights. The next
         layer should take its weights from this result. Then each layer adds its gradient to the sum
-        of the later layers. Otherwise XLA would keep the gradients of all layers and add them up at
-        the end.
+        of the later layers. Without this sum XLA would keep the gradients of all layers and add
+        them up at the end.
     """
 
     @tf.custom_gradient

@@ -56,7 +56,7 @@ _OTHER_TAGS += (
     "|link|meta|nav|nowiki|object|ref|s|script|small|source|span|strong|style|sub|sup|svg"
 )
 _OTHER_TAGS += "|tbody|td|tfoot|th|thead|u|video"
-# Only known names: prose holds "a < b" and <name>, too.
+# Only tags of known names are removed: prose holds "a < b" and <name>, too.
 _TAG = r"</?(?:{})(?:\s[^<>]*)?/?>"
 _HIDDEN = re.compile(r"<!--.*?-->|<!doctype[^<>]*>|<(script|style)\b.*?</\1\s*>", re.I | re.S)
 _BLOCK = re.compile(_TAG.format(_BLOCK_TAGS), re.I)

@@ -67,7 +67,7 @@ _CUTS = {"\t": "", ",": " -d ,"}
 # Rows of a vocabulary. The vocabulary of a SentencePiece model has a tab and a score after a piece.
 _MARKER_ROWS = (rb"^\[CLS\](\t.*)?\r?$", rb"^\[SEP\](\t.*)?\r?$")
 _WIDE = re.compile("[\u0800-\uffff]")
-_TABLE_SHARE = 0.8  # of the rows have as many cells as the first one
+_TABLE_SHARE = 0.8  # share of the rows that have as many cells as the first row
 
 
 def check_inputs(paths, format_):

@@ -104,8 +104,8 @@ def find_splits(chunks, breaks):
 
     A chunk may be divided at breaks of the same kind as its begin and its end, sentences or
     clauses. At other places the marks at the ends of the segments would show the order: if one
-    segment ends with a full stop and the other with a comma, the order is known. A chunk without
-    such a place has no order to predict.
+    segment ends with a full stop and the other with a comma, the order is known. A chunk that
+    cannot be divided at such a break has no order to predict.
     """
     begins, ends = np.array([chunk[:2] for chunk in chunks]).T
     splits = [np.zeros(0, np.uint16)] * len(chunks)

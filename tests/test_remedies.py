@@ -213,7 +213,7 @@ UNTESTED = {
     "a warning about memory": ["and not --shuffle_buffer"],
     "depends on the memory of the machine": [
         "By this estimate not even one",
-        "By estimate this does not fit",
+        "By estimate this step does not fit",
         "out of memory ({})",
         "perhaps for lack of memory",
     ],

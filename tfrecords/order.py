@@ -17,7 +17,7 @@ from tfrecords.index import merge_blocks
 MAX_BLOCKS = 1 << 17
 # Training reads this many blocks at a time, because remote files answer late.
 PARALLEL_READS = 16
-# For the same reason, reading in the order of the files merges this many blocks into one.
+# Remote files answer late, so reading in the order of the files merges this many blocks into one.
 SEQUENTIAL_BLOCKS = 16
 LARGEST_READ = 1 << 22  # bytes
 # TensorFlow 1.15 cannot read from an offset. TensorFlow 1.15 also crashes where a session ends

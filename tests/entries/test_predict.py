@@ -179,7 +179,7 @@ def test_a_header_of_unknown_words_is_no_example(tmp_path, out):
 
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_unknown_pieces_of_a_file(tmp_path, out, embeddings, caplog):
-    """Few cause a warning, many end the command, and the flag in the message lets it go on."""
+    """Few unknown pieces cause a warning, many end the command; the flag in the message helps."""
     questions = tmp_path / "questions.tsv"
     answers = tmp_path / ("answers.npy" if embeddings else "answers.tsv")
     values = {"model_dir": out, "input_file": questions, "output_file": answers}

@@ -1,7 +1,7 @@
 """Every command works on checkpoints and configs with the names that published archives have.
 
 `fixtures/published_checkpoints` has the names and shapes of published checkpoints and the config
-beside them. Here the shapes are smaller, and the weights are random.
+beside them. In these tests the shapes are smaller, and the weights are random.
 """
 
 import json

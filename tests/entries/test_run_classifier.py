@@ -481,7 +481,7 @@ def copied(folder, tmp_path):
 
 
 def test_the_best_checkpoint_is_scored_and_predicts(trained):
-    """Both evaluations have accuracy 1. Then the first checkpoint is the best."""
+    """Both evaluations have accuracy 1, so the first checkpoint is the best."""
     history = best_checkpoint.read_history(str(trained / "out"))
     assert list(history) == [20, 40]
     best = max(history, key=lambda step: (history[step]["eval_accuracy"], -step))

@@ -27,7 +27,8 @@ END
   chmod +x "$venv/bin/python"
 fi
 """
-# A stand-in for python3. Its pip has a mirror of PyPI, and installs the uv beside this file.
+# A stand-in for python3. The pip of this stand-in has a mirror of PyPI, and installs the uv beside
+# this file.
 PYTHON3 = r"""#!/bin/sh
 if [ "$3" = config ]; then echo mirror; exit; fi
 mkdir "$6/bin"

@@ -1,4 +1,4 @@
-"""TPUs of several sizes, simulated; TPUEstimator is the real one."""
+"""Simulated TPUs of several sizes, which the real TPUEstimator accepts."""
 
 import helpers
 import pytest
