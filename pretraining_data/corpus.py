@@ -30,7 +30,7 @@ FILE_BLOCKS = 1 << 20
 MAX_DOCUMENT_BYTES = 1 << 22
 READ_BYTES = 1 << 20
 
-_GZIP_MAGIC = b"\x1f\x8b"  # UTF-8 text cannot begin with it
+_GZIP_MAGIC = b"\x1f\x8b"  # UTF-8 text cannot begin with these bytes
 # \xe3\x80\x80 is U+3000, the full-width space.
 _BLANK_LINE = re.compile(rb"\n(?:[ \t\r]|\xe3\x80\x80)*\n")
 # The end of a document in each format.

@@ -153,7 +153,7 @@ def _is_table(rows):
     >>> _is_table([["床前明月光", "疑是地上霜"], ["举头望明月", "低头思故乡"]])
     False
     """
-    names, rows = rows[0], rows[1:-1]  # the last one may be cut
+    names, rows = rows[0], rows[1:-1]  # the last line may be cut
     if len(names) < 2 or not set(_COLUMNS.split()).intersection(
         name.strip().lower() for name in names
     ):

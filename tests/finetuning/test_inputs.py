@@ -1,4 +1,4 @@
-"""A run's vocabulary against the one beside its start; the cache of rows is never stale."""
+"""The vocabulary of a run and of its first checkpoint are compared; cached rows are never stale."""
 
 import argparse
 import json
