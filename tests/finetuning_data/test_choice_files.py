@@ -144,7 +144,7 @@ def test_a_missing_field_is_named(field, tmp_path):
         ("c3", '[[["男：冷"], [{"question": "?"}]]]', "row 1: question 1: no choice: a field must"),
         ("chid", '{"content": ["冷"], "candidates": ["冷", "热"]}', "row 1: content has no blank"),
         ("chid", '{"content": ["#idiom5#"], "candidates": ["冷", "热"]}', "row 1: there is no ans"),
-        ("chid", '{"content": ["#idiom1#"], "candidates": ["冷", "热"]}', "answer 7 is not a"),
+        ("chid", '{"content": ["#idiom1#"], "candidates": ["冷", "热"]}', "answer 7 is not the"),
     ],
 )
 def test_mistakes_in_whole_files(name, content, words, tmp_path):
