@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # data/news_zh_1.txt -> data/tf_news_2016_zh_raw_news2016zh_1.tfrecord, with the published settings.
 # Further arguments go to create_pretraining_data.py. If a flag is given twice, the last one counts.
-# Their relative paths begin in your folder, wherever this file is.
+# Relative paths in arguments begin in your folder, wherever this file is.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 folder=$(dirname "$0")

@@ -3,8 +3,8 @@
     python create_pretraining_data.py --input_file=data/news_zh_1.txt \\
         --output_file=data/news.tfrecord --vocab_file=albert_config/vocab.txt
 
-Input: UTF-8 text with one sentence a line and a blank line between documents, JSON lines, or the
-output of WikiExtractor; gzipped or not. `masking/reference.py` specifies how
+The input is UTF-8 text with one sentence a line and a blank line between documents, JSON lines, or
+the output of WikiExtractor. The files may be gzipped. `masking/reference.py` specifies how
 instances are made. The records depend on input, flags and seed, but not on the number of processes.
 A killed run is resumed when it is started again with the same flags.
 """

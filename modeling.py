@@ -76,8 +76,8 @@ class AlbertModel(object):
         execution: `Execution`.
         dropout_seed: int32 [2], decides which elements are dropped; default: a random seed.
         output_positions: int32 [B, P]; the last layer is computed only at [CLS] and at these
-            positions. This is exact, since no output depends on other outputs of the same layer.
-            Default: all positions.
+            positions. The result is exact, since no output depends on other outputs of the same
+            layer. Default: all positions.
         packing: `Packing`, or None where every row is one sequence.
         scope: str, the variable scope; default `bert`, as in the published checkpoints.
 
@@ -169,7 +169,7 @@ class AlbertModel(object):
 
     @property
     def _num_first(self):
-        """K, the number of [CLS] of a row. They come first in the outputs of the last layer."""
+        """K, the number of [CLS] of a row, which come first in the outputs of the last layer."""
         return _shape(self.packing.chunk_starts)[1] if self.packing else 1
 
     def outputs_at(self, positions):
@@ -576,7 +576,7 @@ def attention_mask(input_mask):
 def packed_attention_mask(query_chunks, key_chunks):
     """Let positions attend to their own chunk: int32 [B, Q] and [B, S] to float32 [B, 1, Q, S].
 
-    Padding attends to padding. This changes no piece, because no piece attends to padding.
+    Padding attends to padding, which changes no piece, because no piece attends to padding.
     """
     is_other = tf.not_equal(query_chunks[:, :, tf.newaxis], key_chunks[:, tf.newaxis])  # [B, Q, S]
     return tf.cast(is_other, tf.float32)[:, tf.newaxis] * MASKED_SCORE

@@ -182,7 +182,7 @@ def create_train_op(
       fused: bool, compile only the element-wise operations of the update.
 
     Returns:
-      A TrainOp. Its op updates the variables, then increments the global step by one.
+      A TrainOp, whose op updates the variables, then increments the global step by one.
 
     Raises:
       ValueError: the loss depends on none of the variables.
@@ -246,8 +246,8 @@ def _update(strategy, optimizer, grads_and_vars, global_step, clip_norm, loss_sc
     """Clip the gradients as a whole and apply them.
 
     Returns:
-      (scalars, watched) of `TrainOp` without the learning rate. Their values are available after
-      all variables are updated.
+      (scalars, watched) of `TrainOp` without the learning rate. The values of all scalars are
+      available after all variables are updated.
     """
     # Every replica holds the same sum, so the norm of one copy is enough.
     norm = tf.global_norm([strategy.experimental_local_results(g)[0] for g, _ in grads_and_vars])
@@ -330,7 +330,7 @@ def accumulate(first, compute, count):
       first: the structure of index 0, whose graph created the variables. If there are others,
         only its shapes are used: the loop computes index 0 again, and TensorFlow never runs
         operations whose results nobody uses.
-      compute: function of an int32 scalar, the index, that returns such a structure. It is
+      compute: function of an int32 scalar, the index, that returns such a structure. `compute` is
         called once, in the body of a loop, with the variable scopes set to reuse.
       count: int, the number of structures; for 1 there is no loop.
 
@@ -355,8 +355,8 @@ def accumulate(first, compute, count):
 def dense_gradients(loss, variables):
     """Return the gradients as tensors, and the variables that have one.
 
-    Sparse gradients are made dense first. Otherwise the norm would count equal rows one by one
-    and not their sum.
+    Sparse gradients are made dense first, because the norm would count equal rows one by one and
+    not their sum.
     """
     # Gradients of a shared weight are added two at a time, always in the same order.
     in_order = tf.AggregationMethod.EXPERIMENTAL_TREE
@@ -375,7 +375,8 @@ def dense_gradients(loss, variables):
 def _clip_factor(norm, clip_norm):
     """Return the factor that clips gradients of this global norm; None for 1.
 
-    It is NaN for a norm that is not finite, as in tf.clip_by_global_norm: 0 would hide the error.
+    The factor is NaN for a norm that is not finite, as in tf.clip_by_global_norm: 0 would hide the
+    error.
     """
     if not clip_norm:
         return None

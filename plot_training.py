@@ -54,7 +54,7 @@ COLUMNS = 3
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#333333", "#8a8a8a"
 LINE_HEIGHT = 0.06  # of a written value, as a share of a panel's height
-# The scores of --general_eval_input_file begin with it.
+# The names of the scores of --general_eval_input_file begin with this prefix.
 GENERAL = "general_"
 OWN_STYLE = {"linewidth": 1, "marker": "o"}
 GENERAL_STYLE = {"linewidth": 1, "linestyle": ":", "marker": "s"}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows what the project does, in about three minutes on 2 cores: the small model in pretrained/
 # fills in masks, is pre-trained further on the sample text, is fine-tuned on question pairs, and
-# finds similar questions. Each run replaces quickstart_output/.
+# finds similar questions. Each run of the script replaces quickstart_output/.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh may be another shell
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

@@ -54,7 +54,8 @@ def main(args):
     """Train, evaluate, or both."""
     run = checks.run_checks(check_run, args)
     trainer = make_trainer(make_model_fn(run), run.settings, run.computation.placement)
-    # Both are made before training, so that bad evaluation files are reported at once.
+    # Both input functions are made before training, so that bad evaluation files are reported at
+    # once.
     train_input = args.do_train and inputs.make_input_fn(args, run.records.train, training=True)
     evaluation = args.do_eval and make_evaluation(run, trainer)
     report = run_report.new_report(

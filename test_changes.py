@@ -1,7 +1,7 @@
 """Check ALBERT's three changes from BERT on this code: `python test_changes.py`.
 
-It prints expected and computed figures, and exits with status 1 if they differ. pytest runs the
-same functions. The expected figures are from the ALBERT paper, arXiv 1909.11942.
+The script prints expected and computed figures, and exits with status 1 if they differ. pytest runs
+the same functions. The expected figures are from the ALBERT paper, arXiv 1909.11942.
 """
 
 import collections

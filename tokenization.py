@@ -1,7 +1,7 @@
 """Turns text into pieces and ids; every piece has its span in the original text.
 
-Other modules use `FullTokenizer`. It works with a WordPiece vocabulary (the `vocab.txt` of every
-published Chinese ALBERT) or with a SentencePiece model:
+Other modules use `FullTokenizer`. This class works with a WordPiece vocabulary (the `vocab.txt` of
+every published Chinese ALBERT) or with a SentencePiece model:
 
     tokenizer = FullTokenizer("albert_config/vocab.txt")
     tokenizer.tokenize_with_offsets("ALBERT在2019年")
@@ -54,7 +54,7 @@ class FullTokenizer:
         basic_tokenizer: `BasicTokenizer` that makes the words; None for a SentencePiece model.
 
     Raises:
-        UserError: when the file is missing or is not such a vocabulary.
+        UserError: when the file is missing or is not a vocabulary of the expected kind.
     """
 
     def __init__(self, vocab_file, do_lower_case=True, spm_model_file=None):

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 
-# The compiler looks for a TPU of this machine unless it is told what there is.
+# Without these variables the compiler would look for a TPU of this machine.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -25,12 +25,13 @@ from jax.experimental import topologies
 from jaxlib import _jax, xla_client
 from jaxlib.mlir import ir
 
-# Of a core. https://cloud.google.com/tpu/docs/system-architecture-tpu-vm and arXiv 2304.01433
+# Figures of a core, from https://cloud.google.com/tpu/docs/system-architecture-tpu-vm and arXiv
+# 2304.01433
 CLOCK_MHZ = {"v2": 700, "v3": 940, "v4": 1050, "v5e": 1500}
 CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 NAME = re.compile(r"\s*(?:ROOT )?%?([\w-]+?)[.\d]* = (.*?) ([\w-]+)\(")
 OPERATION = re.compile(r'op_name="(?:[^"]*/)?([^"/]*?)(?:_\d+)?"')
-# Operations whose time the compiler does not know: it adds minus one second for each of them.
+# Operations whose time the compiler does not know: for each, it adds minus one second.
 OPAQUE = re.compile(r" (rng[a-z-]*)\(| custom-call\(.*custom_call_target=\"X64")
 
 
@@ -56,7 +57,7 @@ def main():
 def donate_variables(module, num_arguments):
     """Let the new value of every variable take the place of the old one, as on a TPU."""
     functions = {one.attributes["sym_name"].value: one for one in module.body.operations}
-    function = functions["main"]  # the others are parts of reductions
+    function = functions["main"]  # other functions are parts of reductions
     inputs, outputs = function.type.inputs, function.type.results
     attributes = [dict(x) for x in _attributes(function, len(inputs))]
     output = len(outputs)

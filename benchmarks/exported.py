@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--max_examples", type=int, default=10000, help="of the dev set")
     parser.add_argument("--turns", type=int, default=300, help="examples that are timed")
     args = parser.parse_args()
-    # This comes before a runtime starts its threads, so that all threads share one core.
+    # The process is pinned before a runtime starts its threads, so that all threads share one core.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     model = predictor.Predictor(args.model_dir)
     examples = tasks.load_examples(model.task, args.data_dir, "dev")[: args.max_examples]

@@ -202,8 +202,8 @@ def lower(build, specs, replicas=1):
         replicas: int, cores that sum their gradients.
 
     Returns:
-        hlo_pb2.HloModuleProto. Its parameters are the arguments, then the variables. Its outputs
-        are the outputs of `build`, then the new values of the variables.
+        hlo_pb2.HloModuleProto, whose parameters are the arguments, then the variables, and whose
+        outputs are the outputs of `build`, then the new values of the variables.
     """
     original = tf.tpu.cross_replica_sum
     tf.tpu.cross_replica_sum = tf.identity if replicas == 1 else _marked_sum
@@ -221,14 +221,14 @@ def lower(build, specs, replicas=1):
 
 def _marked_sum(tensor):
     # XLA for CPU has no sum over replicas, so this operation marks the place of the sum, and
-    # `_as_on_tpu` replaces it by the sum. It changes no number: float32 has 8 exponent bits and 23
-    # mantissa bits. No other operation of a step is of this kind.
+    # `_as_on_tpu` replaces it by the sum. The operation changes no number: float32 has 8 exponent
+    # bits and 23 mantissa bits. No other operation of a step is of this kind.
     return gen_xla_ops.xla_reduce_precision(tensor, exponent_bits=8, mantissa_bits=23)
 
 
 def _as_on_tpu(instruction, module, replicas):
     """Change an instruction that XLA for CPU writes in another way than XLA for TPU."""
-    if instruction.opcode == "copy":  # of a variable's new value; StableHLO has no copies
+    if instruction.opcode == "copy":  # copy of a variable's new value; StableHLO has no copies
         instruction.opcode = "reshape"
     elif instruction.opcode == "reduce-precision":
         instruction.opcode = "all-reduce"

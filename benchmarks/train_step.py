@@ -3,11 +3,11 @@
     python benchmarks/train_step.py --config=albert_config/albert_config_tiny.json \
         --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--peer=hf|packed]
 
-In one process it takes whole steps (forward, backward, clipping, LAMB) on random full-length
-sequences, or on the first records of --records. With --peer=hf a second process takes the same
-steps with AlbertForPreTraining of Hugging Face and AdamW under PyTorch, in turns with ours. With
---peer=packed the second process takes our steps on rows that are packed with --chunks_per_row
-chunks, or on the rows of --packed_records. The last line is a JSON object:
+In one process the script takes whole steps (forward, backward, clipping, LAMB) on random
+full-length sequences, or on the first records of --records. With --peer=hf a second process takes
+the same steps with AlbertForPreTraining of Hugging Face and AdamW under PyTorch, in turns with
+ours. With --peer=packed the second process takes our steps on rows that are packed with
+--chunks_per_row chunks, or on the rows of --packed_records. The last line is a JSON object:
 
     step_seconds           median over --steps, after --warm_up
     examples_per_second
@@ -37,7 +37,7 @@ sys.path.insert(0, ROOT)
 
 PEAK_SIZE = 2048
 PRODUCTS_A_TURN = 3
-NUM_BATCHES = 32  # of --records, taken in turns
+NUM_BATCHES = 32  # batches of --records, which are taken in turns
 LEARNING_RATE = 1e-4
 
 

@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 OBJECT_NAMES = ((r"/\.ATTRIBUTES/VARIABLE_VALUE$", ""), (r"\.S", "/"))
 # The scopes around a whole model, such as `module/` of TensorFlow Hub.
 OUTER_SCOPES = re.compile(r"^((?:.+/)?)bert/embeddings/word_embeddings$")
-# LayerNorm as Keras calls it. Its numbers count the layers of a model, not the layers of a scope.
+# LayerNorm as Keras calls it. Keras numbers the layers of a model, not the layers of a scope.
 KERAS_NORM = re.compile(r"/layer_normalization(?:_(\d+))?/")
 # Names of variables that no model here has -> which code writes them, and what to do.
 FOREIGN_NAMES = (

@@ -87,8 +87,8 @@ def state_path(folder):
 def latest(folder):
     """Return the prefix that the state file of a folder names, None if there is none.
 
-    The state file of a published archive names a path on the machine that trained the model. Then
-    the checkpoint of the same name in this folder is returned.
+    The state file of a published archive names a path on the machine that trained the model. In
+    this case the function returns the checkpoint of the same name in the folder.
     """
     named = state_path(folder)
     if not named:

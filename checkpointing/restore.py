@@ -33,8 +33,8 @@ LAYER = re.compile(r"^bert/encoder/(layer_|transformer/group_)(\d+|shared)/(inne
 POOLED_NORM = "loss/LayerNorm/gamma"
 # Parts that a model has or lacks by its config alone.
 DEPENDS_ON_CONFIG = re.compile(r"/(embedding_hidden_mapping_in|word_embeddings_2)\b")
-# A variable of a head -> pattern of other variables that change what this head computes. Those of
-# the pre-training heads do not change a classifier.
+# A variable of a head -> pattern of other variables that change what this head computes. The
+# variables of the pre-training heads do not change a classifier.
 HEADS = {
     "cls/predictions/output_bias": r"^cls/predictions/",
     "cls/seq_relationship/output_weights": r"^cls/seq_relationship/",
@@ -350,7 +350,7 @@ def load_weights(session, checkpoint, unused=None):
         session: `tf.Session`.
         checkpoint: `Checkpoint`.
         unused: str, pattern of the names of variables that the checkpoint may lack; these variables
-            become 0. None: it may lack no variable.
+            become 0. None: the checkpoint may lack no variable.
 
     Returns:
         `RestorePlan`.

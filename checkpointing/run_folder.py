@@ -112,9 +112,9 @@ def latest_step(output_dir):
 def recover(output_dir, mend=True):
     """Find the latest whole checkpoint, also after a kill or a full disk has damaged the last one.
 
-    TensorFlow lists a folder's checkpoints in a file there that is called `checkpoint`. If that
-    file is damaged or names a damaged checkpoint, TensorFlow starts a new training over the old
-    checkpoints. This function takes the newest whole checkpoint instead and logs a warning.
+    TensorFlow lists a folder's checkpoints in a file there that is called `checkpoint`. If the file
+    `checkpoint` is damaged or names a damaged checkpoint, TensorFlow starts a new training over the
+    old checkpoints. This function takes the newest whole checkpoint instead and logs a warning.
 
     Args:
         output_dir: str, the run's folder; it need not exist.
@@ -136,7 +136,7 @@ def recover(output_dir, mend=True):
             break
         damages.append("; {} is damaged ({})".format(prefix, damage))
     else:
-        if not files.exists(state):  # TensorFlow writes it after the first checkpoint
+        if not files.exists(state):  # TensorFlow writes this file after the first checkpoint
             return None
         raise UserError(
             "{} holds no whole checkpoint{}: restore one from a copy, or give another --output_dir "
@@ -182,7 +182,7 @@ def _step(prefix):
 
 
 def _make_latest(folder, prefix):
-    """Write a state file that names a checkpoint as the latest, and no later ones of the run."""
+    """Write a state file that names a checkpoint as the latest and no later one of the run."""
     prefixes = _prefixes(folder)[::-1]
     is_own = prefix in prefixes  # an archive's checkpoint may have any name
     older = [other for other in prefixes if _step(other) <= _step(prefix)] if is_own else [prefix]

@@ -120,7 +120,7 @@ def run(main, define_flags, words=None):
 def _standard_output():
     """A context that ends in one line if the output cannot be written.
 
-    It ends quietly if the reader of the output has ended, as `head` does.
+    The program ends quietly if the reader of the output has ended, as `head` does.
     """
     try:
         try:
@@ -132,7 +132,7 @@ def _standard_output():
         is_ended = isinstance(error, BrokenPipeError) and _reader_has_ended()
         if not (is_full or is_ended):
             raise
-        # Otherwise Python would try to write the rest when it ends, and print another error.
+        # Python would otherwise try to write the rest when it ends, and print another error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if is_ended:
             sys.exit(getattr(error.__context__, "code", 0))
@@ -165,8 +165,8 @@ def flag_definer(flag_values):
 def set_up_log():
     """Give the logs of absl and TensorFlow one format, and hide lines that are not about the run.
 
-    This hides the INFO lines of TensorFlow's own modules, such as the dump of a RunConfig, and the
-    warnings of `NOISE`. Other warnings and errors stay.
+    The function hides the INFO lines of TensorFlow's own modules, such as the dump of a RunConfig,
+    and the warnings of `NOISE`. Other warnings and errors stay.
     """
     absl_logging.use_absl_handler()
     formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%m-%d %H:%M:%S")
@@ -242,7 +242,7 @@ def _parse_into(flag_values, argv, words=None):
 def _refuse_empty(flag_values):
     """Raise `UserError` for a text or list that is given and empty, as `--flag=$UNSET` is.
 
-    Without this the run would go on as if the flag were left out: from random weights, say.
+    Without this check the run would go on as if the flag were left out: from random weights, say.
     """
     for name in flag_values:
         value = flag_values[name].value
@@ -258,7 +258,8 @@ def _refuse_empty(flag_values):
 def _refuse_other_dashes(flag_values, words):
     """Raise `UserError` for a flag with wrong signs, such as `—name=value` or `--name＝value`.
 
-    Without this `predict.py` would take the word for a text, and other scripts would miss the flag.
+    Without this check `predict.py` would take the word for a text, and other scripts would miss the
+    flag.
     """
     for word in words:
         meant = MEANT_FLAG.match(word)

@@ -1,7 +1,7 @@
 """Fields of published config files that `AlbertConfig` lacks: some are refused, others ignored.
 
-Such files are published by google-research/albert, albert_zh and google-research/bert. Hugging Face
-calls the file of its ALBERT and BERT models `config.json`.
+Config files are published by google-research/albert, albert_zh and google-research/bert. Hugging
+Face calls the file of its ALBERT and BERT models `config.json`.
 """
 
 from typing import NamedTuple, Tuple

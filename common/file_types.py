@@ -33,7 +33,7 @@ _ARRAY = re.compile(r"\[\s*(\{.*)?$")
 _MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES, HEAD_BYTES = len(_POINTER), 512  # the first bytes that show the type of a file
-_NUM_WIDE = 3  # this many characters of 3 bytes show UTF-8; other encodings rarely have them
+_NUM_WIDE = 3  # so many characters of 3 bytes show UTF-8; they are rare in other encodings
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
@@ -165,8 +165,8 @@ def mend_utf8(data, is_utf8=False):
 def _encoding_beside_utf8(data):
     """Return the encoding of the lines that are not UTF-8; None unless other lines are UTF-8.
 
-    A single such line is not enough to decide. A UTF-8 line with some wrong bytes is not such a
-    line: most of its characters can still be read.
+    A single line in another encoding is not enough to decide. A UTF-8 line with some wrong bytes is
+    no line in another encoding: most of its characters can still be read.
     """
     others, has_utf8 = [], False
     for line in data.split(b"\n"):

@@ -1,6 +1,6 @@
 """Local and remote files, files that appear only when complete, and locks of folders.
 
-A path with "://" (gs://, hdfs://) goes through tf.io.gfile. TensorFlow is imported only for such
+A path with "://" (gs://, hdfs://) goes through tf.io.gfile. TensorFlow is imported only for remote
 paths, so that programs on local files start without it.
 """
 

@@ -12,7 +12,7 @@ BAR_WIDTH = 30
 class Progress:
     """A context manager that shows how far the making of records is.
 
-    It draws a bar on a terminal, and logs lines elsewhere.
+    The manager draws a bar on a terminal, and logs lines elsewhere.
 
     Args:
         stored_bytes: int, size of the input files.

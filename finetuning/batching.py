@@ -45,8 +45,8 @@ def fixed_length(encoded, max_seq_length):
 def padded_lengths(max_seq_length):
     """Return the lengths that batches are padded to, an increasing list of int.
 
-    There are eight for each doubling. A CPU compiles its functions for every length, which takes as
-    long as several steps; a batch that is an eighth too long costs less.
+    There are eight lengths for each doubling. A CPU compiles its functions for every length, which
+    takes as long as several steps; a batch that is an eighth too long costs less.
 
     Args:
         max_seq_length: int, the greatest length.
@@ -72,9 +72,9 @@ def make_input_fn(
 ):
     """Return the input function that an Estimator asks for.
 
-    For training the rows never end; the module's docstring describes their order. Otherwise there
-    is one pass, longest rows first, and rows of zeros fill up the last batch, so that no row is
-    lost. The padding changes the lengths of batches, but not their rows.
+    For training the rows never end; the module's docstring describes their order. Evaluation and
+    prediction have one pass, longest rows first, and rows of zeros fill up the last batch, so that
+    no row is lost. The padding changes the lengths of batches, but not their rows.
 
     Args:
         path: str, the file of an `encoding.EncodedSplit`.

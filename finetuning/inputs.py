@@ -19,7 +19,8 @@ _VOCABULARY_FLAGS = {
     model_files.WORDPIECE: "vocab_file",
     model_files.SENTENCEPIECE: "spm_model_file",
 }
-# Ids in the published vocabulary, of NUM_PUBLISHED pieces. All published Chinese models have them.
+# Ids in the published vocabulary, which has NUM_PUBLISHED pieces. All published Chinese models have
+# these ids.
 PUBLISHED_IDS = {"[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
 NUM_PUBLISHED = 21128
 

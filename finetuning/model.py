@@ -30,8 +30,8 @@ def make_model_fn(run, settings):
 def new_variables(kind, args):
     """Return the pattern of variables that an initial checkpoint may lack.
 
-    These are the variables of the head, if it is trained, and the variables on which the head does
-    not depend: a converted model may lack them.
+    A checkpoint may lack the variables of the head, if the head is trained, and the variables on
+    which the head does not depend, because a converted model may lack them.
     """
     return "|".join([kind.variables.untrained] + [kind.variables.pattern] * bool(args.do_train))
 

@@ -6,8 +6,8 @@ import numpy as np
 def predict(trainer, input_fn, num_rows, checkpoint_path=None):
     """Return the outputs of rows in their order: dict of name to array [rows, ...].
 
-    Where the second dimension of an output differs between batches, as pieces do, zeros fill up the
-    shorter ones.
+    Where the second dimension of an output is the number of pieces, it differs between batches, and
+    zeros fill up the shorter outputs.
 
     Args:
         trainer: `trainer.Trainer` whose model returns a dict of outputs [b, ...], among them

@@ -18,7 +18,7 @@ class Work(NamedTuple):
     """The splits and the seeds of a run."""
 
     settings: RunSettings
-    splits: List[str]  # of train, dev and test
+    splits: List[str]  # some of train, dev and test
     seed_runs: List[SeedRun]
 
     @property

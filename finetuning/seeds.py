@@ -1,8 +1,8 @@
 """The runs of a command, one for each seed: their folders, their settings, their scores.
 
-A finished run is not repeated. Its `results.json` holds the settings of its training. A command
-with other settings for the same folder ends in an error, so that the scores and the settings in a
-folder always belong to the same training.
+A finished run is not repeated. The `results.json` of a run holds the settings of its training. A
+command with other settings for the same folder ends in an error, so that the scores and the
+settings in a folder always belong to the same training.
 """
 
 import os

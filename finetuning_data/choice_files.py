@@ -130,7 +130,7 @@ def answer_of(row, choices, is_test, may_repeat=False):
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(choices):
             return answer
-        text = "answer {} is not a number of a choice: they are 0 to {}"
+        text = "answer {} is not the number of a choice: the numbers are 0 to {}"
         raise BadRow(text.format(answer, len(choices) - 1))
     places = [i for i, choice in enumerate(choices) if choice == str(answer).strip()]
     if not places:

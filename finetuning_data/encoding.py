@@ -4,8 +4,8 @@ This module needs no TensorFlow, except for remote files. The file is a TFRecord
 record for each array of `Encoded`. So checksums show damage, and TensorFlow operations can read the
 file, even on the host of a remote TPU.
 
-A row is what the model computes at a time: an example, or one of the windows of an example. It has
-one sequence of pieces or, for a question with choices, several. n is the number of rows, C the
+A row is what the model computes at a time: an example, or one of the windows of an example. A row
+has one sequence of pieces or, for a question with choices, several. n is the number of rows, C the
 number of sequences of a row.
 """
 

@@ -18,7 +18,7 @@ import numpy as np
 OUTSIDE = "O"
 PREFIXES = {"bio": "BI", "bioes": "BIES"}
 _SPELLINGS = re.compile(r"([BIMES])[-_](.+)")
-# Prefixes that begin an entity, and those that end one; B and I of bio may do the latter, too.
+# Prefixes that begin an entity, and those that end one; in bio, B and I may also end one.
 _BEGIN = "BS"
 _LAST = {"bio": "BI", "bioes": "ES"}
 # A score that no sum of real scores reaches, and that stays finite when many are added.

@@ -4,9 +4,9 @@
     .tsv, .txt       one row per line, a tab between columns, quotes are plain characters; a header
                      names the columns, without one their order is fixed
 
-Both are UTF-8, with or without a byte order mark, with line ends of any system. Blank lines are
-skipped, but counted in row numbers. Published data sets have different names for the same column;
-here it has one name.
+All files are UTF-8, with or without a byte order mark, with line ends of any system. Blank lines
+are skipped, but counted in row numbers. Published data sets have different names for the same
+column; the dictionaries have one name.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from finetuning_data import other_files
 SHOWN_CHARACTERS = 60
 # A message lists at most this many bad rows.
 SHOWN_ROWS = 10
-# A cell that a program has quoted: quotes inside are doubled. It holds no tab: a quote that begins
-# one text and a quote that ends another text are not a pair.
+# A cell that a program has quoted: quotes inside are doubled. A quoted cell holds no tab: a quote
+# that begins one text and a quote that ends another text are not a pair.
 QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
 
 JSON_LINE = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"[^"]*"\s*:')
@@ -202,8 +202,9 @@ def order_remedy(fields, label_field, is_test=False):
 def refuse_quoted(path, content):
     """Raise a `UserError` for a table whose quotes come from a program, not from the texts.
 
-    In such a table all quotes belong to quoted cells, and a column has only quoted cells below the
-    first row. If there is no such column, but quotes are doubled in some cells, there is a warning.
+    If a program quoted a table, all quotes belong to quoted cells, and a column has only quoted
+    cells below the first row. If no column has only quoted cells, but quotes are doubled in some
+    cells, there is a warning.
 
     Args:
         path: str.

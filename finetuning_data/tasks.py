@@ -115,7 +115,7 @@ def _marked_spans(row):
     for span, (opening, closing) in (("span1", "__"), ("span2", "[]")):
         begin, end = _span(text, target, span)
         marks += [(begin, 1, opening), (end, 0, closing)]
-    for position, _, mark in sorted(marks, reverse=True):  # from the end: keeps earlier positions
+    for position, _, mark in sorted(marks, reverse=True):  # backwards, so that positions stay right
         text = text[:position] + mark + text[position:]
     return dict(row, text_a=text)
 

@@ -2,8 +2,8 @@
 
 The google layout is Hugging Face's ALBERT. The albert_zh layout with LayerNorm after each sublayer
 is Hugging Face's BERT with equal weights in all layers that share them, and with the product of
-`word_embeddings` and `word_embeddings_2` as word embeddings. It is also Hugging Face's ALBERT with
-E = H and an identity matrix as projection.
+`word_embeddings` and `word_embeddings_2` as word embeddings. The same layout is also Hugging Face's
+ALBERT with E = H and an identity matrix as projection.
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ def has_identity(config, family):
 def num_groups(config):
     """Return the number of layer groups of their ALBERT: one for each layer if any weight differs.
 
-    Their groups share all weights of a layer or none.
+    The layers of Hugging Face's ALBERT share all weights or none.
     """
     if config.parameter_sharing == "all":
         return config.num_hidden_groups

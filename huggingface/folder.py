@@ -100,8 +100,9 @@ def check_folder(path):
 def read_model(folder):
     """Return (config, arrays, class name): our config and weights of a folder's model.
 
-    They are those from which `write_model` made the folder, unless training has changed the folder
-    since. Then layers that shared weights may differ, or the word embeddings are another product.
+    The function returns the config and weights from which `write_model` made the folder, unless
+    training has changed the folder since. After a training, layers that shared weights may differ,
+    or the word embeddings are another product.
     """
     source = os.path.join(folder, CONFIG)
     theirs = files.read_json(source)

@@ -239,8 +239,8 @@ def from_parameters(config, family, parameters, factors=None, class_name=""):
 def _heads_of(family, parameters, class_name, has_pooler):
     """Return the heads of a model of Hugging Face, a tuple in the order of `HEADS`.
 
-    Three heads have the same names there. The model's class decides which one it is. If the
-    class is not known, the shape of the head and the presence of a pooler decide.
+    Three heads have the same names at Hugging Face. The model's class decides which one it is. If
+    the class is not known, the shape of the head and the presence of a pooler decide.
     """
     heads = [head for head in HEADS if parameters.keys() & _names(HEADS[head], family)]
     same = [head for head in ("classifier", "choice", "labels") if head in heads]
@@ -275,7 +275,7 @@ def _with_full_names(family, parameters):
     """Return parameters under today's names.
 
     A prefix around the whole model, such as `module.` of DataParallel, is left out. The prefix of
-    the family is added if the names lack it, as the names of a model without heads do.
+    the family is added to names that lack it, such as the names of a model without heads.
     """
     words = re.compile(r"^((?:.+?\.)??)({}\.)?embeddings\.word_embeddings".format(family))
     match = next(filter(None, map(words.match, parameters)), None)

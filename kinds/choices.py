@@ -265,9 +265,9 @@ EMPTY = Sequence(np.empty(0, np.int32), 0, 0)
 def encode_question(question, pieces, vocab, max_seq_length):
     """Return a `Sequence` for each choice: [CLS] context [SEP] choice [SEP] question [SEP].
 
-    Segment 1 begins with the choice. Until all fit, the longest text loses its last piece. Of
-    equally long texts, the first one in the order context, question, choice loses it. The
-    published baselines for C3 do the same.
+    Segment 1 begins with the choice. Until all three texts fit, the longest text loses its last
+    piece. If texts are equally long, the first one in the order context, question, choice loses a
+    piece. The published baselines for C3 make the same sequences.
 
     Args:
         question: `choice_files.Question`.
@@ -297,7 +297,8 @@ def truncated(lengths, room):
         longest = lengths.index(max(lengths))
         others = sorted(lengths[:longest] + lengths[longest + 1 :])
         surplus = sum(lengths) - room
-        # All at once, down to the second longest; then one by one.
+        # The longest text loses its surplus at once, down to the second longest, then piece by
+        # piece.
         lengths[longest] -= max(1, min(surplus, lengths[longest] - others[-1]))
     return lengths
 
@@ -307,8 +308,8 @@ def encode_blank(question, pieces, vocab, max_seq_length):
 
     The mark replaces the blank to be filled, four [MASK] replace every other blank, and all pieces
     are in segment 0. If the text is long, the pieces around the blank are kept: as many on the left
-    as on the right, where there are enough. CLUE's baseline for ChID does the same, but it also
-    changes quotation marks and dashes.
+    as on the right, where there are enough. CLUE's baseline for ChID makes the same sequences, but
+    it also changes quotation marks and dashes.
 
     Args:
         question: `choice_files.Question`; its `question` is the mark of the blank in the text.

@@ -1,10 +1,10 @@
 """The interface between the engine of fine-tuning and a kind of task.
 
 A kind of task, such as classification or reading comprehension, is a subclass of `Kind` in one
-file. It defines its data sets, how examples become rows of pieces, the head on the encoder, and
-what is predicted, written and scored. The engine (`finetuning/engine.py`) does the rest: checks,
-the cache of encoded rows, batches of similar length, training and exact resume, evaluations, the
-best checkpoint, patience, seeds, results. The data go this way:
+file. The subclass defines its data sets, how examples become rows of pieces, the head on the
+encoder, and what is predicted, written and scored. The engine (`finetuning/engine.py`) does the
+rest: checks, the cache of encoded rows, batches of similar length, training and exact resume,
+evaluations, the best checkpoint, patience, seeds, results. The data go this way:
 
     files of a task   --read-->    `Data`: examples by split
     examples          --encode-->  `Encoded`: rows of pieces and columns; an example has >= 1 rows
@@ -40,7 +40,7 @@ class Data(NamedTuple):
 
     task: NamedTuple  # with its labels
     examples: Dict[str, list]  # by split
-    files: Dict[str, List[str]]  # split -> paths, the examples' own first
+    files: Dict[str, List[str]]  # split -> paths; the file of the examples is the first
     findings: dict  # what json can write about the examples, for the report of the run
 
 

@@ -1,4 +1,4 @@
-"""Questions with their contexts as windows of pieces, and the answers of the windows' scores.
+"""Cuts contexts into windows of pieces, and finds the answers in the scores of the windows.
 
 A window is [CLS] question [SEP] part of the context [SEP]. The answer of a question is the best
 span of all its windows. In a window that does not hold the answer, [CLS] is marked as the answer.
@@ -120,8 +120,9 @@ def encode_windows(question_ids, context, answer, tokenizer, sizes):
 def choose_answers(context, windows, start_scores, end_scores, choice):
     """Return the best answers of a question, a list of `Candidate`, the best first.
 
-    The first candidate is the answer. It is "no answer" only if `choice` allows this and the score
-    is high enough, or if the context has no piece. Different spans with the same text count once.
+    The first candidate is the answer. The answer is "no answer" only if `choice` allows this and
+    the score is high enough, or if the context has no piece. Different spans with the same text
+    count once.
 
     Args:
         context: str.

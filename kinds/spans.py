@@ -79,7 +79,7 @@ _TASKS = (
 
 
 class Spans(Kind):
-    """Answers in contexts; predictions are lists of `span_windows.Candidate`, the best first."""
+    """Answers in contexts. A prediction is a list of `span_windows.Candidate`, the best first."""
 
     script = "run_mrc.py"
     variables = HeadVariables(

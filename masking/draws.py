@@ -12,9 +12,9 @@ class Stream:
 class Draws:
     """Random numbers that depend on a key alone, and not on earlier draws.
 
-    Draws(seed, document, duplicate).uniform(Stream.SWAP) is such a number, as an array of one. A
-    part of the key may be an array; then every element of the array has its own key and its own
-    number. The parts of a key are hashed one after the other by the finalizer of SplitMix64
+    Draws(seed, document, duplicate).uniform(Stream.SWAP) is a random number of a key, as an array
+    of one. A part of the key may be an array; then every element of the array has its own key and
+    its own number. The parts of a key are hashed one after the other by the finalizer of SplitMix64
     (Steele, Lea and Flood 2014). The numbers of a stream are hashes of a counter in the same way.
 
     Args:
@@ -64,8 +64,8 @@ class Draws:
     def order_keys(self, counter, rows=slice(None)):
         """Return uint64 below 2**56 that sort the counters at random.
 
-        The low 16 bits are the counter. The other 40 bits leave room for the number of an instance
-        above them, so that one sort of int64 can sort many instances (`graph`).
+        The low 16 bits are the counter. The 40 random bits above the counter leave room for the
+        number of an instance, so that one sort of int64 can sort many instances (`graph`).
         """
         counter = np.asarray(counter, np.uint64)
         return self.bits(Stream.ORDER, counter, rows) >> np.uint64(24) << np.uint64(16) | counter

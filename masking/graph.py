@@ -1,8 +1,8 @@
 """Turns compact records into training features in a TensorFlow graph, as `reference.mask_row`.
 
 The functions make the same choices as `reference.mask_row`, with the same random numbers, for all
-rows of a batch at once. They use only TensorFlow operations, because the host of a remote TPU runs
-no Python.
+rows of a batch at once. The functions use only TensorFlow operations, because the host of a remote
+TPU runs no Python.
 
 All tensors are lists over the whole batch, without padding. In the shapes, n counts the rows, q
 their chunks, i their pieces, w words, g grams and m masked pieces. A *place* is the index of a

@@ -1,8 +1,8 @@
 """Turns documents into pre-training instances: sentence-order pairs, whole-word grams, 80/10/10.
 
-This is the readable specification, which makes one instance at a time.
-`masking/vectorized.py` makes the same instances, for many documents at once and many times
-faster. Both work on ids and half-open spans [begin, end), without TensorFlow. The steps for one
+This module is the readable specification, which makes one instance at a time.
+`masking/vectorized.py` makes the same instances, for many documents at once and many times faster.
+Both modules work on ids and half-open spans [begin, end), without TensorFlow. The steps for one
 document (`make_instances`):
 
     find_breaks         where sentences, clauses and words begin among the pieces

@@ -69,10 +69,10 @@ def pairs_of_document(breaks, config, draws):
 def _chunk_end(levels, begin, size, target, max_pieces):
     """Return the end of the chunk that starts at `begin`: the end of a sentence, if possible.
 
-    It is the first end of a sentence at or after the target, if that fits into `max_pieces`, else
-    the last one that fits. A single sentence that is too long is cut at the last clause that ends
-    in the second half of `max_pieces`, else at the last word that fits, else anywhere. The rest of
-    the document is never a single piece.
+    The chunk ends at the first end of a sentence at or after the target, if that fits into
+    `max_pieces`, else the last one that fits. A single sentence that is too long is cut at the last
+    clause that ends in the second half of `max_pieces`, else at the last word that fits, else
+    anywhere. The rest of the document is never a single piece.
     """
     limit = begin + max_pieces
     last = size if limit >= size else min(limit, size - 2)

@@ -1,8 +1,8 @@
 """Instances of many documents at once, in numpy: the fast version of `reference`.
 
 Each function here does the work of the function of the same name in `reference`, for all chunks of
-all duplicates of all documents of a block. Both use the same random numbers, so that the instances
-are equal.
+all duplicates of all documents of a block. Both modules use the same random numbers, so that the
+instances are equal.
 
 In the shapes, n counts the pieces of a block, d its documents, c the chunks of all duplicates, m
 the instances of a batch and g their grams; S is the sequence length and P the number of predictions
@@ -228,8 +228,8 @@ def _take_whole(grams, ranked, number, budget):
     """Choose the grams that are not cut; return bool [g] and the rest of the budget, int [m].
 
     `ranked` holds the grams of every instance in random order; instance i has `number[i]` of them.
-    Each round takes grams in this order until one does not fit. In place of that gram it takes the
-    next gram that fits and has as many words.
+    Each round takes grams in random order until one does not fit, and then, in place of that gram,
+    the next gram that fits and has as many words.
     """
     ranks = np.arange(ranked.shape[1], dtype=np.int32)
     is_gram = ranks < number[:, np.newaxis]

@@ -59,8 +59,8 @@ def _hashed(shape, seed):
     """Hash the place of every element and a seed, int32 [2], to an int32.
 
     The row and the column of an element are hashed well, and a multiplication mixes both hashes.
-    This costs two operations an element; Philox has ten rounds of multiplications. It is enough for
-    dropout that the numbers are uniform and independent.
+    The hash of a place costs two operations an element; Philox has ten rounds of multiplications.
+    It is enough for dropout that the numbers are uniform and independent.
     """
     shape = tf.convert_to_tensor(shape, tf.int32)
     first, second = tf.unstack(seed, num=2)

@@ -1,8 +1,8 @@
 """The functions of a layer: gelu, LayerNorm, dropout, attention, with gradients written out.
 
 TensorFlow would run each of these functions operation by operation and keep most intermediate
-tensors. Here a function keeps only the tensors that its gradient needs. On a CPU XLA compiles a
-function into one pass over memory and its gradient into another (`Layers.fused`).
+tensors. In this module a function keeps only the tensors that its gradient needs. On a CPU XLA
+compiles a function into one pass over memory and its gradient into another (`Layers.fused`).
 
 gelu, LayerNorm, softmax and losses compute in float32; products in the dtype of their inputs.
 
@@ -111,8 +111,8 @@ class Layers(NamedTuple):
     def column_sums(self, matrix):
         """Sum [M, K] over M, in float32.
 
-        With `fused` this is a matrix product, which is two to three times as fast on a CPU. It is
-        not used on an accelerator, which would round the inputs of the product.
+        With `fused` this sum is a matrix product, which is two to three times as fast on a CPU. The
+        product is not used on an accelerator, which would round its inputs.
         """
         matrix = tf.cast(matrix, tf.float32)
         if not self.fused:
@@ -122,8 +122,9 @@ class Layers(NamedTuple):
     def linear(self, rows, kernel, bias):
         """Return `rows * kernel + bias`.
 
-        With `fused` the gradient first transposes the kernel, once for all layers that share it.
-        On a CPU this is up to a third faster than a matrix product that transposes its input.
+        With `fused` the gradient first transposes the kernel, once for all layers that share it. On
+        a CPU the gradient is then up to a third faster than with a matrix product that transposes
+        its input.
 
         Args:
             rows: float [M, K].
@@ -439,20 +440,20 @@ def _transposed(matrix):
 def recomputed(function, compiled=False):
     """Return a function that keeps only its inputs for the gradient (arXiv 1604.06174).
 
-    The gradient runs `function` again only when the gradient of its output exists. It ends before
-    the gradient of an earlier layer begins, so that only one layer's tensors exist at a time. A
-    control dependency delays the second run of `function`. XLA ignores control dependencies and
-    merges equal computations, so for XLA barriers keep both orders.
+    The gradient runs `function` again only when the gradient of its output exists. The second run
+    ends before the gradient of an earlier layer begins, so that only one layer's tensors exist at a
+    time. A control dependency delays the second run of `function`. XLA ignores control dependencies
+    and merges equal computations, so for XLA barriers keep both orders.
 
     Args:
         function: pure function of a float tensor and of weights that returns a tensor.
         compiled: bool, whether XLA compiles the whole step.
 
     Returns:
-        Function of the same arguments that returns the output, then the weights. The next layer
-        should take its weights from there. Then each layer adds its gradient to the sum of the
-        later layers. Otherwise XLA would keep the gradients of all layers and add them up at the
-        end.
+        Function of the arguments of `function` that returns the output, then the weights. The next
+        layer should take its weights from this result. Then each layer adds its gradient to the sum
+        of the later layers. Without this sum XLA would keep the gradients of all layers and add
+        them up at the end.
     """
 
     @tf.custom_gradient

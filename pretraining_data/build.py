@@ -55,8 +55,8 @@ class Job(NamedTuple):
 class FinishedBlocks(NamedTuple):
     """Consecutive blocks whose instances are in spill files."""
 
-    index: int  # of the first block
-    num_bytes: int  # of text
+    index: int  # index of the first block
+    num_bytes: int  # bytes of text
     num_instances: int
     is_new: bool  # False where an earlier run made the instances
 

@@ -30,7 +30,7 @@ FILE_BLOCKS = 1 << 20
 MAX_DOCUMENT_BYTES = 1 << 22
 READ_BYTES = 1 << 20
 
-_GZIP_MAGIC = b"\x1f\x8b"  # UTF-8 text cannot begin with it
+_GZIP_MAGIC = b"\x1f\x8b"  # UTF-8 text cannot begin with these bytes
 # \xe3\x80\x80 is U+3000, the full-width space.
 _BLANK_LINE = re.compile(rb"\n(?:[ \t\r]|\xe3\x80\x80)*\n")
 # The end of a document in each format.
@@ -56,7 +56,7 @@ _OTHER_TAGS += (
     "|link|meta|nav|nowiki|object|ref|s|script|small|source|span|strong|style|sub|sup|svg"
 )
 _OTHER_TAGS += "|tbody|td|tfoot|th|thead|u|video"
-# Only known names: prose holds "a < b" and <name>, too.
+# Only tags of known names are removed: prose holds "a < b" and <name>, too.
 _TAG = r"</?(?:{})(?:\s[^<>]*)?/?>"
 _HIDDEN = re.compile(r"<!--.*?-->|<!doctype[^<>]*>|<(script|style)\b.*?</\1\s*>", re.I | re.S)
 _BLOCK = re.compile(_TAG.format(_BLOCK_TAGS), re.I)

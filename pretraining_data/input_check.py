@@ -67,7 +67,7 @@ _CUTS = {"\t": "", ",": " -d ,"}
 # Rows of a vocabulary. The vocabulary of a SentencePiece model has a tab and a score after a piece.
 _MARKER_ROWS = (rb"^\[CLS\](\t.*)?\r?$", rb"^\[SEP\](\t.*)?\r?$")
 _WIDE = re.compile("[\u0800-\uffff]")
-_TABLE_SHARE = 0.8  # of the rows have as many cells as the first one
+_TABLE_SHARE = 0.8  # share of the rows that have as many cells as the first row
 
 
 def check_inputs(paths, format_):
@@ -153,7 +153,7 @@ def _is_table(rows):
     >>> _is_table([["床前明月光", "疑是地上霜"], ["举头望明月", "低头思故乡"]])
     False
     """
-    names, rows = rows[0], rows[1:-1]  # the last one may be cut
+    names, rows = rows[0], rows[1:-1]  # the last line may be cut
     if len(names) < 2 or not set(_COLUMNS.split()).intersection(
         name.strip().lower() for name in names
     ):

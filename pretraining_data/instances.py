@@ -22,7 +22,7 @@ from tfrecords import wire
 # The number of the child of a block's `Draws` that draws the keys of records. The children of the
 # documents have the numbers 0, 1, ...
 RECORD_KEYS = -1
-# The most pieces of a batch, padding included: such arrays stay in the processor's cache.
+# The most pieces of a batch, padding included: arrays of this size stay in the processor's cache.
 BATCH_PIECES = 1 << 18
 # The documents of block i are numbered from i * MAX_DOCUMENTS.
 MAX_DOCUMENTS = 1 << 22

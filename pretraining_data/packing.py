@@ -4,15 +4,16 @@
              best fit decreasing (Johnson 1973)
     refill   the emptiest rows are taken apart: their chunks are cut to fit the room of other rows
 
-The chunks of a row are from different documents. Otherwise a model would be trained on two distant
-parts of a text as if they were unrelated.
+The chunks of a row are from different documents, because a model would otherwise be trained on two
+distant parts of a text as if they were unrelated.
 """
 
 from typing import NamedTuple
 
 from tfrecords.compact import NUM_SEPARATORS
 
-# How many rows with equal room are tried for a chunk. Few of them hold its document already.
+# How many rows with equal room are tried for a chunk. Few of these rows hold the document of the
+# chunk already.
 ROWS_TRIED = 8
 # A chunk is cut only if a row has at least this much room, in positions.
 LEAST_ROOM = 16

@@ -61,7 +61,7 @@ class RowMaker(instances.InstanceMaker):
         draws = Draws(self.random_seed, tokenized.index, instances.RECORD_KEYS)
         statistics = collections.Counter(
             rows=len(rows),
-            instances=len(chunks),  # a run makes this many in every epoch
+            instances=len(chunks),  # a run makes one instance of every chunk in an epoch
             instances_with_order=sum(len(of_chunk) > 0 for of_chunk in splits),
             positions=sum(chunk.size for chunk in chunks),
         )
@@ -102,10 +102,10 @@ def serialize_rows(rows, splits, text, limits):
 def find_splits(chunks, breaks):
     """Return where each chunk may be divided into two segments, uint16 arrays.
 
-    These places are breaks of the same kind as the begin and the end of the chunk, sentences or
-    clauses. Otherwise the marks at the ends of the segments would show the order: if one segment
-    ends with a full stop and the other with a comma, the order is known. A chunk without such a
-    place has no order to predict.
+    A chunk may be divided at breaks of the same kind as its begin and its end, sentences or
+    clauses. At other places the marks at the ends of the segments would show the order: if one
+    segment ends with a full stop and the other with a comma, the order is known. A chunk that
+    cannot be divided at such a break has no order to predict.
     """
     begins, ends = np.array([chunk[:2] for chunk in chunks]).T
     splits = [np.zeros(0, np.uint16)] * len(chunks)

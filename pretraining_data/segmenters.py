@@ -18,12 +18,13 @@ from common.errors import UserError
 # ends with a mark that no word holds, if there is one.
 _STRETCH = re.compile(r"(?s).{1,1000}[\n，。！？；：、]|.{1,1000}")
 
-# A line of a user dictionary, and the tags of a page that somebody saved in its place.
+# Patterns of a line of a user dictionary, and of the tags of a web page that a user saved as a
+# dictionary.
 _ENTRY, _TAG = re.compile(r"\S+( [0-9]+)?( [a-z]+)?$"), re.compile(r"<[a-zA-Z/!][^<>]*>?")
 
 
 class Segmenter(NamedTuple):
-    """A word segmenter. It is pickled by name, so that other machines load their own."""
+    """A word segmenter, which is pickled by name, so that other machines load their own."""
 
     name: str
     version: str

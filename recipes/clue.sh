@@ -6,7 +6,7 @@
 #
 # CHECKPOINT is a pre-trained model. CLUE_DIR has a folder for each task, under the name of the task
 # here: afqmc, tnews, iflytek, cmnli, ocnli, cluewsc2020, csl, cmrc2018, drcd, chid, c3, cluener. Each
-# holds the files as CLUE publishes them. Tasks without train and dev files are left out.
+# folder holds the files as CLUE publishes them. Tasks without train and dev files are left out.
 #
 # The script skips finished tasks, and continues a task that was stopped. At the end it prints a table
 # of all scores on dev beside the published ones, and writes OUTPUT_DIR/results.json and

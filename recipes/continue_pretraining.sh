@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Continues the pre-training of a checkpoint on your own text. It evaluates on a part of your text
-# that is held out, and on general text, before the first step and after every 100 steps. At the
-# end it draws the curves of both texts. The curve of your text shows what the model learns. The
-# curve of the general text shows what the model forgets.
-# A stage whose result exists is skipped, and a run that was stopped continues.
+# Continues the pre-training of a checkpoint on your own text. The script evaluates on a part of
+# your text that is held out, and on general text, before the first step and after every 100 steps.
+# At the end the script draws the curves of both texts. The curve of your text shows what the model
+# learns. The curve of the general text shows what the model forgets. A stage whose result exists is
+# skipped, and a run that was stopped continues.
 #
 #   bash recipes/continue_pretraining.sh TEXT GENERAL_TEXT CHECKPOINT CONFIG OUTPUT_DIR [FLAGS...]
 #

@@ -47,8 +47,8 @@ pairs=--max_train_examples=60000
 finetune lcqmc_60k_pretrained lcqmc 2 2e-4 $pairs --seeds=1,2,3 "${pretrained[@]}"
 finetune lcqmc_60k_random lcqmc 2 2e-4 $pairs --seeds=1,2,3
 finetune lcqmc_full lcqmc 1 3e-4 "${pretrained[@]}"
-# AFQMC is noisy, and 69% of its pairs have one label. So this run starts from the LCQMC model and
-# uses dropout and the pairs in both orders.
+# AFQMC is noisy, and 69% of its pairs have one label. So the run on AFQMC starts from the LCQMC
+# model and uses dropout and the pairs in both orders.
 if [ ! -e "$out/afqmc_both_orders/train.json" ]; then
   "$python" recipes/both_orders.py --task=afqmc --data_dir="$tasks/afqmc" --output_dir="$out/afqmc_both_orders"
 fi

@@ -2,9 +2,10 @@
 
     python recipes/in_domain.py --tasks=lcqmc_pair:data/lcqmc,tnews:data/tnews --output_file=out.txt
 
-It reads the train file of every task, without labels, and leaves out every example with a text that
-is also in the task's dev or test file. It splits a text into sentences, one a line. After at least
-eight sentences a blank line ends a document. The two texts of a pair follow each other.
+The script reads the train file of every task, without labels, and leaves out every example with a
+text that is also in the task's dev or test file. The script splits a text into sentences, one a
+line. After at least eight sentences a blank line ends a document. The two texts of a pair follow
+each other.
 """
 
 import json

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Pre-trains a tiny model from raw text in two and a half hours on 2 cores. It holds out 1% of the
-# documents of each corpus. A stage whose result exists is skipped, and a stage that was stopped
+# Pre-trains a tiny model from raw text in two and a half hours on 2 cores. The script holds out 1% of
+# the documents of each corpus. A stage whose result exists is skipped, and a stage that was stopped
 # continues.
 #
 #   bash recipes/pretrain_tiny.sh CORPUS_DIR OUTPUT_DIR [TASKS_DIR]

@@ -2,8 +2,8 @@
 
     python recipes/results_table.py --folder=out/finetuned
 
-It also writes the table as FOLDER/results.json: for each run the accuracy and the macro-F1 on dev,
-with mean and deviation if the run has several seeds.
+The script also writes the table as FOLDER/results.json: for each run the accuracy and the macro-F1
+on dev, with mean and deviation if the run has several seeds.
 """
 
 import glob

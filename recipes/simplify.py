@@ -3,10 +3,10 @@
     python recipes/simplify.py --input_file=talks.txt --output_file=simplified/talks.txt
     python recipes/simplify.py --input_file=DRCD_dev.json --output_file=simplified/DRCD_dev.json
 
-It needs OpenCC: `pip install opencc==1.4.2`. Other documents stay as they are. The sha256 of a
-document decides whether it is converted, so that every run gives the same file. In a file whose
-name ends in .json all texts are converted, and no text changes its length, so that the places of
-answers stay right.
+The script needs OpenCC: `pip install opencc==1.4.2`. Documents that are not converted stay as they
+are. The sha256 of a document decides whether it is converted, so that every run gives the same
+file. In a file whose name ends in .json all texts are converted, and no text changes its length, so
+that the places of answers stay right.
 """
 
 import hashlib

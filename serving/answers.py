@@ -11,9 +11,9 @@ from kinds.spans import Spans
 from serving import predictor
 from tokenization import MASK
 
-DIGITS = 6  # of what is printed
+DIGITS = 6  # digits of a number that is printed
 _OTHER_MASK = re.compile(r"[\[［【〔]\s*[mｍMＭ][aａAＡ][sｓSＳ][kｋKＫ]\s*[\]］】〕]")
-_NUMBERS = ("score", "probability")  # of an answer to a question
+_NUMBERS = ("score", "probability")  # the numbers in an answer to a question
 
 
 class Labels:

@@ -28,7 +28,7 @@ class Options(NamedTuple):
 
     format: str = "saved_model"  # key of FORMATS
     quantization: str = "float32"  # one of QUANTIZATIONS
-    version: int = 1  # of a saved model
+    version: int = 1  # version of a saved model
     raw_text: bool = True  # whether a saved model has signatures for text
     top_k: int = 5  # pieces that a saved model returns for a [MASK]
 

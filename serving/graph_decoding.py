@@ -140,7 +140,7 @@ def best_answers(contexts, pieces, starts, ends, first, choice):
         dict of `begin` and `end`, int32 [B], NOWHERE where there is no answer; `text`, string [B];
         and `score`, float32 [B].
     """
-    # A place is added after the last piece, for contexts without a piece. Its scores never win.
+    # A place, whose scores never win, is added after the last piece, for contexts without a piece.
     begins, char_ends = (tf.pad(x.to_tensor(), [[0, 0], [0, 1]]) for x in pieces[1:])
     lengths = tf.cast(pieces.ids.row_lengths(), tf.int32)
     num_places, most = tf.shape(begins)[1], choice.max_answer_length

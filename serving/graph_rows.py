@@ -76,7 +76,7 @@ def _around_blank(contexts, marks, room, tokenizer):
         contexts, marks, tokenizer: as in `of_blanks`.
         room: int32 [B], most pieces beside the blank.
     """
-    vocab, where = tokenizer.vocab, tf.compat.v2.where  # which takes scalars
+    vocab, where = tokenizer.vocab, tf.compat.v2.where  # this where takes scalars
     parts, is_mark, is_asked = _split_at_marks(contexts, marks)
     counts = where(is_asked, 1, BLANK_LENGTH * tf.cast(is_mark, tf.int32))  # of ids for a part
     counts = tf.cast(counts, tf.int64)

@@ -69,7 +69,7 @@ class GraphTokenizer:
             vocabulary, tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER
         )
         table = tf.lookup.StaticVocabularyTable(lines, num_oov_buckets=1)
-        text = importlib.import_module("tensorflow_text")  # which registers its ops
+        text = importlib.import_module("tensorflow_text")  # the import registers its ops
         self._wordpiece = text.WordpieceTokenizer(
             table, max_bytes_per_word=MAX_WORD_BYTES, unknown_token=UNK
         )

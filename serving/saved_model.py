@@ -164,7 +164,7 @@ COMPUTATIONS = {"classify": _classify, "choose": _choose}
 def _fill_mask(model, inputs, options):
     """Return `pieces`, `ids` and `probabilities` [B, M, k].
 
-    They are "", 0 and 0.0 at the end of a text with fewer than M masks.
+    The values are "", 0 and 0.0 at the end of a text with fewer than M masks.
     """
     is_mask = tf.equal(inputs[0], model.tokenizer.vocab[tokenization.MASK])  # [B, S]
     columns = tf.zeros_like(inputs[0]) + tf.range(tf.shape(inputs[0])[1])

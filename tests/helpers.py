@@ -120,7 +120,7 @@ def optimize_on_demand(devices):
 def optimized():
     """A context in which sessions optimize graphs and training steps use functions of XLA.
 
-    Its results have the same bits as the results of a script that is run as a program.
+    Inside it results have the same bits as the results of a script that is run as a program.
     """
     _OPTIMIZED.append(True)
     try:

@@ -1,7 +1,7 @@
 """Every message that names a flag or a command to type is in docs/errors.md and has a test.
 
-The test makes the mistake, compares the message, follows the remedy and checks that it works. It is
-in this file, or `TESTED` names it.
+The test makes the mistake, compares the message, follows the remedy and checks that it works. The
+test is in this file, or `TESTED` names it.
 """
 
 import ast
@@ -213,7 +213,7 @@ UNTESTED = {
     "a warning about memory": ["and not --shuffle_buffer"],
     "depends on the memory of the machine": [
         "By this estimate not even one",
-        "By estimate this does not fit",
+        "By estimate this step does not fit",
         "out of memory ({})",
         "perhaps for lack of memory",
     ],

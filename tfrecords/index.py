@@ -1,8 +1,9 @@
 """The index of TFRecord files: where each block of records begins and ends.
 
-A scan reads every file once. It checks every record against its checksum, so that damage is found
-before training starts. With the index, any block can be read without the records before it. The
-output folder keeps the index for a run that is resumed. TensorFlow is used only for remote files.
+A scan reads every file once. The scan checks every record against its checksum, so that damage is
+found before training starts. With the index, any block can be read without the records before it.
+The output folder keeps the index for a run that is resumed. TensorFlow is used only for remote
+files.
 
 A block is up to BLOCK_RECORDS consecutive records of a file. A gzipped file cannot be read from its
 middle, so it is a single block. N is the number of blocks.

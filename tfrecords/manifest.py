@@ -33,7 +33,7 @@ def find_manifests(records_files):
     The manifest of several files that were made together lies beside the first of them, and names
     all of them.
     """
-    named, own = {}, {}  # by folder and name of the file
+    named, own = {}, {}  # (folder, name of the file) -> manifest
     for folder in sorted({os.path.dirname(path) for path in records_files}):
         for path in sorted(files.glob(os.path.join(folder, "*" + MANIFEST_SUFFIX))):
             content = own[folder, os.path.basename(path)[: -len(MANIFEST_SUFFIX)]] = (

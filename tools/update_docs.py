@@ -134,7 +134,7 @@ def modules_table():
 
 
 def config_fields_table():
-    """Return what becomes of the fields of published configs that ours does not have."""
+    """Return what becomes of fields that only published configs have."""
     return markdown(("field", "written by", "here"), config_fields.table_rows())
 
 

@@ -12,7 +12,7 @@ from common import files
 from common.errors import UserError
 
 HISTORY = "eval_history.jsonl"
-SHOWN_CHARACTERS = 60  # of a damaged line
+SHOWN_CHARACTERS = 60  # characters that a message shows of a damaged line
 
 
 class Evaluation(NamedTuple):

@@ -99,7 +99,8 @@ def local_gpus():
     if not tf.config.experimental.list_physical_devices("GPU"):
         return []
     config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True  # without it listing the devices takes all memory
+    # Without this option TensorFlow takes all memory when it lists the devices.
+    config.gpu_options.allow_growth = True
     local = device_lib.list_local_devices(config)
     return [device for device in local if device.device_type == "GPU"]
 

@@ -112,8 +112,9 @@ def _collected(collection):
 class CurveHook(tf.train.SessionRunHook):
     """Writes scalars for TensorBoard: of the first and of every SUMMARY_STEPS-th step after it.
 
-    It fetches them at every step. TensorFlow's own hook fetches a summary at some steps only, and
-    TensorFlow would optimize the whole graph a second time for that other set of fetches.
+    The hook fetches the scalars at every step. TensorFlow's own hook fetches a summary at some
+    steps only, and TensorFlow would optimize the whole graph a second time for that other set of
+    fetches.
 
     Args:
         folder: str, where the file of events is.
@@ -143,11 +144,12 @@ class CurveHook(tf.train.SessionRunHook):
 class DivergenceGuard(tf.train.SessionRunHook):
     """Stops training when a watched scalar or a weight that is to be saved is not finite.
 
-    It also stops at a loss that is far above the first one. Such weights are useless although they
-    are finite, and a checkpoint of them must not be taken for a good one.
+    The hook also stops training at a loss that is far above the first loss: the weights are then
+    useless although they are finite, and their checkpoint must not be taken for a good one.
 
     The hook must run before the Estimator's own check, which reports neither step nor values.
-    Therefore `Estimator.train` gets it, and it reads its tensors from a collection of the graph.
+    Therefore `Estimator.train` gets the hook, and the hook reads its tensors from a collection of
+    the graph.
 
     Args:
         model_dir: str, where the checkpoints are.
@@ -260,7 +262,7 @@ class CheckpointHook(tf.train.SessionRunHook):
 class SignalHook(tf.train.SessionRunHook):
     """Ends a training session after the step in which a signal came.
 
-    It runs before `CheckpointHook`, so that a signal does not interrupt the first save.
+    This hook runs before `CheckpointHook`, so that a signal does not interrupt the first save.
 
     Args:
         signals: `signals.OrderlyEnd`.

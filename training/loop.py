@@ -96,7 +96,7 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
         every = evaluation.every_steps if evaluation else 0
         seen = read_history(folder, step)
         if evaluation:
-            read_best(folder, evaluation)  # damage is told before the steps are trained
+            read_best(folder, evaluation)  # a damaged file ends the run before the steps
         while step < max_steps:
             is_due = every and step % every == 0 and (step or evaluation.at_start)
             if is_due and step not in seen:

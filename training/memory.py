@@ -8,9 +8,9 @@ import tensorflow.compat.v1 as tf
 
 from training import devices, tpu
 
-# Share of a device's free memory that weights and activations may take. The rest is for gaps of the
-# allocator, the input pipeline and temporary copies of weights and gradients. On a TPU the compiler
-# places every tensor, and the estimate holds them all.
+# Share of a device's free memory that weights and activations may take. The rest of the free memory
+# is for gaps of the allocator, the input pipeline and temporary copies of weights and gradients. On
+# a TPU the compiler places every tensor, and the estimate holds them all.
 USABLE_SHARE = 0.6
 # Bytes of a weight: itself, its gradient and two moments, all float32; and the sum of the gradients
 # of micro-batches.
@@ -83,8 +83,8 @@ def activation_bytes(config, execution, sequence_length, num_predictions=0, num_
 def tpu_activation_bytes(config, execution, sequence_length, num_predictions=0, num_chunks=1):
     """Estimate the same as `activation_bytes` for the program that a TPU's compiler makes.
 
-    These are the tensors that the compiler keeps, by its own lists. benchmarks/README.md compares
-    the estimates with the compiler's figures: the estimates are up to 15% larger.
+    The estimate counts the tensors that the compiler keeps, by its own lists. benchmarks/README.md
+    compares the estimates with the compiler's figures: the estimates are up to 15% larger.
     """
     size = tf.as_dtype(execution.dtype).size
     width, inner, length = config.hidden_size, config.intermediate_size, sequence_length

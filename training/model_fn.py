@@ -15,8 +15,8 @@ from training.placement import Placement
 class ModelOutputs(NamedTuple):
     """The outputs of a script's `forward(features, mode, share)`.
 
-    With a share, `loss` and `scalars` belong to a part of the batch. Their sums over the parts
-    are the values of the whole batch.
+    With a share, `loss` and `scalars` belong to a part of the batch. The sums of both over the
+    parts are the values of the whole batch.
     """
 
     loss: Optional[tf.Tensor]  # float32 []; None when predicting
@@ -144,8 +144,8 @@ def _dropout_seed(micro_batch_index, settings, placement):
     part = devices.replica_index(settings.use_tpu) * placement.num_micro_batches + micro_batch_index
     parts = placement.num_replicas * placement.num_micro_batches
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
-    # The layers derive their seeds from this one by small steps. Counted seeds could therefore
-    # coincide with the seeds of another part, so this seed is random.
+    # The layers derive their seeds from this seed by small steps. If parts had counted seeds, the
+    # seeds of two parts could coincide, so this seed is random.
     counted = tf.stack([settings.random_seed, step * parts + part])
     return dropout.draw([2], counted, is_hashed=devices.execution_fields(settings)["compiled"])
 

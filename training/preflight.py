@@ -104,8 +104,9 @@ def check_records_vocabulary(args, records):
 def _vocabularies_of_model(args, vocab_size):
     """Yield (file, set of sha256) of the files that show the vocabulary of the model.
 
-    They are beside the config or the initial checkpoint. The sha256 that a run recorded is left out
-    if the model has another number of pieces, because a larger vocabulary may have new pieces.
+    The files are beside the config or the initial checkpoint. The sha256 that a run recorded is
+    left out if the model has another number of pieces, because a larger vocabulary may have new
+    pieces.
     """
     for folder in {os.path.dirname(args.bert_config_file), _folder(args.init_checkpoint)}:
         vocabularies = files.glob(os.path.join(folder, "vocab*.txt")) if folder else []
@@ -266,7 +267,7 @@ def check_memory(settings, computation):
     activations = micro_batch * step_memory.bytes_per_example
     if weights + activations > free.num_bytes:
         tf.logging.warning(
-            "By estimate this does not fit into memory: try --recompute_activations=True, a "
+            "By estimate this step does not fit into memory: try --recompute_activations=True, a "
             "smaller --micro_batch_size or a smaller --max_seq_length"
         )
     line = "about {} for weights, gradients and slots, {} for the activations of {} at a time; "
@@ -408,8 +409,8 @@ def check_start(args, folder):
 def _refuse_remains(folder):
     """Raise `UserError` if a folder lacks a run's checkpoints, but has its scores or its best one.
 
-    A new run in the folder would take these for its own. The scores of step 0 do not count: a run
-    evaluates step 0 before it saves a checkpoint.
+    A new run in the folder would take the scores or the checkpoint for its own. The scores of step
+    0 do not count: a run evaluates step 0 before it saves a checkpoint.
     """
     best = os.path.join(folder, model_files.BEST)
     history = os.path.join(folder, best_checkpoint.HISTORY)

@@ -13,7 +13,7 @@ LOCAL = "local"
 CORE_BYTES = {"v2": 8 << 30, "v3": 16 << 30, "v4": 32 << 30, "v5e": 16 << 30}
 # Generations that run TPUEstimator: the others have no TensorFlow runtime for it.
 GENERATIONS = ("v2", "v3", "v4")
-# Cores of a host of v4; hosts of v2 and v3 have eight.
+# Cores of a host of v4; a host of v2 or v3 has eight cores.
 CORES_OF_V4_HOST = 4
 TIMEOUT_MS = 60 * 1000
 

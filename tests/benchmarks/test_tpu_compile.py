@@ -75,7 +75,7 @@ def test_dropout_is_a_hash_of_32_bits(step):
 
 
 def test_no_activation_is_split_into_heads_by_a_reshape(step):
-    """Such a reshape copies every tile. XLA chooses the layout of a product with axes of heads."""
+    """A reshape to heads copies every tile, but XLA chooses the layout of a product by heads."""
     shape_of = {x.id: list(x.shape.dimensions) for x in step}
     rows = [[BATCH * LENGTH, HIDDEN], [BATCH, LENGTH, HIDDEN], [BATCH * LENGTH, 3 * HIDDEN]]
     for x in step:

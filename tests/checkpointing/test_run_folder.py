@@ -88,7 +88,7 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(folder, name, caplog):
 
 
 def test_a_whole_checkpoint_is_left_alone(folder, caplog):
-    """This also holds for an earlier checkpoint that a user chose by hand."""
+    """A run does not replace an earlier checkpoint that a user chose by hand, either."""
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"\n')
     with caplog.at_level("INFO", logger="tensorflow"):
         assert run_folder.find_start(str(folder), None).step == 2

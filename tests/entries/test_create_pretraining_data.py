@@ -251,7 +251,7 @@ def test_documents_are_counted_for_each_field(root, folder, caplog):
     "text, is_warned",
     [
         ("第一篇文章。它有两句。\n第二篇文章。\n", True),
-        ("第一篇文章。它有两句。\n\n第二篇文章。\n\n", False),  # as after sed G
+        ("第一篇文章。它有两句。\n\n第二篇文章。\n\n", False),  # the text that sed G writes
     ],
 )
 def test_a_corpus_of_one_document_gets_a_warning(root, folder, caplog, text, is_warned):

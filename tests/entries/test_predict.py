@@ -179,7 +179,7 @@ def test_a_header_of_unknown_words_is_no_example(tmp_path, out):
 
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_unknown_pieces_of_a_file(tmp_path, out, embeddings, caplog):
-    """Few cause a warning, many end the command, and the flag in the message lets it go on."""
+    """Few unknown pieces cause a warning, many end the command; the flag in the message helps."""
     questions = tmp_path / "questions.tsv"
     answers = tmp_path / ("answers.npy" if embeddings else "answers.tsv")
     values = {"model_dir": out, "input_file": questions, "output_file": answers}
@@ -270,7 +270,7 @@ def test_vectors_of_json_lines_need_the_command_that_is_named(tmp_path, out):
 
 @pytest.mark.parametrize("label", ["", "\t是"])
 def test_a_column_of_ids_is_told_with_a_first_row_that_helps(tmp_path, out, label):
-    """This also holds if the ids are names of labels, or if the file has labels."""
+    """The error comes also if the ids are names of labels, or if the file has labels."""
     questions, answers = tmp_path / "questions.tsv", tmp_path / "answers.tsv"
     files = {"model_dir": out, "input_file": questions, "output_file": answers}
     for id_ in ("q17", "是"):

@@ -1,7 +1,7 @@
 """Every command works on checkpoints and configs with the names that published archives have.
 
 `fixtures/published_checkpoints` has the names and shapes of published checkpoints and the config
-beside them. Here the shapes are smaller, and the weights are random.
+beside them. In these tests the shapes are smaller, and the weights are random.
 """
 
 import json
@@ -37,7 +37,7 @@ SMALL = {
     "num_attention_heads": 2,
     "num_hidden_layers": 2,
 }
-# That archive has no config. It has the variable names of google's code, and E is H.
+# The archive of bojone has no config, the variable names of google's code, and E = H.
 BOJONE = {
     "hidden_act": "gelu",
     "hidden_size": 312,

@@ -452,8 +452,8 @@ def alone(tmp_path_factory):
 def seeded(tmp_path_factory):
     """A workspace whose folder `out` holds runs of the seeds 1 and 2. Tests must not write to it.
 
-    A first command makes the run of seed 1. A second command adds the run of seed 2. It is killed
-    after the training, and starting it again completes the run.
+    A first command makes the run of seed 1. A second command adds the run of seed 2. The second
+    command is killed after the training, and a new start completes the run.
     """
     folder = write_workspace(tmp_path_factory.mktemp("seeded"))
     run(folder, seeds="1", **SEEDS)
@@ -481,7 +481,7 @@ def copied(folder, tmp_path):
 
 
 def test_the_best_checkpoint_is_scored_and_predicts(trained):
-    """Both evaluations have accuracy 1. Then the first checkpoint is the best."""
+    """Both evaluations have accuracy 1, so the first checkpoint is the best."""
     history = best_checkpoint.read_history(str(trained / "out"))
     assert list(history) == [20, 40]
     best = max(history, key=lambda step: (history[step]["eval_accuracy"], -step))

@@ -148,7 +148,7 @@ def test_pools_are_sorted_and_batches_permuted():
 
 
 def test_batches_begin_where_the_last_one_of_the_epoch_before_ends():
-    """This holds in every epoch. Only a batch shared by two epochs is not sorted by length."""
+    """In every epoch only a batch shared by two epochs is not sorted by length."""
     lengths = np.random.RandomState(0).permutation(21) + 4
     batches = np.reshape(order_of(lengths, 1, 4, 0, 84), [21, 4])
     shared = [b for b in range(21) if b * 4 // 21 != (b * 4 + 3) // 21]

@@ -1,4 +1,4 @@
-"""A run's vocabulary against the one beside its start; the cache of rows is never stale."""
+"""The vocabulary of a run and of its first checkpoint are compared; cached rows are never stale."""
 
 import argparse
 import json
@@ -96,7 +96,7 @@ def test_a_copy_that_was_exchanged_is_no_remedy(tmp_path):
     description.write_text(json.dumps({"vocabulary_sha256": "0" * 64}))
     with pytest.raises(UserError, match="according to .*json: give the one with which it was"):
         check(tmp_path, copy)
-    description.write_text("{")  # damaged: the copy counts
+    description.write_text("{")  # if the file is damaged, the copy counts
     check(tmp_path, copy)
 
 

@@ -102,8 +102,8 @@ def test_files_of_one_s_own(tmp_path):
         ({"answer": ["猫", "狗"]}, 'row 2: answer ."猫", "狗". is a list: a question has one'),
         ({"answer": "鸡"}, "row 2: answer '鸡' is not among the choices: '猫 | 狗'"),
         ({"choices": ["猫", "猫"]}, "row 2: answer '猫' is the text of 2 choices"),
-        ({"answer": 2}, "row 2: answer 2 is not a number of a choice: they are 0 to 1"),
-        ({"answer": -1}, "row 2: answer -1 is not a number"),
+        ({"answer": 2}, "row 2: answer 2 is not the number of a choice: the numbers are 0 to 1"),
+        ({"answer": -1}, "row 2: answer -1 is not the number"),
         ({"answer": True}, "row 2: answer true is not among the choices"),
         ({"answer": None}, "row 2: there is no answer; only a test file"),
         ({"question": 5}, "row 2: question is 5, not a text"),
@@ -144,7 +144,7 @@ def test_a_missing_field_is_named(field, tmp_path):
         ("c3", '[[["男：冷"], [{"question": "?"}]]]', "row 1: question 1: no choice: a field must"),
         ("chid", '{"content": ["冷"], "candidates": ["冷", "热"]}', "row 1: content has no blank"),
         ("chid", '{"content": ["#idiom5#"], "candidates": ["冷", "热"]}', "row 1: there is no ans"),
-        ("chid", '{"content": ["#idiom1#"], "candidates": ["冷", "热"]}', "answer 7 is not a"),
+        ("chid", '{"content": ["#idiom1#"], "candidates": ["冷", "热"]}', "answer 7 is not the"),
     ],
 )
 def test_mistakes_in_whole_files(name, content, words, tmp_path):

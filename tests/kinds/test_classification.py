@@ -10,7 +10,7 @@ from kinds.classification import Classification
 
 @pytest.mark.parametrize("header, test_header", [("auto", "yes"), ("no", "yes"), ("yes", None)])
 def test_the_test_file_alone_may_have_a_header(header, test_header, tmp_path):
-    """Texts without labels below names of columns that are not known."""
+    """The test file has texts without labels, and names of columns that are not known."""
     (tmp_path / "train.tsv").write_text("天\t地\t1\n地\t天\t0\n", encoding="utf-8")
     (tmp_path / "test.tsv").write_text("原文\t译文\n天\t地\n", encoding="utf-8")
     args = argparse.Namespace(

@@ -371,7 +371,7 @@ def test_dropout_of_neighbours_and_of_other_seeds_is_independent(fused):
 
 
 def test_fused_draws_of_rows_and_columns_are_independent():
-    """This holds for two and for four places in the same rows and columns."""
+    """The draws of two and of four places in the same rows and columns are independent."""
     seeds = [[number, 7 * number] for number in range(8)]
     for rate in (0.1, 0.5):
         scores = []

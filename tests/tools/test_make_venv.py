@@ -8,9 +8,9 @@ import pytest
 
 # Programs that the scripts call. The PATH of the tests has only these, uv and python3.
 TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed")
-# A stand-in for uv. It writes its arguments to calls.txt, and fails if they begin with $FAILS.
-# `uv venv` makes a stand-in for Python, which fails if its arguments contain $FAILS. It writes
-# $PYTHONDONTWRITEBYTECODE and what it imports to imports.txt.
+# A stand-in for uv. The stand-in writes its arguments to calls.txt, and fails if they begin with
+# $FAILS. `uv venv` makes a stand-in for Python, which fails if its arguments contain $FAILS. The
+# stand-in for Python writes $PYTHONDONTWRITEBYTECODE and what it imports to imports.txt.
 UV = r"""#!/bin/sh
 echo "$UV_DEFAULT_INDEX $*" >>calls.txt
 case "$*" in "$FAILS"*) exit 1 ;; esac
@@ -27,7 +27,8 @@ END
   chmod +x "$venv/bin/python"
 fi
 """
-# A stand-in for python3. Its pip has a mirror of PyPI, and installs the uv beside this file.
+# A stand-in for python3. The pip of this stand-in has a mirror of PyPI, and installs the uv beside
+# this file.
 PYTHON3 = r"""#!/bin/sh
 if [ "$3" = config ]; then echo mirror; exit; fi
 mkdir "$6/bin"

@@ -19,7 +19,7 @@ SCRIPTS = (
 )
 CALL = re.compile(
     r"(?:\$folder/)?([\w/]+)\.py\"?((?:[^\n]*\\\n)*[^\n]*)"
-)  # to the end of its continued lines
+)  # to the end of the continued lines of a command
 
 
 def flag_names(root, path):

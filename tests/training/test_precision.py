@@ -164,8 +164,8 @@ def float32_curve():
 )
 def test_curves_stay_on_that_of_float32(float32_curve, monkeypatch, fields, average, end):
     """`average` bounds the mean distance in nats over 200 steps, `end` over the last 50."""
-    # With the usual first scale two of the first steps would be skipped. That curve would not be
-    # worse, but it would differ from the curve of float32.
+    # With the usual first scale two of the first steps would be skipped. The curve would then not
+    # be worse, but it would differ from the curve of float32.
     monkeypatch.setattr(optimization.LossScale, "FIRST", 2.0**10)
     reference, weights = float32_curve
     curve = loss_curve(weights, **fields)

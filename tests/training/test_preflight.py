@@ -146,8 +146,8 @@ def test_no_check_needs_what_a_failed_one_did_not_make(script, root, tmp_path, c
         ("lamb", 0.00176, 4096, 4096, None),
         ("lamb", 0.00176, 8, 768, "far from 7.8e-05.*may diverge"),
         ("lamb", 1e-6, 4096, 768, "far from 0.0018.*very long"),
-        ("adamw", 5e-4, 32, 312, None),  # README's, for one machine
-        ("adamw", 7e-4, 16, 312, None),  # the recipe's
+        ("adamw", 5e-4, 32, 312, None),  # the README's rate for one machine
+        ("adamw", 7e-4, 16, 312, None),  # the recipe's rate
         ("adamw", 2e-5, 64, 1024, None),  # fine-tuning
         ("adamw", 0.00176, 16, 768, "may diverge"),
         ("other", 1e9, 16, 768, None),

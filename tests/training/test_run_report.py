@@ -51,7 +51,7 @@ def test_other_data_than_those_of_the_run_are_told(tmp_path, caplog):
         run_report.check_settings(str(tmp_path), changed)
     assert "OTHER TRAIN DATA: {} goes on with".format(tmp_path) in caplog.text
     caplog.clear()
-    with caplog.at_level("WARNING"):  # another length, not other data
+    with caplog.at_level("WARNING"):  # only the length differs, not the data
         run_report.check_settings(str(tmp_path), dict(changed, encoding={"n": 2}))
     assert "encoding {'n': 1}, now {'n': 2}" in caplog.text and "OTHER" not in caplog.text
 

@@ -1,4 +1,4 @@
-"""TPUs of several sizes, simulated; TPUEstimator is the real one."""
+"""Simulated TPUs of several sizes, which the real TPUEstimator accepts."""
 
 import helpers
 import pytest
@@ -39,7 +39,7 @@ def core_names(hosts, cores):
 
 @pytest.fixture(params=sorted(TOPOLOGIES))
 def topology(request, monkeypatch):
-    """One of TOPOLOGIES, which both our code and TPUEstimator find."""
+    """A TPU of TOPOLOGIES, which both our code and TPUEstimator find."""
     hosts, cores, _, _ = TOPOLOGIES[request.param]
     names = core_names(hosts, cores)
     specs = [tf.DeviceSpec.from_string(name) for name in names]
