@@ -312,14 +312,3 @@ def _tell_of_answers(path, questions, moved, places):
             path,
             listed(lost),
         )
-
-
-def contexts_of(questions):
-    """Return the different contexts of questions, and the index of each question's context.
-
-    Returns:
-        (list of str, list of int).
-    """
-    index = {}
-    places = [index.setdefault(question.context, len(index)) for question in questions]
-    return list(index), places
