@@ -9,7 +9,7 @@ from finetuning_data import encoding, tasks
 from kinds.choices import Choices
 from kinds.entities import Entities
 from kinds.spans import Spans
-from serving import model_outputs, predictor
+from serving import model_outputs
 
 # Texts of all lengths, with characters that are difficult for a tokenizer.
 SAMPLES = (
@@ -67,10 +67,10 @@ def id_feeds(model, kind, rows):
     if kind in FIELDS:
         examples = examples_of(model, kind, rows)
         encoded = model.kind.encode(examples, model.task, model.tokenizer, model.settings)
-        return model_outputs.padded_rows(encoded, np.arange(encoded.num_rows))
-    examples = [tasks.Example("", *row) for row in rows]
-    encoded = encoding.encode_examples(examples, (), model.tokenizer, model.max_seq_length)
-    return dict(zip(predictor.INPUTS, predictor.padded_batch(encoded, np.arange(len(rows)))))
+    else:
+        examples = [tasks.Example("", *row) for row in rows]
+        encoded = encoding.encode_examples(examples, (), model.tokenizer, model.max_seq_length)
+    return model_outputs.padded_rows(encoded, np.arange(encoded.num_rows))
 
 
 def differences(model, kind, outputs, rows):
@@ -133,8 +133,3 @@ def text_feeds(model, kind, rows):
 
 def _utf8(value):
     return value.encode("utf-8") if isinstance(value, str) else list(map(_utf8, value))
-
-
-def masked_feeds(model, texts):
-    """Return the feeds of texts in which "[MASK]" stands for that piece: a dict as `id_feeds`."""
-    return dict(zip(predictor.INPUTS, model.masked_batch(texts)))

@@ -240,8 +240,8 @@ def saved_model_differences(model, folder):
 
 def _masked_difference(model, name, function):
     """Return the largest difference of the best pieces' probabilities from the predictor's."""
-    feeds = samples.masked_feeds(model, samples.MASKED_SAMPLES)
-    wanted = model.masked_probabilities(feeds.values())  # [all masks, V]
+    feeds = model.masked_batch(samples.MASKED_SAMPLES)
+    wanted = model.masked_probabilities(feeds)  # [all masks, V]
     if name.endswith("_text"):
         feeds = {"text": [text.encode("utf-8") for text in samples.MASKED_SAMPLES]}
     outputs = function(feeds)
