@@ -1,6 +1,5 @@
 """Named entities: labels of pieces, with or without a CRF, and entities as spans of characters."""
 
-import json
 import os
 from typing import Dict, NamedTuple, Optional, Tuple
 
@@ -307,11 +306,11 @@ class Entities(Kind):
         """See `Kind.write`: JSON lines of texts with entities, and CLUE's file."""
         texts, task = data.examples["test"], data.task
         path = os.path.join(folder, PREDICTIONS)
-        files.write_text(path, "".join(map(_prediction_line, texts, predictions)))
+        files.write_json_lines(path, map(_prediction_row, texts, predictions))
         logging.info("%d predictions in %s", len(texts), path)
         if task.submission:
             path = os.path.join(folder, task.submission)
-            files.write_text(path, "".join(map(_clue_line, texts, predictions)))
+            files.write_json_lines(path, map(_clue_row, texts, predictions))
             logging.info("%d predictions for CLUE in %s", len(texts), path)
 
 
@@ -474,17 +473,16 @@ def entity_rows(text, entities):
     ]
 
 
-def _prediction_line(example, entities):
-    row = {"id": example.guid, "text": example.text}
-    row["entities"] = entity_rows(example.text, entities)
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def _prediction_row(example, entities):
+    rows = entity_rows(example.text, entities)
+    return {"id": example.guid, "text": example.text, "entities": rows}
 
 
-def _clue_line(example, entities):
-    """Return the line of CLUE's file, in which the end is the last character."""
+def _clue_row(example, entities):
+    """Return the object of a line of CLUE's file, in which the end is the last character."""
     by_type = {}
     for begin, end, kind in entities:
         places = by_type.setdefault(kind, {}).setdefault(example.text[begin:end], [])
         places.append([begin, end - 1])
     guid = int(example.guid) if example.guid.isdecimal() else example.guid
-    return json.dumps({"id": guid, "label": by_type}, ensure_ascii=False) + "\n"
+    return {"id": guid, "label": by_type}
