@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
+from kinds.pieces import owned_by, pieces_of, windows_of
 from tokenization import CLS, SEP
 
 NO_PLACE = -1  # the character of a piece that is not in the context
@@ -53,22 +53,6 @@ class Choice(NamedTuple):
     no_answer_threshold: float = 0.0
 
 
-class Context(NamedTuple):
-    """The pieces of a context: arrays [n]."""
-
-    ids: np.ndarray
-    begins: np.ndarray  # characters
-    ends: np.ndarray
-
-
-def encode_context(context, tokenizer):
-    """Return the `Context` of a text; marks that no piece holds belong to the piece before."""
-    ids, begins, ends = tokenizer.encode(context)
-    is_piece = ends > begins  # some pieces of SentencePiece hold only blanks
-    ids, begins, ends = ids[is_piece], begins[is_piece], ends[is_piece]
-    return Context(ids, begins, with_marks(context, begins, ends))
-
-
 def count_windows(num_question, num_context, sizes):
     """Return the number of windows of a question and its context, given their numbers of pieces."""
     return len(_windows(min(num_question, sizes.max_query_length), num_context, sizes))
@@ -84,7 +68,7 @@ def encode_windows(question_ids, context, answer, tokenizer, sizes):
 
     Args:
         question_ids: int32 [pieces of the question].
-        context: `Context`.
+        context: its pieces, as from `pieces.encode_text`.
         answer: (begin, end), characters of the context, or None.
         tokenizer: `tokenization.FullTokenizer`.
         sizes: `Sizes`.

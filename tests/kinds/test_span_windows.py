@@ -10,7 +10,8 @@ from odd_texts import ODD_TEXTS
 
 import tokenization
 from kinds import span_windows
-from kinds.span_windows import Choice, Sizes, choose_answers, encode_context, encode_windows
+from kinds.pieces import encode_text
+from kinds.span_windows import Choice, Sizes, choose_answers, encode_windows
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def tokenizer(root):
 
 
 def windows_of(tokenizer, question, context, answer, sizes):
-    pieces = encode_context(context, tokenizer)
+    pieces = encode_text(context, tokenizer)
     return encode_windows(tokenizer.encode(question).ids, pieces, answer, tokenizer, sizes)
 
 
@@ -122,6 +123,6 @@ def test_every_answer_is_a_part_of_the_original_text(tokenizer, context, data):
         if candidate.begin is not None:
             assert candidate.text == context[candidate.begin : candidate.end] != ""
     if any(window.answer != (0, 0) and window.is_own[window.answer[0]] for window in windows):
-        pieces = encode_context(context, tokenizer)
+        pieces = encode_text(context, tokenizer)
         inside = [(b, e) for b, e in zip(pieces.begins, pieces.ends) if b < end and e > begin]
         assert found[0].begin == inside[0][0] and found[0].end == inside[-1][1]
