@@ -167,22 +167,27 @@ def check_flags(args, words):
     if is_file != bool(args.output_file):
         raise UserError("--input_file=FILE and --output_file belong together")
     if is_file:
-        has_labels = args.model_dir and not (args.embeddings or args.search_file)
-        suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
-        suffix = os.path.splitext(args.input_file)[1]
-        files.check_readable(args.input_file)
-        if suffix == ".csv":
-            raise UserError(other_files.csv_remedy(args.input_file))
-        if suffix not in suffixes:
-            task_files.read_content(args.input_file)  # it may be no text at all
-            wanted = "{}: the name of the file must end in {}"
-            raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
-        if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
-            raise UserError("--output_file would replace --input_file: give another name")
-        if args.output_file.endswith(".npy") and not args.embeddings:
-            wanted = "--output_file={}: an array has vectors, for --embeddings=True, not answers"
-            raise UserError(wanted.format(args.output_file))
-        files.check_writable(args.output_file)
+        check_files(args)
+
+
+def check_files(args):
+    """Raise a `UserError` if the input file cannot be read, or the output file not be written."""
+    has_labels = args.model_dir and not (args.embeddings or args.search_file)
+    suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
+    suffix = os.path.splitext(args.input_file)[1]
+    files.check_readable(args.input_file)
+    if suffix == ".csv":
+        raise UserError(other_files.csv_remedy(args.input_file))
+    if suffix not in suffixes:
+        task_files.read_content(args.input_file)  # it may be no text at all
+        wanted = "{}: the name of the file must end in {}"
+        raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
+    if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
+        raise UserError("--output_file would replace --input_file: give another name")
+    if args.output_file.endswith(".npy") and not args.embeddings:
+        wanted = "--output_file={}: an array has vectors, for --embeddings=True, not answers"
+        raise UserError(wanted.format(args.output_file))
+    files.check_writable(args.output_file)
 
 
 def check_use(args, kind):

@@ -36,8 +36,9 @@ def check_run(kind, args, check):
     schedule = check("optimizer", check_optimizer, args, kind, model, data, tokenizer)
     check("output_dir", check_disk, args, work, model, schedule)
     starts = check("start", check_starts, args, work)
-    fitting = (kind, work, model, data, tokenizer, schedule, starts)
-    model = check("weights", check_weights, args, *fitting)
+    model = check(
+        "weights", check_weights, args, kind, work, model, data, tokenizer, schedule, starts
+    )
     made = check("settings", check_settings, args, kind, work, model, data, schedule, starts)
     work = check("tpu", check_tpu, work)
     computation = check("devices", check_devices, args, kind, work, model, data, schedule)

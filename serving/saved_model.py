@@ -220,22 +220,24 @@ def saved_model_differences(model, folder):
     session, signatures = load_saved_model(folder)
     with session:
         for name, function in sorted(signatures.items()):
-            kind = name.replace("_text", "")
-            if kind == "serving_default":
-                kind = samples.default_kind(model)
-            if kind == "fill_mask":
-                by_output = {"probabilities": _masked_difference(model, name, function)}
-            else:
-                rows = samples.samples(model, kind)
-                feeds = samples.id_feeds(model, kind, rows)
-                compare = samples.differences
-                if name.endswith("_text"):
-                    feeds = samples.text_feeds(model, kind, rows)
-                    if kind in text_signatures.FINDS_PARTS:
-                        compare = text_signatures.differences
-                by_output = compare(model, kind, function(feeds), rows)
+            by_output = _differences(model, name, function)
             largest.update(("{} {}".format(name, key), value) for key, value in by_output.items())
     return largest
+
+
+def _differences(model, name, function):
+    """Return the largest difference of each output of a signature from the predictor's."""
+    kind = name.replace("_text", "")
+    if kind == "serving_default":
+        kind = samples.default_kind(model)
+    if kind == "fill_mask":
+        return {"probabilities": _masked_difference(model, name, function)}
+    rows = samples.samples(model, kind)
+    if not name.endswith("_text"):
+        return samples.differences(model, kind, function(samples.id_feeds(model, kind, rows)), rows)
+    finds_parts = kind in text_signatures.FINDS_PARTS
+    compare = text_signatures.differences if finds_parts else samples.differences
+    return compare(model, kind, function(samples.text_feeds(model, kind, rows)), rows)
 
 
 def _masked_difference(model, name, function):
