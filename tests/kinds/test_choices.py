@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modeling
-import tokenization
 from finetuning import batching, model
 from finetuning_data import choice_files, encoding
 from finetuning_data.choice_files import TASKS, Question
@@ -19,11 +18,6 @@ from kinds.choices import NO_CHOICE, Choices, Predicted
 
 KIND = Choices()
 SETTINGS = types.SimpleNamespace(max_seq_length=16, classifier_dropout_prob=0.0)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 def question(context, asked, *texts, answer=None, group=0):

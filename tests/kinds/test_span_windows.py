@@ -8,15 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_texts import ODD_TEXTS
 
-import tokenization
 from kinds import span_windows
 from kinds.pieces import encode_text
 from kinds.span_windows import Choice, Sizes, choose_answers, encode_windows
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 def windows_of(tokenizer, question, context, answer, sizes):
