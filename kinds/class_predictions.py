@@ -37,25 +37,19 @@ def write_submission(folder, task, test_file, examples, probabilities):
 
     Args:
         folder: str.
-        task: `tasks.Task`.
+        task: `tasks.Task` of CLUE.
         test_file: str, path of the examples.
         examples: list of `tasks.Example`.
         probabilities: float [examples, labels].
 
-    Returns:
-        Path of the file, or None where CLUE has no such task.
-
     Raises:
         UserError: where the file cannot be written.
     """
-    if task.submission is None:
-        return None
     path = os.path.join(folder, task.submission.file_for(test_file))
     predictions = predicted_labels(task.labels, examples, probabilities)
     guids = (example.guid for example in examples)
     files.write_json_lines(path, map(task.submission.row, guids, predictions))
     logging.info("%d predictions for CLUE in %s", len(examples), path)
-    return path
 
 
 def predicted_labels(task_labels, examples, probabilities):

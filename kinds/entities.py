@@ -246,21 +246,20 @@ class Entities(Kind):
         """See `Kind.decode`; the best legal sequence of labels decides."""
         scores = outputs["scores"]
         transitions = outputs["transitions"][0] if "transitions" in outputs else 0.0
-        parts = [[] for _ in examples]  # of each text, (scores, begins, ends) of its windows
+        windows = [[] for _ in examples]  # `_Scored` of each text
         for row, index in enumerate(encoded.columns[EXAMPLE.name].tolist()):
             own = np.flatnonzero(encoded.column(row, IS_OWN.name))
-            begins, ends = (
-                encoded.column(row, column.name)[own] for column in (CHAR_BEGINS, CHAR_ENDS)
-            )
-            parts[index].append((scores[row, own], begins, ends))
+            begins = encoded.column(row, CHAR_BEGINS.name)[own]
+            ends = encoded.column(row, CHAR_ENDS.name)[own]
+            windows[index].append(_Scored(scores[row, own], begins, ends))
+        texts = [_Scored(*map(np.concatenate, zip(*of_text))) for of_text in windows]
         found = [[] for _ in examples]
-        pieces = [tuple(map(np.concatenate, zip(*windows))) for windows in parts]
-        order = sorted(range(len(examples)), key=lambda index: len(pieces[index][1]))
+        order = sorted(range(len(examples)), key=lambda index: len(texts[index].begins))
         for begin in range(0, len(order), CHUNK_TEXTS):
             some = order[begin : begin + CHUNK_TEXTS]
-            decided = _decide([pieces[index][0] for index in some], transitions, task)
+            decided = _decide([texts[index].scores for index in some], transitions, task)
             for index, spans in zip(some, decided):
-                _, begins, ends = pieces[index]
+                begins, ends = texts[index].begins, texts[index].ends
                 found[index] = label_decoding.spans_in_text(spans, begins, ends)
         return found
 
@@ -436,6 +435,14 @@ def _loss(scores, transitions, targets):
         return -tf.reduce_sum(piece_heads.chain_log_likelihood(scores, transitions, chains))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=scores)
     return tf.reduce_sum(losses * tf.cast(is_target, tf.float32))
+
+
+class _Scored(NamedTuple):
+    """Pieces with the scores of their labels: arrays [n, ...]."""
+
+    scores: np.ndarray  # float [n, L]
+    begins: np.ndarray  # characters
+    ends: np.ndarray
 
 
 def _decide(scores, transitions, task):

@@ -114,7 +114,7 @@ class Parts:
     header = None
     most_texts = None
 
-    def __init__(self, model, num_best=1):
+    def __init__(self, model, num_best):
         self._model, self._num_best = model, num_best
 
     def check(self, texts, where):

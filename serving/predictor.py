@@ -427,7 +427,7 @@ def answer(labels, row):
     }
 
 
-def check_number(task, texts, where=""):
+def check_number(task, texts, where):
     """Raise a `UserError` that begins with `where` if a task takes another number of texts."""
     wanted = len(task.fields) - 1  # beside the label
     if len(texts) != wanted:
