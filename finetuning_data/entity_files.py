@@ -126,15 +126,20 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     log_bad_rows(path, bad)
     if not needs_labels:
         data_report.warn_of_repeated_ids(path, texts)
-    if scheme.cut:
+    _warn_of_cuts(path, scheme.cut)
+    return texts
+
+
+def _warn_of_cuts(path, rows):
+    """Warn of rows with entities that the end of their text cuts."""
+    if rows:
         logging.warning(
             "CUT ENTITIES: %d of %s begin before their text or end behind it, at rows %s; the part "
             "in the text counts as the entity",
-            len(scheme.cut),
+            len(rows),
             path,
-            listed(scheme.cut),
+            listed(rows),
         )
-    return texts
 
 
 def listed(rows):

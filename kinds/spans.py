@@ -201,14 +201,14 @@ class Spans(Kind):
             windows[index].append(row)
         # A run keeps the answers that it writes, a predictor all candidates.
         num_kept = max(getattr(settings, "n_best", NUM_CANDIDATES), 1)
-        choice = choice_of(settings, num_kept)
+        rules = rules_of(settings, num_kept)
         return [
             span_windows.choose_answers(
                 example.context,
                 [_Row(encoded, row) for row in rows],
                 [outputs["starts"][row] for row in rows],
                 [outputs["ends"][row] for row in rows],
-                choice,
+                rules,
             )[:num_kept]
             for example, rows in zip(examples, windows)
         ]
@@ -298,12 +298,12 @@ def _warn_of_stride(questions, args):
         )
 
 
-def choice_of(settings, num_best=1):
-    """Return the `span_windows.Choice` of settings; `num_best` is the number of answers kept."""
+def rules_of(settings, num_best=1):
+    """Return the `span_windows.AnswerRules` of settings; `num_best`: how many answers are kept."""
     names = ("max_answer_length", "allow_no_answer", "no_answer_threshold")
     length, allow_no_answer, threshold = (_setting(settings, name) for name in names)
     num_candidates = max(num_best, NUM_CANDIDATES)
-    return span_windows.Choice(length, num_candidates, allow_no_answer, threshold)
+    return span_windows.AnswerRules(length, num_candidates, allow_no_answer, threshold)
 
 
 def _check_answerable(path, questions, args):

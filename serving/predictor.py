@@ -166,7 +166,7 @@ class Predictor:
             options.gpu_options.allow_growth = True
             session = tf.Session(config=options)
             if self.kind and self.num_labels is None:
-                self._of_kind = self._build_kind(session)
+                self._compute_kind = self._build_kind(session)
             plan = self.load_weights(session)
             restore.log_restore(plan, checkpoint.prefix)
             graph.finalize()
@@ -242,7 +242,7 @@ class Predictor:
             (Encoded, dict of name to array [rows, ...]).
         """
         encoded = self.kind.encode(examples, self.task, self.tokenizer, self.settings)
-        return encoded, self._compute_rows(encoded, self._of_kind, progress)
+        return encoded, self._compute_rows(encoded, self._compute_kind, progress)
 
     def probabilities(self, texts, progress=None):
         """Return float32 [n, labels], the labels in the order of `task.labels`.
