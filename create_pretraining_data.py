@@ -362,17 +362,24 @@ def _log_summary(manifest, seconds):
             logging.info("%s: %d", name, number)
     for name, value in manifest["statistics"].items():
         logging.info("%s: %s", name, value)
-    if manifest["statistics"]["unknown"] > MANY_UNKNOWN:
+    _warn_of_text(manifest)
+    _warn_of_whole_files(manifest)
+
+
+def _warn_of_text(manifest):
+    """Warn of a corpus whose pieces, sentences or words are unusual."""
+    counts, statistics = manifest["counts"], manifest["statistics"]
+    if statistics["unknown"] > MANY_UNKNOWN:
         logging.warning(
             "UNKNOWN PIECES: %.1f%% of the pieces are [UNK]: check the encoding of the text, "
             "--do_lower_case and --vocab_file",
-            100 * manifest["statistics"]["unknown"],
+            100 * statistics["unknown"],
         )
-    if manifest["statistics"].get("chunks_with_order", 1) < FEW_ORDERS:
+    if statistics.get("chunks_with_order", 1) < FEW_ORDERS:
         logging.warning(
             "SENTENCE ORDER: only %.0f%% of the chunks have an order to predict: the others are "
             "single sentences, or parts of one",
-            100 * manifest["statistics"]["chunks_with_order"],
+            100 * statistics["chunks_with_order"],
         )
     if counts["sentences"] < FEW_SENTENCES * counts["documents"]:
         size = sum(files.size(one["path"]) for one in manifest["inputs"])
@@ -385,14 +392,13 @@ def _log_summary(manifest, seconds):
             counts["sentences"],
             remedy,
         )
-    share = manifest["statistics"]["words_per_piece"]
+    share = statistics["words_per_piece"]
     if share > MANY_SINGLE and not manifest["segmenter"].startswith("none"):
         logging.warning(
             "SINGLE CHARACTERS: %.0f%% of the pieces are words by themselves, so no whole words "
             "are masked: if the text has blanks between its characters, remove them",
             100 * share,
         )
-    _warn_of_whole_files(manifest)
 
 
 def _warn_of_whole_files(manifest):

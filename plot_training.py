@@ -187,16 +187,23 @@ def _events(path):
     try:
         for event in tf.train.summary_iterator(path):
             for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    yield event.step, value.tag, value.simple_value, event.wall_time
-                elif value.HasField("tensor"):
-                    array = tf.make_ndarray(value.tensor)
-                    if array.size == 1 and array.dtype.kind in "fiub":  # no text or histogram
-                        yield event.step, value.tag, float(array.item()), event.wall_time
+                number = _scalar_of(value)
+                if number is not None:
+                    yield event.step, value.tag, number, event.wall_time
     except tf.errors.DataLossError:
         return  # the last event is incomplete: the run was killed or still runs
     finally:
         tf.logging.set_verbosity(verbosity)
+
+
+def _scalar_of(value):
+    """Return the number in a value of a summary, None for a text or a histogram."""
+    if value.HasField("simple_value"):
+        return value.simple_value
+    if not value.HasField("tensor"):
+        return None
+    array = tf.make_ndarray(value.tensor)
+    return float(array.item()) if array.size == 1 and array.dtype.kind in "fiub" else None
 
 
 def smoothed(points, window=None):

@@ -167,22 +167,27 @@ def check_flags(args, words):
     if is_file != bool(args.output_file):
         raise UserError("--input_file=FILE and --output_file belong together")
     if is_file:
-        has_labels = args.model_dir and not (args.embeddings or args.search_file)
-        suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
-        suffix = os.path.splitext(args.input_file)[1]
-        files.check_readable(args.input_file)
-        if suffix == ".csv":
-            raise UserError(other_files.csv_remedy(args.input_file))
-        if suffix not in suffixes:
-            task_files.read_content(args.input_file)  # it may be no text at all
-            wanted = "{}: the name of the file must end in {}"
-            raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
-        if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
-            raise UserError("--output_file would replace --input_file: give another name")
-        if args.output_file.endswith(".npy") and not args.embeddings:
-            wanted = "--output_file={}: an array has vectors, for --embeddings=True, not answers"
-            raise UserError(wanted.format(args.output_file))
-        files.check_writable(args.output_file)
+        check_files(args)
+
+
+def check_files(args):
+    """Raise a `UserError` if the input file cannot be read, or the output file not be written."""
+    has_labels = args.model_dir and not (args.embeddings or args.search_file)
+    suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
+    suffix = os.path.splitext(args.input_file)[1]
+    files.check_readable(args.input_file)
+    if suffix == ".csv":
+        raise UserError(other_files.csv_remedy(args.input_file))
+    if suffix not in suffixes:
+        task_files.read_content(args.input_file)  # it may be no text at all
+        wanted = "{}: the name of the file must end in {}"
+        raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
+    if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
+        raise UserError("--output_file would replace --input_file: give another name")
+    if args.output_file.endswith(".npy") and not args.embeddings:
+        wanted = "--output_file={}: an array has vectors, for --embeddings=True, not answers"
+        raise UserError(wanted.format(args.output_file))
+    files.check_writable(args.output_file)
 
 
 def check_use(args, kind):
@@ -309,29 +314,27 @@ def show(line):
 
 def answer_file(args, model, kind):
     """Answer all examples of the input file, in the order of its rows."""
-    if isinstance(kind, (answers.Labels, answers.Chosen)):
-        write = write_labels if isinstance(kind, answers.Labels) else write_choices
-        write(args, model)
-        return
-    if isinstance(kind, answers.Parts):
-        write_parts(args, model, kind)
-        return
-    texts = read_file(args.input_file, kind)
-    warn_of_columns(args.input_file, texts)
-    check_pieces(args, model, [text for row in texts for text in without_masks(row)])
-    if isinstance(kind, answers.Vectors):
-        vectors = model.embed(texts, args.pooling, progress.Lines("pieces"))
-        write_vectors(args.output_file, vectors)
-        return
-    is_table = args.output_format == "tsv"
-    with files.WholeFile(args.output_file) as whole:
-        lines = ["\t".join(kind.header)] if is_table and kind.header else []
-        for row in texts:
-            lines += map("\t".join, kind.rows(row)) if is_table else [to_json(kind.answer(row))]
-        whole.write("".join(line + "\n" for line in lines).encode("utf-8"))
+    writers = {
+        answers.Labels: write_labels,
+        answers.Chosen: write_choices,
+        answers.Parts: write_parts,
+        answers.Vectors: write_vectors,
+    }
+    writers.get(type(kind), write_answers)(args, model, kind)
 
 
-def write_labels(args, model):
+def write_answers(args, model, kind):
+    """Answer a file of texts, one row after the other."""
+    texts = read_texts(args, model, kind)
+    if args.output_format != "tsv":
+        files.write_json_lines(args.output_file, map(kind.answer, texts))
+        return
+    rows = [kind.header] if kind.header else []
+    rows += [row for one in texts for row in kind.rows(one)]
+    files.write_text(args.output_file, "".join("\t".join(row) + "\n" for row in rows))
+
+
+def write_labels(args, model, kind):
     """Answer a file of examples of the model's task with labels."""
     examples = tasks.read_examples(model.task, args.input_file, "test", header=args.header)
     check_pieces(args, model, data_report.texts_of(examples))
@@ -345,25 +348,26 @@ def write_labels(args, model):
     if args.output_format == "tsv":
         class_predictions.write_predictions(args.output_file, labels, examples, probabilities)
         return
-    with files.WholeFile(args.output_file) as whole:
-        for example, row in zip(examples, probabilities):
-            answer = answers.rounded_answer(predictor.answer(labels, row))
-            whole.write((to_json(dict(answer, id=example.guid)) + "\n").encode("utf-8"))
+    found = (predictor.answer(labels, row) for row in probabilities)
+    write_with_ids(args, kind, examples, found)
 
 
-def write_choices(args, model):
+def write_choices(args, model, kind):
     """Answer a file of questions of the model's task with choices."""
     task, paths = model.task, [args.input_file]
     questions = choice_files.read_questions(task, paths, "test", max_choices=None)
     check_pieces(args, model, model.kind.texts(questions))
     predicted = model.decode(questions, progress.Lines("pieces"))
     if args.output_format == "tsv":
-        files.write_text(args.output_file, choices.table(questions, predicted))
+        choices.write_table(args.output_file, questions, predicted)
         return
-    with files.WholeFile(args.output_file) as whole:
-        for question, answer in zip(questions, model.kind.answers(questions, task, predicted)):
-            answer.update(probabilities=[round(p, answers.DIGITS) for p in answer["probabilities"]])
-            whole.write((to_json(dict(answer, id=question.guid)) + "\n").encode("utf-8"))
+    write_with_ids(args, kind, questions, model.kind.answers(questions, task, predicted))
+
+
+def write_with_ids(args, kind, examples, found):
+    """Write what `Predictor.predict` finds for examples as JSON lines, with their ids."""
+    rows = (dict(kind.shown(one), id=example.guid) for example, one in zip(examples, found))
+    files.write_json_lines(args.output_file, rows)
 
 
 def write_parts(args, model, kind):
@@ -377,10 +381,27 @@ def write_parts(args, model, kind):
     check_pieces(args, model, model.kind.texts(examples))
     predicted = model.decode(examples, progress.Lines("pieces"))
     found = model.kind.answers(examples, model.task, predicted)
+    rows = (dict(row, **kind.shown(answer)) for row, answer in zip(given, found))
+    files.write_json_lines(args.output_file, rows)
+
+
+def write_vectors(args, model, kind):
+    """Write vectors as an array to a file named .npy, as JSON lines to any other."""
+    texts = read_texts(args, model, kind)
+    vectors = model.embed(texts, args.pooling, progress.Lines("pieces"))
+    if not args.output_file.endswith(".npy"):
+        files.write_json_lines(args.output_file, map(answers.rounded_vector, vectors))
+        return
     with files.WholeFile(args.output_file) as whole:
-        for row, answer in zip(given, found):
-            line = to_json(dict(row, **kind.shown(answer)))
-            whole.write((line + "\n").encode("utf-8"))
+        np.save(whole, vectors)
+
+
+def read_texts(args, model, kind):
+    """Return the tuples of texts of the input file, checked."""
+    texts = read_file(args.input_file, kind)
+    warn_of_columns(args.input_file, texts)
+    check_pieces(args, model, [text for row in texts for text in without_masks(row)])
+    return texts
 
 
 def read_file(path, kind, skip_blank=False):
@@ -430,17 +451,6 @@ def check_pieces(args, model, texts):
     """Check the share of unknown pieces of the input file; `texts` are all of its texts."""
     texts_of_name = {args.input_file: texts}
     data_report.check_unknown_pieces(texts_of_name, model.tokenizer, args.max_unknown_share)
-
-
-def write_vectors(path, vectors):
-    """Write float32 [n, H] as an array to a file named .npy, as JSON lines to any other."""
-    with files.WholeFile(path) as whole:
-        if path.endswith(".npy"):
-            np.save(whole, vectors)
-            return
-        for vector in vectors:
-            line = to_json(answers.rounded_vector(vector))
-            whole.write((line + "\n").encode("utf-8"))
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def read(folder):
     )
 
 
-def find_description(folders, start=None):
+def find_description(folders, start):
     """Return the `Description` of a fine-tuned model, or None where no folder has one.
 
     Args:
@@ -265,7 +265,7 @@ def _difference(field, known, other, beside):
     )
 
 
-def _fields_beside(prefix, config=None):
+def _fields_beside(prefix, config):
     """Yield (path, fields) of the readable files of a checkpoint: its configs and labels.
 
     A config of any other name than `CONFIG`, such as bert_config.json or albert_config_tiny.json,

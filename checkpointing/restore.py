@@ -93,11 +93,10 @@ def plan_restore(shapes, checkpoint, may_resize=()):
                 unused.append(stored_name)
         elif list(shape) == shapes[name]:
             assignment[stored_name] = name
+        elif any(_is_resized(name, shape, shapes[name], *RESIZES[one]) for one in may_resize):
+            resized[stored_name] = name
         else:
-            if any(_is_resized(name, shape, shapes[name], *RESIZES[one]) for one in may_resize):
-                resized[stored_name] = name
-            else:
-                unequal.append((name, list(shape), shapes[name]))
+            unequal.append((name, list(shape), shapes[name]))
     assignment.update(resized)
     matched = set(assignment.values()).union(name for name, _, _ in unequal)
     return RestorePlan(assignment, sorted(set(shapes) - matched), unused, unequal, resized)

@@ -215,7 +215,7 @@ def _help(define_flags, words):
     return "{}{}\n\nflags:{}".format(about, usage, own.get_help())
 
 
-def _parse_into(flag_values, argv, words=None):
+def _parse_into(flag_values, argv, words):
     # A shell expands ~ only at the beginning of a word.
     argv = [re.sub("(?<=[=,])~(?=/)", _home, x) if x.startswith("-") else x for x in argv]
     _refuse_other_dashes(flag_values, argv[1:])

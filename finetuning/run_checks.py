@@ -17,7 +17,7 @@ from finetuning.model import new_variables, variable_shapes
 from finetuning.run import FinetuningRun, Made, Work
 from finetuning_data import data_report
 from training import devices, memory, preflight, run_report
-from training.flags import run_settings
+from training.flags import optimizer_fields, run_settings
 
 
 def check_run(kind, args, check):
@@ -36,8 +36,9 @@ def check_run(kind, args, check):
     schedule = check("optimizer", check_optimizer, args, kind, model, data, tokenizer)
     check("output_dir", check_disk, args, work, model, schedule)
     starts = check("start", check_starts, args, work)
-    fitting = (kind, work, model, data, tokenizer, schedule, starts)
-    model = check("weights", check_weights, args, *fitting)
+    model = check(
+        "weights", check_weights, args, kind, work, model, data, tokenizer, schedule, starts
+    )
     made = check("settings", check_settings, args, kind, work, model, data, schedule, starts)
     work = check("tpu", check_tpu, work)
     computation = check("devices", check_devices, args, kind, work, model, data, schedule)
@@ -113,9 +114,7 @@ def check_optimizer(args, kind, model, data, tokenizer):
     num_rows = kind.count_rows(train, data.task, tokenizer, args)
     num_steps = max(1, int(num_rows * chosen.num_train_epochs / batch_size))
     optimizer = optimization.checked_config(
-        optimizer=args.optimizer,
-        learning_rate=chosen.learning_rate,
-        weight_decay=args.weight_decay,
+        **dict(optimizer_fields(args), learning_rate=chosen.learning_rate),
         num_train_steps=num_steps,
         num_warmup_steps=int(num_steps * args.warmup_proportion),
         slots=model.config.layout,
@@ -139,17 +138,15 @@ def check_optimizer(args, kind, model, data, tokenizer):
     preflight.warn_of_learning_rate(
         args.optimizer, chosen.learning_rate, batch_size, model.config.hidden_size
     )
-    return (
-        schedule,
-        "{}, learning rate {:g} after {} of {} steps, {:g} epochs in batches of {}".format(
-            args.optimizer,
-            chosen.learning_rate,
-            optimizer.num_warmup_steps,
-            num_steps,
-            chosen.num_train_epochs,
-            batch_size,
-        ),
+    line = "{}, learning rate {:g} after {} of {} steps, {:g} epochs in batches of {}".format(
+        args.optimizer,
+        chosen.learning_rate,
+        optimizer.num_warmup_steps,
+        num_steps,
+        chosen.num_train_epochs,
+        batch_size,
     )
+    return schedule, line
 
 
 def check_tpu(work):

@@ -98,11 +98,10 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     parts = list(_parts(lines))
     if not parts:
         raise UserError("{}: no texts".format(path))
-    problem = file_types.json_lines_problem(
-        path, [line.encode("utf-8", "replace") for part in parts[:2] for _, line in part[:2]][:2]
-    )
-    if problem:
-        raise UserError(problem)
+    first = [line.encode("utf-8", "replace") for part in parts[:2] for _, line in part[:2]]
+    refusal = file_types.json_lines_problem(path, first[:2])
+    if refusal:
+        raise UserError(refusal)
     is_bioes = any(_BIOES.search(line) for _, line in lines)
     scheme = _Scheme("bioes" if is_bioes else "bio", [])
     _refuse_separator(path, lines)
@@ -112,9 +111,10 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     for position, part in enumerate(parts):
         try:
             guid, text, entities = parse(part)
-            if needs_labels and entities is None:
+            if entities is not None:
+                entities = _checked(text, entities, types)
+            elif needs_labels:
                 raise _BadRow("there are no labels; only a test file may lack them")
-            entities = None if entities is None else _checked(text, entities, types)
             texts.append(LabelledText(str(position) if guid is None else guid, text, entities))
         except _BadRow as problem:
             number = problem.number or part[0][0]
@@ -126,15 +126,20 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     log_bad_rows(path, bad)
     if not needs_labels:
         data_report.warn_of_repeated_ids(path, texts)
-    if scheme.cut:
+    _warn_of_cuts(path, scheme.cut)
+    return texts
+
+
+def _warn_of_cuts(path, rows):
+    """Warn of rows with entities that the end of their text cuts."""
+    if rows:
         logging.warning(
             "CUT ENTITIES: %d of %s begin before their text or end behind it, at rows %s; the part "
             "in the text counts as the entity",
-            len(scheme.cut),
+            len(rows),
             path,
-            listed(scheme.cut),
+            listed(rows),
         )
-    return texts
 
 
 def listed(rows):
@@ -193,7 +198,10 @@ def _is_plain(rows):
 
 
 def _parser(parts, scheme, needs_labels):
-    """Return (function from a part to (guid, text, entities), parts) for the file's format."""
+    """Return (function, parts) for the format of a file.
+
+    The function returns the `LabelledText` of a part; its guid is None where the file has no ids.
+    """
     rows = [[row] for part in parts for row in part]
     first = rows[0][0][1]
     if _JSON.match(first) and not spelled(_cells(first)[-1]):
@@ -214,11 +222,11 @@ def _parser(parts, scheme, needs_labels):
 
 
 def _plain(part):
-    """Return (None, text, None) of a line."""
+    """Return the `LabelledText` of a line without labels."""
     text = part[0][1].strip()
     if "\t" in text:
         raise _BadRow("{} has a tab: write one text a line".format(shown(text)))
-    return None, text, None
+    return LabelledText(None, text, None)
 
 
 def _cells(line):
@@ -229,7 +237,7 @@ def _cells(line):
 
 
 def _sentence(columns, scheme, part):
-    """Return (None, text, entities) of a row with all characters and all labels of a sentence."""
+    """Return the `LabelledText` of a row with all characters and all labels of a sentence."""
     number, line = part[0]
     cells = line.split("\t")
     row = dict(zip(columns, cells))
@@ -239,18 +247,18 @@ def _sentence(columns, scheme, part):
     if not units:
         raise _BadRow("the text is empty")
     if not labels:
-        return (None,) + _joined([(number, unit, None) for unit in units], scheme)
+        return _joined([(number, unit, None) for unit in units], scheme)
     if len(units) != len(labels):
         raise _BadRow(
             "{} characters, but {} labels: both need blanks between them".format(
                 len(units), len(labels)
             )
         )
-    return (None,) + _joined([(number, unit, label) for unit, label in zip(units, labels)], scheme)
+    return _joined([(number, unit, label) for unit, label in zip(units, labels)], scheme)
 
 
 def _characters(scheme, part):
-    """Return (None, text, entities) of lines of one character and its label."""
+    """Return the `LabelledText` of lines of one character and its label."""
     units = []
     for number, line in part:
         cells = _cells(line)
@@ -267,11 +275,11 @@ def _characters(scheme, part):
     if with_labels and len(with_labels) < len(units):
         number = next(number for number, _, label in units if not label)
         raise _BadRow("there is no label behind the character", number)
-    return (None,) + _joined(units, scheme)
+    return _joined(units, scheme)
 
 
 def _joined(units, scheme):
-    """Join units of a text, most of them single characters; returns (text, entities).
+    """Join units of a text, most of them single characters; returns a `LabelledText`.
 
     A blank comes between two Latin words or numbers, unless both are single characters.
 
@@ -288,12 +296,15 @@ def _joined(units, scheme):
         spans.append((len(text), len(text) + len(unit)))
         text += unit
     if units[0][2] is None:
-        return text, None
+        return LabelledText(None, text, None)
     labels = [_spelled(number, label) for number, _, label in units]
     _mend_edges(labels, scheme, [number for number, _, _ in units])
     _refuse_illegal(labels, scheme.name, units)
-    entities = spans_of(labels, scheme.name)
-    return text, [Entity(spans[begin][0], spans[end - 1][1], kind) for begin, end, kind in entities]
+    entities = [
+        Entity(spans[first][0], spans[last - 1][1], kind)
+        for first, last, kind in spans_of(labels, scheme.name)
+    ]
+    return LabelledText(None, text, entities)
 
 
 def _spelled(number, label):
@@ -341,7 +352,7 @@ def _illegal(before, label, own):
 
 
 def _json_text(part):
-    """Return (guid, text, entities) of a JSON object."""
+    """Return the `LabelledText` of a JSON object."""
     try:
         row = json.loads(part[0][1])
     except json.JSONDecodeError as error:
@@ -360,11 +371,11 @@ def _json_text(part):
     guid = row.get("id")
     guid, spans = guid if guid is None else str(guid), _named(row, _SPANS)
     if spans is None:
-        return guid, text, None
+        return LabelledText(guid, text, None)
     read = {dict: _cluener_entities, list: _listed_entities}.get(type(spans))
     if not read:
         raise _BadRow("{} is neither an object of types nor a list".format(shown(spans)))
-    return guid, text, list(read(text, spans))
+    return LabelledText(guid, text, list(read(text, spans)))
 
 
 def _cluener_entities(text, by_type):

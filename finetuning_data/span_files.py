@@ -19,7 +19,7 @@ from absl import logging
 from common import file_types, files
 from common.errors import UserError
 from finetuning_data.entity_files import listed
-from finetuning_data.task_files import log_bad_rows, shown
+from finetuning_data.task_files import BadRow, log_bad_rows, shown
 
 # Names of one thing in the two formats.
 _CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")
@@ -51,10 +51,6 @@ class Question(NamedTuple):
     answers: Optional[Tuple[Answer, ...]]
 
 
-class _BadQuestion(Exception):
-    """A mistake in a question; the caller adds file and place."""
-
-
 def read_questions(path, needs_answers=True, skip_bad_rows=False):
     """Read a file of questions.
 
@@ -75,14 +71,15 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
     questions, bad, moved, seen = [], [], [], {}
     for place, context, row in _rows(path, _parsed(path)):
         try:
-            question = _question(context, row, needs_answers, lambda: moved.append(place))  # noqa: B023
+            question, num_moved = _question(context, row, needs_answers)
             if question.guid in seen:
-                raise _BadQuestion(
+                raise BadRow(
                     "id {} is already at {}".format(shown(question.guid), seen[question.guid])
                 )
             seen[question.guid] = place
             questions.append(question)
-        except _BadQuestion as problem:
+            moved += [place] * num_moved
+        except BadRow as problem:
             bad.append(UserError("{}, {}: {}".format(path, place, problem)))
             if not skip_bad_rows:
                 raise bad[0] from None
@@ -171,37 +168,38 @@ def _value(row, names):
     return next((row[name] for name in names if name in row), None)
 
 
-def _question(context, row, needs_answers, on_move):
-    """Return the `Question` of a dict; calls `on_move` if the answer is at another place."""
+def _question(context, row, needs_answers):
+    """Return the `Question` of a dict, and how many of its answers are at another place."""
     guid, question = _value(row, _ID), _value(row, _QUESTION)
     if not isinstance(guid, (str, int)):
-        raise _BadQuestion("the question has no id")
+        raise BadRow("the question has no id")
     if not isinstance(question, str):
-        raise _BadQuestion("question {}: {} is not a text".format(guid, shown(question)))
+        raise BadRow("question {}: {} is not a text".format(guid, shown(question)))
     rows = _listed(row.get("answers"))
     if _is_impossible(guid, row.get("is_impossible")):
-        return Question(str(guid), question, context, ())
+        return Question(str(guid), question, context, ()), 0
     if not rows and needs_answers:
-        raise _BadQuestion(
+        raise BadRow(
             "question {} has no answer: give answers, or is_impossible if the context has "
             "none".format(guid)
         )
     if not isinstance(rows or [], list):
-        raise _BadQuestion(
+        raise BadRow(
             "question {}: answers {} are not a list; put [ ] around one answer".format(
                 guid, shown(rows)
             )
         )
-    answers = tuple(_answer(guid, context, one, on_move) for one in rows or [])
+    found = [_answer(guid, context, one) for one in rows or []]
+    answers = tuple(answer for answer, _ in found)
     if not needs_answers and all(answer.begin is None for answer in answers):
         answers = None
-    return Question(str(guid), question, context, answers)
+    return Question(str(guid), question, context, answers), sum(moved for _, moved in found)
 
 
 def _is_impossible(guid, value):
     truth = _TRUTH.get(value.strip().lower()) if isinstance(value, str) else value
     if truth not in (None, True, False) or (truth is None and value is not None):
-        raise _BadQuestion(
+        raise BadRow(
             "question {}: is_impossible {} is neither true nor false".format(guid, shown(value))
         )
     return bool(truth)
@@ -217,19 +215,18 @@ def _listed(answers):
     return [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
 
 
-def _answer(guid, context, row, on_move):
+def _answer(guid, context, row):
+    """Return an `Answer`, and whether it does not begin at its answer_start."""
     row = row if isinstance(row, dict) else {"text": row}
     text, start = row.get("text"), row.get("answer_start")
     if not isinstance(text, str) or not text.strip():
-        raise _BadQuestion("question {}: answer {} is not a text".format(guid, shown(text)))
+        raise BadRow("question {}: answer {} is not a text".format(guid, shown(text)))
     if start is not None and type(start) is not int:
-        raise _BadQuestion(
+        raise BadRow(
             "question {}: answer_start {} is not a whole number".format(guid, shown(start))
         )
-    found = find_answer(context, text, start or 0)
-    if found and start is not None and found[0] != start:
-        on_move()
-    return Answer(text, *(found or (None, None)))
+    begin, end = find_answer(context, text, start or 0) or (None, None)
+    return Answer(text, begin, end), None not in (start, begin) and begin != start
 
 
 def find_answer(context, text, start=0):
@@ -312,14 +309,3 @@ def _tell_of_answers(path, questions, moved, places):
             path,
             listed(lost),
         )
-
-
-def contexts_of(questions):
-    """Return the different contexts of questions, and the index of each question's context.
-
-    Returns:
-        (list of str, list of int).
-    """
-    index = {}
-    places = [index.setdefault(question.context, len(index)) for question in questions]
-    return list(index), places

@@ -326,31 +326,9 @@ def _open_table(path, lines, row_format):
     if not header and not row_format.needs_label:
         choices.append(_texts(row_format))
     columns_of_width = {len(columns): columns for columns in choices}
-
-    def table_row(line):
-        cells = _cells(line, row_format)
-        if len(cells) not in columns_of_width:
-            expected = " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in choices)
-            has_more = not header and len(cells) > max(columns_of_width)
-            names = (
-                "; name the columns in the first row: {}, and any name for others, such as "
-                "id".format(", ".join(row_format.fields))
-                * has_more
-            )
-            is_cut = len(cells) < min(columns_of_width)
-            raise BadRow(
-                "found {} columns ({}), expected {} separated by tabs{}{}".format(
-                    len(cells),
-                    shown("\t".join(cells)),
-                    expected,
-                    names,
-                    "; is there a line break in a text?" * is_cut,
-                )
-            )
-        if header and cells == first:
-            raise BadRow("this row repeats the header: delete it")
-        return dict(zip(columns_of_width[len(cells)], cells))
-
+    table_row = functools.partial(
+        _table_row, row_format, columns_of_width, first if header else None
+    )
     if header:
         logging.info("%s, row %d is the header: %s", path, number, shown("\t".join(first)))
         _warn_of_title(path, first, row_format)
@@ -362,6 +340,27 @@ def _open_table(path, lines, row_format):
     is_whole = len(first) in columns_of_width
     may_be_header = is_whole and row_format.header == "auto"
     return Rows(table_row, lines, may_begin_with_header=may_be_header, has_names=False)
+
+
+def _table_row(row_format, columns_of_width, header, line):
+    """Return the row of a line as a dict; `header` has the cells of the header, None without."""
+    cells = _cells(line, row_format)
+    if len(cells) not in columns_of_width:
+        choices = columns_of_width.values()
+        names = "; name the columns in the first row: {}, and any name for others, such as id"
+        raise BadRow(
+            "found {} columns ({}), expected {} separated by tabs{}{}".format(
+                len(cells),
+                shown("\t".join(cells)),
+                " or ".join("{} ({})".format(len(x), ", ".join(x)) for x in choices),
+                names.format(", ".join(row_format.fields))
+                * (not header and len(cells) > max(columns_of_width)),
+                "; is there a line break in a text?" * (len(cells) < min(columns_of_width)),
+            )
+        )
+    if cells == header:
+        raise BadRow("this row repeats the header: delete it")
+    return dict(zip(columns_of_width[len(cells)], cells))
 
 
 _OPENERS = {

@@ -7,7 +7,6 @@ probability is 0, and no loss reaches them. n is the number of questions.
 
 import math
 import os
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -205,7 +204,7 @@ class Choices(Kind):
         """See `Kind.write`; CLUE's tasks get CLUE's file, too."""
         task, questions = data.task, data.examples["test"]
         path = os.path.join(folder, PREDICTIONS)
-        files.write_text(path, table(questions, predictions))
+        write_table(path, questions, predictions)
         logging.info("%d predictions in %s", len(questions), path)
         if task.submission:
             path = os.path.join(folder, task.submission.file_for(data.files["test"][0]))
@@ -405,8 +404,8 @@ def warn_at_chance_level(accuracy, counts):
     return at_chance
 
 
-def table(questions, predictions):
-    """Return the predictions as a table with a header and a row for each question.
+def write_table(path, questions, predictions):
+    """Write the predictions as a table with a header and a row for each question.
 
     The columns are `id`, `answer` (empty where it is not known) and `prediction`, which are numbers
     of choices from 0, the `text` of the prediction, and the probability of every choice, empty
@@ -419,4 +418,4 @@ def table(questions, predictions):
         cells = ["{:.6f}".format(p) for p in row[: len(question.choices)]]
         cells += [""] * (count - len(cells))
         rows.append([question.guid, answer, str(chosen), question.choices[chosen]] + cells)
-    return "".join("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in row) + "\n" for row in rows)
+    files.write_table(path, rows)

@@ -1,8 +1,6 @@
 """Predictions of a classifier as a table and as a submission to CLUE."""
 
-import json
 import os
-import re
 
 import numpy as np
 from absl import logging
@@ -30,8 +28,7 @@ def write_predictions(path, task_labels, examples, probabilities):
     for example, prediction, row in zip(examples, predictions, probabilities):
         cells = ["{:.6f}".format(probability) for probability in row]
         rows.append([example.guid, example.label or "", prediction] + cells)
-    lines = ("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in row) + "\n" for row in rows)
-    files.write_text(path, "".join(lines))
+    files.write_table(path, rows)
     logging.info("%d predictions in %s", len(examples), path)
 
 
@@ -40,28 +37,19 @@ def write_submission(folder, task, test_file, examples, probabilities):
 
     Args:
         folder: str.
-        task: `tasks.Task`.
+        task: `tasks.Task` of CLUE.
         test_file: str, path of the examples.
         examples: list of `tasks.Example`.
         probabilities: float [examples, labels].
 
-    Returns:
-        Path of the file, or None where CLUE has no such task.
-
     Raises:
         UserError: where the file cannot be written.
     """
-    if task.submission is None:
-        return None
     path = os.path.join(folder, task.submission.file_for(test_file))
     predictions = predicted_labels(task.labels, examples, probabilities)
-    lines = (
-        json.dumps(task.submission.row(example.guid, label), ensure_ascii=False) + "\n"
-        for example, label in zip(examples, predictions)
-    )
-    files.write_text(path, "".join(lines))
+    guids = (example.guid for example in examples)
+    files.write_json_lines(path, map(task.submission.row, guids, predictions))
     logging.info("%d predictions for CLUE in %s", len(examples), path)
-    return path
 
 
 def predicted_labels(task_labels, examples, probabilities):

@@ -114,8 +114,9 @@ class Classification(Kind):
         task, examples = data.task, data.examples["test"]
         table = os.path.join(folder, PREDICTIONS)
         class_predictions.write_predictions(table, task.labels, examples, predictions)
-        [test_file] = data.files["test"]
-        class_predictions.write_submission(folder, task, test_file, examples, predictions)
+        if task.submission:
+            [test_file] = data.files["test"]
+            class_predictions.write_submission(folder, task, test_file, examples, predictions)
 
 
 def find_task(args, folders):

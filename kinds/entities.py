@@ -1,6 +1,5 @@
 """Named entities: labels of pieces, with or without a CRF, and entities as spans of characters."""
 
-import json
 import os
 from typing import Dict, NamedTuple, Optional, Tuple
 
@@ -14,8 +13,17 @@ from common.errors import UserError
 from finetuning_data import data_report, encoding, entity_files, label_decoding, tasks
 from kinds import entity_scores, piece_heads
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
-from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
-from tokenization import CLS, SEP
+from kinds.pieces import (
+    CHAR_BEGINS,
+    CHAR_ENDS,
+    EXAMPLE,
+    IS_OWN,
+    encode_text,
+    owned_by,
+    pieces_of,
+    windows_of,
+)
+from tokenization import CLS, SEP, Encoding
 
 PREDICTIONS = "predictions.jsonl"
 SCOPE = "cls/labels"
@@ -29,10 +37,6 @@ CLUENER_TYPES += ("organization", "position", "scene")
 
 # 1 + the label's id; 0 for pieces that are not learned: special pieces, pieces of other windows.
 TARGETS = encoding.Column("targets", per_piece=True)
-EXAMPLE = encoding.Column("example_index", in_batch=False)
-IS_OWN = encoding.Column("is_own", per_piece=True, in_batch=False)
-CHAR_BEGINS = encoding.Column("char_begins", per_piece=True, in_batch=False)
-CHAR_ENDS = encoding.Column("char_ends", per_piece=True, in_batch=False)
 
 
 def _files(*more):
@@ -174,21 +178,21 @@ class Entities(Kind):
 
     def count_rows(self, examples, task, tokenizer, settings):
         """See `Kind.count_rows`; warns of entities that do not begin and end with pieces."""
-        counts = [0, 0, 0]  # rows, entities, entities that do not fit pieces
+        num_rows = num_entities = num_inexact = 0
         for example in examples:
-            pieces = _Pieces(example, task, tokenizer)
-            counts[0] += len(_windows(len(pieces.ids), settings))
-            counts[1] += len(example.entities or ())
-            counts[2] += pieces.num_inexact
-        if counts[2]:
+            labelled = _labelled(example, task, tokenizer)
+            num_rows += len(_windows(len(labelled.pieces.ids), settings))
+            num_entities += len(example.entities or ())
+            num_inexact += labelled.num_inexact
+        if num_inexact:
             logging.warning(
                 "INSIDE OF PIECES: %d of %d entities of the train file begin or end inside of a "
                 "piece, such as a number or a Latin word, or have no piece: the model learns the "
                 "whole pieces",
-                counts[2],
-                counts[1],
+                num_inexact,
+                num_entities,
             )
-        return counts[0]
+        return num_rows
 
     def identity(self, example):
         """See `Kind.identity`."""
@@ -201,8 +205,9 @@ class Entities(Kind):
         def encode_some(first_index, some):
             rows = []
             for index, example in enumerate(some, first_index):
-                pieces = _Pieces(example, task, tokenizer)
-                rows += _rows(index, pieces, _windows(len(pieces.ids), settings), cls_id, sep_id)
+                labelled = _labelled(example, task, tokenizer)
+                windows = _windows(len(labelled.pieces.ids), settings)
+                rows += _rows(index, labelled, windows, cls_id, sep_id)
             return _encoded(rows)
 
         return encoding.encode_in_chunks(encode_some, examples, num_workers)
@@ -241,21 +246,20 @@ class Entities(Kind):
         """See `Kind.decode`; the best legal sequence of labels decides."""
         scores = outputs["scores"]
         transitions = outputs["transitions"][0] if "transitions" in outputs else 0.0
-        parts = [[] for _ in examples]  # of each text, (scores, begins, ends) of its windows
+        windows = [[] for _ in examples]  # `_Scored` of each text
         for row, index in enumerate(encoded.columns[EXAMPLE.name].tolist()):
             own = np.flatnonzero(encoded.column(row, IS_OWN.name))
-            begins, ends = (
-                encoded.column(row, column.name)[own] for column in (CHAR_BEGINS, CHAR_ENDS)
-            )
-            parts[index].append((scores[row, own], begins, ends))
+            begins = encoded.column(row, CHAR_BEGINS.name)[own]
+            ends = encoded.column(row, CHAR_ENDS.name)[own]
+            windows[index].append(_Scored(scores[row, own], begins, ends))
+        texts = [_Scored(*map(np.concatenate, zip(*of_text))) for of_text in windows]
         found = [[] for _ in examples]
-        pieces = [tuple(map(np.concatenate, zip(*windows))) for windows in parts]
-        order = sorted(range(len(examples)), key=lambda index: len(pieces[index][1]))
+        order = sorted(range(len(examples)), key=lambda index: len(texts[index].begins))
         for begin in range(0, len(order), CHUNK_TEXTS):
             some = order[begin : begin + CHUNK_TEXTS]
-            decided = _decide([pieces[index][0] for index in some], transitions, task)
+            decided = _decide([texts[index].scores for index in some], transitions, task)
             for index, spans in zip(some, decided):
-                _, begins, ends = pieces[index]
+                begins, ends = texts[index].begins, texts[index].ends
                 found[index] = label_decoding.spans_in_text(spans, begins, ends)
         return found
 
@@ -307,11 +311,11 @@ class Entities(Kind):
         """See `Kind.write`: JSON lines of texts with entities, and CLUE's file."""
         texts, task = data.examples["test"], data.task
         path = os.path.join(folder, PREDICTIONS)
-        files.write_text(path, "".join(map(_prediction_line, texts, predictions)))
+        files.write_json_lines(path, map(_prediction_row, texts, predictions))
         logging.info("%d predictions in %s", len(texts), path)
         if task.submission:
             path = os.path.join(folder, task.submission)
-            files.write_text(path, "".join(map(_clue_line, texts, predictions)))
+            files.write_json_lines(path, map(_clue_row, texts, predictions))
             logging.info("%d predictions for CLUE in %s", len(texts), path)
 
 
@@ -349,36 +353,32 @@ def _report(types, texts):
 # ------------------------------------------------------------------------------------------ pieces
 
 
-class _Pieces:
-    """The pieces of a text and their labels.
+class _Labelled(NamedTuple):
+    """The pieces of a text and their labels."""
 
-    Attributes:
-        ids, begins, ends: int arrays [n]; characters that no piece holds lie between the spans,
-            but combining marks belong to the piece before.
-        label_ids: int32 [n], or None where the entities are not known.
-        num_inexact: int, entities whose edges are not edges of pieces.
-    """
+    pieces: Encoding  # of n pieces
+    label_ids: Optional[np.ndarray]  # int32 [n]; None where the entities are not known
+    num_inexact: int  # entities whose edges are not edges of pieces
 
-    def __init__(self, example, task, tokenizer):
-        ids, begins, ends = tokenizer.encode(example.text)
-        is_piece = ends > begins  # SentencePiece has pieces of blanks alone
-        self.ids, self.begins, ends = ids[is_piece], begins[is_piece], ends[is_piece]
-        self.ends = with_marks(example.text, self.begins, ends)
-        self.label_ids, self.num_inexact = None, 0
-        if example.entities is None:
-            return
-        spans, free = [], 0
-        for entity in example.entities:
-            first, last = pieces_of(self.begins, self.ends, entity.begin, entity.end)
-            first = max(first, free)
-            is_exact = first < last and (
-                (self.begins[first], self.ends[last - 1]) == (entity.begin, entity.end)
-            )
-            self.num_inexact += not is_exact
-            if first < last:
-                spans.append((first, last, task.types.index(entity.type)))
-                free = last
-        self.label_ids = label_decoding.labels_of(spans, len(self.ids), task.scheme)
+
+def _labelled(example, task, tokenizer):
+    """Return the `_Labelled` pieces of an `entity_files.LabelledText`."""
+    pieces = encode_text(example.text, tokenizer)
+    if example.entities is None:
+        return _Labelled(pieces, None, 0)
+    spans, free, num_inexact = [], 0, 0
+    for entity in example.entities:
+        first, last = pieces_of(pieces.begins, pieces.ends, entity.begin, entity.end)
+        first = max(first, free)
+        is_exact = first < last and (
+            (pieces.begins[first], pieces.ends[last - 1]) == (entity.begin, entity.end)
+        )
+        num_inexact += not is_exact
+        if first < last:
+            spans.append((first, last, task.types.index(entity.type)))
+            free = last
+    label_ids = label_decoding.labels_of(spans, len(pieces.ids), task.scheme)
+    return _Labelled(pieces, label_ids, num_inexact)
 
 
 def _windows(num_pieces, settings):
@@ -387,8 +387,9 @@ def _windows(num_pieces, settings):
     return windows_of(num_pieces, room, max(1, room - room // 4))
 
 
-def _rows(index, pieces, windows, cls_id, sep_id):
+def _rows(index, labelled, windows, cls_id, sep_id):
     """Return a dict of arrays for each window of a text: its ids and the columns."""
+    pieces, label_ids, _ = labelled
     rows = []
     for (first, last), (own_first, own_last) in zip(windows, owned_by(windows)):
         length = last - first + 2
@@ -396,8 +397,8 @@ def _rows(index, pieces, windows, cls_id, sep_id):
         row = {column.name: np.zeros(length, np.int32) for column in (TARGETS, IS_OWN)}
         row["ids"] = np.concatenate([[cls_id], pieces.ids[first:last], [sep_id]])
         row[IS_OWN.name][own] = 1
-        if pieces.label_ids is not None:
-            row[TARGETS.name][own] = 1 + pieces.label_ids[own_first:own_last]
+        if label_ids is not None:
+            row[TARGETS.name][own] = 1 + label_ids[own_first:own_last]
         for column, values in ((CHAR_BEGINS, pieces.begins), (CHAR_ENDS, pieces.ends)):
             row[column.name] = np.concatenate([[0], values[first:last], [0]])
         row[EXAMPLE.name] = np.array([index])
@@ -434,6 +435,14 @@ def _loss(scores, transitions, targets):
         return -tf.reduce_sum(piece_heads.chain_log_likelihood(scores, transitions, chains))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=scores)
     return tf.reduce_sum(losses * tf.cast(is_target, tf.float32))
+
+
+class _Scored(NamedTuple):
+    """Pieces with the scores of their labels: arrays [n, ...]."""
+
+    scores: np.ndarray  # float [n, L]
+    begins: np.ndarray  # characters
+    ends: np.ndarray
 
 
 def _decide(scores, transitions, task):
@@ -474,17 +483,16 @@ def entity_rows(text, entities):
     ]
 
 
-def _prediction_line(example, entities):
-    row = {"id": example.guid, "text": example.text}
-    row["entities"] = entity_rows(example.text, entities)
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def _prediction_row(example, entities):
+    rows = entity_rows(example.text, entities)
+    return {"id": example.guid, "text": example.text, "entities": rows}
 
 
-def _clue_line(example, entities):
-    """Return the line of CLUE's file, in which the end is the last character."""
+def _clue_row(example, entities):
+    """Return the object of a line of CLUE's file, in which the end is the last character."""
     by_type = {}
     for begin, end, kind in entities:
         places = by_type.setdefault(kind, {}).setdefault(example.text[begin:end], [])
         places.append([begin, end - 1])
     guid = int(example.guid) if example.guid.isdecimal() else example.guid
-    return json.dumps({"id": guid, "label": by_type}, ensure_ascii=False) + "\n"
+    return {"id": guid, "label": by_type}

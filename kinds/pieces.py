@@ -16,8 +16,24 @@ import unicodedata
 
 import numpy as np
 
+from finetuning_data.encoding import Column
+
+# Columns of rows that are windows: the example of a row; and of each piece, whether its window owns
+# it, and its characters.
+EXAMPLE = Column("example_index", in_batch=False)
+IS_OWN = Column("is_own", per_piece=True, in_batch=False)
+CHAR_BEGINS = Column("char_begins", per_piece=True, in_batch=False)
+CHAR_ENDS = Column("char_ends", per_piece=True, in_batch=False)
 # All marks have this code point or a higher one. So most characters need no look-up.
 _FIRST_MARK = "\u0300"
+
+
+def encode_text(text, tokenizer):
+    """Return the `tokenization.Encoding` of a text, with spans as of `with_marks`."""
+    pieces = tokenizer.encode(text)
+    is_piece = pieces.ends > pieces.begins  # SentencePiece has pieces of blanks alone
+    pieces = pieces._make(array[is_piece] for array in pieces)
+    return pieces._replace(ends=with_marks(text, pieces.begins, pieces.ends))
 
 
 def with_marks(text, begins, ends):

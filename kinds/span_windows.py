@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
+from kinds.pieces import owned_by, pieces_of, windows_of
 from tokenization import CLS, SEP
 
 NO_PLACE = -1  # the character of a piece that is not in the context
@@ -43,7 +43,7 @@ class Candidate(NamedTuple):
     probability: float  # of this candidate; the candidates of a question sum to 1
 
 
-class Choice(NamedTuple):
+class AnswerRules(NamedTuple):
     """How answers are chosen."""
 
     max_answer_length: int = 50  # pieces
@@ -51,22 +51,6 @@ class Choice(NamedTuple):
     allow_no_answer: bool = False
     # The question has no answer if "no answer" scores higher than the best span by more than this.
     no_answer_threshold: float = 0.0
-
-
-class Context(NamedTuple):
-    """The pieces of a context: arrays [n]."""
-
-    ids: np.ndarray
-    begins: np.ndarray  # characters
-    ends: np.ndarray
-
-
-def encode_context(context, tokenizer):
-    """Return the `Context` of a text; marks that no piece holds belong to the piece before."""
-    ids, begins, ends = tokenizer.encode(context)
-    is_piece = ends > begins  # some pieces of SentencePiece hold only blanks
-    ids, begins, ends = ids[is_piece], begins[is_piece], ends[is_piece]
-    return Context(ids, begins, with_marks(context, begins, ends))
 
 
 def count_windows(num_question, num_context, sizes):
@@ -84,7 +68,7 @@ def encode_windows(question_ids, context, answer, tokenizer, sizes):
 
     Args:
         question_ids: int32 [pieces of the question].
-        context: `Context`.
+        context: its pieces, as from `pieces.encode_text`.
         answer: (begin, end), characters of the context, or None.
         tokenizer: `tokenization.FullTokenizer`.
         sizes: `Sizes`.
@@ -117,10 +101,10 @@ def encode_windows(question_ids, context, answer, tokenizer, sizes):
 # ----------------------------------------------------------------------------------------- answers
 
 
-def choose_answers(context, windows, start_scores, end_scores, choice):
+def choose_answers(context, windows, start_scores, end_scores, rules):
     """Return the best answers of a question, a list of `Candidate`, the best first.
 
-    The first candidate is the answer. The answer is "no answer" only if `choice` allows this and
+    The first candidate is the answer. The answer is "no answer" only if `rules` allows this and
     the score is high enough, or if the context has no piece. Different spans with the same text
     count once.
 
@@ -129,20 +113,20 @@ def choose_answers(context, windows, start_scores, end_scores, choice):
         windows: list of objects with `char_begins`, `char_ends` and `is_own`, all of a question.
         start_scores, end_scores: lists of float arrays, one for each window and at least as long
             as the window.
-        choice: `Choice`.
+        rules: `AnswerRules`.
     """
     best, none = {}, np.inf
     for window, starts, ends in zip(windows, start_scores, end_scores):
         none = min(none, float(starts[0] + ends[0]))
-        for score, first, last in _best_spans(window, starts, ends, choice):
+        for score, first, last in _best_spans(window, starts, ends, rules):
             begin, end = int(window.char_begins[first]), int(window.char_ends[last])
             text = context[begin:end]
             if text not in best or score > best[text][0]:
                 best[text] = score, begin, end
     rows = sorted(((-score, begin, end) for score, begin, end in best.values()))
-    rows = [(-score, begin, end) for score, begin, end in rows[: choice.num_best]]
-    if choice.allow_no_answer or not rows:
-        wins = not rows or none - rows[0][0] > choice.no_answer_threshold
+    rows = [(-score, begin, end) for score, begin, end in rows[: rules.num_best]]
+    if rules.allow_no_answer or not rows:
+        wins = not rows or none - rows[0][0] > rules.no_answer_threshold
         rows.insert(0 if wins else 1, (none, None, None))
     shares = np.exp(np.array([row[0] for row in rows]) - max(row[0] for row in rows))
     shares /= shares.sum()
@@ -152,20 +136,20 @@ def choose_answers(context, windows, start_scores, end_scores, choice):
     ]
 
 
-def _best_spans(window, starts, ends, choice):
+def _best_spans(window, starts, ends, rules):
     """Return the spans of a window with the greatest scores: list of (score, first, last piece)."""
     inside = np.flatnonzero(window.char_begins != NO_PLACE)
     if not len(inside):
         return []
     shift, count = inside[0], len(inside)
     starts = np.where(window.is_own[inside] != 0, starts[inside], -np.inf)
-    lengths = min(choice.max_answer_length, count)
+    lengths = min(rules.max_answer_length, count)
     padded = np.concatenate([ends[inside], np.full(lengths, -np.inf)])
     sums = starts[:, np.newaxis] + np.lib.stride_tricks.as_strided(
         padded, [count, lengths], [padded.strides[0]] * 2, writeable=False
     )  # [i, k]: from piece i to piece i + k
     flat = sums.ravel()
-    kept = min(choice.num_best, len(flat))
+    kept = min(rules.num_best, len(flat))
     places = np.argpartition(-flat, kept - 1)[:kept]
     return [
         (float(flat[place]), shift + place // lengths, shift + place // lengths + place % lengths)

@@ -12,6 +12,7 @@ from common.errors import UserError
 from finetuning_data import data_report, encoding, span_files, tasks
 from kinds import piece_heads, span_scores, span_windows
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
+from kinds.pieces import CHAR_BEGINS, CHAR_ENDS, EXAMPLE, IS_OWN, encode_text
 
 SCOPE = "cls/squad"  # as in published checkpoints
 PREDICTIONS, N_BEST = "predictions.json", "nbest_predictions.json"
@@ -27,10 +28,6 @@ NUM_SPECIAL = 3  # pieces of a sequence: [CLS] question [SEP] context [SEP]
 NUM_CANDIDATES = 20  # at least this many candidates are kept; their probabilities sum to 1
 # Positions of the answer's first and last piece.
 ANSWER = encoding.Column("answer", shape=(2,))
-EXAMPLE = encoding.Column("example_index", in_batch=False)
-IS_OWN = encoding.Column("is_own", per_piece=True, in_batch=False)
-CHAR_BEGINS = encoding.Column("char_begins", per_piece=True, in_batch=False)
-CHAR_ENDS = encoding.Column("char_ends", per_piece=True, in_batch=False)
 
 
 def _files(**more):
@@ -144,8 +141,8 @@ class Spans(Kind):
 
     def count_rows(self, examples, task, tokenizer, settings):
         """See `Kind.count_rows`."""
-        contexts = list(dict.fromkeys(question.context for question in examples))
-        lengths = dict(zip(contexts, map(len, _context_pieces(contexts, tokenizer))))
+        contexts = {question.context for question in examples}
+        lengths = {context: len(encode_text(context, tokenizer).ids) for context in contexts}
         counts = tokenizer.encode_all([question.question for question in examples])[1]
         sizes = sizes_of(settings)
         return sum(
@@ -165,9 +162,7 @@ class Spans(Kind):
             windows, indices, contexts = [], [], {}
             for index, example in enumerate(some, first_index):
                 if example.context not in contexts:
-                    contexts[example.context] = span_windows.encode_context(
-                        example.context, tokenizer
-                    )
+                    contexts[example.context] = encode_text(example.context, tokenizer)
                 here = span_windows.encode_windows(
                     tokenizer.encode(example.question).ids,
                     contexts[example.context],
@@ -206,14 +201,14 @@ class Spans(Kind):
             windows[index].append(row)
         # A run keeps the answers that it writes, a predictor all candidates.
         num_kept = max(getattr(settings, "n_best", NUM_CANDIDATES), 1)
-        choice = choice_of(settings, num_kept)
+        rules = rules_of(settings, num_kept)
         return [
             span_windows.choose_answers(
                 example.context,
                 [_Row(encoded, row) for row in rows],
                 [outputs["starts"][row] for row in rows],
                 [outputs["ends"][row] for row in rows],
-                choice,
+                rules,
             )[:num_kept]
             for example, rows in zip(examples, windows)
         ]
@@ -303,12 +298,12 @@ def _warn_of_stride(questions, args):
         )
 
 
-def choice_of(settings, num_best=1):
-    """Return the `span_windows.Choice` of settings; `num_best` is the number of answers kept."""
+def rules_of(settings, num_best=1):
+    """Return the `span_windows.AnswerRules` of settings; `num_best`: how many answers are kept."""
     names = ("max_answer_length", "allow_no_answer", "no_answer_threshold")
     length, allow_no_answer, threshold = (_setting(settings, name) for name in names)
     num_candidates = max(num_best, NUM_CANDIDATES)
-    return span_windows.Choice(length, num_candidates, allow_no_answer, threshold)
+    return span_windows.AnswerRules(length, num_candidates, allow_no_answer, threshold)
 
 
 def _check_answerable(path, questions, args):
@@ -332,11 +327,6 @@ def answer_of(question):
     """Return the (begin, end) of the first answer that is in the context, or None."""
     spans = ((answer.begin, answer.end) for answer in question.answers or ())
     return next((span for span in spans if span[0] is not None), None)
-
-
-def _context_pieces(contexts, tokenizer):
-    """Return the pieces of each context."""
-    return [span_windows.encode_context(context, tokenizer).ids for context in contexts]
 
 
 class _Row(NamedTuple):

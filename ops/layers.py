@@ -269,7 +269,7 @@ class Layers(NamedTuple):
 
         return function(tensor)
 
-    def attention(self, query, key, value, mask, dropping=None):
+    def attention(self, query, key, value, mask, dropping):
         """Scaled dot-product attention (arXiv 1706.03762, equation 1).
 
         The gradient of the softmax needs the sum over keys of gradient times probability. This sum
@@ -437,7 +437,7 @@ def _transposed(matrix):
     return tf.reshape(transposed, [columns, rows])
 
 
-def recomputed(function, compiled=False):
+def recomputed(function, compiled):
     """Return a function that keeps only its inputs for the gradient (arXiv 1604.06174).
 
     The gradient runs `function` again only when the gradient of its output exists. The second run

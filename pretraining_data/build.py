@@ -165,21 +165,27 @@ def check_outputs(job, overwrite):
     ]
     if not existing or overwrite or unfinished == job.settings:
         return False
+    difference = _difference_of_records(job, existing)
+    if difference:
+        raise UserError(
+            "{} is there already, made with {}: give --overwrite to make it again, or another "
+            "--output_file".format(existing[0], difference)
+        )
+    return True
+
+
+def _difference_of_records(job, existing):
+    """Return how existing files differ from those that a job makes, in words, or None."""
     content = manifest.find_manifests(existing)[existing[0]]
     if content is None:
-        difference = "unknown flags, since the manifest is missing"
-    elif {name: content.get(name) for name in job.settings} != job.settings:
-        difference = _difference(content, job.settings)
-    elif existing != job.outputs:
-        difference = "other files"
-    elif content["inputs"] != [{"path": path, "sha256": files.sha256(path)} for path in job.inputs]:
-        difference = "other contents of the input"
-    else:
-        return True
-    raise UserError(
-        "{} is there already, made with {}: give --overwrite to make it again, or another "
-        "--output_file".format(existing[0], difference)
-    )
+        return "unknown flags, since the manifest is missing"
+    if {name: content.get(name) for name in job.settings} != job.settings:
+        return _difference(content, job.settings)
+    if existing != job.outputs:
+        return "other files"
+    if content["inputs"] != [{"path": path, "sha256": files.sha256(path)} for path in job.inputs]:
+        return "other contents of the input"
+    return None
 
 
 def _difference(old, new):

@@ -191,7 +191,16 @@ def _fields(line):
 
 def _check_text(path, lines):
     """Warn of lines that hold more than their text; raise `UserError` for labelled characters."""
-    quoted, first = shlex.quote(path), lines[:NUM_LINES]
+    first = lines[:NUM_LINES]
+    _check_characters(path, first)
+    _warn_of_marks(path, lines)
+    if not _warn_of_labels(path, lines):
+        _warn_of_numbers(path, first)
+
+
+def _check_characters(path, first):
+    """Warn of quotes and escapes in the first lines; raise `UserError` for labelled characters."""
+    quoted = shlex.quote(path)
     if all(map(_LABELLED.match, first)) and len(first) > 1:
         raise UserError(_OF_LABELLED.format(quoted))
     if all(map(_QUOTED.match, first)) and len(first) > 1:
@@ -210,6 +219,9 @@ def _check_text(path, lines):
             path,
             escapes[0].group(),
         )
+
+
+def _warn_of_marks(path, lines):
     mark = _mark(lines)
     if mark:
         logging.warning(
@@ -220,18 +232,19 @@ def _check_text(path, lines):
             path,
             mark,
             shlex.quote("mark=" + mark),
-            quoted,
+            shlex.quote(path),
         )
-    if _warn_of_labels(path, lines) or len(first) < 5:
-        return
-    for mark, option in _CUTS.items():
-        if all(line.partition(mark)[0].isdigit() and mark in line for line in first):
+
+
+def _warn_of_numbers(path, first):
+    for separator, option in _CUTS.items() if len(first) >= 5 else ():
+        if all(line.partition(separator)[0].isdigit() and separator in line for line in first):
             logging.warning(
                 "NUMBERS: every line at the beginning of %s begins with a number, which would be a "
                 "part of the text; this writes the text without it: cut -f 2-%s %s > NEW_FILE",
                 path,
                 option,
-                quoted,
+                shlex.quote(path),
             )
 
 

@@ -36,7 +36,7 @@ def main(args):
     train = [pair for one in train for pair in (one, swapped(one))]
     for split, examples in (("train", train), ("dev", dev)):
         path = os.path.join(args.output_dir, split + ".json")
-        files.write_text(path, "".join(map(to_json, examples)))
+        files.write_json_lines(path, map(row_of, examples))
     print(json.dumps({"train": len(train), "dev": len(dev)}))
 
 
@@ -45,10 +45,9 @@ def swapped(example):
     return example._replace(text_a=example.text_b, text_b=example.text_a)
 
 
-def to_json(example):
-    """Return the line of an example."""
-    row = {"sentence1": example.text_a, "sentence2": example.text_b, "label": example.label}
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def row_of(example):
+    """Return the object of an example's line."""
+    return {"sentence1": example.text_a, "sentence2": example.text_b, "label": example.label}
 
 
 if __name__ == "__main__":

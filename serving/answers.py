@@ -40,8 +40,13 @@ class Labels:
 
     def answer(self, texts):
         """Return the answer to a tuple of texts as what json can write."""
-        (answer,) = self._model.predict([texts])
-        return rounded_answer(answer)
+        return self.shown(self._model.predict([texts])[0])
+
+    @staticmethod
+    def shown(answer):
+        """Return an answer of `Predictor.predict` with fewer digits."""
+        rounded = {label: round(p, DIGITS) for label, p in answer["probabilities"].items()}
+        return dict(answer, probabilities=rounded)
 
     def rows(self, texts):
         """Return the answer as rows of a table, lists of str."""
@@ -71,9 +76,12 @@ class Chosen:
 
     def answer(self, texts):
         """See `Labels.answer`."""
-        (answer,) = self._model.predict([_question(texts)])
-        probabilities = [round(p, DIGITS) for p in answer["probabilities"]]
-        return dict(answer, probabilities=probabilities)
+        return self.shown(self._model.predict([_question(texts)])[0])
+
+    @staticmethod
+    def shown(answer):
+        """See `Labels.shown`."""
+        return dict(answer, probabilities=[round(p, DIGITS) for p in answer["probabilities"]])
 
     def rows(self, texts):
         """See `Labels.rows`; the probabilities of all choices are one cell."""
@@ -106,7 +114,7 @@ class Parts:
     header = None
     most_texts = None
 
-    def __init__(self, model, num_best=1):
+    def __init__(self, model, num_best):
         self._model, self._num_best = model, num_best
 
     def check(self, texts, where):
@@ -123,13 +131,10 @@ class Parts:
     def _finds_answers(self):
         return isinstance(self._model.kind, Spans)
 
-    def example(self, texts):
-        """Return what `Predictor.predict` takes for a tuple of texts."""
-        return tuple(texts) if self._finds_answers else texts[0]
-
     def answer(self, texts):
         """See `Labels.answer`."""
-        return self.shown(self._model.predict([self.example(texts)])[0])
+        values = tuple(texts) if self._finds_answers else texts[0]
+        return self.shown(self._model.predict([values])[0])
 
     def shown(self, answer):
         """Return an answer of `Predictor.predict` with fewer digits and fewer candidates."""
@@ -274,12 +279,6 @@ def cosines(vectors, vector):
 def to_json(answer):
     """Return an answer in one line of JSON."""
     return json.dumps(answer, ensure_ascii=False)
-
-
-def rounded_answer(answer):
-    """Return the dict of `predictor.answer` with fewer digits."""
-    rounded = {label: round(p, DIGITS) for label, p in answer["probabilities"].items()}
-    return dict(answer, probabilities=rounded)
 
 
 def rounded_vector(vector):

@@ -126,7 +126,7 @@ def viterbi(scores, lengths, transitions, first, last):
     return tf.transpose(labels)[:, :num_places]
 
 
-def best_answers(contexts, pieces, starts, ends, first, choice):
+def best_answers(contexts, pieces, starts, ends, first, rules):
     """Find the answers to questions, as `span_windows.choose_answers` does in one window.
 
     Args:
@@ -134,7 +134,7 @@ def best_answers(contexts, pieces, starts, ends, first, choice):
         pieces: `graph_tokenizer.Pieces` of the contexts.
         starts, ends: float [B, S], scores of the answers' first and last pieces.
         first: int32 [B], the place of the context's first piece in a row of scores.
-        choice: `span_windows.Choice`.
+        rules: `span_windows.AnswerRules`.
 
     Returns:
         dict of `begin` and `end`, int32 [B], NOWHERE where there is no answer; `text`, string [B];
@@ -143,7 +143,7 @@ def best_answers(contexts, pieces, starts, ends, first, choice):
     # A place, whose scores never win, is added after the last piece, for contexts without a piece.
     begins, char_ends = (tf.pad(x.to_tensor(), [[0, 0], [0, 1]]) for x in pieces[1:])
     lengths = tf.cast(pieces.ids.row_lengths(), tf.int32)
-    num_places, most = tf.shape(begins)[1], choice.max_answer_length
+    num_places, most = tf.shape(begins)[1], rules.max_answer_length
     is_piece = tf.sequence_mask(lengths, num_places)
     columns = first[:, tf.newaxis] + tf.range(num_places)
     columns = tf.minimum(columns, tf.shape(starts)[1] - 1)
@@ -159,8 +159,8 @@ def best_answers(contexts, pieces, starts, ends, first, choice):
     sums = tf.reshape(sums, [-1, num_places * most])
     best, place = tf.reduce_max(sums, axis=1), tf.argmax(sums, axis=1, output_type=tf.int32)
     is_none = tf.equal(lengths, 0)
-    if choice.allow_no_answer:
-        is_none |= none - best > choice.no_answer_threshold
+    if rules.allow_no_answer:
+        is_none |= none - best > rules.no_answer_threshold
     last = place // most + place % most
     begin = where(is_none, NOWHERE, tf.gather(begins, place // most, batch_dims=1))
     end = where(is_none, NOWHERE, tf.gather(char_ends, last, batch_dims=1))

@@ -74,8 +74,8 @@ class GraphTokenizer:
             table, max_bytes_per_word=MAX_WORD_BYTES, unknown_token=UNK
         )
         self.vocab = tokenizer.vocab
-        arrays = _replacement_arrays(tokenizer.basic_tokenizer.do_lower_case)
-        self._table = [tf.constant(array) for array in arrays]
+        table = _replacements(tokenizer.basic_tokenizer.do_lower_case)
+        self._table = _Replacements(*map(tf.constant, table))
 
     def encode(self, texts):
         """Return the `Pieces` of texts, string [B] in UTF-8; invalid bytes are dropped."""
@@ -131,19 +131,19 @@ class GraphTokenizer:
 
     def _entries(self, codes):
         """Return int32 [N], the table's entries of code points."""
-        pages, places, _, _ = self._table
-        page = tf.gather(places, codes // PAGE)
-        return tf.cast(tf.gather_nd(pages, tf.stack([page, codes % PAGE], 1)), tf.int32)
+        page = tf.gather(self._table.places, codes // PAGE)
+        return tf.cast(tf.gather_nd(self._table.pages, tf.stack([page, codes % PAGE], 1)), tf.int32)
 
     def _normalized(self, codes, entries):
         """Return what characters become, string [N], and its bytes that are not blanks, int32."""
-        _, _, others, other_sizes = self._table
         characters = tf.strings.unicode_encode(codes[:, tf.newaxis], "UTF-8")
         index = tf.maximum(entries - _FIRST_OTHER, 0)
         alone = tf.strings.join([" ", characters, " "])
-        changed = tf.where(tf.equal(entries, _ALONE), alone, tf.gather(others, index))
+        others = tf.gather(self._table.others, index)
+        changed = tf.where(tf.equal(entries, _ALONE), alone, others)
         is_other = entries >= _FIRST_OTHER
-        sizes = tf.where(is_other, tf.gather(other_sizes, index), tf.strings.length(characters))
+        other_sizes = tf.gather(self._table.sizes, index)
+        sizes = tf.where(is_other, other_sizes, tf.strings.length(characters))
         return tf.where(tf.equal(entries, _KEPT), characters, changed), sizes
 
 
@@ -167,12 +167,18 @@ def _with_marks(begins, ends, is_mark):
     return tf.where(tf.equal(tf.gather(ends, last), ends), extended, ends)
 
 
-@functools.lru_cache(maxsize=None)
-def _replacement_arrays(do_lower_case):
-    """Return (pages, places, others, sizes), the table of all code points.
+class _Replacements(NamedTuple):
+    """The table of all code points: arrays, or tensors. Equal pages are stored once."""
 
-    Equal pages are stored once. `sizes` are the bytes of `others` that are not blanks.
-    """
+    pages: np.ndarray  # int16 [pages, PAGE], entries
+    places: np.ndarray  # int32 [CODE_POINTS / PAGE], index into `pages`
+    others: np.ndarray  # bytes, other replacements
+    sizes: np.ndarray  # int32, bytes of `others` that are not blanks
+
+
+@functools.lru_cache(maxsize=None)
+def _replacements(do_lower_case):
+    """Return the `_Replacements` of a tokenizer."""
     normalize = BasicTokenizer(do_lower_case).normalize
     others, numbers = [""], {}
     entries = np.empty(CODE_POINTS, np.int16)
@@ -193,4 +199,4 @@ def _replacement_arrays(do_lower_case):
     pages, places = np.unique(entries.reshape(-1, PAGE), axis=0, return_inverse=True)
     encoded = [other.encode("utf-8") for other in others]
     sizes = np.array([len(other.replace(b" ", b"")) for other in encoded], np.int32)
-    return pages, places.astype(np.int32), np.array(encoded, object), sizes
+    return _Replacements(pages, places.astype(np.int32), np.array(encoded, object), sizes)

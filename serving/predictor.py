@@ -44,7 +44,6 @@ from tokenization import CLS, MASK, SEP
 POOLINGS = ("mean", "cls", "pooled")
 MASKED = "masked"
 MASKED_LM_BIAS = "cls/predictions/output_bias"
-INPUTS = model_outputs.INPUTS
 BATCH_SIZE = 64
 MAX_SEQ_LENGTH = 128  # default for a model that was pre-trained only
 NO_CLASSIFIER = (
@@ -157,16 +156,17 @@ class Predictor:
         self.max_seq_length = max_seq_length
         self._batch_size, self._has_warned_of_cuts = batch_size, False
         with tf.Graph().as_default() as graph:
-            inputs = list(model_outputs.placeholders().values())
-            outputs = model_outputs.build_vectors(config, inputs, self.num_labels)
+            inputs = model_outputs.placeholders()
+            tensors = list(inputs.values())
+            outputs = model_outputs.build_vectors(config, tensors, self.num_labels)
             if checkpoint.holds(MASKED_LM_BIAS):
-                outputs[MASKED] = model_outputs.build_masked(config, inputs, tokenizer.vocab[MASK])
+                outputs[MASKED] = model_outputs.build_masked(config, tensors, tokenizer.vocab[MASK])
             # A product of matrices uses all cores. Other ops are too small for a second thread.
             options = tf.ConfigProto(inter_op_parallelism_threads=-1, allow_soft_placement=True)
             options.gpu_options.allow_growth = True
             session = tf.Session(config=options)
             if self.kind and self.num_labels is None:
-                self._of_kind = self._build_kind(session)
+                self._compute_kind = self._build_kind(session)
             plan = self.load_weights(session)
             restore.log_restore(plan, checkpoint.prefix)
             graph.finalize()
@@ -175,7 +175,7 @@ class Predictor:
         self.poolings = [pooling for pooling in POOLINGS if pooling in outputs]
         self._widths = {name: tensor.shape.as_list()[-1] for name, tensor in outputs.items()}
         self._computations = {
-            name: session.make_callable(tensor, inputs) for name, tensor in outputs.items()
+            name: _function(session, inputs, {name: tensor}) for name, tensor in outputs.items()
         }
 
     def load_weights(self, session):
@@ -188,12 +188,10 @@ class Predictor:
         return restore.load_weights(session, self.checkpoint, untrained)
 
     def _build_kind(self, session):
-        """Return the function of a kind's outputs, from a dict of feeds to a dict of arrays."""
+        """Return the function of a kind's outputs, as `_function`."""
         inputs = model_outputs.placeholders(self.kind)
         outputs = model_outputs.build(self.kind, self.config, self.task, self.settings, inputs)
-        names = list(inputs)
-        function = session.make_callable(outputs, [inputs[name] for name in names])
-        return lambda feeds: function(*(feeds[name] for name in names))
+        return _function(session, inputs, outputs)
 
     @property
     def num_labels(self):
@@ -244,9 +242,7 @@ class Predictor:
             (Encoded, dict of name to array [rows, ...]).
         """
         encoded = self.kind.encode(examples, self.task, self.tokenizer, self.settings)
-        cut = encoded.full_lengths > np.diff(encoded.begins)
-        self._warn_of_cuts(np.sum(cut), len(cut))
-        return encoded, model_outputs.compute(encoded, self._of_kind, self._batch_size, progress)
+        return encoded, self._compute_rows(encoded, self._compute_kind, progress)
 
     def probabilities(self, texts, progress=None):
         """Return float32 [n, labels], the labels in the order of `task.labels`.
@@ -298,7 +294,7 @@ class Predictor:
             rows = texts[begin : begin + self._batch_size]
             batch = self.masked_batch(rows)
             probabilities = iter(self.masked_probabilities(batch))
-            for row, ids in zip(rows, batch[0]):
+            for row, ids in zip(rows, batch["input_ids"]):
                 count = np.sum(ids == self.tokenizer.vocab[MASK])
                 if count < row.count(MASK):
                     raise UserError(
@@ -331,10 +327,10 @@ class Predictor:
                     self.checkpoint.prefix
                 )
             )
-        return self._computations[MASKED](*batch)
+        return self._computations[MASKED](batch)[MASKED]
 
     def masked_batch(self, texts):
-        """Return the feeds of texts in which "[MASK]" stands for that piece, as `padded_batch`."""
+        """Return the feeds of texts in which "[MASK]" stands for that piece, as `padded_rows`."""
         cls_id, sep_id, mask_id = self.tokenizer.convert_tokens_to_ids((CLS, SEP, MASK))
         rows = []
         for text in texts:
@@ -345,32 +341,31 @@ class Predictor:
         mask = np.arange(max(map(len, rows))) < np.array([[len(row)] for row in rows])
         ids = np.zeros(mask.shape, np.int32)
         ids[mask] = np.concatenate(rows)
-        return ids, mask.astype(np.int32), np.zeros_like(ids)
+        return dict(zip(model_outputs.INPUTS, (ids, mask.astype(np.int32), np.zeros_like(ids))))
 
     def _compute(self, name, texts, progress):
         if any(len(text) == 2 for text in texts):
             self.config.check_pairs()
         examples = [tasks.Example("", *text) for text in texts]
-        features = encode_examples(examples, (), self.tokenizer, self.max_seq_length)
-        lengths = np.diff(features.begins)
-        self._warn_of_cuts(np.sum(features.full_lengths > lengths), len(texts))
-        results = np.empty([len(texts), self._widths[name]], np.float32)
-        # The largest batch first: if memory does not suffice, the run fails at once.
-        order = np.argsort(-lengths, kind="stable")
-        done = 0
-        for begin in range(0, len(texts), self._batch_size):
-            rows = order[begin : begin + self._batch_size]
-            results[rows] = self._computations[name](*padded_batch(features, rows))
-            if progress:
-                done += lengths[rows].sum()
-                progress(int(done), int(features.begins[-1]))
-        return results
+        if not examples:
+            return np.empty([0, self._widths[name]], np.float32)
+        encoded = encode_examples(examples, (), self.tokenizer, self.max_seq_length)
+        return self._compute_rows(encoded, self._computations[name], progress)[name]
 
-    def _warn_of_cuts(self, count, total):
-        if count and not self._has_warned_of_cuts:
+    def _compute_rows(self, encoded, function, progress):
+        is_cut = encoded.full_lengths > np.diff(encoded.begins)
+        if is_cut.any() and not self._has_warned_of_cuts:
             self._has_warned_of_cuts = True
             line = "%d of %d texts are longer than %d pieces and lose their end; not logged again"
-            logging.warning(line, count, total, self.max_seq_length)
+            logging.warning(line, np.sum(is_cut), len(is_cut), self.max_seq_length)
+        return model_outputs.compute(encoded, function, self._batch_size, progress)
+
+
+def _function(session, inputs, outputs):
+    """Return a function from a dict of feeds to a dict of arrays; its arguments are dicts too."""
+    names = list(inputs)
+    function = session.make_callable(outputs, [inputs[name] for name in names])
+    return lambda feeds: function(*(feeds[name] for name in names))
 
 
 def _warn_of_classifier(prefix):
@@ -424,20 +419,6 @@ def _without_head(checkpoint, task):
     return text.format(checkpoint.prefix, OF_HEADS[head].variables.head, task)
 
 
-def padded_batch(features, rows):
-    """Return the feeds of some examples, padded to the longest of them.
-
-    Args:
-        features: `encoding.Encoded`.
-        rows: int [B], the examples.
-
-    Returns:
-        input_ids, input_mask and segment_ids, int32 [B, S].
-    """
-    feeds = model_outputs.padded_rows(features, rows)
-    return tuple(feeds[name] for name in INPUTS)
-
-
 def answer(labels, row):
     """Return `Predictor.predict`'s dict of a text from its probabilities, float [labels]."""
     return {
@@ -446,7 +427,7 @@ def answer(labels, row):
     }
 
 
-def check_number(task, texts, where=""):
+def check_number(task, texts, where):
     """Raise a `UserError` that begins with `where` if a task takes another number of texts."""
     wanted = len(task.fields) - 1  # beside the label
     if len(texts) != wanted:

@@ -9,7 +9,7 @@ from finetuning_data import encoding, tasks
 from kinds.choices import Choices
 from kinds.entities import Entities
 from kinds.spans import Spans
-from serving import model_outputs, predictor
+from serving import model_outputs
 
 # Texts of all lengths, with characters that are difficult for a tokenizer.
 SAMPLES = (
@@ -35,63 +35,63 @@ FIELDS = dict(COMPUTATIONS.values())
 MASKED_SAMPLES = ("[MASK]京是中国的首[MASK]。", "没有空", "天[MASK]地" * 300, "")
 
 
-def text_fields(model, kind):
+def text_fields(model, computation):
     """Return the names of the texts that a computation takes: two if it classifies pairs."""
-    if kind in FIELDS:
-        return FIELDS[kind]
-    is_pair = kind == "classify" and len(model.task.fields) == 3
+    if computation in FIELDS:
+        return FIELDS[computation]
+    is_pair = computation == "classify" and len(model.task.fields) == 3
     return ("text_a", "text_b") if is_pair else ("text",)
 
 
-def default_kind(model):
+def default_computation(model):
     """Return the computation that every export has: `classify`, `embed` or one of FIELDS."""
     if model.num_labels is not None:
         return "classify"
     return COMPUTATIONS.get(type(model.kind), ("embed",))[0]
 
 
-def samples(model, kind):
+def samples(model, computation):
     """Return the texts, pairs or questions on which a computation is tried: a list of tuples."""
-    if kind == "choose":
+    if computation == "choose":
         if model.task.is_cloze:
             return [("天#idiom1#地，#idiom2#。", "#idiom2#", ("一心一意", "三心二意"))]
         return list(QUESTIONS)
-    return [row[: len(text_fields(model, kind))] for row in SAMPLES]
+    return [row[: len(text_fields(model, computation))] for row in SAMPLES]
 
 
-def id_feeds(model, kind, rows):
+def id_feeds(model, computation, rows):
     """Return a dict of `input_ids`, `input_mask` and `segment_ids`, int32 [B, S], of texts.
 
     For `choose` they are [B, C, S], of questions.
     """
-    if kind in FIELDS:
-        examples = examples_of(model, kind, rows)
+    if computation in FIELDS:
+        examples = examples_of(model, computation, rows)
         encoded = model.kind.encode(examples, model.task, model.tokenizer, model.settings)
-        return model_outputs.padded_rows(encoded, np.arange(encoded.num_rows))
-    examples = [tasks.Example("", *row) for row in rows]
-    encoded = encoding.encode_examples(examples, (), model.tokenizer, model.max_seq_length)
-    return dict(zip(predictor.INPUTS, predictor.padded_batch(encoded, np.arange(len(rows)))))
+    else:
+        examples = [tasks.Example("", *row) for row in rows]
+        encoded = encoding.encode_examples(examples, (), model.tokenizer, model.max_seq_length)
+    return model_outputs.padded_rows(encoded, np.arange(encoded.num_rows))
 
 
-def differences(model, kind, outputs, rows):
+def differences(model, computation, outputs, rows):
     """Return the largest difference of each output from the predictor's.
 
     Args:
         model: `predictor.Predictor`.
-        kind: `classify`, `embed` or one of FIELDS.
+        computation: `classify`, `embed` or one of FIELDS.
         outputs: dict of name to array, of an export.
         rows: list of tuples, the texts.
 
     Returns:
         dict of name to float; infinity where an output is NaN.
     """
-    if kind == "classify":
+    if computation == "classify":
         expected = {"probabilities": model.probabilities(rows)}
-    elif kind == "choose":
-        examples = examples_of(model, kind, rows)
+    elif computation == "choose":
+        examples = examples_of(model, computation, rows)
         expected = {"probabilities": model.decode(examples).probabilities}
-    elif kind in FIELDS:
-        encoded, expected = model.outputs(examples_of(model, kind, rows))
+    elif computation in FIELDS:
+        encoded, expected = model.outputs(examples_of(model, computation, rows))
         rows_of_all = np.arange(encoded.num_rows)
         is_piece = model_outputs.padded_rows(encoded, rows_of_all)["input_mask"] != 0  # [B, S]
         expected = {name: _of_pieces(array, is_piece) for name, array in expected.items()}
@@ -109,10 +109,11 @@ def differences(model, kind, outputs, rows):
     }
 
 
-def examples_of(model, kind, rows):
+def examples_of(model, computation, rows):
     """Return the kind's examples of rows of texts."""
     return [
-        model.kind.example(model.task, row[0] if len(FIELDS[kind]) == 1 else row) for row in rows
+        model.kind.example(model.task, row[0] if len(FIELDS[computation]) == 1 else row)
+        for row in rows
     ]
 
 
@@ -121,11 +122,11 @@ def _of_pieces(array, is_piece):
     return array[is_piece] if np.shape(array)[:2] == is_piece.shape else array
 
 
-def text_feeds(model, kind, rows):
+def text_feeds(model, computation, rows):
     """Return a dict of the texts of rows as a saved model takes them, in UTF-8."""
-    fields = text_fields(model, kind)
+    fields = text_fields(model, computation)
     columns = [[_utf8(value) for value in column] for column in zip(*rows)]
-    if kind == "choose":
+    if computation == "choose":
         most = max(map(len, columns[2]))
         columns[2] = [texts + [b""] * (most - len(texts)) for texts in columns[2]]
     return dict(zip(fields, columns))
@@ -133,8 +134,3 @@ def text_feeds(model, kind, rows):
 
 def _utf8(value):
     return value.encode("utf-8") if isinstance(value, str) else list(map(_utf8, value))
-
-
-def masked_feeds(model, texts):
-    """Return the feeds of texts in which "[MASK]" stands for that piece: a dict as `id_feeds`."""
-    return dict(zip(predictor.INPUTS, model.masked_batch(texts)))

@@ -82,12 +82,12 @@ def _build_signatures(model, vocabulary, options):
     ids. `serving_default` is a second name of one of the signatures.
     """
     computations = {"embed": _embed}
-    default = samples.default_kind(model)
+    default = samples.default_computation(model)
     if default == "embed":
         if "masked_lm" in inspection.find_heads(model.checkpoint.model_shapes()):
             computations["fill_mask"] = _fill_mask
     else:
-        computations[default] = COMPUTATIONS.get(default, _outputs_of_kind)
+        computations[default] = BUILDERS.get(default, _outputs_of_kind)
     signatures = {}
     for name, compute in computations.items():
         placeholders = model_outputs.placeholders(None if name == "embed" else model.kind)
@@ -158,7 +158,7 @@ def _outputs_of_kind(model, inputs, _):
     return model_outputs.build(model.kind, model.config, model.task, model.settings, inputs)
 
 
-COMPUTATIONS = {"classify": _classify, "choose": _choose}
+BUILDERS = {"classify": _classify, "choose": _choose}
 
 
 def _fill_mask(model, inputs, options):
@@ -220,28 +220,32 @@ def saved_model_differences(model, folder):
     session, signatures = load_saved_model(folder)
     with session:
         for name, function in sorted(signatures.items()):
-            kind = name.replace("_text", "")
-            if kind == "serving_default":
-                kind = samples.default_kind(model)
-            if kind == "fill_mask":
-                by_output = {"probabilities": _masked_difference(model, name, function)}
-            else:
-                rows = samples.samples(model, kind)
-                feeds = samples.id_feeds(model, kind, rows)
-                compare = samples.differences
-                if name.endswith("_text"):
-                    feeds = samples.text_feeds(model, kind, rows)
-                    if kind in text_signatures.FINDS_PARTS:
-                        compare = text_signatures.differences
-                by_output = compare(model, kind, function(feeds), rows)
+            by_output = _differences(model, name, function)
             largest.update(("{} {}".format(name, key), value) for key, value in by_output.items())
     return largest
 
 
+def _differences(model, name, function):
+    """Return the largest difference of each output of a signature from the predictor's."""
+    computation = name.replace("_text", "")
+    if computation == "serving_default":
+        computation = samples.default_computation(model)
+    if computation == "fill_mask":
+        return {"probabilities": _masked_difference(model, name, function)}
+    rows = samples.samples(model, computation)
+    if not name.endswith("_text"):
+        return samples.differences(
+            model, computation, function(samples.id_feeds(model, computation, rows)), rows
+        )
+    finds_parts = computation in text_signatures.FINDS_PARTS
+    compare = text_signatures.differences if finds_parts else samples.differences
+    return compare(model, computation, function(samples.text_feeds(model, computation, rows)), rows)
+
+
 def _masked_difference(model, name, function):
     """Return the largest difference of the best pieces' probabilities from the predictor's."""
-    feeds = samples.masked_feeds(model, samples.MASKED_SAMPLES)
-    wanted = model.masked_probabilities(feeds.values())  # [all masks, V]
+    feeds = model.masked_batch(samples.MASKED_SAMPLES)
+    wanted = model.masked_probabilities(feeds)  # [all masks, V]
     if name.endswith("_text"):
         feeds = {"text": [text.encode("utf-8") for text in samples.MASKED_SAMPLES]}
     outputs = function(feeds)

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from common import files
 from serving import model_outputs
-from serving.samples import FIELDS, default_kind, differences, id_feeds, samples
+from serving.samples import FIELDS, default_computation, differences, id_feeds, samples
 from serving.saved_model import Signature, save
 
 ONNX_OPSET = 15
@@ -16,18 +16,18 @@ ONNX_OPSET = 15
 
 def _build_portable(model):
     """Build the only signature of a file: ids to probabilities, or to vectors."""
-    kind = default_kind(model)
+    computation = default_computation(model)
     placeholders = model_outputs.placeholders(model.kind)
-    if kind == "choose":
+    if computation == "choose":
         outputs = {"probabilities": model_outputs.choice_probabilities(model, placeholders)}
-    elif kind in FIELDS:
+    elif computation in FIELDS:
         outputs = model_outputs.build(
             model.kind, model.config, model.task, model.settings, placeholders
         )
     else:
         inputs = list(placeholders.values())
         outputs = model_outputs.build_vectors(model.config, inputs, model.num_labels)
-    names = {"embed": model.poolings, "classify": ["probabilities"]}.get(kind, list(outputs))
+    names = {"embed": model.poolings, "classify": ["probabilities"]}.get(computation, list(outputs))
     return Signature(placeholders, {name: tf.identity(outputs[name], name) for name in names})
 
 
@@ -102,6 +102,6 @@ def file_differences(load, model, path):
         model: `predictor.Predictor`.
         path: str.
     """
-    kind = default_kind(model)
-    rows = samples(model, kind)
-    return differences(model, kind, load(path)(id_feeds(model, kind, rows)), rows)
+    computation = default_computation(model)
+    rows = samples(model, computation)
+    return differences(model, computation, load(path)(id_feeds(model, computation, rows)), rows)

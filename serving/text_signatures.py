@@ -15,12 +15,12 @@ from serving import graph_decoding, graph_rows, samples
 SHAPES = {"choices": [None, None]}  # of texts; all others are [B]
 
 
-def build(model, kind, tokenizer, compute):
+def build(model, computation, tokenizer, compute):
     """Build a computation that takes text.
 
     Args:
         model: `predictor.Predictor`.
-        kind: str, of the computation: `classify`, `embed`, `fill_mask` or one of `samples.FIELDS`.
+        computation: str, `classify`, `embed`, `fill_mask` or one of `samples.FIELDS`.
         tokenizer: `graph_tokenizer.GraphTokenizer`.
         compute: function from a list of ids, mask and segments to a dict of outputs.
 
@@ -29,16 +29,16 @@ def build(model, kind, tokenizer, compute):
     """
     texts = {
         field: tf.placeholder(tf.string, SHAPES.get(field, [None]), field)
-        for field in samples.text_fields(model, kind)
+        for field in samples.text_fields(model, computation)
     }
-    of_kind = {"choose": _choose, "find_entities": _find_entities, "answer": _answer}
-    build_outputs = of_kind.get(kind, _of_whole_texts)
-    return texts, build_outputs(model, kind, tokenizer, compute, *texts.values())
+    builders = {"choose": _choose, "find_entities": _find_entities, "answer": _answer}
+    build_outputs = builders.get(computation, _of_whole_texts)
+    return texts, build_outputs(model, computation, tokenizer, compute, *texts.values())
 
 
-def _of_whole_texts(model, kind, tokenizer, compute, *texts):
+def _of_whole_texts(model, computation, tokenizer, compute, *texts):
     """Return the outputs for texts or pairs; long ones are cut."""
-    if kind == "fill_mask":
+    if computation == "fill_mask":
         parts = list(map(tokenizer.encode_with_masks, texts))
     else:
         parts = [tokenizer.encode(text).ids for text in texts]
@@ -76,7 +76,7 @@ def _find_entities(model, _, tokenizer, compute, texts):
 
 def _answer(model, _, tokenizer, compute, questions, contexts):
     """Return the answers to questions in their contexts, string [B], and `fits`, bool [B]."""
-    sizes, choice = spans.sizes_of(model.settings), spans.choice_of(model.settings)
+    sizes, rules = spans.sizes_of(model.settings), spans.rules_of(model.settings)
     asked, _ = graph_rows.first_pieces(tokenizer.encode(questions), sizes.max_query_length)
     first = graph_rows.lengths_of(asked.ids) + 2  # the place of the context's first piece
     kept, fits = graph_rows.first_pieces(
@@ -85,7 +85,7 @@ def _answer(model, _, tokenizer, compute, questions, contexts):
     ids = graph_rows.joined([asked.ids, kept.ids], tokenizer.vocab)
     outputs = compute(graph_rows.inputs_of(ids, first))
     found = graph_decoding.best_answers(
-        contexts, kept, outputs["starts"], outputs["ends"], first, choice
+        contexts, kept, outputs["starts"], outputs["ends"], first, rules
     )
     return dict(found, fits=fits)
 
@@ -96,30 +96,30 @@ FINDS_PARTS = ("find_entities", "answer")
 _ENTITY, _ANSWER = ("begin", "end", "type", "text"), ("text", "begin", "end")
 
 
-def differences(model, kind, outputs, rows):
+def differences(model, computation, outputs, rows):
     """Return how the outputs of a signature that finds parts of texts differ from the predictor's.
 
     Texts that are longer than a window count only for `fits`.
 
     Args:
         model: `predictor.Predictor`.
-        kind: str, `find_entities` or `answer`.
+        computation: str, `find_entities` or `answer`.
         outputs: dict of name to array, of the signature.
         rows: list of tuples, the texts.
 
     Returns:
         dict of name to float, infinity where parts differ.
     """
-    examples = samples.examples_of(model, kind, rows)
+    examples = samples.examples_of(model, computation, rows)
     answers = model.kind.answers(examples, model.task, model.decode(examples))
     sizes = [
         model.kind.encode([example], model.task, model.tokenizer, model.settings).num_rows
         for example in examples
     ]
-    found = answers_of(kind, outputs)
+    found = answers_of(computation, outputs)
     pairs = [(one, two) for one, two, size in zip(found, answers, sizes) if size == 1]
     is_equal = {"fits": outputs["fits"].tolist() == [size == 1 for size in sizes]}
-    if kind == "find_entities":
+    if computation == "find_entities":
         is_equal["entities"] = all(one == two for one, two in pairs)
         return {name: 0.0 if equal else np.inf for name, equal in is_equal.items()}
     is_equal["answer"] = all(one[name] == two[name] for one, two in pairs for name in _ANSWER)
@@ -129,15 +129,15 @@ def differences(model, kind, outputs, rows):
     return dict(largest, score=float(np.abs(scores[:, 0] - scores[:, 1]).max() / scale))
 
 
-def answers_of(kind, outputs):
+def answers_of(computation, outputs):
     """Return the outputs of a signature as `Predictor.predict` gives them: a list of dicts.
 
     Args:
-        kind: str, `find_entities` or `answer`.
+        computation: str, `find_entities` or `answer`.
         outputs: dict of name to array.
     """
     rows = [dict(zip(outputs, row)) for row in zip(*map(_plain, outputs.values()))]
-    if kind == "answer":
+    if computation == "answer":
         places = {graph_decoding.NOWHERE: None}
         return [{x: places.get(row[x], row[x]) for x in _ANSWER + ("score",)} for row in rows]
     return [

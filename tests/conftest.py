@@ -8,6 +8,8 @@ import sys
 import hypothesis
 import pytest
 
+import tokenization
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
@@ -45,6 +47,12 @@ def pytest_collection_finish():
 def root():
     """Path of the repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def tokenizer(root):
+    """The tokenizer of the published vocabulary."""
+    return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 @pytest.fixture(scope="session")

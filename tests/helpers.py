@@ -1,6 +1,7 @@
 """Helpers of several tests: a small model that trains in seconds, runs, a host of a TPU pod."""
 
 import contextlib
+import json
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -78,6 +79,28 @@ def run(script, values, *words):
         script.main(cli.parse(script.define_flags, command, script.WORDS), list(words))
     else:
         script.main(cli.parse(script.define_flags, command))
+
+
+def read_json(path):
+    """Return the value in a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_batches(input_fn, params, count=None):
+    """Return the batches of an input function, all or `count`: a list of dicts of arrays."""
+    batches = []
+    with tf.Graph().as_default(), tf.Session() as session:
+        batch = tf.data.make_one_shot_iterator(input_fn(params)).get_next()
+        with contextlib.suppress(tf.errors.OutOfRangeError):
+            while count is None or len(batches) < count:
+                batches.append(session.run(batch))
+    return batches
+
+
+def variables_of(folder):
+    """Return the variables of the latest checkpoint of a folder: dict of name to array."""
+    reader = tf.train.load_checkpoint(str(folder))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def assert_same_bits(folder, expected):

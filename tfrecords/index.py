@@ -132,7 +132,7 @@ def _is_gzipped(path):
         return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
-def scan_file(path, find_fault=None):
+def scan_file(path, find_fault):
     """Read a whole file and return its `FileIndex`; takes the arguments of `load_index`."""
     index = FileIndex(_is_gzipped(path), files.size(path), [], [], [], [])
     number = 0  # how many records were read, damaged ones included

@@ -97,8 +97,7 @@ def evaluate(trainer, evaluation):
         tf.logging.info("Best so far: %s %.4f at step %d", evaluation.metric, value, step)
     lines = list(read_history(folder, step - 1).values()) + [results]
     # The history is written last: a run repeats an evaluation that is not in it.
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    files.write_text(os.path.join(folder, HISTORY), text)
+    files.write_json_lines(os.path.join(folder, HISTORY), lines)
     return results
 
 

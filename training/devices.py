@@ -128,7 +128,7 @@ def session_config(settings):
 # ------------------------------------------------------------------------------- replicas
 
 
-def sum_over_replicas(values, use_tpu=False):
+def sum_over_replicas(values, use_tpu):
     """Sum scalars over the replicas; each replica calls this.
 
     Args:
@@ -151,7 +151,7 @@ def sum_over_replicas(values, use_tpu=False):
     return dict(zip(names, tf.unstack(stacked, num=len(names))))
 
 
-def replica_index(use_tpu=False):
+def replica_index(use_tpu):
     """Return the index of the replica that is being built or run: int or int32 []."""
     if use_tpu:
         return xla.replica_id()

@@ -1,4 +1,4 @@
-"""The checks that both run scripts make before a run, see `common.checks`."""
+"""The checks before any run, of pre-training or fine-tuning, see `common.checks`."""
 
 import math
 import os

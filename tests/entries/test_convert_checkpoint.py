@@ -18,7 +18,7 @@ import tokenization
 from checkpointing import arrays as weights
 from checkpointing import find, model_files, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
-from common import cli, files
+from common import files
 from common.errors import UserError
 from huggingface import check, configs
 from serving import predictor
@@ -30,9 +30,7 @@ WAYS = [(name, None) for name in LAYOUTS] + [("albert_zh_postln", "albert")]
 
 def call(*words, **values):
     """Run a command in this process."""
-    argv = ["convert_checkpoint.py"] + list(words) + helpers.arguments(values)
-    flag_values = cli.parse(convert_checkpoint.define_flags, argv, convert_checkpoint.WORDS)
-    convert_checkpoint.main(flag_values, list(words))
+    helpers.run(convert_checkpoint, values, *words)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from common.errors import UserError
 from tfrecords import compact, reader
 from tfrecords.manifest import read_manifest
 from tfrecords.wire import pretraining_schema
-from tokenization import FullTokenizer
 
 TEXT = """清晨五点半，菜市场的卷帘门准时升起。
 这座用了三十一年的老市场，上周刚刚结束为期四个月的改造。
@@ -41,11 +40,6 @@ JSON_LINES = """{"title": "标题是一句话", "content": "第一篇的正文�
 def folder(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def tokenizer(root):
-    return FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 def run(root, folder, **changes):

@@ -26,7 +26,7 @@ import modeling
 import tokenization
 from checkpointing import model_files
 from common.errors import UserError
-from serving import export, predictor, samples, saved_model, single_file
+from serving import export, model_outputs, predictor, samples, saved_model, single_file
 
 pytest.importorskip("tensorflow_text")
 
@@ -108,7 +108,7 @@ def test_signatures_of_a_classifier(signatures, model):
 def test_ids_beyond_the_positions_are_refused_and_texts_cut(signatures):
     ids = np.ones([1, LENGTH + 1], np.int32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than the {} p".format(LENGTH)):
-        signatures["embed"](dict.fromkeys(predictor.INPUTS, ids))
+        signatures["embed"](dict.fromkeys(model_outputs.INPUTS, ids))
     long, cut = "天" * 50, "天" * (LENGTH - 2)
     found = signatures["embed_text"]({"text": encoded([long, cut])})["mean"]
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
@@ -127,7 +127,7 @@ def test_a_batch_of_no_text(signatures):
             found = [function(dict.fromkeys(fields, none))]
         else:
             shapes = ([0, 0], [0, 3], [0, LENGTH])
-            feeds = [dict.fromkeys(predictor.INPUTS, np.zeros(shape, int)) for shape in shapes]
+            feeds = [dict.fromkeys(model_outputs.INPUTS, np.zeros(shape, int)) for shape in shapes]
             found = [function(inputs) for inputs in feeds]
         assert all(len(array) == 0 for outputs in found for array in outputs.values())
 
@@ -151,8 +151,8 @@ def expected_fills(flags, texts):
         *[str(flags[key]) for key in ("checkpoint", "bert_config_file", "vocab_file")],
         max_seq_length=LENGTH,
     )
-    feeds = samples.masked_feeds(model, texts)
-    wanted = model.masked_probabilities(feeds.values())
+    feeds = model.masked_batch(texts)
+    wanted = model.masked_probabilities(feeds)
     return feeds, np.sort(wanted, axis=1)[:, :-4:-1]
 
 

@@ -19,7 +19,7 @@ import run_pretraining
 from checkpointing import arrays as weights
 from checkpointing import find, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
-from common import cli, files
+from common import files
 from common.errors import UserError
 from serving.predictor import Predictor
 from tfrecords.wire import pretraining_schema
@@ -156,9 +156,7 @@ def archive(request, fixtures, tmp_path):
 
 
 def convert(*words, **values):
-    argv = ["convert_checkpoint.py"] + list(words) + helpers.arguments(values)
-    flag_values = cli.parse(convert_checkpoint.define_flags, argv, convert_checkpoint.WORDS)
-    convert_checkpoint.main(flag_values, list(words))
+    helpers.run(convert_checkpoint, values, *words)
 
 
 def classifier_flags(folder, prefix, config, **changes):

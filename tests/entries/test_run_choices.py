@@ -8,6 +8,7 @@ import helpers
 import numpy as np
 import programs
 import pytest
+from helpers import read_json
 
 import run_classifier
 from checkpointing import run_folder
@@ -103,10 +104,6 @@ def flags(folder, task="choices", **changes):
 
 def run(folder, task="choices", **changes):
     helpers.run(run_classifier, flags(folder, task, **changes))
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_table(path):

@@ -11,6 +11,7 @@ import numpy as np
 import programs
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import read_json, variables_of
 
 import modeling
 import predict
@@ -59,10 +60,6 @@ def flags(folder, **changes):
 
 def run(folder, **changes):
     helpers.run(run_classifier, flags(folder, **changes))
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_table(path):
@@ -130,7 +127,7 @@ def stopped(tmp_path_factory):
 
 def test_a_run_that_stopped_goes_on_at_the_right_record(alone, stopped):
     """All weights and slots have the same bits as in a run that did not stop."""
-    whole, parts = weights_of(alone / "out"), weights_of(stopped / "out")
+    whole, parts = variables_of(alone / "out"), variables_of(stopped / "out")
     assert whole["global_step"] == 12
     for name in whole:
         assert whole[name].tobytes() == parts[name].tobytes(), name
@@ -156,7 +153,7 @@ def test_padding_and_division_of_batches_do_not_change_what_is_trained(workspace
     assert lengths[-1] == LENGTH
     run(workspace, output_dir=workspace / "divided", micro_batch_size=2, **values)
     assert lengths[-1] is None
-    padded, divided = (weights_of(workspace / name) for name in ("padded", "divided"))
+    padded, divided = (variables_of(workspace / name) for name in ("padded", "divided"))
     assert padded["global_step"] == divided["global_step"] == 20
     for name, value in padded.items():
         np.testing.assert_allclose(divided[name], value, rtol=0, atol=1e-5, err_msg=name)
@@ -509,11 +506,6 @@ def test_results_tell_what_a_run_was(trained):
     assert "--num_train_epochs=1" in results["command"]
 
 
-def weights_of(folder):
-    reader = tf.train.load_checkpoint(str(folder))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
 def test_seeds_give_mean_and_deviation_and_are_made_once(
     seeded, alone, tmp_path, monkeypatch, capsys
 ):
@@ -532,7 +524,10 @@ def test_seeds_give_mean_and_deviation_and_are_made_once(
         "seed_2",
     ]
     assert len(list((folder / "out" / "features").iterdir())) == 3
-    first, second = weights_of(alone / "out"), weights_of(folder / "out" / "seed_2")
+    first, second = (
+        variables_of(alone / "out"),
+        variables_of(folder / "out" / "seed_2"),
+    )
     assert all(np.array_equal(first[name], second[name]) for name in first)
     (folder / "out" / "results.json").unlink()
     monkeypatch.setattr(loop, "train_and_evaluate", None)

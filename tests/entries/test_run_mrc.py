@@ -7,6 +7,7 @@ import helpers
 import programs
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import read_json
 
 import export_model
 import predict
@@ -68,10 +69,6 @@ def flags(folder, **changes):
 
 def run(folder, **changes):
     helpers.run(run_mrc, flags(folder, **changes))
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_curve(folder, tag):

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from helpers import run
+from helpers import read_json, run
 
 import create_pretraining_data
 import predict
@@ -16,10 +16,6 @@ from serving.predictor import Predictor
 CONFIG = os.path.join(model_flags.SHIPPED, "albert_config.json")
 START = {"init_checkpoint": model_flags.SHIPPED, "bert_config_file": CONFIG}
 LENGTH = {"max_seq_length": 128, "max_predictions_per_seq": 20}
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """The shipped samples from text to predictions, by the commands that a user types."""
 
-import json
 import math
 
 import programs
+from helpers import read_json
 
 import modeling
 
@@ -15,10 +15,6 @@ def run(script, *flags):
     status, log = programs.run(script, list(flags), optimized=True)
     assert status == 0, log
     return log
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_text_to_records_to_model_to_predictions(root, tmp_path):

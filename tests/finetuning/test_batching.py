@@ -7,6 +7,7 @@ import helpers
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import read_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,19 +38,6 @@ def write(folder, made):
     path = str(folder / "train.features")
     encoding.write(path, made, COLUMNS)
     return path
-
-
-def read(input_fn, params, count=None):
-    """Batches of an input function as a list of dicts of arrays."""
-    found = []
-    with tf.Graph().as_default(), tf.Session() as session:
-        batch = tf.data.make_one_shot_iterator(input_fn(params)).get_next()
-        while count is None or len(found) < count:
-            try:
-                found.append(session.run(batch))
-            except tf.errors.OutOfRangeError:
-                break
-    return found
 
 
 def padded(made, index, length):
@@ -201,7 +189,7 @@ def test_batches_are_padded_as_specified(tmp_path, training, dynamic_padding):
     input_fn = batching.make_input_fn(
         write(tmp_path, made), COLUMNS, 30, training, batch_size=4, dynamic_padding=dynamic_padding
     )
-    batches = read(input_fn, None, 12 if training else None)
+    batches = read_batches(input_fn, None, 12 if training else None)
     for batch in batches:
         assert_padded_as_specified(made, batch)
         longest = batch["input_mask"].sum(axis=1).max()
@@ -219,7 +207,9 @@ def test_batches_are_padded_as_specified(tmp_path, training, dynamic_padding):
 
 def test_evaluation_begins_with_the_longest(tmp_path):
     path = write(tmp_path, make_features([5, 9, 7, 9, 4]))
-    [first, second] = read(batching.make_input_fn(path, COLUMNS, 16, False), {"batch_size": 3})
+    [first, second] = read_batches(
+        batching.make_input_fn(path, COLUMNS, 16, False), {"batch_size": 3}
+    )
     assert first["row_index"].tolist() == [1, 3, 2]
     assert second["row_index"].tolist() == [0, 4, -1]
     assert second["is_real_row"].tolist() == [1, 1, 0]
@@ -229,7 +219,7 @@ def test_evaluation_begins_with_the_longest(tmp_path):
 def test_padding_does_not_change_the_composition_of_batches(tmp_path, training):
     path = write(tmp_path, make_features(np.random.RandomState(1).randint(4, 31, 50)))
     dynamic, full = (
-        read(
+        read_batches(
             batching.make_input_fn(path, COLUMNS, 32, training, dynamic_padding=way),
             {"batch_size": 4},
             9,
@@ -246,9 +236,9 @@ def test_first_step_is_asked_for_whenever_the_input_is_built(tmp_path):
     input_fn = batching.make_input_fn(
         write(tmp_path, make_features(range(4, 25))), COLUMNS, 32, True, first_step=lambda: step[0]
     )
-    whole = read(input_fn, {"batch_size": 4}, 12)
+    whole = read_batches(input_fn, {"batch_size": 4}, 12)
     for step[0] in (1, 5, 9):
-        for found, expected in zip(read(input_fn, {"batch_size": 4}, 3), whole[step[0] :]):
+        for found, expected in zip(read_batches(input_fn, {"batch_size": 4}, 3), whole[step[0] :]):
             for name in expected:
                 np.testing.assert_array_equal(found[name], expected[name])
 
@@ -275,7 +265,7 @@ def test_a_step_is_the_same_on_all_devices(tmp_path, hosts, replicas, on_tpu, tr
         path, COLUMNS, 32, training, first_step=lambda: 2, dynamic_padding=not on_tpu
     )
     count = 4 if training else None
-    whole = np.array([b["row_index"] for b in read(input_fn, {"batch_size": 8}, count)])
+    whole = np.array([b["row_index"] for b in read_batches(input_fn, {"batch_size": 8}, count)])
     of_hosts, size = [], replicas // hosts
     for host in range(hosts):
         params, context = {"batch_size": GLOBAL_BATCH}, None
@@ -285,7 +275,7 @@ def test_a_step_is_the_same_on_all_devices(tmp_path, hosts, replicas, on_tpu, tr
         else:
             context = tf.distribute.InputContext(hosts, host, replicas)
         function = functools.partial(input_fn, input_context=context)
-        parts = read(function, params, count and count * size)
+        parts = read_batches(function, params, count and count * size)
         assert {len(part["input_ids"]) for part in parts} == {GLOBAL_BATCH // replicas}
         of_hosts.append(np.reshape([part["row_index"] for part in parts], [len(whole), -1]))
     np.testing.assert_array_equal(np.concatenate(of_hosts, axis=1), whole)
@@ -346,7 +336,7 @@ def test_padding_changes_neither_logits_nor_losses(tmp_path, layout, fields):
         initializer_range=0.2, **fields
     )  # fmt: skip
     batches = [
-        read(
+        read_batches(
             batching.make_input_fn(path, COLUMNS, 64, False, dynamic_padding=way), {"batch_size": 4}
         )
         for way in (True, False)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tokenization
 from finetuning_data import encoding, tasks
 from finetuning_data.encoding import UNLABELLED
 
@@ -21,11 +20,6 @@ class Example(NamedTuple):
     text_a: str
     text_b: Optional[str] = None
     label: Optional[str] = None
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 def encode_plainly(tokenizer, example, max_seq_length):

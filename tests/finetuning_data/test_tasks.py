@@ -417,9 +417,6 @@ def test_bad_rows_of_tables(task, rows, message, tmp_path):
     assert "\n" not in str(error.value)
 
 
-GOOD_SPANS = {"span1_text": "猫", "span1_index": 0, "span2_text": "它", "span2_index": 1}
-
-
 @pytest.mark.parametrize(
     "name, row, message",
     [

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modeling
-import tokenization
 from finetuning import batching, model
 from finetuning_data import choice_files, encoding
 from finetuning_data.choice_files import TASKS, Question
@@ -19,11 +18,6 @@ from kinds.choices import NO_CHOICE, Choices, Predicted
 
 KIND = Choices()
 SETTINGS = types.SimpleNamespace(max_seq_length=16, classifier_dropout_prob=0.0)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 def question(context, asked, *texts, answer=None, group=0):
@@ -254,11 +248,12 @@ def test_chance_level_is_told(accuracy, at_chance, caplog):
     assert ("CHANCE LEVEL" in caplog.text) == at_chance
 
 
-def test_the_table_of_predictions():
+def test_the_table_of_predictions(tmp_path):
     questions = [question("", "", "a\tb", "c", answer=1), question("", "", "d", "e", "f")]
     probabilities = np.array([[0.75, 0.25, 0], [0.1, 0.2, 0.7]], np.float32)
-    text = choices.table(questions, Predicted(probabilities, np.array([0, 2])))
-    assert text == (
+    path = tmp_path / "predictions.tsv"
+    choices.write_table(str(path), questions, Predicted(probabilities, np.array([0, 2])))
+    assert path.read_text(encoding="utf-8") == (
         "id\tanswer\tprediction\ttext\tp(0)\tp(1)\tp(2)\n"
         "0\t1\t0\ta b\t0.750000\t0.250000\t\n"
         "0\t\t2\tf\t0.100000\t0.200000\t0.700000\n"

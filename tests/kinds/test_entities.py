@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_texts import ODD_TEXTS
 
-import tokenization
 from common.errors import UserError
 from finetuning_data import label_decoding
 from finetuning_data.entity_files import Entity, LabelledText
@@ -16,11 +15,6 @@ from kinds.entities import TARGETS, Entities
 
 KIND = Entities()
 TASK = KIND.with_labels(KIND.tasks["ner"], label_decoding.label_names(["A", "B"], "bioes"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 def perfect(examples, tokenizer, length=12, task=TASK):

@@ -10,13 +10,7 @@ from odd_texts import ODD_TEXTS
 
 import finetuning_data.label_decoding
 import kinds.pieces
-import tokenization
 from kinds.pieces import owned_by, pieces_of, windows_of, with_marks
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 @pytest.mark.parametrize("module", [kinds.pieces, finetuning_data.label_decoding])

@@ -8,18 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_texts import ODD_TEXTS
 
-import tokenization
 from kinds import span_windows
-from kinds.span_windows import Choice, Sizes, choose_answers, encode_context, encode_windows
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return tokenization.FullTokenizer(str(root / "albert_config" / "vocab.txt"))
+from kinds.pieces import encode_text
+from kinds.span_windows import AnswerRules, Sizes, choose_answers, encode_windows
 
 
 def windows_of(tokenizer, question, context, answer, sizes):
-    pieces = encode_context(context, tokenizer)
+    pieces = encode_text(context, tokenizer)
     return encode_windows(tokenizer.encode(question).ids, pieces, answer, tokenizer, sizes)
 
 
@@ -64,7 +59,7 @@ def test_the_best_answer_of_all_windows_wins(tokenizer):
                 if 0 <= j - i < 4 and window.is_own[i]:
                     text = context[window.char_begins[i] : window.char_ends[j]]
                     every[text] = max(every.get(text, -99), start[i] + end[j])
-        found = choose_answers(context, windows, starts, ends, Choice(4, 5))
+        found = choose_answers(context, windows, starts, ends, AnswerRules(4, 5))
         best = sorted(every, key=lambda text: -every[text])[:5]
         assert [candidate.text for candidate in found] == best
         assert [c.score for c in found] == pytest.approx([every[text] for text in best])
@@ -78,7 +73,7 @@ def test_no_answer_wins_above_its_threshold(tokenizer):
     starts, ends = np.zeros([2, len(window.ids)])
     starts[0], starts[3] = 2.0, 1.5
     choose = lambda **options: choose_answers(  # noqa: E731
-        "北京", [window], [starts], [ends], Choice(**options)
+        "北京", [window], [starts], [ends], AnswerRules(**options)
     )
     assert choose()[0].text == "北" or choose()[0].text == "北京"
     assert all(candidate.begin is not None for candidate in choose())
@@ -95,7 +90,7 @@ def test_no_answer_needs_a_low_score_in_every_window_only_once(tokenizer):
     for i, start in enumerate(starts):
         start[0] = 5.0 - i
     found = choose_answers(
-        "一二三四五六七八九十", windows, starts, starts, Choice(allow_no_answer=True)
+        "一二三四五六七八九十", windows, starts, starts, AnswerRules(allow_no_answer=True)
     )
     assert found[0].begin is None and found[0].score == 2 * (5.0 - len(windows) + 1)
 
@@ -103,7 +98,7 @@ def test_no_answer_needs_a_low_score_in_every_window_only_once(tokenizer):
 def test_a_context_without_pieces_has_no_answer(tokenizer):
     (window,) = windows_of(tokenizer, "在", "\u200b ", None, Sizes(10, 1, 3))
     scores = [np.zeros(len(window.ids))]
-    (found,) = choose_answers("\u200b ", [window], scores, scores, Choice())
+    (found,) = choose_answers("\u200b ", [window], scores, scores, AnswerRules())
     assert (found.text, found.begin, found.probability) == ("", None, 1.0)
 
 
@@ -117,11 +112,11 @@ def test_every_answer_is_a_part_of_the_original_text(tokenizer, context, data):
         tokenizer, "在？", context, answer, Sizes(12, 2, data.draw(st.integers(1, 9)))
     )
     starts, ends = perfect_scores(windows)
-    found = choose_answers(context, windows, starts, ends, Choice(max_answer_length=30))
+    found = choose_answers(context, windows, starts, ends, AnswerRules(max_answer_length=30))
     for candidate in found:
         if candidate.begin is not None:
             assert candidate.text == context[candidate.begin : candidate.end] != ""
     if any(window.answer != (0, 0) and window.is_own[window.answer[0]] for window in windows):
-        pieces = encode_context(context, tokenizer)
+        pieces = encode_text(context, tokenizer)
         inside = [(b, e) for b, e in zip(pieces.begins, pieces.ends) if b < end and e > begin]
         assert found[0].begin == inside[0][0] and found[0].end == inside[-1][1]

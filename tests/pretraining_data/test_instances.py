@@ -10,18 +10,12 @@ from hypothesis import strategies as st
 
 from masking import reference, sentence_order
 from pretraining_data import corpus, instances, segmenters, show
-from tokenization import FullTokenizer
 
 CHARACTERS = st.sampled_from(
     "我们在北京大学学习人工智能一心意，。！”“…" + "aBé1 3.-#[\u3000\x00\u2028𠀀😀한"
 )
 SENTENCES = st.text(CHARACTERS, min_size=1, max_size=30)
 DOCUMENTS = st.lists(st.lists(SENTENCES, min_size=1, max_size=6), min_size=1, max_size=5)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return FullTokenizer(str(root / "albert_config" / "vocab.txt"))
 
 
 @pytest.fixture(scope="module")

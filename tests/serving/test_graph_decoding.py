@@ -114,11 +114,11 @@ def window_of(spans, first):
     "longest, allow, threshold", [(1, False, 0.0), (3, True, 0.0), (50, True, 2.0)]
 )
 def test_answers(longest, allow, threshold):
-    choice, first = span_windows.Choice(longest, 20, allow, threshold), 6
+    rules, first = span_windows.AnswerRules(longest, 20, allow, threshold), 6
 
     def decide(texts, pieces, starts, ends):
         places = tf.fill(tf.shape(texts), first)
-        return graph_decoding.best_answers(texts, pieces, starts, ends, places, choice)
+        return graph_decoding.best_answers(texts, pieces, starts, ends, places, rules)
 
     graph, rng, kinds = Graph(decide, [None, None], [None, None]), np.random.RandomState(0), set()
     for sizes in ((), (0,), (3, 0, 12), (1, 1), (30,), (0, 0), *[(5, 2, 9)] * 40):
@@ -131,7 +131,7 @@ def test_answers(longest, allow, threshold):
         for spans, answer, *scores in zip(rows, found, starts, ends):
             scores = ([row] for row in scores)
             best, *_ = span_windows.choose_answers(
-                text_of(spans), [window_of(spans, first)], *scores, choice
+                text_of(spans), [window_of(spans, first)], *scores, rules
             )
             places = [graph_decoding.NOWHERE if x is None else x for x in (best.begin, best.end)]
             assert answer[:3] == (best.text.encode("utf-8"), *places)

@@ -7,7 +7,7 @@ from kind_models import write_kind_model
 
 from checkpointing import arrays as weights
 from common.errors import UserError
-from serving import export, predictor, saved_model, single_file
+from serving import export, model_outputs, predictor, saved_model, single_file
 
 POOLER = "^bert/pooler/"
 TEXTS = ["天地玄黄", "日月" * LENGTH]
@@ -50,7 +50,7 @@ def test_exports_have_no_pooled_vector(models, tmp_path):
     path = export.prepare(str(tmp_path), options)
     assert "embed pooled" not in export.write(without, path, options)
     found = saved_model.load_saved_model(path)[1]["embed"](
-        dict.fromkeys(predictor.INPUTS, np.ones([1, 3], np.int32))
+        dict.fromkeys(model_outputs.INPUTS, np.ones([1, 3], np.int32))
     )
     assert set(found) == {"mean", "cls"}
     options = export.Options("tflite")

@@ -28,7 +28,7 @@ from checkpointing.inspection import HEADS
 from common.errors import UserError
 from finetuning import batching
 from finetuning_data import encoding, tasks
-from serving import predictor
+from serving import model_outputs, predictor
 
 
 def plain(out, texts):
@@ -120,14 +120,14 @@ def test_the_graph_is_built_once(out, monkeypatch):
 
 def test_batches_are_padded_to_their_longest_and_are_real(out, monkeypatch):
     shapes = []
-    padded_batch = predictor.padded_batch
+    padded_rows = model_outputs.padded_rows
 
     def record(*args):
-        batch = padded_batch(*args)
-        shapes.append(batch[0].shape)
-        return batch
+        feeds = padded_rows(*args)
+        shapes.append(feeds["input_ids"].shape)
+        return feeds
 
-    monkeypatch.setattr(predictor, "padded_batch", record)
+    monkeypatch.setattr(model_outputs, "padded_rows", record)
     done = []
     model = predictor.Predictor(str(out), batch_size=2)
     model.probabilities(PAIRS, progress=lambda *counts: done.append(counts))

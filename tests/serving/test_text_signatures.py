@@ -156,12 +156,12 @@ def test_a_question_that_is_no_blank_is_told(served):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_batch_without_texts(served, name):
     one = served(name)
-    kind = samples.default_kind(one.model)
-    names = {kind, kind + "_text", "embed", "embed_text", "serving_default"}
+    computation = samples.default_computation(one.model)
+    names = {computation, computation + "_text", "embed", "embed_text", "serving_default"}
     assert set(one.signatures) == names
     shapes = {"choices": [0, 2]}
-    feeds = {x: np.zeros(shapes.get(x, [0]), object) for x in samples.FIELDS[kind]}
-    assert all(len(array) == 0 for array in one.signatures[kind + "_text"](feeds).values())
+    feeds = {x: np.zeros(shapes.get(x, [0]), object) for x in samples.FIELDS[computation]}
+    assert all(len(array) == 0 for array in one.signatures[computation + "_text"](feeds).values())
 
 
 def test_bytes_that_are_no_text_count_as_characters(served):
@@ -177,11 +177,13 @@ def test_bytes_that_are_no_text_count_as_characters(served):
 @pytest.mark.parametrize("name, output", [("ner", "type"), ("mrc", "begin"), ("mrc", "fits")])
 def test_an_export_that_answers_otherwise_is_not_written(served, name, output):
     one = served(name)
-    kind = samples.default_kind(one.model)
-    rows = samples.samples(one.model, kind)
-    outputs = dict(one.signatures[kind + "_text"](samples.text_feeds(one.model, kind, rows)))
-    assert max(text_signatures.differences(one.model, kind, outputs, rows).values()) < 1e-5
+    computation = samples.default_computation(one.model)
+    rows = samples.samples(one.model, computation)
+    outputs = dict(
+        one.signatures[computation + "_text"](samples.text_feeds(one.model, computation, rows))
+    )
+    assert max(text_signatures.differences(one.model, computation, outputs, rows).values()) < 1e-5
     changed = np.roll(outputs[output], 1, axis=0)
     outputs[output] = changed
-    differences = text_signatures.differences(one.model, kind, outputs, rows)
+    differences = text_signatures.differences(one.model, computation, outputs, rows)
     assert max(differences.values()) == np.inf

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import record_files
 import tensorflow.compat.v1 as tf
+from helpers import read_batches
 
 from common.errors import UserError
 from tfrecords import index, reader
@@ -33,21 +34,6 @@ def write(path, numbers, schema=SCHEMA, compress=False):
     return str(path)
 
 
-def read(input_fn, params, batches=None):
-    """Batches of an input function as a list of dicts of arrays."""
-    with tf.Graph().as_default():
-        dataset = input_fn(params)
-        features = tf.data.make_one_shot_iterator(dataset).get_next()
-        read_batches = []
-        with tf.Session() as session:
-            while batches is None or len(read_batches) < batches:
-                try:
-                    read_batches.append(session.run(features))
-                except tf.errors.OutOfRangeError:
-                    break
-    return read_batches
-
-
 def numbers_of(batches):
     return np.concatenate([batch["next_sentence_labels"][:, 0] for batch in batches]).tolist()
 
@@ -58,7 +44,7 @@ def test_evaluation_reads_everything_once_in_order(tmp_path, compress):
         write(tmp_path / "a", range(5), compress=compress),
         write(tmp_path / "b", range(5, 7), compress=compress),
     ]
-    batches = read(make_input_fn(files, SCHEMA, training=False), {"batch_size": 3})
+    batches = read_batches(make_input_fn(files, SCHEMA, training=False), {"batch_size": 3})
     assert numbers_of(batches) == [0, 1, 2, 3, 4, 5, 6, 0, 0]
     real = np.concatenate([batch["next_sentence_weights"][:, 0] for batch in batches])
     assert real.dtype == np.float32
@@ -85,7 +71,7 @@ def test_shapes_are_static(tmp_path, training):
 def test_training_passes_are_whole_shuffled_and_repeated(tmp_path):
     files = [write(tmp_path / name, range(n, n + 20)) for n, name in ((0, "a"), (20, "b"))]
     input_fn = make_input_fn(files, SCHEMA, training=True, seed=1)
-    batches = read(input_fn, {"batch_size": 10}, batches=8)
+    batches = read_batches(input_fn, {"batch_size": 10}, count=8)
     numbers = numbers_of(batches)
     assert sorted(numbers[:40]) == sorted(numbers[40:]) == list(range(40))
     assert numbers[:40] != numbers[40:]
@@ -99,7 +85,7 @@ def test_training_order_follows_the_seed(tmp_path):
 
     def order(seed):
         input_fn = make_input_fn([path], SCHEMA, training=True, seed=seed)
-        return numbers_of(read(input_fn, {"batch_size": 10}, batches=3))
+        return numbers_of(read_batches(input_fn, {"batch_size": 10}, count=3))
 
     assert order(1) == order(1)
     assert order(1) != order(2)
@@ -108,7 +94,7 @@ def test_training_order_follows_the_seed(tmp_path):
 def test_batch_size_argument_serves_without_params(tmp_path):
     path = write(tmp_path / "a", range(4))
     input_fn = make_input_fn([path], SCHEMA, training=False, batch_size=2)
-    assert numbers_of(read(input_fn, None)) == [0, 1, 2, 3]
+    assert numbers_of(read_batches(input_fn, None)) == [0, 1, 2, 3]
 
 
 def test_training_starts_at_the_position_of_each_call(tmp_path):
@@ -117,9 +103,9 @@ def test_training_starts_at_the_position_of_each_call(tmp_path):
     input_fn = make_input_fn(
         files, SCHEMA, training=True, seed=3, first_example=lambda: step[0] * 8
     )
-    whole = numbers_of(read(input_fn, {"batch_size": 8}, batches=20))
+    whole = numbers_of(read_batches(input_fn, {"batch_size": 8}, count=20))
     for step[0] in (1, 7, 8, 15):
-        found = numbers_of(read(input_fn, {"batch_size": 8}, batches=5))
+        found = numbers_of(read_batches(input_fn, {"batch_size": 8}, count=5))
         assert found == whole[step[0] * 8 :][:40]
 
 
@@ -139,7 +125,7 @@ def read_by_hosts(input_fn, hosts, replicas, on_tpu, steps=None):
             context = tf.distribute.InputContext(hosts, host, replicas)
             params = {"batch_size": GLOBAL_BATCH}
         function = functools.partial(input_fn, input_context=context)
-        batches = read(function, params, steps and steps * size)
+        batches = read_batches(function, params, steps and steps * size)
         of_hosts.append([batches[i : i + size] for i in range(0, len(batches), size)])
     return list(zip(*of_hosts))
 
@@ -150,7 +136,7 @@ def test_a_step_takes_the_same_records_whatever_the_devices(tmp_path, hosts, rep
     input_fn = make_input_fn(
         [write(tmp_path / "a", range(21))], SCHEMA, training=True, first_example=lambda: 16
     )
-    expected = read(input_fn, {"batch_size": GLOBAL_BATCH}, 4)
+    expected = read_batches(input_fn, {"batch_size": GLOBAL_BATCH}, 4)
     found = read_by_hosts(input_fn, hosts, replicas, on_tpu, steps=4)
     assert len(found) == 4
     for step, batch in zip(found, expected):
@@ -194,7 +180,7 @@ def test_damaged_records_are_left_out_where_asked(tmp_path, training):
         make_input_fn([path], SCHEMA, training)
     settings = reader.InputSettings(skip_damaged=True)
     input_fn = make_input_fn([path], SCHEMA, training, settings=settings)
-    found = numbers_of(read(input_fn, {"batch_size": 7}, batches=1))
+    found = numbers_of(read_batches(input_fn, {"batch_size": 7}, count=1))
     assert sorted(found) == [1, 2, 3, 5, 6, 7, 8]
 
 
@@ -202,7 +188,7 @@ def test_gzipped_and_plain_files_mix(tmp_path):
     files = [write(tmp_path / "a", [0, 1], compress=True), write(tmp_path / "b", [2])]
     for training in (False, True):
         input_fn = make_input_fn(files, SCHEMA, training)
-        assert sorted(numbers_of(read(input_fn, {"batch_size": 3}, batches=1))) == [0, 1, 2]
+        assert sorted(numbers_of(read_batches(input_fn, {"batch_size": 3}, count=1))) == [0, 1, 2]
 
 
 def test_large_gzipped_files_are_warned_of(tmp_path, caplog):
@@ -237,7 +223,7 @@ def test_shorter_records_are_padded_with_a_warning(tmp_path, caplog):
     text = caplog.text
     assert "input_ids, input_mask, segment_ids stored with length 8, padded to 10" in text
     assert "masked_lm_weights stored with length 3, padded to 5" in text
-    batch = read(input_fn, {"batch_size": 1})[0]
+    batch = read_batches(input_fn, {"batch_size": 1})[0]
     assert batch["input_ids"].tolist() == [[7] * 8 + [0] * 2]
     assert batch["masked_lm_weights"].tolist() == [[7.0] * 3 + [0.0] * 2]
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import variables_of
 
 from common import files
 from common.errors import UserError
@@ -96,13 +97,8 @@ def best(folder):
     return json.loads((folder / "best" / "best.json").read_text())
 
 
-def variables(folder):
-    reader = tf.train.load_checkpoint(str(folder))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
 def assert_equal_runs(first, second):
-    first, second = variables(first), variables(second)
+    first, second = variables_of(first), variables_of(second)
     assert sorted(first) == sorted(second)
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], name)
@@ -130,7 +126,7 @@ def test_evaluations_change_no_step(plain, tmp_path):
     assert [found["loss"] for found in history.values()] == [1.0, 3.0, 2.0, 5.0]
     assert best(tmp_path) == {"global_step": 2, "loss": 1.0}
     assert saved_steps(tmp_path / "best") == [2] and saved_steps(tmp_path) == [4, 6, 7]
-    assert variables(tmp_path / "best")["global_step"] == 2
+    assert variables_of(tmp_path / "best")["global_step"] == 2
 
 
 def test_higher_may_be_better(tmp_path):
@@ -251,7 +247,7 @@ def test_weights_of_a_run_that_diverged_are_not_gone_on_with(tmp_path, learning_
         for name in reader.get_variable_to_shape_map():
             assert np.all(np.isfinite(reader.get_tensor(name))), (step, name)
     run(tmp_path, last_step=3)
-    assert variables(tmp_path)["global_step"] == 3
+    assert variables_of(tmp_path)["global_step"] == 3
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import programs
 import pytest
 import record_files
-import tensorflow.compat.v1 as tf
+from helpers import variables_of
 
 import modeling
 import run_pretraining
@@ -89,13 +89,8 @@ def write_uneven_records(path):
             writer.write(record_files.serialize(schema, values))
 
 
-def weights(folder):
-    reader = tf.train.load_checkpoint(str(folder))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
 def assert_same_weights(folder, reference):
-    found, expected = weights(folder), weights(reference)
+    found, expected = variables_of(folder), variables_of(reference)
     assert set(found) == set(expected) and found["global_step"] == STEPS
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=2e-6, err_msg=name)
@@ -122,7 +117,10 @@ def test_float16_goes_on_with_its_loss_scale(workspace):
     helpers.run(run_pretraining, flags(workspace, "half", precision="float16"))
     values = flags(workspace, "parts", precision="float16", do_eval=True, eval_every_steps=2)
     helpers.run(run_pretraining, values)
-    whole, parts = weights(workspace / "half"), weights(workspace / "parts")
+    whole, parts = (
+        variables_of(workspace / "half"),
+        variables_of(workspace / "parts"),
+    )
     assert whole["good_steps"] == STEPS and whole["loss_scale"] == 2.0**15
     for name, value in whole.items():
         assert value.dtype != np.float16
@@ -141,7 +139,7 @@ def test_replicas_with_micro_batches_that_start_from_a_checkpoint_equal_one_batc
     assert "batch 8 = 2 replicas x 2 micro-batches of 2" in log
     assert_same_weights(workspace / "mirrored", workspace / "warm")
     name = "bert/embeddings/word_embeddings"
-    assert np.any(weights(workspace / "warm")[name] != weights(workspace / "whole")[name])
+    assert np.any(variables_of(workspace / "warm")[name] != variables_of(workspace / "whole")[name])
 
 
 def free_ports(count):
