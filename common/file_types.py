@@ -38,6 +38,15 @@ _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _COMMON_SHARE = 0.95  # random bytes have 35%
+_CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+# (encoding that a program took a file for, encoding of the file); names for Python and iconv
+_MISTAKES = (
+    ("latin1", "utf-8"),
+    ("cp1252", "utf-8"),
+    ("gb18030", "utf-8"),
+    ("latin1", "gb2312"),  # not gb18030, to which accented letters look like Chinese
+)
+_KEPT_SHARE = 0.9  # of a misread text can be written in the wrong encoding
 _CONTROL_SHARE = 0.01  # random bytes have 10%, and texts of any encoding have nearly none
 
 
@@ -194,6 +203,23 @@ def _decode(data, codec):
         return data.decode(codec)
     except UnicodeDecodeError:
         return None
+
+
+def misread(text):
+    """Return how a program misread a Chinese text, such as 好 as å¥½; None for any other text.
+
+    Returns:
+        (encoding that the program assumed, encoding of the text, the text as far as it can be
+        read back), three str, or None.
+    """
+    for assumed, encoding in _MISTAKES:
+        data = text.encode(assumed, "ignore")
+        if len(data.decode(assumed, "ignore")) >= _KEPT_SHARE * len(text):
+            original = data.decode(encoding, "ignore")
+            chinese = "".join(_CHINESE.findall(original))
+            if 2 * len(chinese.encode(encoding)) > len(data):
+                return assumed, encoding, original
+    return None
 
 
 def holds_wide(text):

@@ -19,6 +19,7 @@ from pretraining_data import corpus
 NUM_LINES = 20
 HEAD_BYTES = 1 << 16
 LABEL_CHARACTERS = 32
+SHOWN_CHARACTERS = 6
 
 _CSV_TO_LINES = (
     "python3 -c 'import csv, json, sys; [print(json.dumps(d, ensure_ascii=False)) for d in "
@@ -88,6 +89,7 @@ def check_inputs(paths, format_):
             raise UserError("{} is a vocabulary, not a text: leave it out".format(path))
         lines = _lines(head)
         if lines:
+            _warn_of_misreading(path, lines)
             _check_format(path, lines[:NUM_LINES], format_)
             _check_html(path, lines[:NUM_LINES], format_)
             if format_.name == "text":
@@ -97,6 +99,25 @@ def check_inputs(paths, format_):
             "TEXT TWICE: %s has the text of %s too, which counts twice: name one of them only",
             path,
             same,
+        )
+
+
+def _warn_of_misreading(path, lines):
+    """Warn of a text that a program has read in a wrong encoding and written as UTF-8."""
+    found = file_types.misread("\n".join(lines))
+    if found:
+        assumed, encoding, original = found
+        logging.warning(
+            "MOJIBAKE: a program took %s for %s, which is %s, so %r became %r; this turns most of "
+            "the text back: iconv -c -f utf-8 -t %s %s | iconv -c -f %s -t utf-8 > NEW_FILE",
+            path,
+            assumed,
+            encoding,
+            original[:SHOWN_CHARACTERS],
+            original[:SHOWN_CHARACTERS].encode(encoding).decode(assumed, "replace"),
+            assumed,
+            shlex.quote(path),
+            encoding,
         )
 
 

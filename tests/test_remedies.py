@@ -106,6 +106,7 @@ TESTED = {
     "cut -f 1": "test_columns_that_are_no_texts",
     "cell %d has labels or numbers": "test_labels_of_a_table",
     "begins with a number, which would be": "test_numbers_of_lines_are_told",
+    "MOJIBAKE: a program took": "test_text_that_a_program_misread",
     "MARKS: %d lines": "test_marks_between_documents",
     "holds a character and its label a line": "test_the_command_that_makes_text",
     "needs two or more different lines": "test_a_search_needs_two_lines",

@@ -2,6 +2,7 @@
 
 import bz2
 import csv
+import difflib
 import gzip
 import io
 import json
@@ -15,6 +16,7 @@ import zipfile
 
 import pytest
 
+from common import file_types
 from common.errors import UserError
 from pretraining_data import corpus, input_check
 
@@ -303,6 +305,30 @@ def test_escapes_are_told(tmp_path, line, is_told, caplog):
     with caplog.at_level("WARNING"):
         check(tmp_path / "a.txt", line + "\n天。\n")
     assert ("ESCAPES: " in caplog.text) == is_told
+
+
+@pytest.mark.parametrize(
+    "assumed, encoding",
+    [("latin1", "utf-8"), ("cp1252", "utf-8"), ("gb18030", "utf-8"), ("latin1", "gb2312")],
+)
+def test_text_that_a_program_misread(tmp_path, root, assumed, encoding, caplog):
+    text = (root / "data" / "news_zh_1.txt").read_text(encoding="utf-8")[:3000]
+    path = tmp_path / "a.txt"
+    with caplog.at_level("WARNING", logger="absl"):
+        check(path, text.encode(encoding, "ignore").decode(assumed, "ignore"))
+    [message] = [message for message in caplog.messages if message.startswith("MOJIBAKE: ")]
+    assert "took {} for {}, which is {}".format(path, assumed, encoding) in message
+    command = message.split("text back: ")[1].replace("NEW_FILE", str(tmp_path / "new.txt"))
+    subprocess.run(command, shell=True, check=False)  # it drops some bytes and says so
+    mended = (tmp_path / "new.txt").read_text(encoding="utf-8")
+    assert difflib.SequenceMatcher(None, text[:300], mended[:300]).ratio() > 0.6
+
+
+@pytest.mark.parametrize(
+    "text", ["Où est l'été, là-bas ? Ça dépend." * 9, "Ünïcödé\n" * 9, "«Ça»\n" * 9]
+)
+def test_other_languages_are_not_misread(text):
+    assert file_types.misread(text) is None
 
 
 @pytest.mark.parametrize("member", ["[Content_Types].xml", "_rels/.rels", "word/document.xml"])
