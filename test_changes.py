@@ -18,7 +18,7 @@ import numpy as np
 import modeling
 import tokenization
 from masking import reference, sentence_order
-from masking.draws import Draws
+from masking.random_numbers import Draws
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VOCAB_SIZE = 30000

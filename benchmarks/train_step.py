@@ -154,7 +154,11 @@ def ask(process, command):
 
 
 def serve(actions):
-    """Answer commands: seconds of a `step` or a `peak` product, `memory` in MB, `pieces` a step."""
+    """Answer the commands on standard input, one a line, until `quit`.
+
+    The answer to `step` is the seconds of a training step, to `peak` the seconds of a matrix
+    product, to `memory` the most memory used in MB, and to `pieces` the pieces of a step.
+    """
     for line in sys.stdin:
         command = line.strip()
         if command == "quit":

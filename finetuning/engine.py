@@ -4,7 +4,7 @@ import tensorflow.compat.v1 as tf
 
 from checkpointing import model_files, run_folder
 from common import checks, signals
-from finetuning import inputs, predictions, seeds
+from finetuning import inputs, row_outputs, seeds
 from finetuning.model import make_model_fn
 from finetuning.run_checks import check_run
 from training import best_checkpoint, loop, run_report
@@ -132,7 +132,7 @@ def score(run, trainer, split, path):
     """
     examples, task, rows = run.data.examples[split], run.data.task, run.encoded[split].rows
     input_fn = inputs.scoring_input_fn(run, split)
-    outputs = predictions.predict(trainer, input_fn, rows.num_rows, path)
+    outputs = row_outputs.predict(trainer, input_fn, rows.num_rows, path)
     predicted = run.kind.decode(examples, task, rows, outputs, run.args)
     return predicted, run.kind.scores(examples, task, predicted)
 

@@ -403,8 +403,8 @@ def _listed_entities(text, entities):
         if not isinstance(kind, str) or not kind:
             raise _BadRow("entity {} has no type".format(shown(entity)))
         if _named(row, _BEGIN) is None or _named(row, _END) is None:
-            text = "entity {} has no begin and end: their names are begin or start, and end"
-            raise _BadRow(text.format(shown(entity)))
+            problem = "entity {} has no begin and end: their names are begin or start, and end"
+            raise _BadRow(problem.format(shown(entity)))
         begin, end = _edges(kind, [_named(row, _BEGIN), _named(row, _END)])
         string = _named(row, _STRING)
         string = text[begin:end] if string is None else string

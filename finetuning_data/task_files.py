@@ -64,14 +64,14 @@ class WrongLabel(BadRow):
 
 
 def known_label(label, labels):
-    """Return the one of `labels` that is the same whole number as a label, else the label.
+    """Return the one of `labels` that `label` means, as 1.0 means 1; without one, `label` itself.
 
-    Programs write 1 as 1.0 if a row of the column has no number.
+    Some programs write 1.0 instead of 1 if another row of the column is empty.
     """
     if label in labels:  # in nearly every row
         return label
-    equal = [known for known in labels if _without_zeros(known) == _without_zeros(label)]
-    return equal[0] if equal else label
+    number = _without_zeros(label)
+    return next((known for known in labels if _without_zeros(known) == number), label)
 
 
 def _without_zeros(label):

@@ -1,4 +1,4 @@
-"""Predictions of a classifier as a table and as a submission to CLUE."""
+"""Writes predictions.tsv of a classifier, and its predictions for a submission to CLUE."""
 
 import os
 

@@ -142,17 +142,21 @@ def _best_spans(window, starts, ends, rules):
     if not len(inside):
         return []
     shift, count = inside[0], len(inside)
+    longest = min(rules.max_answer_length, count)
+    # Spans that begin at another window's piece or end outside the context score -inf.
     starts = np.where(window.is_own[inside] != 0, starts[inside], -np.inf)
-    lengths = min(rules.max_answer_length, count)
-    padded = np.concatenate([ends[inside], np.full(lengths, -np.inf)])
-    sums = starts[:, np.newaxis] + np.lib.stride_tricks.as_strided(
-        padded, [count, lengths], [padded.strides[0]] * 2, writeable=False
-    )  # [i, k]: from piece i to piece i + k
-    flat = sums.ravel()
-    kept = min(rules.num_best, len(flat))
-    places = np.argpartition(-flat, kept - 1)[:kept]
+    padded = np.concatenate([ends[inside], np.full(longest, -np.inf)])
+    # A view of `padded`: element [i, k] is padded[i + k].
+    ends_behind = np.lib.stride_tricks.as_strided(
+        padded, [count, longest], [padded.strides[0]] * 2, writeable=False
+    )
+    scores = (starts[:, np.newaxis] + ends_behind).ravel()  # of the spans from i to i + k
+    kept = min(rules.num_best, len(scores))
+    best = np.argpartition(-scores, kept - 1)[:kept]
+    firsts = shift + best // longest
+    lasts = firsts + best % longest
     return [
-        (float(flat[place]), shift + place // lengths, shift + place // lengths + place % lengths)
-        for place in places.tolist()
-        if flat[place] > -np.inf
+        (score, first, last)
+        for score, first, last in zip(scores[best].tolist(), firsts.tolist(), lasts.tolist())
+        if score > -np.inf
     ]

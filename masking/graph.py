@@ -1,4 +1,4 @@
-"""Turns compact records into training features in a TensorFlow graph, as `reference.mask_row`.
+"""Swaps and masks compact records in a TensorFlow graph, as `reference.mask_row` does.
 
 The functions make the same choices as `reference.mask_row`, with the same random numbers, for all
 rows of a batch at once. The functions use only TensorFlow operations, because the host of a remote
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from masking import reference
-from masking.draws import Stream
+from masking.random_numbers import Stream
 from tfrecords import compact
 
 # Rows of one call. The tensors of more rows do not fit into the cache of a processor.
@@ -24,10 +24,10 @@ KEY_BITS = 40  # random bits of `Draws.order_keys`
 
 
 class Draws:
-    """`draws.Draws` in a graph: keys are int64 tensors [k], whose products wrap."""
+    """`random_numbers.Draws` in a graph: keys are int64 tensors [k], whose products wrap."""
 
     def __init__(self, state):
-        self._state = state  # int64 [k], the bits of the uint64 of `draws.Draws`
+        self._state = state  # int64 [k], the bits of the uint64 of `random_numbers.Draws`
 
     @classmethod
     def of_seed(cls, seed):

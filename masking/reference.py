@@ -1,4 +1,4 @@
-"""Turns documents into pre-training instances: sentence-order pairs, whole-word grams, 80/10/10.
+"""Turns documents into pre-training instances: masks n-grams of whole words by the rule 80/10/10.
 
 This module is the readable specification, which makes one instance at a time.
 `masking/vectorized.py` makes the same instances, for many documents at once and many times faster.
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from masking.draws import Stream
+from masking.random_numbers import Stream
 from masking.sentence_order import (
     CLAUSE,
     INSIDE,

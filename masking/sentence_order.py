@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from masking.draws import Draws, Stream
+from masking.random_numbers import Draws, Stream
 from tfrecords.compact import NUM_SEPARATORS
 
 # The kinds of breaks: what begins at a piece. A stronger break has a higher number.

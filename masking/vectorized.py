@@ -1,4 +1,4 @@
-"""Instances of many documents at once, in numpy: the fast version of `reference`.
+"""Masks many documents at once, in numpy: the fast version of `reference`.
 
 Each function here does the work of the function of the same name in `reference`, for all chunks of
 all duplicates of all documents of a block. Both modules use the same random numbers, so that the
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from masking import reference
-from masking.draws import Stream
+from masking.random_numbers import Stream
 from masking.sentence_order import NUM_SEPARATORS, WORD, Level
 
 

@@ -1,4 +1,4 @@
-"""The scores of an evaluation of pre-training, and what they say about the health of a model."""
+"""The scores of an evaluation of pre-training, and warnings such as that of a saturated pooler."""
 
 import tensorflow.compat.v1 as tf
 

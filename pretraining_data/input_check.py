@@ -184,17 +184,19 @@ def _is_table(rows):
 
 
 def _check_format(path, lines, format_):
+    """Raise UserError, with the remedy, if the first lines of a file are not of the format."""
     kind = recognize(lines)
-    # The parser reports bad lines among good ones.
-    has_objects = format_.name == "jsonl" and any(line.startswith("{") for line in lines)
-    if kind != format_.name and not (kind == "text" and has_objects):
-        names = _rows(lines[:1], kind)[0] if kind in _TABLES else _fields(lines[0])
-        text = _REMEDIES[kind].format(
-            path=shlex.quote(path),
-            wanted=_WANTED.get(format_.name),
-            fields=", ".join(filter(None, names)),
-        )
-        raise UserError("{} {}".format(path, text))
+    if kind == format_.name:
+        return
+    if format_.name == "jsonl" and kind == "text" and any(line.startswith("{") for line in lines):
+        return  # JSON lines with bad lines among them, which the parser reports
+    names = _rows(lines[:1], kind)[0] if kind in _TABLES else _fields(lines[0])
+    remedy = _REMEDIES[kind].format(
+        path=shlex.quote(path),
+        wanted=_WANTED.get(format_.name),
+        fields=", ".join(filter(None, names)),
+    )
+    raise UserError("{} {}".format(path, remedy))
 
 
 def fields_of(path):

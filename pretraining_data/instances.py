@@ -15,7 +15,7 @@ from typing import List, NamedTuple
 import numpy as np
 
 from masking import reference, sentence_order, vectorized
-from masking.draws import Draws, Stream
+from masking.random_numbers import Draws, Stream
 from pretraining_data import corpus
 from tfrecords import wire
 

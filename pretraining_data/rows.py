@@ -11,7 +11,7 @@ import collections
 import numpy as np
 
 from masking import sentence_order
-from masking.draws import Draws, Stream
+from masking.random_numbers import Draws, Stream
 from masking.sentence_order import CLAUSE, SENTENCE, WORD
 from pretraining_data import instances, packing
 from tfrecords import compact

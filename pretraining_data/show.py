@@ -1,7 +1,7 @@
 """Records as text, for a person to read."""
 
 from masking import reference
-from masking.draws import Draws
+from masking.random_numbers import Draws
 from masking.sentence_order import pairs_of_document
 from tfrecords import compact
 

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from finetuning.model import make_forward
-from finetuning.predictions import in_order
+from finetuning.row_outputs import in_order
 
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 

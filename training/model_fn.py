@@ -144,8 +144,8 @@ def _dropout_seed(micro_batch_index, settings, placement):
     part = devices.replica_index(settings.use_tpu) * placement.num_micro_batches + micro_batch_index
     parts = placement.num_replicas * placement.num_micro_batches
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
-    # The layers derive their seeds from this seed by small steps. If parts had counted seeds, the
-    # seeds of two parts could coincide, so this seed is random.
+    # The layers combine this seed with small numbers to get their own seeds. With consecutive
+    # seeds two parts could get equal ones, so the count is turned into random numbers.
     counted = tf.stack([settings.random_seed, step * parts + part])
     return dropout.draw([2], counted, is_hashed=devices.execution_fields(settings)["compiled"])
 

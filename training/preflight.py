@@ -1,4 +1,4 @@
-"""The checks before any run, of pre-training or fine-tuning, see `common.checks`."""
+"""Checks before any run, see `common.checks`: vocabulary of records, devices, disk, checkpoint."""
 
 import math
 import os

@@ -19,7 +19,7 @@ import run_classifier
 from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
-from finetuning import batching, engine, model, predictions, run_checks, seeds
+from finetuning import batching, engine, model, row_outputs, run_checks, seeds
 from kinds.classification import Classification
 from kinds.kind import Data
 from training import best_checkpoint, loop, preflight
@@ -310,7 +310,7 @@ def guessed(monkeypatch):
         numbers.append(num_rows)
         return {"probabilities": np.full([num_rows, 2], 0.5)}
 
-    monkeypatch.setattr(predictions, "predict", guess)
+    monkeypatch.setattr(row_outputs, "predict", guess)
     return numbers
 
 

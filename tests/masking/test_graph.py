@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masking import graph, reference, sentence_order
-from masking.draws import Draws
+from masking.random_numbers import Draws
 from pretraining_data import instances, rows
 from tfrecords import compact
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masking import reference, sentence_order
-from masking.draws import Draws, Stream
+from masking.random_numbers import Draws, Stream
 from masking.reference import Document, Gram
 from masking.sentence_order import CLAUSE, INSIDE, SENTENCE, WORD, Pair
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masking import reference, sentence_order, vectorized
-from masking.draws import Draws
+from masking.random_numbers import Draws
 
 PUBLISHED = reference.make_vocabulary(VOCAB, published_labels=True)
 

@@ -102,6 +102,19 @@ def test_links_lead_somewhere(path):
             assert not anchor or anchor in anchors(TEXTS[linked]), link
 
 
+def test_places_in_the_code_exist(root):
+    page = (root / "docs" / "code.md").read_text(encoding="utf-8")
+    table = page.split("## Find something")[1].split("\n## ")[0]
+    places = [row.split(" | ")[1:] for row in re.findall(r"^\| (.* \|)$", table, re.MULTILINE)[2:]]
+    assert places
+    for paths, names in places:
+        paths, names = (re.findall("`(.*?)`", cell) for cell in (paths, names))
+        code = "".join((root / path).read_text(encoding="utf-8") for path in paths)
+        definition = r"^(def |class )?{}\b"
+        lost = [x for x in names if not re.search(definition.format(x), code, re.MULTILINE)]
+        assert lost == [], paths
+
+
 @every_page
 def test_prose_fits_the_screen(path):
     for line in FENCE.sub("", TEXTS[path]).split("\n"):

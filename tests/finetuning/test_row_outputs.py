@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finetuning import predictions
+from finetuning import row_outputs
 
 PROBABILITIES = np.array([[0.25, 0.75], [0.9, 0.1], [0.4, 0.6]], np.float32)
 
@@ -22,7 +22,7 @@ class Runner:
 
 
 def test_probabilities_come_back_in_order():
-    found = predictions.predict(Runner([2, 0, 1, -1]), "input", 3, "best")
+    found = row_outputs.predict(Runner([2, 0, 1, -1]), "input", 3, "best")
     assert list(found) == ["probabilities"]
     np.testing.assert_array_equal(found["probabilities"], PROBABILITIES)
 
@@ -30,7 +30,7 @@ def test_probabilities_come_back_in_order():
 @pytest.mark.parametrize("order", [[2, 0], [2, 0, 1, 1], [-1, -1]])
 def test_a_prediction_that_is_missing_is_a_defect(order):
     with pytest.raises(RuntimeError, match="predictions for 3 rows"):
-        predictions.predict(Runner(order), "input", 3, "best")
+        row_outputs.predict(Runner(order), "input", 3, "best")
 
 
 def test_outputs_of_pieces_are_filled_up_with_zeros():
@@ -40,6 +40,6 @@ def test_outputs_of_pieces_are_filled_up_with_zeros():
                 output = np.full([2, length, 2], 1 + rows[0], np.float32)
                 yield {"row_index": np.array(rows), "logits": output}
 
-    found = predictions.predict(Pieces(), None, 3)["logits"]
+    found = row_outputs.predict(Pieces(), None, 3)["logits"]
     assert found.dtype == np.float32
     assert found[..., 0].tolist() == [[2, 2, 2], [2, 2, 2], [3, 3, 0]]

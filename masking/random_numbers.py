@@ -1,4 +1,4 @@
-"""The random numbers of instances: functions of a key instead of a generator's state."""
+"""The random numbers of all masks and swaps: functions of a key, without a generator's state."""
 
 import numpy as np
 
