@@ -71,7 +71,10 @@ def main(args, words):
             raise UserError(text.format(name, " and ".join(commands)))
     if len(paths) < 2 if command == "average" else len(paths) != 1:
         wanted = "two checkpoints or more" if command == "average" else "one path"
-        raise UserError("{}: give {}, found {}".format(command, wanted, len(paths)))
+        hint = ""
+        if len(paths) == 2 and command != "inspect" and not args.output_dir:
+            hint = ": to make the folder {0}, give --output_dir={0}".format(paths[1])
+        raise UserError("{}: give {}, found {}{}".format(command, wanted, len(paths), hint))
     if command == "inspect":
         inspect(args, *paths)
         return

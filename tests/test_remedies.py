@@ -479,6 +479,12 @@ CASES = (
         "--segmenter=rjieba --user_dict=dict.txt",
         "--segmenter=jieba",
     ),
+    (
+        ": to make the folder {0}, give --output_dir={0}",
+        CONVERT,
+        "slim classifier slimmer",
+        "slim classifier --output_dir=slimmer",
+    ),
     ("--output_dir is needed", CONVERT, "slim classifier", "slim classifier --output_dir=slimmed"),
     (
         "has no {} beside it: give",

@@ -482,7 +482,7 @@ def test_the_config_of_a_run_belongs_to_its_best_checkpoint(tmp_path, capsys):
         ([], {}, "'': give one of inspect"),
         (["turn", "x"], {}, "'turn': give one of inspect"),
         (["inspect"], {}, "inspect: give one path, found 0"),
-        (["slim", "a", "b"], {}, "slim: give one path, found 2"),
+        (["slim", "a", "b"], {}, "found 2: to make the folder b, give --output_dir=b"),
         (["average"], {}, "average: give two checkpoints or more, found 0"),
         (["average", "a"], {}, "average: give two checkpoints or more, found 1"),
         (["slim", "a"], {}, "--output_dir is needed"),
