@@ -335,15 +335,16 @@ class WordpieceEncoder:
         """Return the `Encoding` of a str."""
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         entries = self._look_up(codes)
-        indices = np.flatnonzero(entries >= 0).astype(np.int32)
-        singles = np.stack([entries[indices], indices, indices + 1])  # [3, number of singles]
+        singles = np.flatnonzero(entries >= 0).astype(np.int32)
         edges = np.flatnonzero(np.diff(entries == _WORD, prepend=False, append=False))
         begins, ends = edges[::2], edges[1::2]
         words = [self._words[text[b:e]] for b, e in zip(begins.tolist(), ends.tolist())]
         rows = np.concatenate([np.empty((0, 3), np.int32)] + words)
-        rows[:, 1:] += np.repeat(begins, [len(word) for word in words])[:, np.newaxis]
-        columns = np.concatenate([singles, rows.T], axis=1)  # [3, n]
-        return Encoding(*np.take(columns, np.argsort(columns[1], kind="stable"), axis=1))
+        counts = [len(word) for word in words]
+        rows[:, 1:] += np.repeat(begins, counts)[:, np.newaxis]
+        places = np.repeat(singles.searchsorted(begins), counts)
+        columns = zip((entries[singles], singles, singles + 1), rows.T)
+        return Encoding(*(np.insert(single, places, word) for single, word in columns))
 
     def encode_all(self, texts):
         """Return (ids, counts), as `FullTokenizer.encode_all`."""

@@ -191,7 +191,8 @@ def find_breaks(text, word_ends, pieces, begins, vocabulary):
         is_end = np.zeros(len(codes) + 1, bool)
         is_end[word_ends] = True
         word = np.cumsum(is_end, dtype=np.int32)[begins]
-        is_word = (np.diff(word, prepend=-1) > 0) & ~vocabulary.continues[pieces]
+        is_word = ~vocabulary.continues[pieces]
+        is_word[1:] &= word[1:] != word[:-1]
     # A clause ends after all of its marks, as in 。” or ……
     first = np.minimum(codes[begins], len(_IS_MARK) - 1)
     is_mark, is_closing = _IS_MARK[first], _IS_CLOSING[first]

@@ -135,7 +135,7 @@ class Level:
 
     def count_before(self, place):
         """Return the number of positions before each of `place`."""
-        return np.searchsorted(self.positions, place)
+        return self.positions.searchsorted(place)
 
     def first_from(self, low):
         """Return the first position at or after each of `low`; there must be one."""

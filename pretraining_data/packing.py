@@ -143,6 +143,8 @@ def _cut(chunk, room, levels):
     if chunk.size <= room:
         return chunk.end
     limit = min(chunk.begin + room - NUM_SEPARATORS, chunk.end - 2)
-    ends = [int(level.last_until(limit)) for level in levels]
-    end = next((end for end in ends if limit - end <= MOST_UNUSED * room), max(ends))
+    for level in levels:
+        end = int(level.last_until(limit))
+        if limit - end <= MOST_UNUSED * room:
+            break
     return end if end - chunk.begin >= max(room // 2 - NUM_SEPARATORS, 2) else None

@@ -78,29 +78,25 @@ def serialize_rows(rows, splits, text, limits):
 
     Args:
         rows: list of rows, which are lists of `packing.Chunk`.
-        splits: list of uint16 arrays, the splits of each chunk of all rows.
+        splits: list of bytes, the splits of each chunk of all rows, from `find_splits`.
         text: `sentence_order.Text`.
         limits: `compact.Limits`.
     """
     is_word = text.breaks[:-1] >= WORD
     pieces = compact.encode_pieces(text.pieces, is_word, limits.has_word_bits)
     splits = iter(splits)
-    records = []
-    for row in rows:
-        spans = [slice(chunk.begin, chunk.end) for chunk in row]
-        records.append(
-            compact.serialize(
-                [span.stop - span.start for span in spans],
-                [next(splits) for _ in row],
-                [pieces[span] for span in spans],
-                [is_word[span] for span in spans] if limits.has_word_bits else None,
-            )
+    return [
+        compact.serialize(
+            [next(splits) for _ in row],
+            [pieces[2 * begin : 2 * end] for begin, end, _ in row],
+            [is_word[begin:end] for begin, end, _ in row] if limits.has_word_bits else None,
         )
-    return records
+        for row in rows
+    ]
 
 
 def find_splits(chunks, breaks):
-    """Return where each chunk may be divided into two segments, uint16 arrays.
+    """Return where each chunk may be divided into two segments, a list of bytes (uint16 numbers).
 
     A chunk may be divided at breaks of the same kind as its begin and its end, sentences or
     clauses. At other places the marks at the ends of the segments would show the order: if one
@@ -108,11 +104,16 @@ def find_splits(chunks, breaks):
     cannot be divided at such a break has no order to predict.
     """
     begins, ends = np.array([chunk[:2] for chunk in chunks]).T
-    splits = [np.zeros(0, np.uint16)] * len(chunks)
+    splits = [b""] * len(chunks)
     for kind in (CLAUSE, SENTENCE):
         places = np.flatnonzero(breaks == kind)
-        first, last = np.searchsorted(places, (begins + 1, ends))
-        is_same = (breaks[begins] == kind) & (breaks[ends] == kind)
-        for i in np.flatnonzero(is_same).tolist():
-            splits[i] = (places[first[i] : last[i]] - begins[i]).astype(np.uint16)
+        chosen = np.flatnonzero((breaks[begins] == kind) & (breaks[ends] == kind))
+        first, last = np.searchsorted(places, (begins[chosen] + 1, ends[chosen]))
+        counts = last - first
+        bounds = np.append(0, np.cumsum(counts))  # of each chunk in `inner`
+        inner = np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], counts)
+        numbers = compact.encode_numbers(places[inner] - np.repeat(begins[chosen], counts))
+        bounds = (2 * bounds).tolist()
+        for i, begin, end in zip(chosen.tolist(), bounds, bounds[1:]):
+            splits[i] = numbers[begin:end]
     return splits

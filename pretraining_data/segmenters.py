@@ -4,7 +4,6 @@ The words of a text, joined, are the text: spaces and line ends are words too.
 """
 
 import importlib
-import itertools
 import os
 import re
 from typing import Callable, NamedTuple
@@ -14,9 +13,9 @@ import numpy as np
 from common import file_types, files
 from common.errors import UserError
 
-# A text is segmented in stretches, since the time of rjieba grows faster than the length. A stretch
-# ends with a mark that no word holds, if there is one.
-_STRETCH = re.compile(r"(?s).{1,1000}[\n，。！？；：、]|.{1,1000}")
+# A text is segmented in stretches: shorter ones take more time for calls, longer ones more memory.
+# A stretch ends with a mark that no word holds, if there is one.
+_STRETCH = re.compile(r"(?s).{1,4000}[\n，。！？；：、]|.{1,4000}")
 
 # Patterns of a line of a user dictionary, and of the tags of a web page that a user saved as a
 # dictionary.
@@ -37,8 +36,16 @@ class Segmenter(NamedTuple):
 
     def word_ends(self, text):
         """Return the ends of the words of a text, int [number of words]."""
-        words = itertools.chain.from_iterable(map(self.segment, _STRETCH.findall(text)))
-        return np.cumsum(np.fromiter(map(len, words), np.int64))
+        lengths = [_lengths(self.segment(stretch)) for stretch in _STRETCH.findall(text)]
+        return np.cumsum(np.concatenate(lengths or [[]]), dtype=np.int64)
+
+
+def _lengths(words):
+    """Return the lengths of words in characters, an int array."""
+    try:
+        return np.frombuffer(bytes(map(len, words)), np.uint8)  # twice as fast as np.fromiter
+    except ValueError:  # a word has more than 255 characters
+        return np.fromiter(map(len, words), np.int64)
 
 
 def load_segmenter(name, user_dict=None):

@@ -46,11 +46,10 @@ def random_row(rng, limits, largest=None):
 def serialize(row, limits):
     """Return the record of a `compact.Row`."""
     bounds = np.cumsum(row.lengths)[:-1]
-    pieces = compact.encode_pieces(row.pieces, row.is_word, limits.has_word_bits)
+    parts = zip(np.split(row.pieces, bounds), np.split(row.is_word, bounds))
     return compact.serialize(
-        row.lengths,
-        [np.array(splits, np.uint16) for splits in row.splits],
-        np.split(pieces, bounds),
+        [compact.encode_numbers(np.array(splits)) for splits in row.splits],
+        [compact.encode_pieces(*part, limits.has_word_bits) for part in parts],
         np.split(row.is_word, bounds) if limits.has_word_bits else None,
     )
 

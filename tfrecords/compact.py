@@ -59,24 +59,28 @@ class Limits(NamedTuple):
 
 
 def encode_pieces(pieces, is_word, has_word_bits):
-    """Return pieces as uint16 [n]; the highest bit, if it is free, is set where a word begins."""
+    """Return pieces as bytes [2n]; the highest bit, if it is free, is set where a word begins."""
     numbers = np.asarray(pieces, np.uint16)
-    return numbers if has_word_bits else numbers | np.where(is_word, _WORD_BIT, np.uint16(0))
+    return encode_numbers(numbers if has_word_bits else numbers + is_word * _WORD_BIT)
 
 
-def serialize(lengths, splits, pieces, is_word=None):
+def encode_numbers(numbers):
+    """Return n integers from 0 to 65535 as the 2n bytes that a record holds."""
+    return numbers.astype("<u2").tobytes()
+
+
+def serialize(splits, pieces, is_word=None):
     """Return the bytes of a record.
 
     Args:
-        lengths: list of int [k].
-        splits: list of k uint16 arrays.
-        pieces: list of k uint16 arrays, from `encode_pieces`.
+        splits: list of k bytes, the splits of each chunk, from `encode_numbers`.
+        pieces: list of k bytes, the pieces of each chunk, from `encode_pieces`.
         is_word: list of k bool arrays where the vocabulary has more than MAX_PIECES pieces.
     """
-    counts = [len(one) for one in splits]
+    lengths = [len(one) // 2 for one in pieces]
+    counts = [len(one) // 2 for one in splits]
     head = [MAGIC + VERSION, len(lengths), sum(counts)] + lengths + counts
-    parts = [struct.pack("<{}H".format(len(head)), *head)]
-    parts += [one.astype("<u2", copy=False).tobytes() for one in splits + pieces]
+    parts = [struct.pack("<{}H".format(len(head)), *head)] + splits + pieces
     if is_word is not None:
         bits = np.packbits(np.concatenate(is_word), bitorder="little").tobytes()
         parts.append(bits + bytes(len(bits) % 2))

@@ -28,12 +28,15 @@ def test_idioms_of_four_characters_are_words(name):
 def test_a_text_of_any_length_has_the_same_words(name):
     segmenter = segmenters.load_segmenter(name)
     # The distances between the marks at which a stretch may end vary.
-    text = "".join("我们在北京大学学习人工智能" * (1 + i % 7) + "，一心一意。\n" for i in range(90))
+    text = "".join(
+        "我们在北京大学学习人工智能" * (1 + i % 7) + "，一心一意。\n" for i in range(200)
+    )
+    text += "a" * 300 + "。"
     ends = np.cumsum([len(word) for word in segmenter.segment(text)])
     np.testing.assert_array_equal(segmenter.word_ends(text), ends)
-    unbroken = segmenter.word_ends("我们" * 3000)
-    assert unbroken[-1] == 6000
-    assert len(unbroken) <= 3001
+    unbroken = segmenter.word_ends("我们" * 9000)
+    assert unbroken[-1] == 18000
+    assert len(unbroken) <= 9005
 
 
 def test_an_empty_text_has_no_words():
