@@ -343,7 +343,7 @@ class WordpieceEncoder:
         counts = [len(word) for word in words]
         rows[:, 1:] += np.repeat(begins, counts)[:, np.newaxis]
         places = np.repeat(singles.searchsorted(begins), counts)
-        columns = zip((entries[singles], singles, singles + 1), rows.T)
+        columns = zip((entries.take(singles), singles, singles + 1), rows.T)
         return Encoding(*(np.insert(single, places, word) for single, word in columns))
 
     def encode_all(self, texts):
@@ -353,7 +353,7 @@ class WordpieceEncoder:
         return ids, np.diff(np.searchsorted(begins, ends), prepend=0)
 
     def _look_up(self, codes):
-        entries = self._table[codes]
+        entries = self._table.take(codes)
         unseen = entries == _UNSEEN
         if unseen.any():
             for code in set(codes[unseen].tolist()):
