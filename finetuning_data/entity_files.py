@@ -3,7 +3,9 @@
     one JSON object a line    {"text": "在北京", "label": {"LOC": {"北京": [[1, 2]]}}} of CLUENER,
                               where the end is the last character, or of one's own, half-open:
                               {"text": "在北京",
-                              "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}
+                              "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}; or lists, as
+                              datasets of Hugging Face: {"tokens": ["在", "北", "京"],
+                              "ner_tags": ["O", "B-LOC", "I-LOC"]}
     one character a line      a blank or tab, and its label: BIO, BIOES or BMES; a blank line
                               between sentences
     one sentence a line       characters with blanks between them, a tab, and their labels with
@@ -28,7 +30,7 @@ from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, missing, row_er
 
 # A label that bio does not have.
 _BLANK = "[ \t\xa0\u2000-\u200a\u3000]"
-_BIOES = re.compile(r"(?:^|{})[MES][-_]\w".format(_BLANK))
+_BIOES = re.compile(r"(?:^|\"|{})[MES][-_]\w".format(_BLANK))
 _DOCUMENT = "-DOCSTART-"
 # A character and its label with another separator than a blank.
 _SEPARATED = re.compile(r"\S([,，;；:：|/])(?:O|[BIMES][-_]\S+)")
@@ -39,6 +41,7 @@ _SENTENCE_END = re.compile("[。！？!?]")
 _LONG_SENTENCE = 500  # characters
 _NAMES = {"text_a", "text", "label", "labels"}
 _SPANS = ("entities", "spans", "label", "labels")
+_UNITS, _LABELS = ("tokens", "text", "words"), ("ner_tags", "labels", "label", "tags")
 _BEGIN, _END = ("begin", "start", "start_offset"), ("end", "end_offset")
 _TYPE = ("type", "label")
 _STRING = ("text", "word", "entity", "mention", "string")
@@ -205,7 +208,7 @@ def _parser(parts, scheme, needs_labels):
     rows = [[row] for part in parts for row in part]
     first = rows[0][0][1]
     if _JSON.match(first) and not spelled(_cells(first)[-1]):
-        return _json_text, rows
+        return functools.partial(_json_text, scheme), rows
     cells = first.split("\t")
     names = [cell.strip().lower() for cell in cells]
     has_header = set(names) <= _NAMES and ("\t" in first or len(rows) > 1)
@@ -351,7 +354,7 @@ def _illegal(before, label, own):
 # -------------------------------------------------------------------------------------- JSON lines
 
 
-def _json_text(part):
+def _json_text(scheme, part):
     """Return the `LabelledText` of a JSON object."""
     try:
         row = json.loads(part[0][1])
@@ -361,6 +364,10 @@ def _json_text(part):
         ) from None
     if not isinstance(row, dict):
         raise _BadRow("{} is not a JSON object: write one object a line".format(shown(row)))
+    guid = row.get("id")
+    guid, units = guid if guid is None else str(guid), _named(row, _UNITS)
+    if isinstance(units, list):
+        return _listed_units(part[0][0], units, _named(row, _LABELS), scheme)._replace(guid=guid)
     if "text" not in row:
         raise _BadRow(missing("text", row))
     text = row["text"]
@@ -368,14 +375,28 @@ def _json_text(part):
         raise _BadRow("text is {}, not a text".format(shown(text)))
     if re.search("[\ud800-\udfff]", text):
         raise _BadRow("the text has half of a character: remove it")
-    guid = row.get("id")
-    guid, spans = guid if guid is None else str(guid), _named(row, _SPANS)
+    spans = _named(row, _SPANS)
     if spans is None:
         return LabelledText(guid, text, None)
     read = {dict: _cluener_entities, list: _listed_entities}.get(type(spans))
     if not read:
         raise _BadRow("{} is neither an object of types nor a list".format(shown(spans)))
     return LabelledText(guid, text, list(read(text, spans)))
+
+
+def _listed_units(number, units, labels, scheme):
+    """Return the `LabelledText` of a list of characters and a list of their labels, or None."""
+    labels = [None] * len(units) if labels is None else labels
+    if not isinstance(labels, list) or len(labels) != len(units):
+        problem = "{} characters, but the labels are {}, not a list of as many"
+        raise _BadRow(problem.format(len(units), shown(labels)))
+    for one in units + [label for label in labels if label is not None]:
+        if not isinstance(one, str) or not one:
+            problem = "{} is not a text: write characters, and labels by name, such as B-name"
+            raise _BadRow(problem.format(shown(one)))
+    if not "".join(units).strip():
+        raise _BadRow("the text is empty")
+    return _joined([(number, *pair) for pair in zip(units, labels)], scheme)
 
 
 def _cluener_entities(text, by_type):

@@ -84,6 +84,21 @@ def test_the_end_of_cluener_is_the_last_character_and_a_string_has_many_places(t
     assert found.entities == (Entity(0, 2, "地址"), Entity(2, 3, "人"), Entity(3, 5, "地址"))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tokens": list("在北京王"), "ner_tags": ["O", "B-LOC", "I-LOC", "B-PER"]},
+        {"text": list("在北京王"), "labels": ["O", "B-LOC", "E-LOC", "S-PER"]},
+    ],
+)
+def test_characters_and_labels_may_be_lists(tmp_path, fields):
+    (row,) = read(tmp_path, json.dumps(dict(fields, id=7)))
+    assert (row.guid, row.text) == ("7", "在北京王")
+    assert row.entities == (Entity(1, 3, "LOC"), Entity(3, 4, "PER"))
+    (row,) = read(tmp_path, json.dumps({"tokens": list("在北")}), needs_labels=False)
+    assert (row.text, row.entities) == ("在北", None)
+
+
 @pytest.mark.parametrize("content", ['{"id": 3, "text": "在北京"}', "在\n北\n京\n", "在 北 京\n"])
 def test_a_test_file_may_lack_labels(tmp_path, content):
     if " 北" in content:
@@ -192,6 +207,11 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ('{"text": "\\ud83d", "label": {}}', "half of a character"),
         ('{"text": "在', "not JSON"),
         ("[1]", "not a JSON object"),
+        ('{"tokens": ["在", "北"], "ner_tags": [0, 1]}', "0 is not a text: write characters, and"),
+        ('{"tokens": ["在", "北"], "labels": ["O"]}', "2 characters, but the labels are"),
+        ('{"text": ["在", "北"], "labels": {}}', "2 characters, but the labels are {}, not"),
+        ('{"tokens": [], "ner_tags": []}', "the text is empty"),
+        ('{"tokens": ["在", "北"], "ner_tags": ["O", "I-LOC"]}', "label I-LOC behind O is illegal"),
     ],
 )
 def test_mistakes_in_json_lines(tmp_path, row, words):
