@@ -33,7 +33,7 @@ from tfrecords.wire import pretraining_schema
 # What a user can type: a flag, a command, or a command of this code.
 TYPED = re.compile(
     r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|awk|pip install)\b"
-    r"|\b(tail|cut -f|nvidia-smi|python3?)\b|\w+_\w+\.py\b"
+    r"|\b(unrar|7z|tail|cut -f|nvidia-smi|python3?)\b|\w+_\w+\.py\b"
 )
 
 
@@ -182,6 +182,7 @@ TESTED = {
     "--help lists": "test_help_lists_the_flags",
     "unknown flag --{}": "test_what_the_parser_says",
     "do you mean --{}?": "test_what_the_parser_says",
+    "that is a command here": "test_what_the_parser_says",
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
     "needs the environment variable TF_CONFIG": "test_a_missing_description_is",
 }
@@ -190,6 +191,7 @@ UNTESTED = {
     "installs a package": [
         "needs Apache Beam",
         "rjieba is not installed",
+        "is a Parquet file",
         "is not installed: pip install {0}",
         "safetensors is not installed",
         "only torch reads it",
@@ -199,6 +201,7 @@ UNTESTED = {
     ],
     "needs Apache Beam": ["--runner_options={}"],
     "git-lfs is not installed everywhere": ["git lfs pull"],
+    "unrar and 7z are not installed everywhere": ["with unrar x", "with 7z x"],
     "another folder is a run of its own": ["OTHER %s DATA"],
     "a matter of training": [
         "CHANCE LEVEL",
