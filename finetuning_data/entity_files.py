@@ -24,7 +24,7 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
-from finetuning_data import data_report
+from finetuning_data import character_rows, data_report
 from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
 from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, missing, row_error, shown
 
@@ -32,13 +32,9 @@ from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, missing, row_er
 _BLANK = "[ \t\xa0\u2000-\u200a\u3000]"
 _BIOES = re.compile(r"(?:^|\"|{})[MES][-_]\w".format(_BLANK))
 _DOCUMENT = "-DOCSTART-"
-# A character and its label with another separator than a blank.
-_SEPARATED = re.compile(r"\S([,，;；:：|/])(?:O|[BIMES][-_]\S+)")
 # The beginning of a JSON object, perhaps damaged, or of an array of objects, arrays or texts.
 _JSON = re.compile(r"""\s*(?:\{\s*(?:["'A-Za-z}]|$)|\[\s*(?:["{\[]|$))""")
 _KEEP_TWO = "; this keeps the first column and the last: awk '{print $1, $NF}' FILE > NEW_FILE"
-_SENTENCE_END = re.compile("[。！？!?]")
-_LONG_SENTENCE = 500  # characters
 _NAMES = {"text_a", "text", "label", "labels"}
 _SPANS = ("entities", "spans", "label", "labels")
 _UNITS, _LABELS = ("tokens", "text", "words"), ("ner_tags", "labels", "label", "tags")
@@ -98,6 +94,7 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     """
     content = files.read_utf8(path)
     lines = [(n, line.rstrip("\r")) for n, line in enumerate(content.split("\n"), 1)]
+    lines = character_rows.without_places(path, lines)
     parts = list(_parts(lines))
     if not parts:
         raise UserError("{}: no texts".format(path))
@@ -107,9 +104,9 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
         raise UserError(refusal)
     is_bioes = any(_BIOES.search(line) for _, line in lines)
     scheme = _Scheme("bioes" if is_bioes else "bio", [])
-    _refuse_separator(path, lines)
+    character_rows.refuse_separator(path, lines)
     parse, parts = _parser(parts, scheme, needs_labels)
-    _warn_of_one_sentence(path, parts)
+    character_rows.warn_of_one_sentence(path, parts)
     texts, bad = [], []
     for position, part in enumerate(parts):
         try:
@@ -163,33 +160,6 @@ def _parts(lines):
             part = []
     if part:
         yield part
-
-
-def _refuse_separator(path, lines):
-    """Raise `UserError` for a file with commas or the like between characters and labels."""
-    lines = [(number, line.strip()) for number, line in lines if line.strip()]
-    found = [(number, _SEPARATED.fullmatch(line)) for number, line in lines]
-    found = [(number, match) for number, match in found if match]
-    if 2 * len(found) > len(lines):
-        number, match = found[0]
-        problem = "{} has {} between a character and its label: put a blank or tab there"
-        raise row_error(path, number, problem.format(shown(match.group()), shown(match.group(1))))
-
-
-def _warn_of_one_sentence(path, parts):
-    """Warn of a file of characters whose sentences have no blank lines between them."""
-    (part, *others) = parts
-    if others or len(part) == 1:
-        return
-    ends = [number for number, line in part[:-1] if _SENTENCE_END.match(line)]
-    if len(ends) > 1 or len(part) > _LONG_SENTENCE:
-        logging.warning(
-            "ONE SENTENCE: %s has %d characters and no blank line, so they are one text; put a "
-            "blank line behind each sentence, the first of them %s",
-            path,
-            len(part),
-            "behind row {}".format(ends[0]) if ends else "where it ends",
-        )
 
 
 def _is_plain(rows):

@@ -146,6 +146,26 @@ def test_the_command_that_keeps_two_of_several_columns_works(tmp_path):
     assert "awk" not in problem(tmp_path, "在 O\n北 京 O\n")
 
 
+def test_the_command_that_writes_a_character_a_line_works(tmp_path):
+    message = problem(tmp_path, "在/O 北/B-LOC 京/I-LOC\n//O 去/O\n")
+    assert "row 1: '在/O' has '/' between a character and its label: put a blank" in message
+    command = message.split("character a line: ")[1].replace("FILE", "train.txt", 1)
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    one, two = read(tmp_path, (tmp_path / "NEW_FILE").read_text(encoding="utf-8"))
+    assert (one.text, one.entities, two.text) == ("在北京", (Entity(1, 3, "LOC"),), "/去")
+    assert "awk" not in problem(tmp_path, "在/O\n北/B-LOC\n")
+
+
+def test_places_of_characters_in_their_words_are_left_out(tmp_path, caplog):
+    """weiboNER_2nd_conll.train has them; digits in other files belong to the text."""
+    (row,) = read(tmp_path, "我0\tO\n在0\tO\n北0\tB-LOC\n京1\tI-LOC\n50\tO\n")
+    assert (row.text, row.entities) == ("我在北京5", (Entity(2, 4, "LOC"),))
+    assert "PLACES: " in caplog.text and "such as '我0'" in caplog.text
+    for text in ("在 O\nB0 O\n", "G7 O\n在 O\n", "1 O\n2 O\n", "A4 O\nA5 O\n"):
+        (row,) = read(tmp_path, text)
+        assert row.text.replace(" ", "") == text.replace(" O\n", "")
+
+
 @pytest.mark.parametrize("needs_labels", [True, False])
 @pytest.mark.parametrize("separator", [",", "，", "|"])
 def test_another_separator_than_a_blank_is_named(tmp_path, separator, needs_labels):
