@@ -438,9 +438,8 @@ def _checked(text, entities, types):
             raise _BadRow("{} has the type O, which means no entity: remove it".format(where))
         if types and entity.type not in types:
             raise _BadRow(
-                "type {} is unknown; the types are {}".format(
-                    shown(entity.type), ", ".join(sorted(types))
-                )
+                "type {} is unknown; the types are {}; if they are those of the train file, name "
+                "all types with --labels".format(shown(entity.type), ", ".join(sorted(types)))
             )
     for one, two in zip(entities, entities[1:]):
         if two.begin < one.end:

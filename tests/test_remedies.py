@@ -100,6 +100,7 @@ TESTED = {
     "csv.reader(open(sys.argv[1]": "test_the_command_that_makes_a_table",
     "file with tabs: awk": "test_the_command_that_puts",
     "keeps the first column and the last": "test_the_command_that_keeps_two",
+    "types with --labels": "test_a_type_that_the_train_file",
     "writes a character a line: awk": "test_the_command_that_writes_a_character",
     "jq -r .FIELD": "test_vectors_of_json",
     "sed -E": "test_the_command_that_removes_the_quotes",
