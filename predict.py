@@ -336,7 +336,7 @@ def write_answers(args, model, kind):
 
 def write_labels(args, model, kind):
     """Answer a file of examples of the model's task with labels."""
-    examples = tasks.read_examples(model.task, args.input_file, "test", header=args.header)
+    examples = tasks.read_examples(model.task, args.input_file, "test", None, args.header)
     check_pieces(args, model, data_report.texts_of(examples))
     texts = [(example.text_a, example.text_b) for example in examples]
     if texts[0][1] is None:

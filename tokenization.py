@@ -16,6 +16,7 @@ in docs/data_formats.md lists every difference.
 
 import collections
 import functools
+import re
 import unicodedata
 from typing import NamedTuple
 
@@ -137,11 +138,13 @@ def load_vocab(path):
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = ""
-    if "\0" in text or file_types.is_binary(content):
-        raise UserError(
-            "vocabulary {}: expected a text file with one piece a line, but this one is binary; "
-            "give a SentencePiece model with --spm_model_file, if the command has it".format(path)
+    is_scored = re.match(r"[^\t\n]+\t-?[\d.]+\r?\n", text)  # 30k-clean.vocab has scores
+    if "\0" in text or file_types.is_binary(content) or is_scored:
+        problem = (
+            "vocabulary {}: expected one piece a line, but this file {}; give a SentencePiece "
+            "model with --spm_model_file, if the command has it"
         )
+        raise UserError(problem.format(path, "has scores" if is_scored else "is binary"))
     if content and not text:
         mend = file_types.mend_utf8(content)
         raise UserError("vocabulary {}: not UTF-8 text; {}".format(path, mend))

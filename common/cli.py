@@ -54,6 +54,7 @@ OTHER_NAMES = {
     "pytorch_dump_path": "output_dir",
     "save_checkpoints_secs": "save_checkpoints_steps",
     "seed": "random_seed",
+    "spm_model_file": "vocab_file",
     "tpu": "tpu_name",
     "train_file": "data_dir",
     "train_step": "num_train_steps num_train_epochs",
@@ -63,6 +64,8 @@ OTHER_NAMES = {
     "warmup_step": "num_warmup_steps warmup_proportion",
     "warmup_steps": "num_warmup_steps warmup_proportion",
 }
+# Flag of other programs -> what does the same here.
+OTHER_SCRIPTS = {"do_export": ": that is a command here, export_model.py"}
 # Pattern of what Python or absl says about a value -> what to type.
 WRONG_VALUES = {
     r"\('Non-boolean argument.*\)": "give True or False",
@@ -324,7 +327,9 @@ def _other_unknown(first, flag_values, arguments):
 
 
 def _near(name, flag_values):
-    """Return a question that names the script's own flags of a similar name, or an empty str."""
+    """Return what to give in place of an unknown flag, or an empty str."""
+    if name in OTHER_SCRIPTS:
+        return OTHER_SCRIPTS[name]
     modules = {flag: flag_values.find_module_defining_flag(flag) for flag in flag_values}
     own = [flag for flag in modules if not modules[flag].startswith(("absl", "tensorflow"))]
     near = [flag for flag in OTHER_NAMES.get(name, "").split() if flag in own]

@@ -4,6 +4,11 @@ import re
 import shlex
 
 _NEW, _PATH = "< {} > NEW_FILE", "{}"
+_PARQUET = (
+    "is a Parquet file: pip install pandas pyarrow, and write it as JSON lines with python3 -c "
+    "'import pandas, sys; pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], lines=True, "
+    'orient="records", force_ascii=False)\''
+)
 # (pattern of the first bytes, what the file is and what to do, the arguments of that command)
 _CONVERSIONS = (
     (rb"\xff\xfe|\xfe\xff", "is UTF-16: convert it with iconv -f UTF-16 -t UTF-8", _NEW),
@@ -19,6 +24,9 @@ _CONVERSIONS = (
     ),
     (rb"%PDF-|\{\\rtf", "is a formatted document: save it as plain text in UTF-8", ""),
     (rb"PK\x03\x04", "is a ZIP archive: unpack it with unzip", _PATH),
+    (rb"Rar!\x1a\x07", "is a RAR archive: unpack it with unrar x", _PATH),
+    (rb"7z\xbc\xaf\x27\x1c", "is a 7z archive: unpack it with 7z x", _PATH),
+    (rb"PAR1", _PARQUET, "{} NEW_FILE.json"),
     (rb"(?!.*\n).*\r.*\r", "has line ends of old Macs: convert it with tr '\\r' '\\n'", _NEW),
 )
 # What a file holds in place of JSON lines, and what to do about it.

@@ -3,7 +3,9 @@
     one JSON object a line    {"text": "在北京", "label": {"LOC": {"北京": [[1, 2]]}}} of CLUENER,
                               where the end is the last character, or of one's own, half-open:
                               {"text": "在北京",
-                              "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}
+                              "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}; or lists, as
+                              datasets of Hugging Face: {"tokens": ["在", "北", "京"],
+                              "ner_tags": ["O", "B-LOC", "I-LOC"]}
     one character a line      a blank or tab, and its label: BIO, BIOES or BMES; a blank line
                               between sentences
     one sentence a line       characters with blanks between them, a tab, and their labels with
@@ -22,23 +24,20 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
-from finetuning_data import data_report
+from finetuning_data import character_rows, data_report
 from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
 from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, missing, row_error, shown
 
 # A label that bio does not have.
 _BLANK = "[ \t\xa0\u2000-\u200a\u3000]"
-_BIOES = re.compile(r"(?:^|{})[MES][-_]\w".format(_BLANK))
+_BIOES = re.compile(r"(?:^|\"|{})[MES][-_]\w".format(_BLANK))
 _DOCUMENT = "-DOCSTART-"
-# A character and its label with another separator than a blank.
-_SEPARATED = re.compile(r"\S([,，;；:：|/])(?:O|[BIMES][-_]\S+)")
 # The beginning of a JSON object, perhaps damaged, or of an array of objects, arrays or texts.
 _JSON = re.compile(r"""\s*(?:\{\s*(?:["'A-Za-z}]|$)|\[\s*(?:["{\[]|$))""")
 _KEEP_TWO = "; this keeps the first column and the last: awk '{print $1, $NF}' FILE > NEW_FILE"
-_SENTENCE_END = re.compile("[。！？!?]")
-_LONG_SENTENCE = 500  # characters
 _NAMES = {"text_a", "text", "label", "labels"}
 _SPANS = ("entities", "spans", "label", "labels")
+_UNITS, _LABELS = ("tokens", "text", "words"), ("ner_tags", "labels", "label", "tags")
 _BEGIN, _END = ("begin", "start", "start_offset"), ("end", "end_offset")
 _TYPE = ("type", "label")
 _STRING = ("text", "word", "entity", "mention", "string")
@@ -95,6 +94,7 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     """
     content = files.read_utf8(path)
     lines = [(n, line.rstrip("\r")) for n, line in enumerate(content.split("\n"), 1)]
+    lines = character_rows.without_places(path, lines)
     parts = list(_parts(lines))
     if not parts:
         raise UserError("{}: no texts".format(path))
@@ -104,9 +104,9 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
         raise UserError(refusal)
     is_bioes = any(_BIOES.search(line) for _, line in lines)
     scheme = _Scheme("bioes" if is_bioes else "bio", [])
-    _refuse_separator(path, lines)
+    character_rows.refuse_separator(path, lines)
     parse, parts = _parser(parts, scheme, needs_labels)
-    _warn_of_one_sentence(path, parts)
+    character_rows.warn_of_one_sentence(path, parts)
     texts, bad = [], []
     for position, part in enumerate(parts):
         try:
@@ -162,33 +162,6 @@ def _parts(lines):
         yield part
 
 
-def _refuse_separator(path, lines):
-    """Raise `UserError` for a file with commas or the like between characters and labels."""
-    lines = [(number, line.strip()) for number, line in lines if line.strip()]
-    found = [(number, _SEPARATED.fullmatch(line)) for number, line in lines]
-    found = [(number, match) for number, match in found if match]
-    if 2 * len(found) > len(lines):
-        number, match = found[0]
-        problem = "{} has {} between a character and its label: put a blank or tab there"
-        raise row_error(path, number, problem.format(shown(match.group()), shown(match.group(1))))
-
-
-def _warn_of_one_sentence(path, parts):
-    """Warn of a file of characters whose sentences have no blank lines between them."""
-    (part, *others) = parts
-    if others or len(part) == 1:
-        return
-    ends = [number for number, line in part[:-1] if _SENTENCE_END.match(line)]
-    if len(ends) > 1 or len(part) > _LONG_SENTENCE:
-        logging.warning(
-            "ONE SENTENCE: %s has %d characters and no blank line, so they are one text; put a "
-            "blank line behind each sentence, the first of them %s",
-            path,
-            len(part),
-            "behind row {}".format(ends[0]) if ends else "where it ends",
-        )
-
-
 def _is_plain(rows):
     """Return whether a file without labels has a text a line: most lines are many characters."""
     cells = [_cells(row[0][1]) for row in rows]
@@ -205,7 +178,7 @@ def _parser(parts, scheme, needs_labels):
     rows = [[row] for part in parts for row in part]
     first = rows[0][0][1]
     if _JSON.match(first) and not spelled(_cells(first)[-1]):
-        return _json_text, rows
+        return functools.partial(_json_text, scheme), rows
     cells = first.split("\t")
     names = [cell.strip().lower() for cell in cells]
     has_header = set(names) <= _NAMES and ("\t" in first or len(rows) > 1)
@@ -351,7 +324,7 @@ def _illegal(before, label, own):
 # -------------------------------------------------------------------------------------- JSON lines
 
 
-def _json_text(part):
+def _json_text(scheme, part):
     """Return the `LabelledText` of a JSON object."""
     try:
         row = json.loads(part[0][1])
@@ -361,6 +334,10 @@ def _json_text(part):
         ) from None
     if not isinstance(row, dict):
         raise _BadRow("{} is not a JSON object: write one object a line".format(shown(row)))
+    guid = row.get("id")
+    guid, units = guid if guid is None else str(guid), _named(row, _UNITS)
+    if isinstance(units, list):
+        return _listed_units(part[0][0], units, _named(row, _LABELS), scheme)._replace(guid=guid)
     if "text" not in row:
         raise _BadRow(missing("text", row))
     text = row["text"]
@@ -368,14 +345,28 @@ def _json_text(part):
         raise _BadRow("text is {}, not a text".format(shown(text)))
     if re.search("[\ud800-\udfff]", text):
         raise _BadRow("the text has half of a character: remove it")
-    guid = row.get("id")
-    guid, spans = guid if guid is None else str(guid), _named(row, _SPANS)
+    spans = _named(row, _SPANS)
     if spans is None:
         return LabelledText(guid, text, None)
     read = {dict: _cluener_entities, list: _listed_entities}.get(type(spans))
     if not read:
         raise _BadRow("{} is neither an object of types nor a list".format(shown(spans)))
     return LabelledText(guid, text, list(read(text, spans)))
+
+
+def _listed_units(number, units, labels, scheme):
+    """Return the `LabelledText` of a list of characters and a list of their labels, or None."""
+    labels = [None] * len(units) if labels is None else labels
+    if not isinstance(labels, list) or len(labels) != len(units):
+        problem = "{} characters, but the labels are {}, not a list of as many"
+        raise _BadRow(problem.format(len(units), shown(labels)))
+    for one in units + [label for label in labels if label is not None]:
+        if not isinstance(one, str) or not one:
+            problem = "{} is not a text: write characters, and labels by name, such as B-name"
+            raise _BadRow(problem.format(shown(one)))
+    if not "".join(units).strip():
+        raise _BadRow("the text is empty")
+    return _joined([(number, *pair) for pair in zip(units, labels)], scheme)
 
 
 def _cluener_entities(text, by_type):
@@ -447,9 +438,8 @@ def _checked(text, entities, types):
             raise _BadRow("{} has the type O, which means no entity: remove it".format(where))
         if types and entity.type not in types:
             raise _BadRow(
-                "type {} is unknown; the types are {}".format(
-                    shown(entity.type), ", ".join(sorted(types))
-                )
+                "type {} is unknown; the types are {}; if they are those of the train file, name "
+                "all types with --labels".format(shown(entity.type), ", ".join(sorted(types)))
             )
     for one, two in zip(entities, entities[1:]):
         if two.begin < one.end:

@@ -18,9 +18,17 @@ CSV_TO_TSV, QUOTED_TO_TSV = UNQUOTE % "", UNQUOTE % ", delimiter='\\t'"
 TABLE_SUFFIXES = (".tsv", ".txt")
 NO_TABLE = "{} is a table, and the task reads JSON: write it as docs/data_formats.md shows"
 BLANKS = "blanks"
-# Pattern of a separator that some files use in place of a tab -> its name. The headlines of
-# Toutiao, from which TNEWS was made, use `_!_`.
-SEPARATORS = {"_!_": "_!_", "[|]": "|", ";": ";", "  +": BLANKS, " +": BLANKS}
+# Pattern of a separator that some files use in place of a tab -> its name, in the order in which
+# they are tried. The headlines of Toutiao, from which TNEWS was made, use `_!_` and have commas.
+COMMA = ","
+SEPARATORS = {
+    "_!_": "_!_",
+    COMMA: "commas",
+    "[|]": "|",
+    ";": ";",
+    "  +": BLANKS,
+    " +": BLANKS,
+}
 SEPARATOR_REMEDY = (
     "{} has {} between its columns; this makes it a file with tabs: "
     "awk -F '{}' -v OFS='\\t' '{{$1=$1; print}}' {} > NEW_FILE"
@@ -37,6 +45,8 @@ def csv_remedy(path):
 
 def separator_remedy(path, pattern):
     """Return what to do with a table that has a pattern of SEPARATORS between its columns."""
+    if pattern == COMMA:
+        return csv_remedy(path)
     return SEPARATOR_REMEDY.format(path, SEPARATORS[pattern], pattern, shlex.quote(path))
 
 
@@ -54,7 +64,9 @@ def found_instead(data_dir, split, looked_for):
     paths = sorted(files.glob(os.path.join(data_dir, "*")))
     reads_tables = any(name.endswith(TABLE_SUFFIXES) for name in looked_for)
     for path in paths:
-        if os.path.basename(path).startswith(split + ".") and not files.is_folder(path):
+        # Hugging Face names parts of a split train-00000-of-00001.parquet.
+        is_split = os.path.basename(path).startswith((split + ".", split + "-"))
+        if is_split and not files.is_folder(path):
             with files.open_file(path) as stream:
                 refusal = file_types.conversion(path, stream.read(file_types.HEAD_BYTES))
             if refusal:

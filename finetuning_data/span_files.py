@@ -19,7 +19,7 @@ from absl import logging
 from common import file_types, files
 from common.errors import UserError
 from finetuning_data.entity_files import listed
-from finetuning_data.task_files import BadRow, log_bad_rows, shown
+from finetuning_data.task_files import BadRow, log_bad_rows, missing, shown
 
 # Names of one thing in the two formats.
 _CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")
@@ -133,9 +133,10 @@ def _rows(path, articles):
         for name, paragraph in paragraphs:
             context = _value(paragraph, _CONTEXT)
             if not isinstance(context, str) or not context.strip():
-                raise UserError(
-                    "{}, {}: context is {}, not a text".format(path, name, shown(context))
-                )
+                problem = "context is {}, not a text".format(shown(context))
+                if not set(_CONTEXT) & set(paragraph):
+                    problem = missing("context", paragraph)
+                raise UserError("{}, {}: {}".format(path, name, problem))
             if "qas" not in paragraph and _value(paragraph, _QUESTION) is not None:
                 yield name, context, paragraph
                 continue
@@ -175,7 +176,7 @@ def _question(context, row, needs_answers):
         raise BadRow("the question has no id")
     if not isinstance(question, str):
         raise BadRow("question {}: {} is not a text".format(guid, shown(question)))
-    rows = _listed(row.get("answers"))
+    rows = _without_blanks(_listed(row.get("answers")))
     if _is_impossible(guid, row.get("is_impossible")):
         return Question(str(guid), question, context, ()), 0
     if not rows and needs_answers:
@@ -215,11 +216,20 @@ def _listed(answers):
     return [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
 
 
+def _without_blanks(answers):
+    """Return a list without answers of no text, which DuReader has where there is no answer."""
+    if not isinstance(answers, list):
+        return answers
+    texts = (one.get("text") if isinstance(one, dict) else one for one in answers)
+    blanks = [isinstance(text, str) and not text.strip() for text in texts]
+    return [one for one, is_blank in zip(answers, blanks) if not is_blank]
+
+
 def _answer(guid, context, row):
     """Return an `Answer`, and whether it does not begin at its answer_start."""
     row = row if isinstance(row, dict) else {"text": row}
     text, start = row.get("text"), row.get("answer_start")
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str):
         raise BadRow("question {}: answer {} is not a text".format(guid, shown(text)))
     if start is not None and type(start) is not int:
         raise BadRow(

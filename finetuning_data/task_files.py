@@ -246,14 +246,20 @@ def _refuse_other_separators(path, lines, row_format):
     if any("\t" in text for text in texts):
         return
     texts = [re.sub("[\0\r]", " ", text).strip() for text in texts]
-    with contextlib.suppress(csv.Error):  # a quote without an end makes a cell too long
-        if _are_columns(list(csv.reader(texts)), row_format):
-            raise UserError(other_files.csv_remedy(path))
     for pattern, name in other_files.SEPARATORS.items():
-        rows = [re.split(pattern, text) for text in texts]
+        rows = _split(texts, pattern)
         is_short = len(rows[0]) <= len(row_format.fields) or name != other_files.BLANKS
         if is_short and _are_columns(rows, row_format):
             raise UserError(other_files.separator_remedy(path, pattern))
+
+
+def _split(texts, pattern):
+    """Return the parts of lines as lists, for a pattern of `other_files.SEPARATORS`."""
+    if pattern != other_files.COMMA:
+        return [re.split(pattern, text) for text in texts]
+    with contextlib.suppress(csv.Error):  # a quote without an end makes a cell too long
+        return list(csv.reader(texts))
+    return [texts]
 
 
 def _are_columns(rows, row_format):
@@ -476,7 +482,7 @@ def _decoded(line, row_format):
 
 def scalar(column, value):
     """Return a value as text: a stripped str, or a number or bool in JSON."""
-    if value is None:
+    if value is None or value != value:  # null or NaN, as pandas writes it
         return ""
     if isinstance(value, (int, float)):  # bool is an int
         return json.dumps(value)

@@ -333,7 +333,7 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
         path: str, of an existing file with one of the suffixes in `task_files.SUFFIXES`.
         split: "train", "dev" or "test"; only rows of "test" may lack labels.
         skip_bad_rows: bool, whether rows that cannot be read are left out and listed in the log
-            instead of ending the run.
+            instead of ending the run; None: False, and the command has no flag for it.
         header: str, one of `task_files.HEADER_MODES`.
 
     Returns:
@@ -360,7 +360,7 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
                 examples.append(_example(task, row, label, number - rows.header_row - 1))
         except BadRow as problem:
             remedy = _remedy(task, split, rows, number, problem)
-            if not (remedy or skip_bad_rows):
+            if not remedy and skip_bad_rows is False:
                 remedy = "; --skip_bad_rows=True leaves such rows out"
             bad.append(task_files.row_error(path, number, "{}{}".format(problem, remedy)))
             if not skip_bad_rows:

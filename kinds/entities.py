@@ -75,11 +75,12 @@ class EntityTask(NamedTuple):
         return [label_decoding.spelled(label) for label in self.labels]
 
 
+_WEIBO = ("weiboNER_2nd_conll.{}", "weiboNER_2nd_conll.{}_deseg", "weiboNER.conll.{}")
 _TASKS = (
     EntityTask("cluener", CLUENER_TYPES, submission="cluener_predict.json"),
     EntityTask("msra_ner", files=_files("msra_{}_bio", "msra_{}_bio.txt")),
     EntityTask("resume_ner"),
-    EntityTask("weibo_ner", files=_files("weiboNER_2nd_conll.{}", "weiboNER.conll.{}")),
+    EntityTask("weibo_ner", files=_files(*_WEIBO)),
     EntityTask("ner"),  # files of a user's own
 )
 

@@ -33,7 +33,7 @@ from tfrecords.wire import pretraining_schema
 # What a user can type: a flag, a command, or a command of this code.
 TYPED = re.compile(
     r"--[\w{]|\b(iconv|gunzip|bunzip2|unxz|unzstd|unzip|tar xf|tr|git lfs|jq|sed|awk|pip install)\b"
-    r"|\b(tail|cut -f|nvidia-smi|python3?)\b|\w+_\w+\.py\b"
+    r"|\b(unrar|7z|tail|cut -f|nvidia-smi|python3?)\b|\w+_\w+\.py\b"
 )
 
 
@@ -100,6 +100,8 @@ TESTED = {
     "csv.reader(open(sys.argv[1]": "test_the_command_that_makes_a_table",
     "file with tabs: awk": "test_the_command_that_puts",
     "keeps the first column and the last": "test_the_command_that_keeps_two",
+    "types with --labels": "test_a_type_that_the_train_file",
+    "writes a character a line: awk": "test_the_command_that_writes_a_character",
     "jq -r .FIELD": "test_vectors_of_json",
     "sed -E": "test_the_command_that_removes_the_quotes",
     "the texts without it: tail": "test_columns_that_are_no_texts",
@@ -182,6 +184,7 @@ TESTED = {
     "--help lists": "test_help_lists_the_flags",
     "unknown flag --{}": "test_what_the_parser_says",
     "do you mean --{}?": "test_what_the_parser_says",
+    "that is a command here": "test_what_the_parser_says",
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
     "needs the environment variable TF_CONFIG": "test_a_missing_description_is",
 }
@@ -190,6 +193,7 @@ UNTESTED = {
     "installs a package": [
         "needs Apache Beam",
         "rjieba is not installed",
+        "is a Parquet file",
         "is not installed: pip install {0}",
         "safetensors is not installed",
         "only torch reads it",
@@ -199,6 +203,7 @@ UNTESTED = {
     ],
     "needs Apache Beam": ["--runner_options={}"],
     "git-lfs is not installed everywhere": ["git lfs pull"],
+    "unrar and 7z are not installed everywhere": ["with unrar x", "with 7z x"],
     "another folder is a run of its own": ["OTHER %s DATA"],
     "a matter of training": [
         "CHANCE LEVEL",

@@ -71,6 +71,7 @@ def test_a_full_disk_that_a_library_tells_is_one_line(root):
         ("--tpu=a", "unknown flag --tpu: do you mean --tpu_name? (--help"),
         ("--use_gpu=True", "unknown flag --use_gpu: do you mean --require_accelerator? (--help"),
         ("--train_file=a", "unknown flag --train_file (--help"),
+        ("--do_export=True", "unknown flag --do_export: that is a command here, export_model.py ("),
         ("--count=1", "unknown flag --count: do you mean --train_count? (--help"),
         ("--test_x=1", "unknown flag --test_x (--help lists the flags)"),
         ("-b", "unknown flag --b; put an argument that begins with a hyphen after -- (--help"),

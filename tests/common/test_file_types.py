@@ -53,6 +53,18 @@ def test_the_command_that_replaces_a_separator_works(text, mended, tmp_path):
     assert (tmp_path / "mended").read_text(encoding="utf-8") == mended
 
 
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"Rar!\x1a\x07\x01\0", "is a RAR archive: unpack it with unrar x 'a b'"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "is a 7z archive: unpack it with 7z x 'a b'"),
+        (b"PAR1\x15\4", "is a Parquet file: pip install pandas pyarrow, and write it as JSON"),
+    ],
+)
+def test_archives_and_tables_that_need_other_programs(content, words):
+    assert words in refusal("a b", content + bytes(range(128, 256)))
+
+
 def test_several_control_characters_are_no_separator():
     assert "binary" in refusal("a", b"\1\2\3\4" * 9)
     assert refusal("a", "天\x02地".encode()) is None

@@ -229,6 +229,17 @@ def test_mistakes_are_named_before_anything_is_written(trained, tmp_path, change
     assert words in str(error.value) and not (tmp_path / "out").exists()
 
 
+def test_a_type_that_the_train_file_lacks_can_be_named(tmp_path):
+    data = write_workspace(tmp_path) / "data"
+    write_rows(data / "dev.jsonl", [("天地", [(0, 2, "C")])])
+    changes = {"do_train": True, "do_eval": True, "output_dir": tmp_path / "out"}
+    with pytest.raises(UserError, match="type 'C' is unknown; .* name all types with --labels"):
+        run(tmp_path, **changes)
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, check_only=True, labels="A,B,C", **changes)
+    assert ended.value.code == 0
+
+
 def test_a_train_file_without_entities_is_refused(trained, tmp_path):
     write_rows(tmp_path / "train.jsonl", [("天地", [])])
     with pytest.raises(UserError, match="train.jsonl: no text has an entity to learn from"):

@@ -84,6 +84,21 @@ def test_the_end_of_cluener_is_the_last_character_and_a_string_has_many_places(t
     assert found.entities == (Entity(0, 2, "地址"), Entity(2, 3, "人"), Entity(3, 5, "地址"))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tokens": list("在北京王"), "ner_tags": ["O", "B-LOC", "I-LOC", "B-PER"]},
+        {"text": list("在北京王"), "labels": ["O", "B-LOC", "E-LOC", "S-PER"]},
+    ],
+)
+def test_characters_and_labels_may_be_lists(tmp_path, fields):
+    (row,) = read(tmp_path, json.dumps(dict(fields, id=7)))
+    assert (row.guid, row.text) == ("7", "在北京王")
+    assert row.entities == (Entity(1, 3, "LOC"), Entity(3, 4, "PER"))
+    (row,) = read(tmp_path, json.dumps({"tokens": list("在北")}), needs_labels=False)
+    assert (row.text, row.entities) == ("在北", None)
+
+
 @pytest.mark.parametrize("content", ['{"id": 3, "text": "在北京"}', "在\n北\n京\n", "在 北 京\n"])
 def test_a_test_file_may_lack_labels(tmp_path, content):
     if " 北" in content:
@@ -129,6 +144,26 @@ def test_the_command_that_keeps_two_of_several_columns_works(tmp_path):
     one, two = read(tmp_path, (tmp_path / "NEW_FILE").read_text(encoding="utf-8"))
     assert (one.text, one.entities, two.text) == ("在北京", (Entity(1, 3, "LOC"),), "去")
     assert "awk" not in problem(tmp_path, "在 O\n北 京 O\n")
+
+
+def test_the_command_that_writes_a_character_a_line_works(tmp_path):
+    message = problem(tmp_path, "在/O 北/B-LOC 京/I-LOC\n//O 去/O\n")
+    assert "row 1: '在/O' has '/' between a character and its label: put a blank" in message
+    command = message.split("character a line: ")[1].replace("FILE", "train.txt", 1)
+    subprocess.run(command, shell=True, check=True, cwd=str(tmp_path))
+    one, two = read(tmp_path, (tmp_path / "NEW_FILE").read_text(encoding="utf-8"))
+    assert (one.text, one.entities, two.text) == ("在北京", (Entity(1, 3, "LOC"),), "/去")
+    assert "awk" not in problem(tmp_path, "在/O\n北/B-LOC\n")
+
+
+def test_places_of_characters_in_their_words_are_left_out(tmp_path, caplog):
+    """weiboNER_2nd_conll.train has them; digits in other files belong to the text."""
+    (row,) = read(tmp_path, "我0\tO\n在0\tO\n北0\tB-LOC\n京1\tI-LOC\n50\tO\n")
+    assert (row.text, row.entities) == ("我在北京5", (Entity(2, 4, "LOC"),))
+    assert "PLACES: " in caplog.text and "such as '我0'" in caplog.text
+    for text in ("在 O\nB0 O\n", "G7 O\n在 O\n", "1 O\n2 O\n", "A4 O\nA5 O\n"):
+        (row,) = read(tmp_path, text)
+        assert row.text.replace(" ", "") == text.replace(" O\n", "")
 
 
 @pytest.mark.parametrize("needs_labels", [True, False])
@@ -192,6 +227,11 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ('{"text": "\\ud83d", "label": {}}', "half of a character"),
         ('{"text": "在', "not JSON"),
         ("[1]", "not a JSON object"),
+        ('{"tokens": ["在", "北"], "ner_tags": [0, 1]}', "0 is not a text: write characters, and"),
+        ('{"tokens": ["在", "北"], "labels": ["O"]}', "2 characters, but the labels are"),
+        ('{"text": ["在", "北"], "labels": {}}', "2 characters, but the labels are {}, not"),
+        ('{"tokens": [], "ner_tags": []}', "the text is empty"),
+        ('{"tokens": ["在", "北"], "ner_tags": ["O", "I-LOC"]}', "label I-LOC behind O is illegal"),
     ],
 )
 def test_mistakes_in_json_lines(tmp_path, row, words):

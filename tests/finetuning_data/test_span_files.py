@@ -70,8 +70,9 @@ def test_questions_without_an_answer(tmp_path):
     assert read(tmp_path, squad(qa(), row))[1].answers == ()
     open_row = {"id": "3", "question": "在哪？"}
     fake = qa("4", "FAKE_ANSWER_1", -1)
-    rows = read(tmp_path, squad(qa(), open_row, fake), needs_answers=False)
-    assert [row.answers for row in rows] == [(Answer("北京", 3, 5),), None, None]
+    blank = qa("5", "", -1)
+    rows = read(tmp_path, squad(qa(), open_row, fake, blank), needs_answers=False)
+    assert [row.answers for row in rows] == [(Answer("北京", 3, 5),), None, None, None]
     assert "question 3 has no answer" in problem(tmp_path, squad(qa(), open_row))
 
 
@@ -152,20 +153,25 @@ def test_a_question_a_row_as_datasets_writes_it(tmp_path, form):
         ),
         ('{"data": []} 3', "row 1: not JSON (Extra data at character 14); the file must be one"),
         ('{"data": [\n]}\n3', "row 3: not JSON (Extra data at row 3, character 1); the file"),
-        ('{"id": "1"}\n{"id": "2"}', "row 1: context is null, not a text"),
+        (
+            '{"id": "1"}\n{"id": "2"}',
+            "row 1: no context: a column must be named context; found 'id'",
+        ),
         ('{"id": "1"}\n\n{"id": "2', "row 3: not JSON (Unterminated string"),
         (squad(qa(answers={"text": ["京"], "answer_start": []})), "are not a list"),
         ("3", "expected a list"),
         ("[3]", "data[0]: 3 is not an object"),
         ({"data": [{"paragraphs": {}}]}, "data[0].paragraphs: {} is not a list"),
-        ({"data": [{"paragraphs": [{"qas": []}]}]}, "context is null, not a text"),
+        ({"data": [{"paragraphs": [{"qas": []}]}]}, "no context: a column must be named"),
+        ({"data": [{"context": None, "qas": []}]}, "context is null, not a text"),
         ([{"context_text": "好"}], "data[0].qas: null is not a list"),
         ([], "no questions"),
         (squad(qa(), qa()), "qas[1]: id '1' is already at data[0].paragraphs[0].qas[0]"),
         (squad(qa(), {"question": "在哪？"}), "qas[1]: the question has no id"),
         (squad(qa(), {"id": "2", "question": 3}), "question 2: 3 is not a text"),
         (squad(qa(), qa("2", answers="北京")), "answers '北京' are not a list"),
-        (squad(qa(), qa("2", answers=[{"text": ""}])), "answer '' is not a text"),
+        (squad(qa(), qa("2", answers=[{"text": ""}])), "question 2 has no answer: give"),
+        (squad(qa(), qa("2", answers=[{"text": 3}])), "answer 3 is not a text"),
         (squad(qa(), qa("2", start="3")), "answer_start '3' is not a whole number"),
     ],
 )

@@ -251,6 +251,12 @@ def test_the_command_that_puts_tabs_between_columns_works(layout, between, tool,
     assert typed(error, tool, tmp_path) == "".join("\t".join(row) + "\n" for row in rows)
 
 
+def test_headlines_of_toutiao_have_commas_in_their_columns(tmp_path):
+    rows = "".join("{}_!_101_!_news_culture_!_天地_!_玄,黄\n".format(i) for i in range(3))
+    with pytest.raises(UserError, match="a.txt has _!_ between its columns"):
+        read(tmp_path / "a.txt", rows, PAIR)
+
+
 @pytest.mark.parametrize(
     "content, is_refused",
     [

@@ -423,6 +423,7 @@ def test_bad_rows_of_tables(task, rows, message, tmp_path):
         ("afqmc", {"sentence1": "天", "label": "0"}, "no text_b: a column must be named text_b or"),
         ("afqmc", {"sentence1": 1, "sentence2": "地", "label": "0"}, "text_a is 1, not a text"),
         ("afqmc", {"sentence1": "天", "sentence2": None, "label": "0"}, "text_b is null, not a"),
+        ("afqmc", {"sentence1": "天", "sentence2": "地", "label": float("nan")}, "no label"),
         (
             "afqmc",
             {"sentence1": "天", "sentence2": "地"},
@@ -493,6 +494,8 @@ def test_bad_rows_are_skipped_counted_and_listed(tmp_path, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         with pytest.raises(UserError, match=remedy):
             tasks.load_examples(LCQMC, tmp_path, "train")
+        with pytest.raises(UserError, match="in a text.$"):  # predict.py has no such flag
+            tasks.read_examples(LCQMC, str(tmp_path / "train.tsv"), "test", None)
         found = tasks.load_examples(LCQMC, tmp_path, "train", skip_bad_rows=True)
     assert [(example.guid, example.text_a) for example in found] == [("0", "天"), ("13", "人")]
     [told] = [record.getMessage() for record in caplog.records]

@@ -460,6 +460,10 @@ def test_sentencepiece_without_markers(tmp_path):
 def test_each_kind_of_file_in_the_place_of_the_other(spm_model, tmp_path):
     with pytest.raises(UserError, match="binary; give a SentencePiece model with --spm_model_file"):
         FullTokenizer(spm_model)
+    path = tmp_path / "30k-clean.vocab"
+    path.write_text("<pad>\t0\n<unk>\t0\n[CLS]\t0\n▁the\t-3.4\n", encoding="utf-8")
+    with pytest.raises(UserError, match="this file has scores; give a SentencePiece model with"):
+        FullTokenizer(str(path))
     with pytest.raises(UserError, match="with one piece a line as vocab_file"):
         FullTokenizer(None, spm_model_file=VOCAB)
     empty = tmp_path / "empty.model"
