@@ -122,8 +122,8 @@ def check_task_of_run(args, kind, task, start):
         start: `run_folder.Start`; nothing is checked unless it is the run's own.
 
     Raises:
-        UserError: where the tasks differ, unless nothing is trained and the kind can score a run
-            of the other task on this task's files.
+        UserError: if the tasks differ; but a command that does not train may use the run of
+            another task if the kind reads the files of both tasks alike.
     """
     name = start.is_own and task_name_of_start(start.checkpoint)
     before = kind.tasks.get(name)

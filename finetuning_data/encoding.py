@@ -58,7 +58,7 @@ class Encoded(NamedTuple):
     lengths_a: np.ndarray  # int32 [n*C], pieces of segment 0, which ends with the first [SEP]
     columns: Dict[str, np.ndarray]  # by name: [n, ...], or [pieces of all rows]
     full_lengths: np.ndarray  # int32 [n*C], pieces before truncation
-    # C where a batch has [b, C, S] pieces; empty sequences fill up a row. None: [b, S].
+    # C if a batch is [b, C, S], with empty sequences after the last one of a row; None for [b, S].
     num_sequences: Optional[int] = None
 
     @property

@@ -258,7 +258,7 @@ def _sentence(columns, scheme, part):
 
 
 def _characters(scheme, part):
-    """Return the `LabelledText` of lines of one character and its label."""
+    """Return the `LabelledText` of lines that each hold a character and its label."""
     units = []
     for number, line in part:
         cells = _cells(line)
@@ -413,7 +413,7 @@ def _listed_entities(text, entities):
 
 
 def _named(row, names):
-    """Return the first value of a dict that has one of the names, or None if there is none."""
+    """Return the value of the first of these names that a dict has, or None if it has none."""
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 

@@ -126,7 +126,7 @@ def viterbi(scores, lengths, transitions, first, last):
     Args:
         scores: float [B, S, L], of each label at each place.
         lengths: int [B], at least 1; later places are ignored.
-        transitions: float [L, L], of label j directly behind label i.
+        transitions: float [L, L]; [i, j] is the score of label j directly behind label i.
         first, last: float [L], of the label at the beginning and at the end of a sequence.
 
     Returns:

@@ -46,7 +46,7 @@ NAMES = {
     "label": "label gold_label 标签 类别 分类",
 }
 COLUMN_NAMES = {name: column for column, names in NAMES.items() for name in names.split()}
-# In a task of one text, these columns are the text if no other column is.
+# A task of one text takes the text from these columns if the file has no column of `text_a`.
 TITLES = ("title", "标题")
 HEADER_MODES = ("auto", "yes", "no")
 
@@ -147,7 +147,7 @@ def split_lines(content):
 
 
 def log_bad_rows(path, bad):
-    """Warn of the rows of a file that are left out, a list of `UserError`, if there are any."""
+    """Warn of the rows of a file that are left out; `bad`: list of `UserError`, may be empty."""
     if bad:
         more = len(bad) - SHOWN_ROWS
         logging.warning(

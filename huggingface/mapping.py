@@ -239,8 +239,8 @@ def from_parameters(config, family, parameters, factors=None, class_name=""):
 def _heads_of(family, parameters, class_name, has_pooler):
     """Return the heads of a model of Hugging Face, a tuple in the order of `HEADS`.
 
-    Three heads have the same names at Hugging Face. The model's class decides which one it is. If
-    the class is not known, the shape of the head and the presence of a pooler decide.
+    Three heads have the same names at Hugging Face. The model's class decides which of the three a
+    model has. If the class is not known, the shape of the head and the presence of a pooler decide.
     """
     heads = [head for head in HEADS if parameters.keys() & _names(HEADS[head], family)]
     same = [head for head in ("classifier", "choice", "labels") if head in heads]

@@ -359,8 +359,8 @@ def assigned(groups, logits):
     """Return the candidate of each blank, where a candidate fills one blank of a row.
 
     The pair of blank and candidate with the highest score of the row is taken first, then the
-    highest one whose blank and candidate are free, as in CLUE's baseline. A blank for which no
-    candidate is left takes its best one.
+    highest one whose blank and candidate are free, as in CLUE's baseline. If no candidate is free
+    for a blank, the blank takes its candidate with the highest score.
 
     Args:
         groups: list of int [n], the row of each blank.

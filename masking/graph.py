@@ -358,7 +358,7 @@ def _choose_grams(grams, budget, draws):
 
 
 def _first_of_chunk(condition, chunk, num_chunks):
-    """Return the first index of each chunk where a condition holds, or the number of all."""
+    """Return each chunk's first index where a condition holds, or the size of `condition`."""
     size = tf.size(chunk)
     index = tf.where(condition, tf.range(size), tf.fill([size], size))
     return tf.minimum(tf.math.unsorted_segment_min(index, chunk, num_chunks), size)

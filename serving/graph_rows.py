@@ -176,7 +176,7 @@ def cut(pieces, lengths):
 
 
 def first_pieces(pieces, room):
-    """Return the first pieces of texts, and whether these are all of them.
+    """Return the first pieces of texts, and whether each text was kept whole.
 
     Args:
         pieces: `graph_tokenizer.Pieces`.

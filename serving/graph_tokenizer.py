@@ -25,9 +25,9 @@ from tokenization import MASK, MAX_WORD_LENGTH, UNK, BasicTokenizer
 # TensorFlow Text counts bytes; a character has at most four.
 MAX_WORD_BYTES = 4 * MAX_WORD_LENGTH
 CODE_POINTS, PAGE = 0x110000, 256
-# Entries of the table: the character is kept, or is a word alone. Higher entries are indexes, plus
-# _FIRST_OTHER, of the list of other replacements. The first replacement is for a combining
-# mark that is dropped.
+# Entries of the table: the character is kept, or is a word alone. A higher entry is _FIRST_OTHER
+# plus an index of the list of other replacements. The first of these replacements drops a
+# combining mark.
 _KEPT, _ALONE, _FIRST_OTHER = 0, 1, 2
 _DROPPED_MARK = _FIRST_OTHER
 

@@ -16,7 +16,7 @@ from common import files
 from common.errors import UserError
 
 REPORT = "results.json"
-# Files of a run -> their field with the vocabulary's sha256. The first that has it counts.
+# File of a run -> its field with the vocabulary's sha256. The first file with this field counts.
 _VOCABULARY_RECORDS = {model_files.DESCRIPTION: "vocabulary_sha256", REPORT: "vocab_sha256"}
 # Split whose file may change before a run continues -> what this change means.
 OTHER_DATA = {
