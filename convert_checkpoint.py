@@ -112,7 +112,7 @@ def inspect(args, path):
         print(json.dumps(summary, indent=2, sort_keys=True))
         return
     if not summary["configs"]:
-        summary["configs"] = "none here: a config of the fields below, and of the unknown ones"
+        summary["configs"] = "none here fits: write one with the fields below and the unknown ones"
     rows = [(name, summary[name]) for name in sorted(summary) if name != "fields"]
     rows += [("  " + name, value) for name, value in sorted(summary["fields"].items())]
     for name, value in rows:

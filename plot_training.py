@@ -232,7 +232,7 @@ def draw(runs, window=None, x="steps"):
 
     Args:
         runs: list of `Run`.
-        window: int or None, as `smoothed`.
+        window: int or None, as in `smoothed`.
         x: str, what the horizontal axis counts.
 
     Raises:

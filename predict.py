@@ -171,7 +171,7 @@ def check_flags(args, words):
 
 
 def check_files(args):
-    """Raise a `UserError` if the input file cannot be read, or the output file not be written."""
+    """Raise a `UserError` if the input file cannot be read or the output file cannot be written."""
     has_labels = args.model_dir and not (args.embeddings or args.search_file)
     suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
     suffix = os.path.splitext(args.input_file)[1]
@@ -405,7 +405,7 @@ def read_texts(args, model, kind):
 
 
 def read_file(path, kind, skip_blank=False):
-    """Return the tuples of texts of a file, as `read_lines`; raises `UserError` for a bad line."""
+    """Return the tuples of texts that `read_lines` yields; raises `UserError` for a bad line."""
     content = files.read_bytes(path)
     remedy = "give texts, one a line, as from jq -r .FIELD {} > NEW_FILE"
     task_files.refuse_json(path, content, remedy.format(shlex.quote(path)))

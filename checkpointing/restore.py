@@ -103,7 +103,7 @@ def plan_restore(shapes, checkpoint, may_resize=()):
 
 
 def _is_resized(name, stored, wanted, tables, grows):
-    """Return whether a variable is one of some tables and has more, or fewer, rows in the model."""
+    """Return whether a variable is in `tables` and the model has more rows of it (or, fewer)."""
     same_width = list(stored[1:]) == list(wanted[1:])
     is_longer = wanted[0] > stored[0]
     return bool(tables.search(name)) and same_width and is_longer == grows

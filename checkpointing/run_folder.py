@@ -43,7 +43,7 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
         init_checkpoint: str, a checkpoint or a folder with one, for a warm start; or None. It is
             used only if output_dir holds no checkpoint.
         do_train: bool; without training there is only the mode "evaluation".
-        mend: bool, as `recover`.
+        mend: bool, as in `recover`.
 
     Returns:
         `Start`.
@@ -76,14 +76,15 @@ def holds_run_files(folder):
     """Return whether a run of this code has written into a folder: one of `RUN_FILES` is there."""
     if any(files.exists(os.path.join(folder, name)) for name in RUN_FILES):
         return True
-    config = os.path.join(folder, model_files.CONFIG)  # an archive's config lacks our own field
+    # The config of a published archive lacks the field `layout`, which is our own.
+    config = os.path.join(folder, model_files.CONFIG)
     with contextlib.suppress(UserError):
         return files.exists(config) and "layout" in files.read_json(config)
     return False
 
 
 def find_best(path):
-    """Return the best checkpoint of a run's folder, of any other path `find.find_checkpoint`."""
+    """Return the best checkpoint of a run's folder, or the checkpoint that any other path names."""
     return best_checkpoint(path) or find.find_checkpoint(path)
 
 

@@ -78,7 +78,7 @@ def parse(define_flags, argv, words=None):
     Args:
         define_flags: function that defines a script's flags on the `FlagValues` it gets.
         argv: list of str, the program's name first.
-        words: str or None, as `run`.
+        words: str or None, as in `run`.
 
     Returns:
         The parsed `absl.flags.FlagValues`.

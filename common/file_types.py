@@ -46,7 +46,7 @@ _MISTAKES = (
     ("gb18030", "utf-8"),
     ("latin1", "gb2312"),  # not gb18030, to which accented letters look like Chinese
 )
-_KEPT_SHARE = 0.9  # of a misread text can be written in the wrong encoding
+_KEPT_SHARE = 0.9  # least share of a misread text that the wrong encoding can write
 _CONTROL_SHARE = 0.01  # random bytes have 10%, and texts of any encoding have nearly none
 
 

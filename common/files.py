@@ -449,19 +449,19 @@ def _without_duplicates(pairs):
 
 
 def write_json(path, value):
-    """Write a value as indented JSON, as `write_text`; raises UserError if that fails."""
+    """Write a value as indented JSON, as `write_text` does; raises UserError if that fails."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_json_lines(path, rows):
-    """Write values as JSON lines, as `write_text`; raises UserError if that fails."""
+    """Write values as JSON lines, as `write_text` does; raises UserError if that fails."""
     with WholeFile(path) as whole:
         for row in rows:
             whole.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def write_table(path, rows):
-    """Write rows of texts with tabs between them, as `write_text`.
+    """Write rows of texts with tabs between the texts, as `write_text` does.
 
     A tab or line end inside a text becomes a blank.
     """

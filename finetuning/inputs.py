@@ -164,7 +164,7 @@ def check_case_of_start(args, prefix):
 
 
 def features_name(args, kind, data, split):
-    """Return the name of the file of a split's rows, which depends on all that they depend on."""
+    """Return the name of the file for a split's rows; other rows get another name."""
     task = data.task
     tokenizer_settings = {
         name: path and files.sha256(path)

@@ -198,7 +198,8 @@ def check_weights(args, kind, work, model, data, tokenizer, schedule, starts):
     """Compare the checkpoints that the runs start from with model, labels and vocabulary.
 
     Returns:
-        (`preflight.Model`, line). The model normalizes the pooled output if a checkpoint does.
+        (`preflight.Model`, line). If the classifier in a checkpoint normalizes the pooled output,
+        so does the returned model.
 
     Raises:
         UserError: for an evaluation of a checkpoint without head, and for a checkpoint that does
@@ -238,7 +239,7 @@ def check_head_of_start(args, labels, tokenizer, start):
     """Compare labels and vocabulary with the model that a run starts from.
 
     Raises:
-        UserError: where they differ, unless training starts from it and learns the new ones.
+        UserError: where labels or vocabulary differ, unless the run trains and learns the new ones.
     """
     if not start.checkpoint:
         return
@@ -263,7 +264,7 @@ def check_head_of_start(args, labels, tokenizer, start):
 
 
 def check_settings(args, kind, work, model, data, schedule, starts):
-    """Compare the settings of the runs with those with which they began.
+    """Compare the settings of the runs with the settings of their last start.
 
     Returns:
         (`run.Made`, line).

@@ -6,7 +6,7 @@
     choices   JSON lines of {"context", "question", "choices": [...], "answer"}: the text of a
               choice, or its number from 0
 
-The published baselines are the baselines of CLUE. The first two formats are CLUE's formats.
+The first two formats are CLUE's.
 """
 
 import json
@@ -31,8 +31,8 @@ class Question(NamedTuple):
     """A question with its choices, or a blank with its candidates.
 
     Fields:
-        guid: its id in the file, else its number in the file, from 0; a blank's mark.
-        context: the text that it is about; with a blank, the text around it and other blanks.
+        guid: the question's id in the file, or else its number, from 0; for a blank, the mark.
+        context: the text that the question is about; for a blank, the text with all blanks.
         question: text, or the mark of the blank.
         choices: two or more texts.
         answer: index of the right choice; None if a test set does not tell it.
@@ -114,10 +114,10 @@ def answer_of(row, choices, is_test, may_repeat=False):
         row: dict; its `answer` is the text of a choice or its number from 0.
         choices: tuple of str.
         is_test: bool, whether the answer may be missing.
-        may_repeat: bool, whether the first one counts if the answer is the text of several choices.
+        may_repeat: bool; if several choices have the text of the answer, take the first of them.
 
     Raises:
-        BadRow: for an answer that is not among the choices, or is two of them.
+        BadRow: if no choice is the answer, or, without `may_repeat`, if several choices are.
     """
     answer = row.get("answer")
     if answer is None or answer == "":

@@ -14,9 +14,9 @@ from tokenization import UNK
 WARNED_SHARE = 0.01
 # If the labels are more than this many different numbers, there is a warning.
 MOST_GRADES = 10
-# The pattern of such a number, and the characters that separate several labels.
+# The pattern of a label that is a number.
 SCORE = re.compile(r"-?\d+(?:\.\d+)?")
-LABEL_SEPARATORS = "|,，、;；/ "
+LABEL_SEPARATORS = "|,，、;；/ "  # characters between the labels in a list of labels
 SAMPLED_TEXTS = 10000  # the pieces of at most this many texts of a split are counted
 CHUNK_TEXTS = 256  # this many texts are encoded at a time
 SHOWN_UNKNOWN = 10  # a message lists at most this many unknown pieces
@@ -177,7 +177,7 @@ def sample_examples(examples, count, seed):
 
 
 def warn_of_repeated_ids(path, examples):
-    """Warn if examples of a file, with the field `guid`, have the same id."""
+    """Warn if several examples of a file have the same id, their field `guid`."""
     counts = collections.Counter(example.guid for example in examples)
     repeated = [guid for guid, count in counts.items() if count > 1]
     if repeated:
@@ -223,7 +223,7 @@ class UnknownPieces:
         return self.num_unknown / max(self.num_pieces, 1)
 
     def sentence(self, name):
-        """Return a sentence about the counted texts, which it calls by `name`."""
+        """Return a sentence for the user about the counted texts; `name` says what they are."""
         listed = self._commonest.most_common(SHOWN_UNKNOWN)
         shown = ", ".join("{!r} {}".format(span[:20], count) for span, count in listed)
         sentence = "UNKNOWN PIECES: {:.1%} of the pieces of {} are {}; the commonest are {}"

@@ -237,7 +237,7 @@ def cache_name(split, identities, settings):
 
 
 def encode_cached(encode, path, columns, num_sequences=None):
-    """Encode examples, unless a file holds the same ones, encoded with the same settings.
+    """Read the encoded examples from the file `path`, or encode them and write the file.
 
     Args:
         encode: function without arguments that returns the `Encoded`.

@@ -65,7 +65,7 @@ class _Scheme(NamedTuple):
     """How the labels of characters are written."""
 
     name: str  # bio or bioes
-    cut: list  # rows of entities that the end of a text cuts, filled while reading
+    cut: list  # numbers of rows where an entity goes on beyond the text; reading fills this list
 
 
 class _BadRow(Exception):

@@ -16,7 +16,7 @@ from finetuning_data import data_report, other_files, task_files
 from finetuning_data.task_files import BadRow, WrongLabel
 
 SPLITS = ("train", "dev", "test")
-# Values that mean "no label" in test files, unless a label has this name.
+# Values that mean "no label" in test files, unless the task has a label of this name.
 NO_LABEL = ("", "-1")
 # Columns of a row's id; the first that exists counts.
 ID_COLUMNS = ("id", "idx", "qid")
@@ -103,7 +103,9 @@ def _keywords_and_abstract(row):
 
 
 def _marked_spans(row):
-    """CLUEWSC: does the pronoun (span 2) mean the noun (span 1)? Marked as in CLUE's baselines.
+    """CLUEWSC: does the pronoun (span 2) mean the noun (span 1)?
+
+    The text gets the marks around both spans that CLUE's baselines put there.
 
     >>> spans = {"span1_text": "猫", "span1_index": 0, "span2_text": "它", "span2_index": 3}
     >>> _marked_spans({"text_a": "猫饿了它叫", "target": spans})["text_a"]
@@ -297,7 +299,7 @@ def with_labels_of(task, train):
 
 
 def _refuse_texts_as_labels(task, train, labels):
-    """Raise `UserError` if most labels differ and a column of texts has fewer different values."""
+    """Raise `UserError` if most labels occur once, but the values of another column repeat."""
     if 2 * len(labels) <= len(train):
         return
     for field in task.fields:

@@ -12,7 +12,8 @@ from common.errors import UserError
 from huggingface.configs import CLASSES
 from kinds.piece_heads import piece_scores
 
-# Head -> the names that its logits have there in some class.
+# Head -> names of its logits at Hugging Face; a class uses one of the names of masked_lm and
+# sentence_order, and both names of spans.
 THEIR_LOGITS = {
     "masked_lm": ("prediction_logits", "logits"),
     "sentence_order": ("sop_logits", "seq_relationship_logits"),

@@ -1,4 +1,6 @@
-"""Configs of the same model here and at Hugging Face, and which of their models equal ours.
+"""Configs of the same model here and at Hugging Face, and which models there equal ours.
+
+In this module, "there" and "their" refer to Hugging Face.
 
 The google layout is Hugging Face's ALBERT. The albert_zh layout with LayerNorm after each sublayer
 is Hugging Face's BERT with equal weights in all layers that share them, and with the product of
@@ -54,7 +56,7 @@ MODEL_FIELDS = SIZES + (
 
 
 def is_factorized(config):
-    """Return whether our word embeddings are a product of two tables; theirs are one table."""
+    """Return whether our word embeddings are a product of two tables; there they are one table."""
     return config.layout == "albert_zh" and config.embedding_size is not None
 
 

@@ -28,8 +28,8 @@ FAST_TOKENIZER = "tokenizer.json"
 FACTORS = "factors.safetensors"
 INDEX_SUFFIX = ".index.json"  # of the list of files, where there are several with weights
 VOCABULARIES = (model_files.WORDPIECE, model_files.SENTENCEPIECE)
-# transformers 5 strips blanks when it reads a vocab.txt, also U+2028, which is a piece of the
-# Chinese vocabulary: (id, piece in its tokenizer.json) -> piece.
+# When transformers 5 reads a vocab.txt, it strips blanks and also U+2028, which is a piece of the
+# Chinese vocabulary: (id, stripped piece in tokenizer.json) -> the right piece.
 STRIPPED = {(343, ""): "\u2028", (13502, "##"): "##\u2028"}
 MAX_SEQ_LENGTH = 128  # of a model whose tokenizer_config.json has no length
 
@@ -137,7 +137,7 @@ def _original_weights(folder, family, theirs, parameters):
         class_name = _class_of(theirs)
         return config, mapping.from_parameters(config, family, parameters, factors, class_name)
     except UserError as error:
-        line = "%s is no longer the model of its %s (%s): it is taken as the %s that it has become"
+        line = "%s has changed since its %s was written (%s): it is read as a plain %s"
         logging.warning(line, folder, model_files.CONFIG, error, configs.FAMILIES[family])
         return None, None
 

@@ -1,7 +1,7 @@
 """Converts the weights of a model to Hugging Face and back, by tables of names.
 
 `configs` says which models are the same. Hugging Face stores kernels transposed. In this module,
-"there" means: at Hugging Face.
+"there" means "at Hugging Face".
 
 Dimension letters as in modeling.py: V, E, H, L.
 """
@@ -293,7 +293,8 @@ def _check_all_used(expected, actual, where):
     """Raise UserError where names are missing or unknown."""
     missing, unknown = set(expected) - set(actual), set(actual) - set(expected)
     kinds = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
-    is_foreign = missing and not kinds[0] <= kinds[1]  # not only the number of layers differs
+    # A model with another number of layers has no kind of name that is new.
+    is_foreign = missing and not kinds[0] <= kinds[1]
     remedy = "it was made by other code" if is_foreign else "use the config that belongs to it"
     if missing and not unknown and all("pooler" in name for name in missing):
         remedy = "it was saved without the pooler, which only a model for masks alone can lack"
@@ -319,6 +320,6 @@ def _check_shapes(config, arrays):
 
 
 def words_sha256(family, parameters):
-    """Return the hash of the word embeddings: while it stays the same, kept factors are valid."""
+    """Return the hash of the word embeddings; it shows whether the two stored tables still fit."""
     words = np.ascontiguousarray(parameters[WORDS.format(family)])
     return hashlib.sha256(words.tobytes()).hexdigest()

@@ -331,7 +331,7 @@ def _with_types(task, types, args):
 
 
 def _report(types, texts):
-    """Log the entities of every split, and return what the report of the run has of them."""
+    """Log the entities of every split; return their numbers for the report of the run."""
     counts = {}
     for split, rows in texts.items():
         kinds_here = [entity.type for row in rows for entity in row.entities or ()]

@@ -51,7 +51,7 @@ def _strings(entities, text):
 
 
 def _count(right, found):
-    """Return type -> (hits, found, right) of lists of entities, whose last part is the type."""
+    """Return type -> [hits, found, right], numbers of entities; an entity ends with its type."""
     counts = collections.defaultdict(lambda: [0, 0, 0])
     for right_here, found_here in zip(map(set, right), map(set, found)):
         for column, entities in enumerate((right_here & found_here, found_here, right_here)):

@@ -84,7 +84,7 @@ class Kind:
         encoding_flags: tuple of str, the flags on which `encode` depends, beside the tokenizer.
         head_flags: tuple of str, the flags on which the head and its loss depend.
         prediction_flags: tuple of str, the flags on which predictions of a trained model depend,
-            beside the length: its `classifier.json` keeps their values.
+            beside the length; the model's `classifier.json` keeps their values.
     """
 
     script = "run_classifier.py"

@@ -95,7 +95,7 @@ class Masking(NamedTuple):
 
     @property
     def masks(self):
-        """How the masks are drawn, str. A resumed run compares it with the kept one."""
+        """How the masks are drawn, str; a resumed run compares this text with its last start's."""
         config = self.config
         return "{:g} of the pieces and at most {}, grams by {}, {} replaced together".format(
             config.masked_lm_prob,
@@ -186,7 +186,7 @@ def _decode(records, has_word_bits):
 
 
 def _owners(counts):
-    """Return, for lists of these lengths, the list and the index in it of every element."""
+    """Return, for each element of lists of these lengths, its list's number and its index there."""
     owner = tf.repeat(tf.range(tf.size(counts)), counts)
     index = tf.range(tf.size(owner)) - tf.gather(tf.cumsum(counts, exclusive=True), owner)
     return owner, index

@@ -78,7 +78,8 @@ def _around_blank(contexts, marks, room, tokenizer):
     """
     vocab, where = tokenizer.vocab, tf.compat.v2.where  # this where takes scalars
     parts, is_mark, is_asked = _split_at_marks(contexts, marks)
-    counts = where(is_asked, 1, BLANK_LENGTH * tf.cast(is_mark, tf.int32))  # of ids for a part
+    # Ids that come before each part.
+    counts = where(is_asked, 1, BLANK_LENGTH * tf.cast(is_mark, tf.int32))
     counts = tf.cast(counts, tf.int64)
     fillers = tf.repeat(where(is_asked, _NO_ID, vocab[MASK]), counts)
     texts = parts.with_values(where(is_mark, "", parts.values))
@@ -102,9 +103,10 @@ def _split_at_marks(contexts, marks):
         contexts, marks: as in `of_blanks`.
 
     Returns:
-        (parts, is_mark, is_asked): `tf.RaggedTensor`, string [B, (parts)], in which texts and
-        numbers of blanks alternate; and bool [all parts], whether a part is a number, and whether
-        it is the first one of the row's mark.
+        parts: `tf.RaggedTensor`, string [B, (parts)]; texts and numbers of blanks alternate.
+        is_mark: bool [all parts], whether a part is the number of a blank.
+        is_asked: bool [all parts], whether a part is the first number of the blank that the row's
+            mark names.
     """
     contexts = tf.strings.regex_replace(contexts, _EDGE, "")
     contexts = tf.strings.regex_replace(contexts, _MARK, _EDGE + r"\1" + _EDGE)
@@ -155,8 +157,8 @@ def _of_choices(ids, num_first, is_choice):
 def truncated(lengths, room):
     """Cut texts to `room` pieces in all, as `choices.truncated` does, for int32 [B, texts].
 
-    All longer texts are cut to t pieces, and the last ones of them to t + 1, because the first of
-    equally long texts loses a piece first.
+    Texts of more than t pieces are cut to t, where t is the greatest number for which all fit. The
+    last of them keep t + 1 pieces, because the first of equally long texts loses a piece first.
     """
     levels = tf.range(room + 1)  # t
     sums = tf.reduce_sum(tf.minimum(lengths[:, :, tf.newaxis], levels), axis=1)  # [B, room + 1]

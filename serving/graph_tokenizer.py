@@ -122,7 +122,7 @@ class GraphTokenizer:
         return tf.RaggedTensor.from_row_splits(ids.values, splits)
 
     def encode_with_masks(self, texts):
-        """Return the ids of texts in which "[MASK]" stands for that piece, as `encode_parts`."""
+        """Return the ids, see `encode_parts`, of texts in which "[MASK]" stands for that piece."""
         parts = tf.compat.v2.strings.split(texts, MASK)
         is_first = tf.equal(tf.ragged.range(parts.row_lengths()).values, 0)
         counts = 1 - tf.cast(is_first, tf.int64)  # of masks before a part

@@ -188,7 +188,7 @@ class Predictor:
         return restore.load_weights(session, self.checkpoint, untrained)
 
     def _build_kind(self, session):
-        """Return the function of a kind's outputs, as `_function`."""
+        """Return the function that computes the outputs of the kind's head, see `_function`."""
         inputs = model_outputs.placeholders(self.kind)
         outputs = model_outputs.build(self.kind, self.config, self.task, self.settings, inputs)
         return _function(session, inputs, outputs)
@@ -312,7 +312,7 @@ class Predictor:
         return list(zip(pieces, probabilities[ids].tolist()))
 
     def name_of(self, piece_id):
-        """Return the piece of an id; a name for an id of the model without a piece."""
+        """Return the piece of an id, or a name for an id of the model that has no piece."""
         return self.tokenizer.inv_vocab.get(piece_id, "[id {}]".format(piece_id))
 
     def masked_probabilities(self, batch):
@@ -330,7 +330,7 @@ class Predictor:
         return self._computations[MASKED](batch)[MASKED]
 
     def masked_batch(self, texts):
-        """Return the feeds of texts in which "[MASK]" stands for that piece, as `padded_rows`."""
+        """Return the feeds, see `padded_rows`, of texts in which "[MASK]" stands for that piece."""
         cls_id, sep_id, mask_id = self.tokenizer.convert_tokens_to_ids((CLS, SEP, MASK))
         rows = []
         for text in texts:

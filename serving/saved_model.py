@@ -193,8 +193,8 @@ def load_saved_model(folder):
     """Load a saved model, from its folder alone.
 
     Returns:
-        (session, signatures): a `tf.Session`; and a dict of a signature's name to its function,
-        from a dict of name of an input to array to a dict of name of an output to array.
+        (session, signatures): a `tf.Session`; and a dict of a signature's name to its function. The
+        function turns a dict of inputs, name to array, into such a dict of outputs.
     """
     graph = tf.Graph()
     with graph.as_default():

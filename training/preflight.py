@@ -47,7 +47,7 @@ class Schedule(NamedTuple):
         Args:
             model: `Model`.
             settings: `flags.RunSettings`.
-            **others: further ones, such as what `OptimizerConfig.rate_factors` are made of.
+            **others: further settings, such as those that decide `OptimizerConfig.rate_factors`.
         """
         values = dict(self.optimizer._asdict(), train_batch_size=self.train_batch_size)
         return dict(model.config.to_dict(), **dict(values, precision=settings.precision, **others))
@@ -407,7 +407,7 @@ def check_start(args, folder):
 
 
 def _refuse_remains(folder):
-    """Raise `UserError` if a folder lacks a run's checkpoints, but has its scores or its best one.
+    """Raise `UserError` if a folder has scores or a best checkpoint of a run, but no other ones.
 
     A new run in the folder would take the scores or the checkpoint for its own. The scores of step
     0 do not count: a run evaluates step 0 before it saves a checkpoint.

@@ -1,4 +1,4 @@
-"""What the graph decides of scores is what `Kind.decode` decides outside of it."""
+"""The graph finds the same entities and answers in scores as `Kind.decode` does outside of it."""
 
 import numpy as np
 import pytest
