@@ -347,7 +347,7 @@ class WordpieceEncoder:
         return Encoding(*(np.insert(single, places, word) for single, word in columns))
 
     def encode_all(self, texts):
-        """Return (ids, counts), as `FullTokenizer.encode_all`."""
+        """Return (ids, counts), see `FullTokenizer.encode_all`."""
         ids, begins, _ = self.encode("\n".join(texts))
         ends = np.cumsum([len(text) + 1 for text in texts])
         return ids, np.diff(np.searchsorted(begins, ends), prepend=0)
@@ -431,7 +431,7 @@ class SentencePieceEncoder:
         return Encoding(*np.array(rows, np.int32).reshape(-1, 3).T)
 
     def encode_all(self, texts):
-        """Return (ids, counts), as `FullTokenizer.encode_all`.
+        """Return (ids, counts), see `FullTokenizer.encode_all`.
 
         Texts are encoded one by one, since the pieces of a text may depend on all of it.
         """

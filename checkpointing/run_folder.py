@@ -49,7 +49,7 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
         `Start`.
 
     Raises:
-        UserError: as `recover` and `find.find_checkpoint`; if there is nothing to evaluate.
+        UserError: as in `recover` and `find.find_checkpoint`; if there is nothing to evaluate.
     """
     own = recover(output_dir, mend)
     if own:

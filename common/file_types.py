@@ -86,7 +86,7 @@ def conversion(path, head, is_pipe=False):
     for pattern, text, arguments in _CONVERSIONS:
         if re.match(pattern, head, re.DOTALL):
             return "{} {} {}".format(path, text, _arguments(path, arguments, is_pipe)).rstrip()
-    return pointer(path, head)
+    return pointer_problem(path, head)
 
 
 def _arguments(path, arguments, is_pipe):
@@ -99,7 +99,7 @@ def _is_chinese(head, encoding):
     return len(_COMMON.findall(text)) >= _COMMON_SHARE * len(text)
 
 
-def pointer(path, head):
+def pointer_problem(path, head):
     """Return what to do with a file that git-lfs has not fetched yet, None for any other."""
     if head.startswith(_POINTER):
         text = "{} is not the file itself but a pointer of git-lfs: fetch it with git lfs pull"

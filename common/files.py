@@ -281,7 +281,7 @@ def refuse_pattern(path):
 def refuse_pointer(path):
     """Raise a `UserError` for a file that git-lfs has not fetched yet."""
     with _user_errors("read", path), open_file(path) as stream:
-        problem = file_types.pointer(path, stream.read(file_types.POINTER_BYTES))
+        problem = file_types.pointer_problem(path, stream.read(file_types.POINTER_BYTES))
     if problem:
         raise UserError(problem)
 

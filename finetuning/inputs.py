@@ -70,7 +70,7 @@ def check_vocab_size(path, tokenizer, config, config_path):
 
 
 def check_vocabulary_of_start(given, tokenizer, prefix):
-    """Compare the vocabulary of the flags with the one beside the checkpoint of the start.
+    """Compare the vocabulary of the flags with the vocabulary beside the checkpoint of the start.
 
     Args:
         given: str, path of the vocabulary or SentencePiece model.
@@ -163,7 +163,7 @@ def check_case_of_start(args, prefix):
         )
 
 
-def features_name(args, kind, data, split):
+def rows_file_name(args, kind, data, split):
     """Return the name of the file for a split's rows; other rows get another name."""
     task = data.task
     tokenizer_settings = {
@@ -190,7 +190,7 @@ def encode(run, split):
     num_workers = os.cpu_count() or 1
     encoded = encoding.encode_cached(
         lambda: kind.encode(examples, task, run.tokenizer, args, num_workers),
-        os.path.join(args.output_dir, "features", run.made.features[split]),
+        os.path.join(args.output_dir, "features", run.made_with.features[split]),
         kind.columns,
         kind.num_sequences(examples),
     )

@@ -37,9 +37,9 @@ def log_data(labels, splits):
     logging.info("Examples of each class:\n%s", class_table(report["classes"]))
     if "train" in splits:
         _warn_of_one_class(report["classes"]["train"])
-        report["duplicates_in_train"] = duplicates(splits["train"])
+        report["duplicates_in_train"] = count_duplicates(splits["train"])
     if "train" in splits and "dev" in splits:
-        report["train_dev_overlap"] = overlap(splits["train"], splits["dev"])
+        report["train_dev_overlap"] = count_overlap(splits["train"], splits["dev"])
     return report
 
 
@@ -115,7 +115,7 @@ def class_table(counts_of_split):
     return text_table(zip(*columns))
 
 
-def duplicates(train):
+def count_duplicates(train):
     """Return how many examples repeat the texts of an earlier one; warn if there are any."""
     labels_of_texts = {}
     for example in train:
@@ -133,10 +133,10 @@ def duplicates(train):
     return count
 
 
-def overlap(train, dev):
+def count_overlap(train, dev):
     """Return how many dev examples have the texts of a train example, with any label.
 
-    The model may have memorized them, which raises the dev score. A warning gives their number.
+    The model may have memorized such examples, which raises the dev score; a warning says so.
 
     Args:
         train, dev: lists of `tasks.Example`.

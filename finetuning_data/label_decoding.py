@@ -130,8 +130,8 @@ def viterbi(scores, lengths, transitions, first, last):
         first, last: float [L], of the label at the beginning and at the end of a sequence.
 
     Returns:
-        int32 [B, S]; 0 behind the end of a sequence. Of equal sums the one with the smaller id at
-        the last place where they differ.
+        int32 [B, S]; 0 behind the end of a sequence. If two sequences have equal sums, the one with
+        the smaller id at the last place where they differ is returned.
     """
     scores, lengths = np.asarray(scores, np.float64), np.asarray(lengths)
     num_sequences, length, num_labels = scores.shape

@@ -322,7 +322,7 @@ def load_examples(task, data_dir, split, skip_bad_rows=False, header="auto"):
     """Read the examples of one split from the folder `data_dir`, as `read_examples` does.
 
     Raises:
-        UserError: as `read_examples`, and for a missing file.
+        UserError: as in `read_examples`, and for a missing file.
     """
     return read_examples(task, find_file(task, data_dir, split), split, skip_bad_rows, header)
 

@@ -99,8 +99,8 @@ def their_logits(folder, class_name, inputs):
     """Return what `our_logits` does, computed by transformers from a folder of Hugging Face.
 
     Args:
-        folder, class_name: as `differences`.
-        inputs: as `our_logits`.
+        folder, class_name: as in `differences`.
+        inputs: as in `our_logits`.
 
     Returns:
         None where torch or transformers is not installed.

@@ -185,10 +185,10 @@ def from_config(values, source):
     A BERT becomes the albert_zh layout with one table of words and layers that share nothing.
 
     Args:
-        values, source: as `family_of`.
+        values, source: as in `family_of`.
 
     Raises:
-        UserError: as `family_of`, and for computations that do not exist here.
+        UserError: as in `family_of`, and for computations that do not exist here.
     """
     known = {field.name for field in dataclasses.fields(modeling.AlbertConfig)}
     fields = {name: value for name, value in values.items() if name in known | set(FIXED)}

@@ -51,7 +51,7 @@ def write_model(folder, family, config, arrays, model):
         str, the class of the model there.
 
     Raises:
-        UserError: as `mapping.to_parameters`, and for a vocabulary that does not fit.
+        UserError: as in `mapping.to_parameters`, and for a vocabulary that does not fit.
     """
     class_name, parameters = mapping.to_parameters(config, family, arrays)
     save = _safetensors().numpy.save_file

@@ -257,7 +257,7 @@ def make_input_fn(args, split, training):
         training: bool.
 
     Raises:
-        UserError: as `reader.make_input_fn`.
+        UserError: as in `reader.make_input_fn`.
     """
     return reader.make_input_fn(
         split.paths,

@@ -45,7 +45,7 @@ _QUOTED = re.compile('".*"$')
 _UNQUOTE = 'sed -E \'s/^"(.*)"(\\r?)$/\\1\\2/; s/""/"/g\''
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
-# Names of columns of texts. The first line of a table has one of them.
+# Names of columns of texts. The first line of a table has one of these names.
 _COLUMNS = (
     "text texts content contents body title sentence sentence1 paragraph article review comment "
     "question answer abstract 文本 内容 正文 标题 句子 评论 摘要 文章 问题"
@@ -62,7 +62,8 @@ _OF_LABELLED = (
     'awk \'{{printf "%s", NF ? $1 : "\\n\\n"}}\' {0} > NEW_FILE'
 )
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|n(?![A-Za-z]))")
-_MARK_CHARACTERS, _NUM_MARKS, _MARK_SHARE = 32, 5, 0.02  # of a line that is no text, see `_mark`
+# Limits of `_commonest_mark`: length of the line, how often it occurs, and its share of the lines.
+_MARK_CHARACTERS, _NUM_MARKS, _MARK_SHARE = 32, 5, 0.02
 # Separator after a number at the beginning of a line -> option of `cut` for it.
 _CUTS = {"\t": "", ",": " -d ,"}
 # Rows of a vocabulary. The vocabulary of a SentencePiece model has a tab and a score after a piece.
@@ -245,7 +246,7 @@ def _check_characters(path, first):
 
 
 def _warn_of_marks(path, lines):
-    mark = _mark(lines)
+    mark = _commonest_mark(lines)
     if mark:
         logging.warning(
             "MARKS: %d lines at the beginning of %s are %r, which would be a part of the text; a "
@@ -271,7 +272,7 @@ def _warn_of_numbers(path, first):
             )
 
 
-def _mark(lines):
+def _commonest_mark(lines):
     """Return the commonest line of a Chinese text that is no text, as ---- and [SEP], or None."""
     line, count = collections.Counter(lines).most_common(1)[0]
     is_common = count >= max(_NUM_MARKS, _MARK_SHARE * len(lines))

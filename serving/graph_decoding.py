@@ -88,7 +88,7 @@ def _before(values):
 
 
 def _is_same(rows):
-    """Return whether each number of a vector equals the one before, False for the first."""
+    """Return whether each number of a vector equals the number before it; False for the first."""
     return tf.equal(rows, _before(rows)) & (tf.range(tf.size(rows)) > 0)
 
 

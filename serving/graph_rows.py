@@ -142,8 +142,8 @@ def inputs_of(ids, num_first):
         ids: `tf.RaggedTensor`.
         num_first: int32 [B], the pieces of the first segment.
     """
-    mask = _mask(lengths_of(ids), ids)
-    return [ids.to_tensor(), mask, mask - _mask(num_first, ids)]
+    mask = _first_places(lengths_of(ids), ids)
+    return [ids.to_tensor(), mask, mask - _first_places(num_first, ids)]
 
 
 def _of_choices(ids, num_first, is_choice):
@@ -197,6 +197,6 @@ def lengths_of(rows):
     return tf.cast(rows.row_lengths(), tf.int32)
 
 
-def _mask(lengths, ids):
+def _first_places(lengths, ids):
     """Return int32 [B, S], 1 for the first places of each row of `ids`."""
     return tf.sequence_mask(lengths, tf.cast(ids.bounding_shape(axis=1), tf.int32), tf.int32)

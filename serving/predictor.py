@@ -248,7 +248,7 @@ class Predictor:
         """Return float32 [n, labels], the labels in the order of `task.labels`.
 
         Args:
-            texts, Raises: as `predict`.
+            texts, Raises: as in `predict`.
             progress: function of (pieces computed, pieces in all), called after every batch.
         """
         if self.num_labels is None:

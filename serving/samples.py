@@ -110,7 +110,7 @@ def differences(model, computation, outputs, rows):
 
 
 def examples_of(model, computation, rows):
-    """Return the kind's examples of rows of texts."""
+    """Return the examples that a model's kind of task makes of rows of texts."""
     return [
         model.kind.example(model.task, row[0] if len(FIELDS[computation]) == 1 else row)
         for row in rows

@@ -138,7 +138,7 @@ def check_damage(files, folder=None, skip_damaged=False, find_fault=None):
         `index.RecordIndex`, or None where the files are remote or larger than CHECKED_BYTES.
 
     Raises:
-        UserError: as `index.load_index`.
+        UserError: as in `index.load_index`.
     """
     if not all(map(is_local, files)) or sum(map(size, files)) > CHECKED_BYTES:
         return None
@@ -287,7 +287,7 @@ def make_input_fn(
         the batch size of a replica; the replicas of a host take the elements in turns.
 
     Raises:
-        UserError: as `index.load_index`, before anything is built.
+        UserError: as in `index.load_index`, before anything is built.
     """
     index = load_index(files, folder, settings.skip_damaged, record_format.find_fault)
     if training:

@@ -390,7 +390,7 @@ def check_start(args, folder):
         (`run_folder.Start`, line).
 
     Raises:
-        UserError: as `refuse_archive` and `run_folder.find_start`.
+        UserError: as in `refuse_archive` and `run_folder.find_start`.
     """
     for place in sorted({args.output_dir, folder}):  # runs of several seeds have subfolders
         refuse_archive(place, args.resume_foreign)

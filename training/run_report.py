@@ -108,7 +108,7 @@ def check_settings(folder, settings, must_agree=False):
     """Warn of a run that continues with other settings; raise UserError if they `must_agree`.
 
     Args:
-        folder, settings: as `changed_settings`.
+        folder, settings: as in `changed_settings`.
         must_agree: bool.
     """
     changed = changed_settings(folder, settings)
