@@ -47,7 +47,7 @@ LONG_LINE = 400  # bytes; a longer line is probably an article, not a sentence
 
 
 def define_flags(flag_values):
-    """Define the flags on a `FlagValues`: first the published ones, then those of this project."""
+    """Define the flags on a `FlagValues`: flags of the published tool first, then our own."""
     define = cli.flag_definer(flag_values)
     text = "Text files: paths and globs, separated by commas."
     define.string("input_file", None, text, required=True)

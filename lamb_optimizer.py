@@ -199,7 +199,7 @@ class Scheme(NamedTuple):
     """The differences between the published versions of LAMB."""
 
     slot_names: Tuple[str, str]
-    adapts_excluded: bool  # Trust ratio also for variables without weight decay.
+    adapts_excluded: bool  # Trust ratio for variables without weight decay, too.
 
 
 SCHEMES = {

@@ -207,7 +207,7 @@ def create_train_op(
         is_one_device = strategy.num_replicas_in_sync == 1  # XLA compiles for one device
         return compile_whole(update) if use_xla and is_one_device else update()
 
-    # Without a strategy TensorFlow has a default one of a single replica, whose sum costs nothing.
+    # TensorFlow's default strategy has a single replica, so a sum over its replicas costs nothing.
     replica = tf.distribute.get_replica_context()
     scalars, watched = replica.merge_call(reduce_and_update, args=(gradients,))
     rate = {"learning_rate": learning_rate}

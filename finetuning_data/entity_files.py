@@ -322,7 +322,7 @@ def _spelled(number, label):
 def _mend_edges(labels, scheme, numbers):
     """Change labels so that the part of an entity at the edge of a text is a whole entity.
 
-    Published files cut sentences at full stops, also where a full stop is a part of a name.
+    Published files cut sentences at full stops, even at a full stop that is a part of a name.
     """
     if not may_follow(OUTSIDE, labels[0], scheme.name):
         labels[0] = {"I": "B", "E": "S"}[labels[0][0]] + labels[0][1:]

@@ -106,7 +106,7 @@ def _build_signatures(model, vocabulary, options):
 
 
 def _for_any_batch(compute, model, inputs, options):
-    """Return the outputs of a computation, also for a batch without texts.
+    """Return the outputs of a computation, even for a batch without texts.
 
     TensorFlow's batched matrix product fails for an empty batch, so a row is added to it.
     """

@@ -20,7 +20,7 @@ REPORT = "results.json"
 _VOCABULARY_RECORDS = {model_files.DESCRIPTION: "vocabulary_sha256", REPORT: "vocab_sha256"}
 # Split whose file may change before a run continues -> what this change means.
 OTHER_DATA = {
-    "train": "{} goes on with what it learned from the earlier file, also if that was wrong",
+    "train": "{} goes on with what it learned from the earlier file, even if that file was wrong",
     "dev": "{}/best was chosen by the scores of the earlier file, which do not compare with the "
     "new ones",
 }

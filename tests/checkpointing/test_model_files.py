@@ -184,7 +184,7 @@ def test_damaged_files_and_configs_of_other_shapes_are_not_compared(tmp_path, na
 )
 @pytest.mark.parametrize("field, value", [("num_attention_heads", 4), ("ln_type", "preln")])
 def test_every_config_of_these_shapes_belongs_to_the_checkpoint(tmp_path, names, field, value):
-    """A config belongs to a checkpoint also if it has fewer positions and more pieces."""
+    """A config with fewer positions or more pieces than the checkpoint still belongs to it."""
     theirs = dict(config().to_dict(), hidden_act="gelu_new", **{field: value})
     for name in names:
         (tmp_path / name).write_text(json.dumps(theirs), encoding="utf-8")

@@ -37,7 +37,7 @@ def spans_of_pieces(draw):
 
 
 class Graph:
-    """A graph of texts, pieces and arrays of scores, as a function of them.
+    """A function of texts, pieces and arrays of scores, which a graph computes.
 
     Args:
         decide: function of (texts, `Pieces`, *scores) that returns a dict of tensors.
