@@ -244,8 +244,8 @@ def _is_punctuation(character):
     return is_ascii_symbol or unicodedata.category(character).startswith("P")
 
 
-# First and last code points of the blocks of Chinese characters. Hangul, Hiragana and Katakana are
-# not among them: they are tokenized like other alphabets.
+# First and last code points of the blocks of Chinese characters. The list lacks Hangul, Hiragana
+# and Katakana, which are tokenized like other alphabets.
 _CHINESE_BLOCKS = (
     (0x3400, 0x4DBF),  # extension A
     (0x4E00, 0x9FFF),  # unified ideographs

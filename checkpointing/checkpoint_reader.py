@@ -85,7 +85,7 @@ class Checkpoint:
         """Return a variable as float32, which all weights have here; integers keep their type.
 
         Raises:
-            UserError: if its bytes are damaged or a value is not a finite number.
+            UserError: if the variable's bytes are damaged or a value is not a finite number.
         """
         array = self.read(name)
         if not self.dtypes[name].is_floating:

@@ -79,7 +79,7 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
             beside it, nothing is checked.
 
     Raises:
-        UserError: where their pieces differ.
+        UserError: if the pieces differ.
     """
     source, recorded = run_report.recorded_vocabulary(prefix)
     paths = [model_files.find(prefix, name) for name in _VOCABULARY_FLAGS]
@@ -113,7 +113,7 @@ def task_name_of_start(prefix):
 
 
 def check_task_of_run(args, kind, task, start):
-    """Compare a task with the task of the run in the output folder; a new run would replace it.
+    """Compare a task with the task of the run in the output folder, which a new run would replace.
 
     Args:
         args: has `output_dir` and `do_train`.
@@ -149,7 +149,7 @@ def check_case_of_start(args, prefix):
         prefix: str, of the checkpoint. Without a description beside it nothing is checked.
 
     Raises:
-        UserError: where they differ.
+        UserError: if the values differ.
     """
     description = model_files.find(prefix, model_files.DESCRIPTION)
     trained = None

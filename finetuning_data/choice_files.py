@@ -234,7 +234,7 @@ def find_files(task, data_dir, split):
     """Return the paths of a split's files: first of the questions, then of the answers.
 
     Raises:
-        UserError: where one is missing.
+        UserError: if a file is missing.
     """
     for names in task.files[split]:
         paths = [os.path.join(data_dir, name) for name in names]

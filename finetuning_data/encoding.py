@@ -287,7 +287,7 @@ def write(path, encoded, columns):
     """Write `Encoded` rows with their columns to a file; it appears when it is complete.
 
     Raises:
-        UserError: when it cannot be written.
+        UserError: if the file cannot be written.
     """
     arrays = [encoded.ids, encoded.begins, encoded.lengths_a]
     arrays += [encoded.columns[column.name] for column in columns] + [encoded.full_lengths]
@@ -301,7 +301,7 @@ def read(path, columns, num_sequences=None):
     """Return the `Encoded` in a file that was written with the same columns.
 
     Raises:
-        ValueError: when it is damaged.
+        ValueError: if the file is damaged.
     """
     with files.open_file(path) as stream:
         records = [frame.record for frame in read_frames(stream)]

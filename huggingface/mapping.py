@@ -151,7 +151,7 @@ def to_parameters(config, family, arrays):
 
     Args:
         config: `modeling.AlbertConfig`.
-        family: str, one of the `configs.ARCHITECTURES` of its layout.
+        family: str, one of the `configs.ARCHITECTURES` of the config's layout.
         arrays: dict of variable name to float array, the weights of one checkpoint.
 
     Returns:
@@ -293,7 +293,7 @@ def _check_all_used(expected, actual, where):
     """Raise UserError where names are missing or unknown."""
     missing, unknown = set(expected) - set(actual), set(actual) - set(expected)
     kinds = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
-    # A model with another number of layers has no kind of name that is new.
+    # If only the number of layers differs, the names are known when their numbers are left out.
     is_foreign = missing and not kinds[0] <= kinds[1]
     remedy = "it was made by other code" if is_foreign else "use the config that belongs to it"
     if missing and not unknown and all("pooler" in name for name in missing):

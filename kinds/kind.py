@@ -79,7 +79,7 @@ class Kind:
         tasks: dict of lower-case --task_name to task; two names may have the same task.
         own_task: str, the name of the task for a user's own files.
         metrics: tuple of str, the scores that may choose the best checkpoint (higher is better);
-            the first one does unless --best_metric is given.
+            the default of --best_metric is the first of these scores.
         columns: tuple of `encoding.Column`, stored for every row or piece.
         encoding_flags: tuple of str, the flags on which `encode` depends, beside the tokenizer.
         head_flags: tuple of str, the flags on which the head and its loss depend.

@@ -135,7 +135,7 @@ class GraphTokenizer:
         return tf.cast(tf.gather_nd(self._table.pages, tf.stack([page, codes % PAGE], 1)), tf.int32)
 
     def _normalized(self, codes, entries):
-        """Return normalized characters, string [N], and the number of their nonblank bytes, int32."""
+        """Return normalized characters, string [N], and the counts of their nonblank bytes."""
         characters = tf.strings.unicode_encode(codes[:, tf.newaxis], "UTF-8")
         index = tf.maximum(entries - _FIRST_OTHER, 0)
         alone = tf.strings.join([" ", characters, " "])

@@ -78,7 +78,7 @@ class Predictor:
             pooler.
 
     Raises:
-        UserError: for a folder or checkpoint that holds no such model.
+        UserError: if the folder or the checkpoint holds no fine-tuned model.
     """
 
     def __init__(self, model_dir, checkpoint_path=None, max_seq_length=None, batch_size=BATCH_SIZE):
@@ -129,7 +129,7 @@ class Predictor:
             batch_size: int, texts that are computed at a time.
 
         Raises:
-            UserError: where these do not fit each other.
+            UserError: if checkpoint, config and vocabulary do not fit each other.
         """
         self = cls.__new__(cls)
         self.kind = self.task = self.settings = None

@@ -38,7 +38,7 @@ def check_device_flags(settings):
         settings: `flags.RunSettings`.
 
     Raises:
-        UserError: where they contradict, or an accelerator is required and not found.
+        UserError: if the flags contradict, or if an accelerator is required and not found.
     """
     if settings.use_tpu and settings.strategy != "none":
         raise UserError(

@@ -442,7 +442,7 @@ def check_weights(
         (None, line).
 
     Raises:
-        UserError: where they do not fit.
+        UserError: if the checkpoint does not fit the model or the optimizer.
     """
     if schedule and not start.is_own:
         model_files.refuse_to_replace(folder, model.config, vocab_file)

@@ -59,7 +59,7 @@ def read(output_dir):
     """Return the `results.json` of a folder as a dict, an empty one where there is none.
 
     Raises:
-        UserError: if it is damaged.
+        UserError: if the file is damaged.
     """
     path = os.path.join(output_dir, REPORT)
     if not files.exists(path):
