@@ -167,7 +167,7 @@ def feature_specs(args):
         shapes["chunk_ids"] = shapes["position_ids"] = ([rows, length], "int64")
         shapes["chunk_starts"] = ([rows, chunks], "int64")
     types = {"int64": tf.int32}
-    specs = [tf.TensorSpec(size, types.get(kind, kind)) for size, kind in shapes.values()]
+    specs = [tf.TensorSpec(size, types.get(dtype, dtype)) for size, dtype in shapes.values()]
     return list(shapes), specs
 
 

@@ -153,12 +153,15 @@ def flag_definer(flag_values):
         Namespace of `string`, `integer`, `float`, `bool`, `enum`, `list` and `validator`; they
         take the arguments of `absl.flags.DEFINE_string` and so on.
     """
-    kinds = ("string", "integer", "float", "bool", "enum", "list")
-    functions = {kind: getattr(flags, "DEFINE_" + kind) for kind in kinds}
+    flag_types = ("string", "integer", "float", "bool", "enum", "list")
+    functions = {flag_type: getattr(flags, "DEFINE_" + flag_type) for flag_type in flag_types}
     functions["validator"] = flags.register_validator
     options = {"flag_values": flag_values}
     return types.SimpleNamespace(
-        **{kind: functools.partial(function, **options) for kind, function in functions.items()}
+        **{
+            flag_type: functools.partial(function, **options)
+            for flag_type, function in functions.items()
+        }
     )
 
 

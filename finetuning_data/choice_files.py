@@ -24,7 +24,7 @@ from finetuning_data.tasks import Submission
 
 # A blank of ChID, which a candidate fills.
 BLANK = re.compile(r"#idiom\d+#")
-NAMES_OF_KINDS = {str: "text", list: "list", dict: "object"}
+NAMES_OF_TYPES = {str: "text", list: "list", dict: "object"}
 
 
 class Question(NamedTuple):
@@ -78,14 +78,16 @@ class ChoiceTask(NamedTuple):
 # ---------------------------------------------------------------------------------- rows
 
 
-def value(row, field, kind):
-    """Return a field of the type `kind`; raises `BadRow` if it is missing or of another type."""
+def value(row, field, wanted_type):
+    """Return a field; raises `BadRow` if the field is missing or of another type than wanted."""
     if field not in row:
         found = task_files.shown(", ".join(row))
         raise BadRow("no {0}: a field must be named {0}; found {1}".format(field, found))
-    if not isinstance(row[field], kind):
+    if not isinstance(row[field], wanted_type):
         raise BadRow(
-            "{} is {}, not a {}".format(field, task_files.shown(row[field]), NAMES_OF_KINDS[kind])
+            "{} is {}, not a {}".format(
+                field, task_files.shown(row[field]), NAMES_OF_TYPES[wanted_type]
+            )
         )
     return row[field]
 

@@ -230,8 +230,8 @@ def cache_name(split, identities, settings):
 
     Args:
         split: str, the beginning of the name.
-        identities: list of JSON values, one for each example: what its rows depend on.
-        settings: list of JSON values, whatever else the rows depend on.
+        identities: list of JSON values, one for each example: all in it that its rows depend on.
+        settings: list of JSON values: all else that the rows depend on.
     """
     return "{}-{}.features".format(split, fingerprint(identities, [ENCODING_VERSION] + settings))
 

@@ -66,8 +66,8 @@ def labels_of(spans, length, scheme):
     """
     prefixes = PREFIXES[scheme]
     label_ids = np.zeros(length, np.int32)
-    for begin, end, kind in spans:
-        base = 1 + kind * len(prefixes)
+    for begin, end, entity_type in spans:
+        base = 1 + entity_type * len(prefixes)
         label_ids[begin] = base
         label_ids[begin + 1 : end] = base + prefixes.index("I")
         if scheme == "bioes":
@@ -171,9 +171,9 @@ def spans_in_text(spans, begins, ends):
         list of (begin, end, type), half-open, without overlap, none of them empty.
     """
     found, free = [], 0
-    for first, last, kind in spans:
+    for first, last, entity_type in spans:
         begin, end = max(free, int(begins[first])), int(ends[last - 1])
         if begin < end:
-            found.append((begin, end, kind))
+            found.append((begin, end, entity_type))
             free = end
     return found

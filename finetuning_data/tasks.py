@@ -137,14 +137,16 @@ def _span(text, target, span):
     return begin, end
 
 
-def _value(row, column, kind):
-    """Return a value of the type `kind`; raises `BadRow` if it is missing or of another type."""
+def _value(row, column, wanted_type):
+    """Return a value; raises `BadRow` if the value is missing or of another type than wanted."""
     if column not in row:
         raise BadRow(task_files.missing(column, row))
     value = row[column]
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, wanted_type) or isinstance(value, bool):
         names = {str: "text", int: "whole number", list: "list", dict: "object"}
-        raise BadRow("{} is {}, not a {}".format(column, task_files.shown(value), names[kind]))
+        raise BadRow(
+            "{} is {}, not a {}".format(column, task_files.shown(value), names[wanted_type])
+        )
     return value
 
 

@@ -37,7 +37,7 @@ class Module(NamedTuple):
     scope: str  # with fields of `modeling.LayerScopes` in a layer
     albert: str
     bert: str
-    kind: Tuple[Tuple[str, str], ...]
+    ends: Tuple[Tuple[str, str], ...]  # of the names of variables and parameters
 
 
 BODY = (Module("embeddings/", "embeddings", "embeddings", EMBEDDINGS),)
@@ -125,7 +125,7 @@ def _names(modules, family, scope="", prefix="", scopes=None):
     for module in modules:
         place = prefix + getattr(module, family) + "."
         ours = scope + module.scope.format(**scopes or {})
-        names.update((place + parameter, ours + variable) for variable, parameter in module.kind)
+        names.update((place + parameter, ours + variable) for variable, parameter in module.ends)
     return names
 
 
@@ -292,9 +292,9 @@ def _with_full_names(family, parameters):
 def _check_all_used(expected, actual, where):
     """Raise UserError where names are missing or unknown."""
     missing, unknown = set(expected) - set(actual), set(actual) - set(expected)
-    kinds = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
+    unnumbered = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
     # If only the number of layers differs, the names are known when their numbers are left out.
-    is_foreign = missing and not kinds[0] <= kinds[1]
+    is_foreign = missing and not unnumbered[0] <= unnumbered[1]
     remedy = "it was made by other code" if is_foreign else "use the config that belongs to it"
     if missing and not unknown and all("pooler" in name for name in missing):
         remedy = "it was saved without the pooler, which only a model for masks alone can lack"

@@ -478,8 +478,8 @@ def _decide(scores, transitions, task):
 def entity_rows(text, entities):
     """Return entities as dicts that json can write, with their text."""
     return [
-        {"begin": begin, "end": end, "type": kind, "text": text[begin:end]}
-        for begin, end, kind in entities
+        {"begin": begin, "end": end, "type": entity_type, "text": text[begin:end]}
+        for begin, end, entity_type in entities
     ]
 
 
@@ -491,8 +491,8 @@ def _prediction_row(example, entities):
 def _clue_row(example, entities):
     """Return the object of a line of CLUE's file, in which the end is the last character."""
     by_type = {}
-    for begin, end, kind in entities:
-        places = by_type.setdefault(kind, {}).setdefault(example.text[begin:end], [])
+    for begin, end, entity_type in entities:
+        places = by_type.setdefault(entity_type, {}).setdefault(example.text[begin:end], [])
         places.append([begin, end - 1])
     guid = int(example.guid) if example.guid.isdecimal() else example.guid
     return {"id": guid, "label": by_type}

@@ -47,7 +47,7 @@ def entity_scores(right, found, texts, types):
 
 def _strings(entities, text):
     """Return the (string, type) pairs of the entities of a text."""
-    return {(text[begin:end], kind) for begin, end, kind in entities}
+    return {(text[begin:end], entity_type) for begin, end, entity_type in entities}
 
 
 def _count(right, found):

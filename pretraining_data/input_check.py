@@ -147,9 +147,9 @@ def _lines(head):
 
 def recognize(lines):
     """Return what the first lines of a file look like, a key of `_REMEDIES`."""
-    for kind in _TABLES:
-        if _is_table(_rows(lines, kind)):
-            return kind
+    for table in _TABLES:
+        if _is_table(_rows(lines, table)):
+            return table
     lines = [line.strip() for line in lines]
     if _PAGE.match(lines[0]):
         return "wikiextractor"
@@ -158,12 +158,12 @@ def recognize(lines):
     return file_types.json_layout(lines) or "text"
 
 
-def _rows(lines, kind):
+def _rows(lines, table):
     """Return the cells of the rows of a table, a list of lists of str."""
-    if kind == "tsv":
+    if table == "tsv":
         return [line.split("\t") for line in lines]
     # The reader refuses both characters inside a line.
-    delimiter = "," if kind == "csv" else "\t"
+    delimiter = "," if table == "csv" else "\t"
     return list(csv.reader((re.sub("[\0\r]", " ", line) for line in lines), delimiter=delimiter))
 
 
@@ -186,13 +186,17 @@ def _is_table(rows):
 
 def _check_format(path, lines, format_):
     """Raise UserError, with the remedy, if the first lines of a file are not of the format."""
-    kind = recognize(lines)
-    if kind == format_.name:
+    recognized = recognize(lines)
+    if recognized == format_.name:
         return
-    if format_.name == "jsonl" and kind == "text" and any(line.startswith("{") for line in lines):
+    if (
+        format_.name == "jsonl"
+        and recognized == "text"
+        and any(line.startswith("{") for line in lines)
+    ):
         return  # JSON lines with bad lines among them, which the parser reports
-    names = _rows(lines[:1], kind)[0] if kind in _TABLES else _fields(lines[0])
-    remedy = _REMEDIES[kind].format(
+    names = _rows(lines[:1], recognized)[0] if recognized in _TABLES else _fields(lines[0])
+    remedy = _REMEDIES[recognized].format(
         path=shlex.quote(path),
         wanted=_WANTED.get(format_.name),
         fields=", ".join(filter(None, names)),

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from finetuning_data import label_decoding
 
 where = tf.compat.v2.where  # which takes scalars
-NOWHERE = -1  # character of an entity or answer that is not there
+NOWHERE = -1  # the place of a missing entity or answer
 
 
 def find_entities(texts, pieces, scores, transitions, task):

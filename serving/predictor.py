@@ -431,9 +431,9 @@ def check_number(task, texts, where):
     """Raise a `UserError` that begins with `where` if a task takes another number of texts."""
     wanted = len(task.fields) - 1  # beside the label
     if len(texts) != wanted:
-        kind = "a pair of texts" if wanted == 2 else "one text"
+        expected = "a pair of texts" if wanted == 2 else "one text"
         message = "{}task {} takes {} and gets {}"
-        raise UserError(message.format(where, task.name, kind, len(texts)))
+        raise UserError(message.format(where, task.name, expected, len(texts)))
 
 
 def _as_tuples(texts):

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from kinds import spans
 from serving import graph_decoding, graph_rows, samples
 
-SHAPES = {"choices": [None, None]}  # of texts; all others are [B]
+SHAPES = {"choices": [None, None]}  # [B, C]; all other texts are [B]
 
 
 def build(model, computation, tokenizer, compute):

@@ -151,14 +151,16 @@ def _stored_schema(path, schema):
 
 
 def _stored_feature(path, features, wanted):
-    kind = {"int64": "int64_list", "float32": "float_list"}[wanted.dtype]
+    list_name = {"int64": "int64_list", "float32": "float_list"}[wanted.dtype]
     if wanted.name not in features:
         names = ", ".join(sorted(features)) or "nothing"
         raise UserError("{} has no feature {}: it holds {}".format(path, wanted.name, names))
     stored = features[wanted.name].WhichOneof("kind")
-    if stored != kind:
-        raise UserError("{}: {} is a {} instead of a {}".format(path, wanted.name, stored, kind))
-    length = len(getattr(features[wanted.name], kind).value)
+    if stored != list_name:
+        raise UserError(
+            "{}: {} is a {} instead of a {}".format(path, wanted.name, stored, list_name)
+        )
+    length = len(getattr(features[wanted.name], list_name).value)
     if not 0 < length <= wanted.length:
         raise UserError(
             "{}: {} has length {} but the flags allow {}: raise the flag to {}, or make the "
@@ -400,8 +402,8 @@ def _filled_up(records, num_records, part):
     """Return batches of at most b records, equally many for every replica of every host."""
     batches = records.batch(part.batch_size)
     missing = (-num_records // part.batch_size) % (part.num_hosts * part.num_replicas)
-    kinds = (tf.string, tf.int64, tf.int64)
-    nothing = tf.data.Dataset.from_tensors(tuple(tf.constant([], kind) for kind in kinds))
+    dtypes = (tf.string, tf.int64, tf.int64)
+    nothing = tf.data.Dataset.from_tensors(tuple(tf.constant([], dtype) for dtype in dtypes))
     return batches.concatenate(nothing.repeat(missing))
 
 

@@ -115,9 +115,9 @@ def _varints(array):
 
 def _head(feature, size):
     """Return the bytes before the packed numbers of a feature; the numbers take `size` bytes."""
-    kind = _FLOAT_LIST if feature.dtype == "float32" else _INT64_LIST
+    list_tag = _FLOAT_LIST if feature.dtype == "float32" else _INT64_LIST
     packed = _FIRST + _varint(size)
-    values = kind + _varint(len(packed) + size) + packed
+    values = list_tag + _varint(len(packed) + size) + packed
     value = _SECOND + _varint(len(values) + size) + values
     name = feature.name.encode("utf-8")
     entry = _FIRST + _varint(len(name)) + name + value

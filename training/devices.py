@@ -110,8 +110,8 @@ def session_config(settings):
 
     The gradients of shared weights are summed two at a time, in a fixed order. TensorFlow's
     arithmetic optimizer would join these sums into one AddN, which starts with an input whose
-    memory it can reuse. Timing decides which input that is, and so the last bits would change from
-    run to run.
+    memory it can reuse. Timing decides with which input an AddN starts, so the last bits would
+    change from run to run.
     """
     config = tf.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
