@@ -141,7 +141,7 @@ def fitting_configs(shapes, fields, folder):
     names.update((path, path) for path in sorted(others))
     fitting = []
     for path in names:
-        with contextlib.suppress(UserError):  # it is not a config of a model
+        with contextlib.suppress(UserError):  # The file is not a config of a model.
             config = modeling.AlbertConfig.from_json_file(path)
             # The graph of a model takes up to a second; most configs differ in their sizes.
             equal = [fields.get(name) in (None, getattr(config, name)) for name in SIZES]

@@ -229,7 +229,9 @@ def _stale_shards(args, outputs):
 
 def _warn_of_case(args, tokenizer):
     """Warn of --do_lower_case=False with a vocabulary that has no capital letters."""
-    words = (piece for piece in tokenizer.vocab if piece[:1] not in "[<")  # as [CLS] and <S>
+    words = (
+        piece for piece in tokenizer.vocab if piece[:1] not in "[<"
+    )  # without [CLS], <S> and the like
     if not args.do_lower_case and all(word == word.lower() for word in words):
         logging.warning(
             "LOWER CASE: %s has no capital letters, so a word with one becomes [UNK]: a lower-case "

@@ -179,7 +179,7 @@ def check_files(args):
     if suffix == ".csv":
         raise UserError(other_files.csv_remedy(args.input_file))
     if suffix not in suffixes:
-        task_files.read_content(args.input_file)  # it may be no text at all
+        task_files.read_content(args.input_file)  # refuses a file that is not text
         wanted = "{}: the name of the file must end in {}"
         raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
     if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):

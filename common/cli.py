@@ -175,7 +175,7 @@ def set_up_log():
     formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%m-%d %H:%M:%S")
     absl_logging.get_absl_handler().setFormatter(formatter)
     tensorflow = logging.getLogger("tensorflow")
-    tensorflow.handlers = []  # its lines go to absl's handler
+    tensorflow.handlers = []  # TensorFlow's lines go to absl's handler.
     tensorflow.addFilter(_is_worth_reading)
 
 

@@ -99,7 +99,7 @@ def vocabulary_rows(path):
 
 def _vocabulary(path):
     content = read_bytes(path)
-    if b"\0" in content:  # it is a SentencePiece model
+    if b"\0" in content:  # A SentencePiece model has zero bytes.
         return content
     return re.sub(b"^" + codecs.BOM_UTF8, b"", content.replace(b"\r\n", b"\n"))
 

@@ -91,7 +91,7 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
         return
     copies = [path for path in sha256_of if sha256_of[path] in expected]
     if any(new_pieces.begins_with(tokenizer.vocab, copy) for copy in copies):
-        return  # the same pieces with other line ends, or new ones behind them
+        return  # The same pieces, perhaps with new ones after them.
     flags = ["--{}={}".format(_VOCABULARY_FLAGS[os.path.basename(copy)], copy) for copy in copies]
     raise UserError(
         "{} is not the vocabulary of {}, according to {}: give {}".format(

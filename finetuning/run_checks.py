@@ -299,6 +299,6 @@ def _initial_sha256(path):
     """Return the hash of the checkpoint that --init_checkpoint names, or None."""
     try:
         path = path and find.find_checkpoint(path)
-    except UserError:  # it may have been removed after the run began
+    except UserError:  # The checkpoint may have been removed.
         path = None
     return run_report.identify_checkpoint(path)["index_sha256"]

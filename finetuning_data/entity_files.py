@@ -1,7 +1,7 @@
 """Texts with entities, from the file formats of published data sets.
 
     one JSON object a line    {"text": "在北京", "label": {"LOC": {"北京": [[1, 2]]}}} of CLUENER,
-                              where the end is the last character, or of one's own, half-open:
+                              where the end is the last character, or a user's own, half-open:
                               {"text": "在北京",
                               "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}
     one character a line      a blank or tab, and its label: BIO, BIOES or BMES; a blank line

@@ -1,6 +1,6 @@
 """Questions about texts, whose answers are spans of the text, from files of published data sets.
 
-SQuAD style (CMRC2018, DRCD and one's own)    {"data": [{"paragraphs": [{"context": "在北京。",
+SQuAD style (CMRC2018, DRCD, a user's own)    {"data": [{"paragraphs": [{"context": "在北京。",
     "qas": [{"id": "1", "question": "在哪？", "answers": [{"text": "北京", "answer_start": 1}]}]
     }]}]}; a question with "is_impossible": true has no answer in its context
 CMRC2018 as first published                   [{"context_id": "1", "context_text": "在北京。",

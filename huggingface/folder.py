@@ -26,12 +26,12 @@ WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"
 FAST_TOKENIZER = "tokenizer.json"
 FACTORS = "factors.safetensors"
-INDEX_SUFFIX = ".index.json"  # of the list of files, where there are several with weights
+INDEX_SUFFIX = ".index.json"  # ends the name of the list of several files with weights
 VOCABULARIES = (model_files.WORDPIECE, model_files.SENTENCEPIECE)
 # When transformers 5 reads a vocab.txt, it strips blanks and also U+2028, which is a piece of the
 # Chinese vocabulary: (id, stripped piece in tokenizer.json) -> the right piece.
 STRIPPED = {(343, ""): "\u2028", (13502, "##"): "##\u2028"}
-MAX_SEQ_LENGTH = 128  # of a model whose tokenizer_config.json has no length
+MAX_SEQ_LENGTH = 128  # if tokenizer_config.json has no length
 
 
 # ------------------------------------------------------------------------------------ model

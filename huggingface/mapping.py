@@ -37,7 +37,7 @@ class Module(NamedTuple):
     scope: str  # with fields of `modeling.LayerScopes` in a layer
     albert: str
     bert: str
-    ends: Tuple[Tuple[str, str], ...]  # of the names of variables and parameters
+    ends: Tuple[Tuple[str, str], ...]  # ends of the names of variables and parameters
 
 
 BODY = (Module("embeddings/", "embeddings", "embeddings", EMBEDDINGS),)

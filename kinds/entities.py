@@ -356,7 +356,7 @@ def _report(types, texts):
 class _Labelled(NamedTuple):
     """The pieces of a text and their labels."""
 
-    pieces: Encoding  # of n pieces
+    pieces: Encoding  # n pieces
     label_ids: Optional[np.ndarray]  # int32 [n]; None where the entities are not known
     num_inexact: int  # entities whose edges are not edges of pieces
 

@@ -244,9 +244,9 @@ def assemble(document, pair, vocabulary):
 def mask_row(row, config, vocabulary, draws):
     """Return the `MaskedRow` of a compact record: each chunk is split, swapped and masked.
 
-    The chunks of a row share `max_predictions_per_seq`. If that is less than `masked_lm_prob` asks
-    for, the share of the masked pieces is lower in all chunks. A later chunk gets at most
-    what the budgets of the earlier ones leave.
+    The chunks of a row share `max_predictions_per_seq`. If this number is less than
+    `masked_lm_prob` asks for, the share of the masked pieces is lower in all chunks. A later chunk
+    gets at most what the budgets of the earlier chunks leave.
 
     Args:
         row: `compact.Row`.

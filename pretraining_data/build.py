@@ -79,7 +79,7 @@ def work_folder(folder):
         finally:
             if not glob.glob(os.path.join(glob.escape(folder), "*.done")):
                 _clear(folder)
-            with contextlib.suppress(OSError):  # it is not empty
+            with contextlib.suppress(OSError):  # The folder is not empty.
                 os.rmdir(folder)
 
 

@@ -140,7 +140,7 @@ def _copies(paths):
 def _lines(head):
     lines = head.decode("utf-8-sig", "replace").split("\n")
     if len(head) >= HEAD_BYTES and len(lines) > 1:
-        lines.pop()  # it may be cut
+        lines.pop()  # The last line may be cut.
     # The first or last cell of a table may be empty, so tabs stay.
     return [line.strip(" \r\u3000") for line in lines if line.strip()]
 
@@ -327,7 +327,7 @@ def _check_html(path, lines, format_):
     if format_.strip_html is not None:
         return
     if format_.name == "wikiextractor":
-        lines = [corpus.unescape(line) for line in lines]  # it writes &lt; for <
+        lines = [corpus.unescape(line) for line in lines]  # WikiExtractor writes &lt; for <.
     marks = list(filter(None, map(corpus.find_html, lines)))
     if 2 * len(marks) >= len(lines):
         text = (

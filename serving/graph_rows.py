@@ -76,7 +76,7 @@ def _around_blank(contexts, marks, room, tokenizer):
         contexts, marks, tokenizer: as in `of_blanks`.
         room: int32 [B], most pieces beside the blank.
     """
-    vocab, where = tokenizer.vocab, tf.compat.v2.where  # this where takes scalars
+    vocab, where = tokenizer.vocab, tf.compat.v2.where  # `where` of TensorFlow 2 takes scalars.
     parts, is_mark, is_asked = _split_at_marks(contexts, marks)
     # Ids that come before each part.
     counts = where(is_asked, 1, BLANK_LENGTH * tf.cast(is_mark, tf.int32))
@@ -158,7 +158,8 @@ def truncated(lengths, room):
     """Cut texts to `room` pieces in all, as `choices.truncated` does, for int32 [B, texts].
 
     Texts of more than t pieces are cut to t, where t is the greatest number for which all fit. The
-    last of them keep t + 1 pieces, because the first of equally long texts loses a piece first.
+    last texts that are cut keep t + 1 pieces, if there is room: the first of equally long texts
+    loses a piece first.
     """
     levels = tf.range(room + 1)  # t
     sums = tf.reduce_sum(tf.minimum(lengths[:, :, tf.newaxis], levels), axis=1)  # [B, room + 1]

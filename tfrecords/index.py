@@ -34,8 +34,8 @@ MAX_DAMAGE_LINES = 10
 class Damage(NamedTuple):
     """A record that cannot be read; `is_rest` says whether the records after it can."""
 
-    record: int  # its number in the file, from 0
-    begin: int  # its first byte; in a gzipped file, of the decompressed bytes
+    record: int  # the record's number in the file, from 0
+    begin: int  # the record's first byte; in a gzipped file, counted after decompression
     is_rest: bool  # whether the rest of the file cannot be read either
     reason: str
 

@@ -24,7 +24,7 @@ def _mirrored():
 
 def _multi_worker():
     cluster.read_member()
-    tf.disable_eager_execution()  # else the strategy starts a server that Estimator cannot use
+    tf.disable_eager_execution()  # Eager strategies start a server that Estimator cannot use.
     return tf.distribute.experimental.MultiWorkerMirroredStrategy()
 
 

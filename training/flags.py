@@ -37,7 +37,7 @@ class RunSettings(NamedTuple):
     gcp_project: Optional[str]
     master: Optional[str]
     num_tpu_cores: Optional[int]  # None until `preflight.check_tpu` has found it
-    tpu_generation: Optional[str]  # the same
+    tpu_generation: Optional[str]  # None until `preflight.check_tpu` has found it
     predict_batch_size: Optional[int] = None  # None for a script that does not predict
 
     @property

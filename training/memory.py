@@ -29,8 +29,8 @@ CPU_LIMIT = "; more than {:.2g} GB of activations make it no faster".format(
 class StepMemory(NamedTuple):
     """The memory that a training step needs."""
 
-    num_weights: int  # of the model
-    bytes_per_example: int  # of activations
+    num_weights: int  # number of the model's weights
+    bytes_per_example: int  # bytes of an example's activations
 
     def weight_bytes(self, in_parts):
         """Return the bytes of weights, gradients and slots; `in_parts`: with micro-batches."""
@@ -41,7 +41,7 @@ class FreeMemory(NamedTuple):
     """The free memory of the devices that train."""
 
     device: str  # CPU, GPU or TPU
-    num_bytes: int  # of the device that has the least
+    num_bytes: int  # free bytes of the device that has the fewest
 
     @property
     def usable(self):

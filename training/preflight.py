@@ -407,7 +407,7 @@ def check_start(args, folder):
 
 
 def _refuse_remains(folder):
-    """Raise `UserError` if a folder has scores or a best checkpoint of a run, but no other ones.
+    """Raise `UserError` if a folder has only the scores or the best checkpoint of a run.
 
     A new run in the folder would take the scores or the checkpoint for its own. The scores of step
     0 do not count: a run evaluates step 0 before it saves a checkpoint.

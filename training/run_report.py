@@ -120,7 +120,7 @@ def check_settings(folder, settings, must_agree=False):
     tf.logging.warning("%s; the run still continues from its checkpoint", line)
     before = made_with(folder)
     if before.get("encoding") != settings.get("encoding"):
-        return  # then the encoded rows differ, even if the files are the same
+        return  # Other flags of the encoding make other rows of the same files.
     for split, consequence in OTHER_DATA.items():
         now, then = [values.get("data", {}).get(split) for values in (settings, before)]
         if now and then and now != then:

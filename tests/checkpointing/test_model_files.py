@@ -222,7 +222,7 @@ def test_the_user_s_own_config_and_vocabulary_are_not_replaced(tmp_path):
     own.write_text(dataclasses.replace(config, hidden_dropout_prob=0.5).to_json_string())
     (tmp_path / "vocab.txt").write_bytes(
         "天\r\n地\r\n".encode("utf-8")
-    )  # the same with other line ends
+    )  # the same pieces with other line ends
     model_files.refuse_to_replace(str(tmp_path), config, str(given))
     (tmp_path / "vocab.txt").write_text("地\n天\n", encoding="utf-8")
     with pytest.raises(UserError, match="vocab.txt is not .*given.txt, .* give --vocab_file="):

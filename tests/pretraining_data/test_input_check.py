@@ -319,7 +319,7 @@ def test_text_that_a_program_misread(tmp_path, root, assumed, encoding, caplog):
     [message] = [message for message in caplog.messages if message.startswith("MOJIBAKE: ")]
     assert "took {} for {}, which is {}".format(path, assumed, encoding) in message
     command = message.split("text back: ")[1].replace("NEW_FILE", str(tmp_path / "new.txt"))
-    subprocess.run(command, shell=True, check=False)  # it drops some bytes and says so
+    subprocess.run(command, shell=True, check=False)  # iconv drops some bytes and says so.
     mended = (tmp_path / "new.txt").read_text(encoding="utf-8")
     assert difflib.SequenceMatcher(None, text[:300], mended[:300]).ratio() > 0.6
 
