@@ -198,7 +198,7 @@ def lower(build, specs, replicas=1):
 
     Args:
         build: function of tensors that returns tensors.
-        specs: list of tf.TensorSpec of its arguments.
+        specs: list of tf.TensorSpec of the function's arguments.
         replicas: int, cores that sum their gradients.
 
     Returns:

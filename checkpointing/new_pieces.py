@@ -30,7 +30,7 @@ def warn_of_unused(vocab_file, tokenizer):
 
     Args:
         vocab_file: str, path of the vocabulary.
-        tokenizer: `tokenization.FullTokenizer` of this vocabulary.
+        tokenizer: `tokenization.FullTokenizer` of the vocabulary.
     """
     pieces = list(tokenizer.vocab)
     if not files.exists(PUBLISHED) or not begins_with(pieces, PUBLISHED):

@@ -161,7 +161,7 @@ def go_back(output_dir, last_step):
     """Make a run continue from its newest checkpoint up to a step; removes no checkpoint.
 
     Returns:
-        str, the prefix of that checkpoint. If there is none up to the step, nothing changes and
+        str, the prefix of the newest checkpoint up to the step. If none exists, nothing changes and
         the prefix of the latest checkpoint is returned, or None.
     """
     older = [prefix for prefix in _prefixes(output_dir) if _step(prefix) <= last_step]

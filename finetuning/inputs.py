@@ -74,7 +74,7 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
 
     Args:
         given: str, path of the vocabulary or SentencePiece model.
-        tokenizer: `tokenization.FullTokenizer` of this vocabulary.
+        tokenizer: `tokenization.FullTokenizer` of the given vocabulary.
         prefix: str, of the checkpoint. Where neither a vocabulary nor the results of a run are
             beside it, nothing is checked.
 

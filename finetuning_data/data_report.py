@@ -59,7 +59,7 @@ def warn_of_odd_labels(labels, num_train):
 
     Args:
         labels: tuple of str, the labels of the train file.
-        num_train: int, the number of its examples.
+        num_train: int, the number of train examples.
     """
     if 2 * len(labels) > num_train:
         logging.warning(

@@ -230,7 +230,7 @@ def cache_name(split, identities, settings):
 
     Args:
         split: str, the beginning of the name.
-        identities: list of JSON values, one for each example: all in it that its rows depend on.
+        identities: list of JSON values, one for each example: what the example's rows depend on.
         settings: list of JSON values: all else that the rows depend on.
     """
     return "{}-{}.features".format(split, fingerprint(identities, [ENCODING_VERSION] + settings))
@@ -241,7 +241,7 @@ def encode_cached(encode, path, columns, num_sequences=None):
 
     Args:
         encode: function without arguments that returns the `Encoded`.
-        path: str, of the file; its name is one of `cache_name`.
+        path: str, of the file; `cache_name` makes the file's name.
         columns: sequence of `Column`, the columns of the kind of task.
         num_sequences: int or None, as in `Encoded`.
 

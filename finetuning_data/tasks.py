@@ -28,7 +28,7 @@ class Example(NamedTuple):
     """One row of a data set.
 
     Fields:
-        guid: its id in the file, else the number of its line, from 0 and without a header.
+        guid: the row's id in the file, else the number of its line, from 0 and without a header.
         text_a, text_b: texts; text_b is None where a task has one text.
         label: None where a test set has none.
     """
@@ -48,7 +48,7 @@ class Submission(NamedTuple):
     """A file of test predictions in CLUE's format, JSON lines.
 
     Fields:
-        file: its name; {} is replaced by the version of the test file: 11 for test1.1.json.
+        file: the file's name; {} is replaced by the version of the test file: 11 for test1.1.json.
         row: function of (guid, label) that returns the object of a line.
     """
 

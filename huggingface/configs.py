@@ -137,7 +137,7 @@ def family_of(values, source):
 
     Args:
         values: dict, of the config.json.
-        source: str, its path, for messages.
+        source: str, path of the config.json, for messages.
 
     Raises:
         UserError: for another family, and for heads that models here do not have.

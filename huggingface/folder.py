@@ -287,7 +287,7 @@ def read_description(folder, config, arrays, vocabulary):
         folder: str.
         config: `modeling.AlbertConfig`.
         arrays: dict of variable name to array, the weights of our model.
-        vocabulary: str, path of its vocabulary.
+        vocabulary: str, path of the model's vocabulary.
 
     Raises:
         UserError: where config.json has another number of labels, or one label twice.

@@ -215,8 +215,8 @@ class Kind:
         """Compare predictions with the answers of examples.
 
         Returns:
-            dict that json can write; it has `metrics` among its keys. All its floats are followed
-            while training. If no example has an answer, the dict is {"examples": number}.
+            dict that json can write; it has `metrics` among its keys. Evaluations during training
+            record the dict's floats. If no example has an answer, the dict is {"examples": number}.
         """
         raise NotImplementedError
 

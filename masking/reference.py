@@ -283,7 +283,7 @@ def mask(sequence, swapped, config, vocabulary, draws, most=None):
 
     Args:
         sequence: `Sequence` of T pieces, separators included.
-        swapped: bool, whether its segments are swapped.
+        swapped: bool, whether the segments are swapped.
         config: `MaskingConfig`.
         vocabulary: `Vocabulary`.
         draws: `Draws` of this chunk.

@@ -49,7 +49,7 @@ class GraphTokenizer:
 
     Args:
         tokenizer: `tokenization.FullTokenizer` of a WordPiece vocabulary.
-        vocabulary: str, a file of its pieces, one a line, which becomes an asset of the graph.
+        vocabulary: str, a file of the tokenizer's pieces; the file becomes an asset of the graph.
 
     Attributes:
         vocab: dict of piece to id.

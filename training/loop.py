@@ -36,7 +36,7 @@ def train(trainer, input_fn, max_steps, save_steps, signals):
 
     Args:
         trainer: `trainer.Trainer`.
-        input_fn: its input function.
+        input_fn: the input function of training.
         max_steps: int, the global step to stop at.
         save_steps: int, steps from one checkpoint to the next.
         signals: `signals.OrderlyEnd`.

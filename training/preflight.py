@@ -365,7 +365,7 @@ def warn_of_finished_run(start, num_train_steps, flag):
     Args:
         start: `run_folder.Start`.
         num_train_steps: int.
-        flag: str, the flag that decides this number.
+        flag: str, the flag that decides `num_train_steps`.
     """
     if start.mode == "resume" and start.step >= num_train_steps:
         tf.logging.warning(
