@@ -307,9 +307,9 @@ class WordpieceEncoder:
     """`BasicTokenizer` and `WordpieceTokenizer` in one, for whole documents at a time.
 
     Most characters of a Chinese text (Chinese characters, punctuation) are words by themselves. A
-    table from code points to ids converts them with a few numpy operations. A dictionary converts
-    the stretches between them, mainly Latin words and numbers. `specified_rows` fills the table
-    and the dictionary when a character or a stretch first occurs.
+    table from code points to ids converts such characters with a few numpy operations. A dictionary
+    converts the stretches between such characters, mainly Latin words and numbers. `specified_rows`
+    fills the table and the dictionary when a character or a stretch first occurs.
 
     Args:
         vocab: dict, piece to id.

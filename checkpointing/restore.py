@@ -283,7 +283,7 @@ def check_same_run(shapes, prefix, output_dir, other_optimizer=None):
     """Check a run's own checkpoint against the model and the optimizer that continue from it.
 
     Args:
-        shapes: dict of name to shape (list of int) of the variables that the checkpoint should hold.
+        shapes: dict of name to shape (list of int), of all variables that continue.
         prefix: str, of the checkpoint.
         output_dir: str, the run's folder, for messages.
         other_optimizer: str, the optimizer of the run if it is another one, which may have

@@ -211,8 +211,8 @@ def _example(path, record):
 class Examples(NamedTuple):
     """The published record format, as `make_input_fn` reads it: tf.train.Example."""
 
-    stored: Tuple[FeatureSpec, ...]  # of the records
-    wanted: Tuple[FeatureSpec, ...]  # of the features; shorter stored lists are padded with zeros
+    stored: Tuple[FeatureSpec, ...]  # schema of the records
+    wanted: Tuple[FeatureSpec, ...]  # schema of the features; zeros pad shorter stored lists
 
     masks = ""  # the records are masked already
     rows_at_once = None  # `parse` takes any number of records
