@@ -112,7 +112,7 @@ def inspect(args, path):
         print(json.dumps(summary, indent=2, sort_keys=True))
         return
     if not summary["configs"]:
-        summary["configs"] = "none here: a config of the fields below, and of the unknown ones"
+        summary["configs"] = "none here fits: write one with the fields below and the unknown ones"
     rows = [(name, summary[name]) for name in sorted(summary) if name != "fields"]
     rows += [("  " + name, value) for name, value in sorted(summary["fields"].items())]
     for name, value in rows:
@@ -141,7 +141,7 @@ def fitting_configs(shapes, fields, folder):
     names.update((path, path) for path in sorted(others))
     fitting = []
     for path in names:
-        with contextlib.suppress(UserError):  # it is not a config of a model
+        with contextlib.suppress(UserError):  # The file is not a config of a model.
             config = modeling.AlbertConfig.from_json_file(path)
             # The graph of a model takes up to a second; most configs differ in their sizes.
             equal = [fields.get(name) in (None, getattr(config, name)) for name in SIZES]

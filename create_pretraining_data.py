@@ -47,7 +47,7 @@ LONG_LINE = 400  # bytes; a longer line is probably an article, not a sentence
 
 
 def define_flags(flag_values):
-    """Define the flags on a `FlagValues`: first the published ones, then those of this project."""
+    """Define the flags on a `FlagValues`: flags of the published tool first, then our own."""
     define = cli.flag_definer(flag_values)
     text = "Text files: paths and globs, separated by commas."
     define.string("input_file", None, text, required=True)
@@ -229,7 +229,9 @@ def _stale_shards(args, outputs):
 
 def _warn_of_case(args, tokenizer):
     """Warn of --do_lower_case=False with a vocabulary that has no capital letters."""
-    words = (piece for piece in tokenizer.vocab if piece[:1] not in "[<")  # as [CLS] and <S>
+    words = (
+        piece for piece in tokenizer.vocab if piece[:1] not in "[<"
+    )  # without [CLS], <S> and the like
     if not args.do_lower_case and all(word == word.lower() for word in words):
         logging.warning(
             "LOWER CASE: %s has no capital letters, so a word with one becomes [UNK]: a lower-case "

@@ -86,7 +86,7 @@ class MomentOptimizer(tf.train.Optimizer):
     ):
         """Apply gradients that are already summed over the replicas, and count one step.
 
-        The inherited `apply_gradients` sums them itself, but clipping needs the sums before.
+        The inherited `apply_gradients` sums gradients itself, but clipping needs the sums earlier.
 
         Args:
           strategy: the tf.distribute strategy; called in its cross-replica context.
@@ -199,7 +199,7 @@ class Scheme(NamedTuple):
     """The differences between the published versions of LAMB."""
 
     slot_names: Tuple[str, str]
-    adapts_excluded: bool  # Trust ratio also for variables without weight decay.
+    adapts_excluded: bool  # Trust ratio for variables without weight decay, too.
 
 
 SCHEMES = {
@@ -230,5 +230,5 @@ class LAMBOptimizer(MomentOptimizer):
         weight, change = tf.nn.l2_loss(weights), tf.nn.l2_loss(update)
         both = tf.logical_and(weight > 0.0, change > 0.0)
         ratio = tf.where(both, tf.sqrt(weight / change), tf.ones_like(weight))
-        self.ratios.setdefault(_name(var), ratio)  # Equal on all replicas.
+        self.ratios.setdefault(_name(var), ratio)  # The ratio is equal on all replicas.
         return ratio

@@ -875,7 +875,7 @@ def _parameter_shapes(fields, num_labels):
     config, shapes = AlbertConfig(*fields), {}
 
     def placeholder(getter, name, shape, **_):
-        """Take the place of a variable, whose initial value and reads would be more operations."""
+        """Return one operation in place of a variable, which would add several to the graph."""
         shapes[name] = shape
         return tf.placeholder(tf.float32, shape)
 

@@ -172,7 +172,8 @@ def create_train_op(
     Args:
       forward: function of the index of a micro-batch, int or int32 scalar, that returns a dict of
         float32 scalars: `loss`, and others to be summed over the micro-batches. If there are
-        several, it is called twice: the second call is in a loop's body and reuses the variables.
+        several micro-batches, `forward` is called twice: the second call is in a loop's body and
+        reuses the variables.
       config: OptimizerConfig.
       num_micro_batches: int, parts that this replica computes one after the other.
       use_tpu: bool, whether the graph is built for TPU shards.
@@ -206,7 +207,7 @@ def create_train_op(
         is_one_device = strategy.num_replicas_in_sync == 1  # XLA compiles for one device
         return compile_whole(update) if use_xla and is_one_device else update()
 
-    # Without a strategy TensorFlow has a default one of a single replica, whose sum costs nothing.
+    # TensorFlow's default strategy has a single replica, so a sum over its replicas costs nothing.
     replica = tf.distribute.get_replica_context()
     scalars, watched = replica.merge_call(reduce_and_update, args=(gradients,))
     rate = {"learning_rate": learning_rate}
@@ -327,9 +328,9 @@ def accumulate(first, compute, count):
     """Add up nested structures of tensors, in a graph whose size does not depend on their number.
 
     Args:
-      first: the structure of index 0, whose graph created the variables. If there are others,
-        only its shapes are used: the loop computes index 0 again, and TensorFlow never runs
-        operations whose results nobody uses.
+      first: the structure of index 0, whose graph created the variables. If `count` is above 1,
+        only the shapes of `first` are used: the loop computes index 0 again, and TensorFlow never
+        runs operations whose results nobody uses.
       compute: function of an int32 scalar, the index, that returns such a structure. `compute` is
         called once, in the body of a loop, with the variable scopes set to reuse.
       count: int, the number of structures; for 1 there is no loop.

@@ -53,7 +53,7 @@ COLUMNS = 3
 # Okabe and Ito's colors, which people with any color vision can distinguish.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#333333", "#8a8a8a"
-LINE_HEIGHT = 0.06  # of a written value, as a share of a panel's height
+LINE_HEIGHT = 0.06  # height of a written value, as a share of the panel's height
 # The names of the scores of --general_eval_input_file begin with this prefix.
 GENERAL = "general_"
 OWN_STYLE = {"linewidth": 1, "marker": "o"}
@@ -65,7 +65,7 @@ class Run(NamedTuple):
 
     name: str
     training: dict  # scalar -> list of (step, value), in order of steps
-    held_out: dict  # the same for its evaluations
+    held_out: dict  # the same for evaluations on held-out text
 
 
 def define_flags(flag_values):
@@ -232,7 +232,7 @@ def draw(runs, window=None, x="steps"):
 
     Args:
         runs: list of `Run`.
-        window: int or None, as `smoothed`.
+        window: int or None, as in `smoothed`.
         x: str, what the horizontal axis counts.
 
     Raises:

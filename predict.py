@@ -117,19 +117,19 @@ def main(args, words):
     if (args.output_file or "").endswith((".json", ".jsonl")) and not args["output_format"].present:
         args.output_format = "json"
     model = model_flags.load_predictor(args, args.predict_batch_size)
-    kind = choose_kind(args, model)
-    check_use(args, kind)
+    answer_kind = choose_answer_kind(args, model)
+    check_use(args, answer_kind)
     if words:
-        texts = check_texts(kind, words)
-        answer_lines(args, model, kind, [(texts, None)])
+        texts = check_texts(answer_kind, words)
+        answer_lines(args, model, answer_kind, [(texts, None)])
     elif args.output_file:
-        answer_file(args, model, kind)
+        answer_file(args, model, answer_kind)
     else:
-        stream = read_lines(kind, sys.stdin.buffer, STANDARD_INPUT_NAME)
-        answer_lines(args, model, kind, stream)
+        stream = read_lines(answer_kind, sys.stdin.buffer, STANDARD_INPUT_NAME)
+        answer_lines(args, model, answer_kind, stream)
 
 
-def choose_kind(args, model):
+def choose_answer_kind(args, model):
     """Return the kind of answers that the flags ask a model for, one of `serving.answers`."""
     if args.search_file:
         lines = [text for (text,) in read_file(args.search_file, answers.Nearest, skip_blank=True)]
@@ -171,7 +171,7 @@ def check_flags(args, words):
 
 
 def check_files(args):
-    """Raise a `UserError` if the input file cannot be read, or the output file not be written."""
+    """Raise a `UserError` if the input file cannot be read or the output file cannot be written."""
     has_labels = args.model_dir and not (args.embeddings or args.search_file)
     suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
     suffix = os.path.splitext(args.input_file)[1]
@@ -179,7 +179,7 @@ def check_files(args):
     if suffix == ".csv":
         raise UserError(other_files.csv_remedy(args.input_file))
     if suffix not in suffixes:
-        task_files.read_content(args.input_file)  # it may be no text at all
+        task_files.read_content(args.input_file)  # refuses a file that is not text
         wanted = "{}: the name of the file must end in {}"
         raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
     if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
@@ -190,13 +190,13 @@ def check_files(args):
     files.check_writable(args.output_file)
 
 
-def check_use(args, kind):
+def check_use(args, answer_kind):
     """Raise a `UserError` for a flag that a kind of answers ignores."""
-    has_header = isinstance(kind, answers.Labels) and args.output_file
+    has_header = isinstance(answer_kind, answers.Labels) and args.output_file
     if args.header != "auto" and not has_header:
         text = "--header={} is for an --input_file of a classifier: leave it out"
         raise UserError(text.format(args.header))
-    has_several = isinstance(kind, (answers.Masks, answers.Nearest, answers.Parts))
+    has_several = isinstance(answer_kind, (answers.Masks, answers.Nearest, answers.Parts))
     if args["top"].present and not has_several:
         text = "--top={} is for a [MASK], a search or a question: leave it out"
         raise UserError(text.format(args.top))
@@ -205,21 +205,21 @@ def check_use(args, kind):
 # ------------------------------------------------------------------- one example after another
 
 
-def answer_lines(args, model, kind, examples):
+def answer_lines(args, model, answer_kind, examples):
     """Answer each example before the next one is read; one that is not valid gets an error.
 
     Args:
         args: the parsed flags.
         model: `predictor.Predictor`.
-        kind: one of `serving.answers`.
+        answer_kind: one of `serving.answers`.
         examples: iterator of (tuple of texts, None) or (None, `UserError`).
 
     Raises:
         UserError: at the end, if there was an error.
     """
-    is_table = args.output_format == "tsv" and kind.header is not None
-    if is_table and kind.header:
-        show("\t".join(kind.header))
+    is_table = args.output_format == "tsv" and answer_kind.header is not None
+    if is_table and answer_kind.header:
+        show("\t".join(answer_kind.header))
     errors, num_lines = [], 0
     pieces = data_report.UnknownPieces(model.tokenizer)
     for texts, error in examples:
@@ -227,14 +227,14 @@ def answer_lines(args, model, kind, examples):
         if error:
             errors.append(error)
             message = " ".join(str(error).split())
-            row = ["error: " + message] + [""] * (len(kind.header or [""]) - 1)
+            row = ["error: " + message] + [""] * (len(answer_kind.header or [""]) - 1)
             show("\t".join(row) if is_table else to_json({"error": message}))
             continue
         if is_table:
-            for row in kind.rows(texts):
+            for row in answer_kind.rows(texts):
                 show("\t".join(row))
         else:
-            show(to_json(kind.answer(texts)))
+            show(to_json(answer_kind.answer(texts)))
         pieces.add(without_masks(texts))
     if pieces.share > data_report.WARNED_SHARE:
         logging.warning(pieces.sentence("the texts"))
@@ -243,11 +243,11 @@ def answer_lines(args, model, kind, examples):
         raise UserError(message.format(len(errors), num_lines, errors[0]))
 
 
-def read_lines(kind, stream, name, skip_blank=False):
+def read_lines(answer_kind, stream, name, skip_blank=False):
     """Yield (texts, None) for each line of bytes, or (None, `UserError`) if it is not an example.
 
     Args:
-        kind: one of `serving.answers`, which must have an answer for the texts.
+        answer_kind: one of `serving.answers`, which must have an answer for the texts.
         stream: iterator of lines.
         name: str, of the stream, for errors.
         skip_blank: bool, whether a blank line is left out.
@@ -268,7 +268,7 @@ def read_lines(kind, stream, name, skip_blank=False):
             is_utf8 = is_utf8 or file_types.holds_wide(text)
             if name == STANDARD_INPUT_NAME:
                 refuse_other_lines(text, number)
-            yield check_texts(kind, text.split("\t"), where), None
+            yield check_texts(answer_kind, text.split("\t"), where), None
         except UnicodeDecodeError:
             mend = file_types.mend_utf8(line, is_utf8)
             yield None, UserError("{}not UTF-8 text; {}".format(where, mend))
@@ -286,15 +286,15 @@ def refuse_other_lines(text, number):
         raise UserError(where + "a header: begin with the first example, as tail -n +2 does")
 
 
-def check_texts(kind, texts, where=""):
+def check_texts(answer_kind, texts, where=""):
     """Return the texts of an example as a tuple; raises `UserError` if it is not valid."""
     if not all(text.strip() for text in texts):
         raise UserError(where + "a text is empty")
-    if kind.most_texts and len(texts) > kind.most_texts:
+    if answer_kind.most_texts and len(texts) > answer_kind.most_texts:
         how = "texts: one, or two with a tab between"
         how = how if where else "texts are given: quote those that have blanks"
         raise UserError("{}{} {}".format(where, len(texts), how))
-    kind.check(texts, where)
+    answer_kind.check(texts, where)
     return tuple(texts)
 
 
@@ -312,7 +312,7 @@ def show(line):
 # ------------------------------------------------------------------------------ a whole file
 
 
-def answer_file(args, model, kind):
+def answer_file(args, model, answer_kind):
     """Answer all examples of the input file, in the order of its rows."""
     writers = {
         answers.Labels: write_labels,
@@ -320,21 +320,21 @@ def answer_file(args, model, kind):
         answers.Parts: write_parts,
         answers.Vectors: write_vectors,
     }
-    writers.get(type(kind), write_answers)(args, model, kind)
+    writers.get(type(answer_kind), write_answers)(args, model, answer_kind)
 
 
-def write_answers(args, model, kind):
+def write_answers(args, model, answer_kind):
     """Answer a file of texts, one row after the other."""
-    texts = read_texts(args, model, kind)
+    texts = read_texts(args, model, answer_kind)
     if args.output_format != "tsv":
-        files.write_json_lines(args.output_file, map(kind.answer, texts))
+        files.write_json_lines(args.output_file, map(answer_kind.answer, texts))
         return
-    rows = [kind.header] if kind.header else []
-    rows += [row for one in texts for row in kind.rows(one)]
+    rows = [answer_kind.header] if answer_kind.header else []
+    rows += [row for one in texts for row in answer_kind.rows(one)]
     files.write_text(args.output_file, "".join("\t".join(row) + "\n" for row in rows))
 
 
-def write_labels(args, model, kind):
+def write_labels(args, model, answer_kind):
     """Answer a file of examples of the model's task with labels."""
     examples = tasks.read_examples(model.task, args.input_file, "test", None, args.header)
     check_pieces(args, model, data_report.texts_of(examples))
@@ -349,10 +349,10 @@ def write_labels(args, model, kind):
         class_predictions.write_predictions(args.output_file, labels, examples, probabilities)
         return
     found = (predictor.answer(labels, row) for row in probabilities)
-    write_with_ids(args, kind, examples, found)
+    write_with_ids(args, answer_kind, examples, found)
 
 
-def write_choices(args, model, kind):
+def write_choices(args, model, answer_kind):
     """Answer a file of questions of the model's task with choices."""
     task, paths = model.task, [args.input_file]
     questions = choice_files.read_questions(task, paths, "test", max_choices=None)
@@ -361,16 +361,16 @@ def write_choices(args, model, kind):
     if args.output_format == "tsv":
         choices.write_table(args.output_file, questions, predicted)
         return
-    write_with_ids(args, kind, questions, model.kind.answers(questions, task, predicted))
+    write_with_ids(args, answer_kind, questions, model.kind.answers(questions, task, predicted))
 
 
-def write_with_ids(args, kind, examples, found):
+def write_with_ids(args, answer_kind, examples, found):
     """Write what `Predictor.predict` finds for examples as JSON lines, with their ids."""
-    rows = (dict(kind.shown(one), id=example.guid) for example, one in zip(examples, found))
+    rows = (dict(answer_kind.shown(one), id=example.guid) for example, one in zip(examples, found))
     files.write_json_lines(args.output_file, rows)
 
 
-def write_parts(args, model, kind):
+def write_parts(args, model, answer_kind):
     """Answer a file of texts with their entities, or of questions with answers: JSON lines."""
     if isinstance(model.kind, Entities):
         examples = entity_files.read_texts(args.input_file, needs_labels=False)
@@ -381,13 +381,13 @@ def write_parts(args, model, kind):
     check_pieces(args, model, model.kind.texts(examples))
     predicted = model.decode(examples, progress.Lines("pieces"))
     found = model.kind.answers(examples, model.task, predicted)
-    rows = (dict(row, **kind.shown(answer)) for row, answer in zip(given, found))
+    rows = (dict(row, **answer_kind.shown(answer)) for row, answer in zip(given, found))
     files.write_json_lines(args.output_file, rows)
 
 
-def write_vectors(args, model, kind):
+def write_vectors(args, model, answer_kind):
     """Write vectors as an array to a file named .npy, as JSON lines to any other."""
-    texts = read_texts(args, model, kind)
+    texts = read_texts(args, model, answer_kind)
     vectors = model.embed(texts, args.pooling, progress.Lines("pieces"))
     if not args.output_file.endswith(".npy"):
         files.write_json_lines(args.output_file, map(answers.rounded_vector, vectors))
@@ -396,20 +396,20 @@ def write_vectors(args, model, kind):
         np.save(whole, vectors)
 
 
-def read_texts(args, model, kind):
+def read_texts(args, model, answer_kind):
     """Return the tuples of texts of the input file, checked."""
-    texts = read_file(args.input_file, kind)
+    texts = read_file(args.input_file, answer_kind)
     warn_of_columns(args.input_file, texts)
     check_pieces(args, model, [text for row in texts for text in without_masks(row)])
     return texts
 
 
-def read_file(path, kind, skip_blank=False):
-    """Return the tuples of texts of a file, as `read_lines`; raises `UserError` for a bad line."""
+def read_file(path, answer_kind, skip_blank=False):
+    """Return the tuples of texts that `read_lines` yields; raises `UserError` for a bad line."""
     content = files.read_bytes(path)
     remedy = "give texts, one a line, as from jq -r .FIELD {} > NEW_FILE"
     task_files.refuse_json(path, content, remedy.format(shlex.quote(path)))
-    rows = list(read_lines(kind, io.BytesIO(content), path, skip_blank))
+    rows = list(read_lines(answer_kind, io.BytesIO(content), path, skip_blank))
     task_files.refuse_quoted(path, content)
     for _, error in rows:
         if error:

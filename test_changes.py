@@ -123,8 +123,8 @@ def _compare_sharing(sharing, embedding_size, published):
     """Compare a count with the figure of the paper, which is rounded to a million.
 
     The paper does not say whether it counts the pooler (0.59M), and its figures agree sometimes
-    with one count, sometimes with the other. So both counts are printed. The published one must lie
-    between them, up to its rounding.
+    with one count, sometimes with the other. So both counts are printed, and the published figure
+    must lie between both, up to its rounding.
     """
     counts = modeling.count_parameters(
         modeling.AlbertConfig(

@@ -247,8 +247,8 @@ def _is_punctuation(character):
     return is_ascii_symbol or unicodedata.category(character).startswith("P")
 
 
-# First and last code points of the blocks of Chinese characters. Hangul, Hiragana and Katakana are
-# not among them: they are tokenized like other alphabets.
+# First and last code points of the blocks of Chinese characters. The list lacks Hangul, Hiragana
+# and Katakana, which are tokenized like other alphabets.
 _CHINESE_BLOCKS = (
     (0x3400, 0x4DBF),  # extension A
     (0x4E00, 0x9FFF),  # unified ideographs
@@ -310,9 +310,9 @@ class WordpieceEncoder:
     """`BasicTokenizer` and `WordpieceTokenizer` in one, for whole documents at a time.
 
     Most characters of a Chinese text (Chinese characters, punctuation) are words by themselves. A
-    table from code points to ids converts them with a few numpy operations. A dictionary converts
-    the stretches between them, mainly Latin words and numbers. `specified_rows` fills the table
-    and the dictionary when a character or a stretch first occurs.
+    table from code points to ids converts such characters with a few numpy operations. A dictionary
+    converts the stretches between such characters, mainly Latin words and numbers. `specified_rows`
+    fills the table and the dictionary when a character or a stretch first occurs.
 
     Args:
         vocab: dict, piece to id.
@@ -350,7 +350,7 @@ class WordpieceEncoder:
         return Encoding(*(np.insert(single, places, word) for single, word in columns))
 
     def encode_all(self, texts):
-        """Return (ids, counts), as `FullTokenizer.encode_all`."""
+        """Return (ids, counts), see `FullTokenizer.encode_all`."""
         ids, begins, _ = self.encode("\n".join(texts))
         ends = np.cumsum([len(text) + 1 for text in texts])
         return ids, np.diff(np.searchsorted(begins, ends), prepend=0)
@@ -434,7 +434,7 @@ class SentencePieceEncoder:
         return Encoding(*np.array(rows, np.int32).reshape(-1, 3).T)
 
     def encode_all(self, texts):
-        """Return (ids, counts), as `FullTokenizer.encode_all`.
+        """Return (ids, counts), see `FullTokenizer.encode_all`.
 
         Texts are encoded one by one, since the pieces of a text may depend on all of it.
         """

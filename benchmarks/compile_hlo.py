@@ -97,8 +97,8 @@ def figures(executable, text, clock_mhz):
         found, name = CYCLES.search(line), NAME.match(line)
         if found and name:
             operation = OPERATION.search(line)
-            kind = "{} ({})".format(name.group(1), operation.group(1) if operation else "")
-            cycles[kind] += int(found.group(1))
+            group = "{} ({})".format(name.group(1), operation.group(1) if operation else "")
+            cycles[group] += int(found.group(1))
     total = sum(cycles.values())
     opaque = [match.group(1) or "custom-call" for match in OPAQUE.finditer(text)]
     # The sum is negative if the compiler does not know the time of other operations either.
@@ -111,7 +111,7 @@ def figures(executable, text, clock_mhz):
         "roofline_ms": round(1e3 * seconds, 2) if seconds > 0 else None,
         "mcycles": round(total / 1e6, 3),
         "cycles_ms": round(total / clock_mhz / 1e3, 2),
-        "top": {kind: round(count / 1e6, 2) for kind, count in cycles.most_common(10)},
+        "top": {group: round(count / 1e6, 2) for group, count in cycles.most_common(10)},
         "random": len(opaque) - opaque.count("custom-call"),
     }
 

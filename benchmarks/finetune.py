@@ -6,7 +6,7 @@
 
 The input functions and the graphs are the same as in run_classifier.py, run_mrc.py and run_ner.py,
 with random weights. All contestants (train and predict, dynamic and padded) take turns in one
-process. With --peer=hf a second process takes turns with them: the loop of Hugging Face's examples.
+process. With --peer=hf a second process takes turns, too: the loop of Hugging Face's examples.
 The first turn of each contestant compiles and does not count. All contestants work on the same
 rows: a pool of batches that are drawn from the train file. A long text has several rows. A turn of
 a dynamic contestant or of the peer takes the whole pool, so that it has rows of all lengths. A turn

@@ -11,7 +11,7 @@ def albert_config(path, **fields):
 
     Args:
         path: str.
-        **fields: further fields of it.
+        **fields: further fields of the transformers.AlbertConfig.
     """
     import transformers
 

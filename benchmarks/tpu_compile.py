@@ -167,7 +167,7 @@ def feature_specs(args):
         shapes["chunk_ids"] = shapes["position_ids"] = ([rows, length], "int64")
         shapes["chunk_starts"] = ([rows, chunks], "int64")
     types = {"int64": tf.int32}
-    specs = [tf.TensorSpec(size, types.get(kind, kind)) for size, kind in shapes.values()]
+    specs = [tf.TensorSpec(size, types.get(dtype, dtype)) for size, dtype in shapes.values()]
     return list(shapes), specs
 
 
@@ -198,7 +198,7 @@ def lower(build, specs, replicas=1):
 
     Args:
         build: function of tensors that returns tensors.
-        specs: list of tf.TensorSpec of its arguments.
+        specs: list of tf.TensorSpec of the function's arguments.
         replicas: int, cores that sum their gradients.
 
     Returns:

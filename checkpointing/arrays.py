@@ -11,7 +11,7 @@ from common.errors import UserError
 
 # Standard deviation of the random rows of new pieces: the published initializer_range.
 NEW_ROWS_DEVIATION = 0.02
-# Subfolder of a run's folder with the checkpoint whose tables `fit` has changed.
+# Subfolder of a run's folder. It holds the start checkpoint after `fit` changed its tables.
 FITTED = "fitted_init"
 
 
@@ -24,7 +24,7 @@ def read(prefix):
         prefix: str.
 
     Returns:
-        dict of the model's name of a variable to array; sorted by the stored name.
+        dict from a variable's name in the model to its array; sorted by the stored names.
 
     Raises:
         UserError: where a weight is damaged.

@@ -39,7 +39,7 @@ FOREIGN_NAMES = (
     (r"^(electra|generator|discriminator)", "it is an ELECTRA, a model that does not exist here"),
     (r"", "the models here have names that begin with bert/embeddings/ and bert/encoder/"),
 )
-# Variables that a training saves beside the weights. Reports do not list them.
+# Variables that a training saves beside the weights, and that reports do not list.
 NOT_WEIGHTS = re.compile(
     r"(^|/)(global_step|loss_scale|good_steps|beta[12]_power|adam|lamb|momentum)(_[mv])?(_\d+)?$"
     r"|^_CHECKPOINTABLE_OBJECT_GRAPH$|^save_counter/|\.OPTIMIZER_SLOT/",
@@ -60,7 +60,7 @@ class Checkpoint:
         names: dict of variable name to the model's name of that variable, see `model_names`.
 
     Raises:
-        UserError: if its index is damaged, if git-lfs has not fetched a file of it, or if
+        UserError: if the index is damaged, if git-lfs has not fetched a file, or if
             TensorFlow would read the prefix as a pattern.
     """
 
@@ -85,7 +85,7 @@ class Checkpoint:
         """Return a variable as float32, which all weights have here; integers keep their type.
 
         Raises:
-            UserError: if its bytes are damaged or a value is not a finite number.
+            UserError: if the variable's bytes are damaged or a value is not a finite number.
         """
         array = self.read(name)
         if not self.dtypes[name].is_floating:

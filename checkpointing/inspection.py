@@ -91,7 +91,7 @@ def find_heads(shapes):
 
 
 def shapes_of_arrays(arrays):
-    """Return a dict of name to shape of a dict of name to array."""
+    """Turn a dict of name to array into a dict of name to shape."""
     return {name: array.shape for name, array in arrays.items()}
 
 

@@ -314,8 +314,8 @@ def _complete(fields):
 def _load_description(path):
     """Return the fields of a description, without any others."""
     content = files.read_json(path)
-    for name, kind in FIELDS.items():
-        if not isinstance(content.get(name), kind):
+    for name, wanted_type in FIELDS.items():
+        if not isinstance(content.get(name), wanted_type):
             raise UserError(
                 "{} is damaged ({} is {!r}): start the run that made it again, with the same "
                 "flags, or take it from a copy".format(path, name, content.get(name))

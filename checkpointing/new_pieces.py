@@ -30,7 +30,7 @@ def warn_of_unused(vocab_file, tokenizer):
 
     Args:
         vocab_file: str, path of the vocabulary.
-        tokenizer: `tokenization.FullTokenizer` of this vocabulary.
+        tokenizer: `tokenization.FullTokenizer` of the vocabulary.
     """
     pieces = list(tokenizer.vocab)
     if not files.exists(PUBLISHED) or not begins_with(pieces, PUBLISHED):
@@ -63,9 +63,9 @@ def check(vocab_file, prefix, num_pieces):
 
     Args:
         vocab_file: str, path of the WordPiece vocabulary.
-        prefix: str, of the checkpoint. The old pieces are read from the vocab.txt beside it, or
-            else from the published vocabulary. If neither file has `num_pieces` pieces, nothing is
-            checked.
+        prefix: str, of the checkpoint. The old pieces are read from the vocab.txt beside the
+            checkpoint, or else from the published vocabulary. If neither file has `num_pieces`
+            pieces, nothing is checked.
         num_pieces: int, number of pieces of the checkpoint.
 
     Raises:

@@ -103,7 +103,7 @@ def plan_restore(shapes, checkpoint, may_resize=()):
 
 
 def _is_resized(name, stored, wanted, tables, grows):
-    """Return whether a variable is one of some tables and has more, or fewer, rows in the model."""
+    """Return whether one of `tables` is longer in the model than in the checkpoint, or shorter."""
     same_width = list(stored[1:]) == list(wanted[1:])
     is_longer = wanted[0] > stored[0]
     return bool(tables.search(name)) and same_width and is_longer == grows
@@ -121,7 +121,7 @@ def check_warm_start(shapes, prefix, *args, **options):
         `RestorePlan`.
 
     Raises:
-        UserError: as `match_weights`, and if anything in the checkpoint is damaged.
+        UserError: as in `match_weights`, and if anything in the checkpoint is damaged.
     """
     checkpoint = Checkpoint(prefix)
     plan = match_weights(shapes, checkpoint, *args, **options)
@@ -144,7 +144,7 @@ def match_weights(
         new_variables: str, pattern of names that a checkpoint need not have (a new head), or None.
         allow_missing: bool; variables that the checkpoint lacks keep their random start, and so do
             new variables that have another shape in the checkpoint.
-        may_resize: as `plan_restore`.
+        may_resize: as in `plan_restore`.
 
     Returns:
         `RestorePlan`.
@@ -283,9 +283,9 @@ def check_same_run(shapes, prefix, output_dir, other_optimizer=None):
     """Check a run's own checkpoint against the model and the optimizer that continue from it.
 
     Args:
-        shapes: dict of name to shape (list of int), of all variables that it should hold.
+        shapes: dict of name to shape (list of int), of all variables that continue.
         prefix: str, of the checkpoint.
-        output_dir: str, its folder, for messages.
+        output_dir: str, the run's folder, for messages.
         other_optimizer: str, the optimizer of the run if it is another one, which may have
             variables of the same names; or None.
 
@@ -324,13 +324,13 @@ def warm_start(variables, prefix, new_variables=None, allow_missing=False):
     Args:
         variables: list of tf.Variable, the trainable ones.
         prefix: str, of a checkpoint that `check_warm_start` has found whole.
-        new_variables, allow_missing: as `match_weights`.
+        new_variables, allow_missing: as in `match_weights`.
 
     Returns:
         `RestorePlan`, which is also logged.
 
     Raises:
-        UserError: as `match_weights`.
+        UserError: as in `match_weights`.
     """
     plan = match_weights(shapes_of(variables), Checkpoint(prefix), new_variables, allow_missing)
     log_restore(plan, prefix)
@@ -355,7 +355,7 @@ def load_weights(session, checkpoint, unused=None):
         `RestorePlan`.
 
     Raises:
-        UserError: as `check_warm_start`.
+        UserError: as in `check_warm_start`.
     """
     with session.graph.as_default():
         variables = {variable.op.name: variable for variable in tf.trainable_variables()}

@@ -43,13 +43,13 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
         init_checkpoint: str, a checkpoint or a folder with one, for a warm start; or None. It is
             used only if output_dir holds no checkpoint.
         do_train: bool; without training there is only the mode "evaluation".
-        mend: bool, as `recover`.
+        mend: bool, as in `recover`.
 
     Returns:
         `Start`.
 
     Raises:
-        UserError: as `recover` and `find.find_checkpoint`; if there is nothing to evaluate.
+        UserError: as in `recover` and `find.find_checkpoint`; if there is nothing to evaluate.
     """
     own = recover(output_dir, mend)
     if own:
@@ -76,14 +76,15 @@ def holds_run_files(folder):
     """Return whether a run of this code has written into a folder: one of `RUN_FILES` is there."""
     if any(files.exists(os.path.join(folder, name)) for name in RUN_FILES):
         return True
-    config = os.path.join(folder, model_files.CONFIG)  # an archive's config lacks our own field
+    # The config of a published archive lacks the field `layout`, which is our own.
+    config = os.path.join(folder, model_files.CONFIG)
     with contextlib.suppress(UserError):
         return files.exists(config) and "layout" in files.read_json(config)
     return False
 
 
 def find_best(path):
-    """Return the best checkpoint of a run's folder, of any other path `find.find_checkpoint`."""
+    """Return the best checkpoint of a run's folder, or the checkpoint that any other path names."""
     return best_checkpoint(path) or find.find_checkpoint(path)
 
 
@@ -160,7 +161,7 @@ def go_back(output_dir, last_step):
     """Make a run continue from its newest checkpoint up to a step; removes no checkpoint.
 
     Returns:
-        str, the prefix of that checkpoint. If there is none up to the step, nothing changes and
+        str, the prefix of the newest checkpoint up to the step. If none exists, nothing changes and
         the prefix of the latest checkpoint is returned, or None.
     """
     older = [prefix for prefix in _prefixes(output_dir) if _step(prefix) <= last_step]

@@ -39,7 +39,7 @@ class Checks:
         """Make a check.
 
         Args:
-            name: str, the first word of its line.
+            name: str, the first word of the check's line.
             check: function of the inputs that returns (value, line).
             *inputs: flags, and values of earlier checks.
 

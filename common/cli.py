@@ -81,7 +81,7 @@ def parse(define_flags, argv, words=None):
     Args:
         define_flags: function that defines a script's flags on the `FlagValues` it gets.
         argv: list of str, the program's name first.
-        words: str or None, as `run`.
+        words: str or None, as in `run`.
 
     Returns:
         The parsed `absl.flags.FlagValues`.
@@ -156,12 +156,15 @@ def flag_definer(flag_values):
         Namespace of `string`, `integer`, `float`, `bool`, `enum`, `list` and `validator`; they
         take the arguments of `absl.flags.DEFINE_string` and so on.
     """
-    kinds = ("string", "integer", "float", "bool", "enum", "list")
-    functions = {kind: getattr(flags, "DEFINE_" + kind) for kind in kinds}
+    flag_types = ("string", "integer", "float", "bool", "enum", "list")
+    functions = {flag_type: getattr(flags, "DEFINE_" + flag_type) for flag_type in flag_types}
     functions["validator"] = flags.register_validator
     options = {"flag_values": flag_values}
     return types.SimpleNamespace(
-        **{kind: functools.partial(function, **options) for kind, function in functions.items()}
+        **{
+            flag_type: functools.partial(function, **options)
+            for flag_type, function in functions.items()
+        }
     )
 
 
@@ -175,7 +178,7 @@ def set_up_log():
     formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%m-%d %H:%M:%S")
     absl_logging.get_absl_handler().setFormatter(formatter)
     tensorflow = logging.getLogger("tensorflow")
-    tensorflow.handlers = []  # its lines go to absl's handler
+    tensorflow.handlers = []  # TensorFlow's lines go to absl's handler.
     tensorflow.addFilter(_is_worth_reading)
 
 

@@ -41,7 +41,7 @@ _ARRAY = re.compile(r"\[\s*(\{.*)?$")
 _MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES, HEAD_BYTES = len(_POINTER), 512  # the first bytes that show the type of a file
-_NUM_WIDE = 3  # so many characters of 3 bytes show UTF-8; they are rare in other encodings
+_NUM_WIDE = 3  # this many characters of 3 bytes show UTF-8: other encodings rarely look so
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
@@ -54,7 +54,7 @@ _MISTAKES = (
     ("gb18030", "utf-8"),
     ("latin1", "gb2312"),  # not gb18030, to which accented letters look like Chinese
 )
-_KEPT_SHARE = 0.9  # of a misread text can be written in the wrong encoding
+_KEPT_SHARE = 0.9  # least share of a misread text that the wrong encoding can write
 _CONTROL_SHARE = 0.01  # random bytes have 10%, and texts of any encoding have nearly none
 
 
@@ -94,7 +94,7 @@ def conversion(path, head, is_pipe=False):
     for pattern, text, arguments in _CONVERSIONS:
         if re.match(pattern, head, re.DOTALL):
             return "{} {} {}".format(path, text, _arguments(path, arguments, is_pipe)).rstrip()
-    return pointer(path, head)
+    return pointer_problem(path, head)
 
 
 def _arguments(path, arguments, is_pipe):
@@ -107,7 +107,7 @@ def _is_chinese(head, encoding):
     return len(_COMMON.findall(text)) >= _COMMON_SHARE * len(text)
 
 
-def pointer(path, head):
+def pointer_problem(path, head):
     """Return what to do with a file that git-lfs has not fetched yet, None for any other."""
     if head.startswith(_POINTER):
         text = "{} is not the file itself but a pointer of git-lfs: fetch it with git lfs pull"

@@ -99,7 +99,7 @@ def vocabulary_rows(path):
 
 def _vocabulary(path):
     content = read_bytes(path)
-    if b"\0" in content:  # it is a SentencePiece model
+    if b"\0" in content:  # A SentencePiece model has zero bytes.
         return content
     return re.sub(b"^" + codecs.BOM_UTF8, b"", content.replace(b"\r\n", b"\n"))
 
@@ -281,7 +281,7 @@ def refuse_pattern(path):
 def refuse_pointer(path):
     """Raise a `UserError` for a file that git-lfs has not fetched yet."""
     with _user_errors("read", path), open_file(path) as stream:
-        problem = file_types.pointer(path, stream.read(file_types.POINTER_BYTES))
+        problem = file_types.pointer_problem(path, stream.read(file_types.POINTER_BYTES))
     if problem:
         raise UserError(problem)
 
@@ -449,19 +449,19 @@ def _without_duplicates(pairs):
 
 
 def write_json(path, value):
-    """Write a value as indented JSON, as `write_text`; raises UserError if that fails."""
+    """Write a value as indented JSON, as `write_text` does; raises UserError if that fails."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_json_lines(path, rows):
-    """Write values as JSON lines, as `write_text`; raises UserError if that fails."""
+    """Write values as JSON lines, as `write_text` does; raises UserError if that fails."""
     with WholeFile(path) as whole:
         for row in rows:
             whole.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def write_table(path, rows):
-    """Write rows of texts with tabs between them, as `write_text`.
+    """Write rows of texts with tabs between the texts, as `write_text` does.
 
     A tab or line end inside a text becomes a blank.
     """

@@ -79,7 +79,7 @@ def make_input_fn(
     Args:
         path: str, the file of an `encoding.EncodedSplit`.
         columns: sequence of `encoding.Column`, the columns of the file.
-        max_seq_length: int, greatest length of its sequences.
+        max_seq_length: int, greatest length of the file's sequences.
         training: bool.
         seed: int, of the order.
         batch_size: int, of a step, used where the `params` of the Estimator have no "batch_size".
@@ -203,7 +203,7 @@ def pad_batch(encoded, columns, rows, max_seq_length, dynamic_padding):
 
     Args:
         encoded: `encoding.Encoded` of tensors.
-        columns: sequence of its `encoding.Column`.
+        columns: sequence of the `encoding.Column` of the rows.
         rows: int64 [b]; -1 for a row of zeros.
         max_seq_length, dynamic_padding: as in `make_input_fn`.
     """

@@ -43,7 +43,7 @@ def run_seed(run, seed_run, end):
     args, folder = run.args, seed_run.folder
     scored = {split: run.encoded[split].name for split in PREFIXES if split in run.work.splits}
     if args.seeds and args.do_train:
-        metrics = seeds.finished_metrics(folder, run.made.settings[folder], scored)
+        metrics = seeds.finished_metrics(folder, run.made_with.settings[folder], scored)
         if metrics is not None:
             tf.logging.info("%s has already finished with these settings", folder)
             return metrics
@@ -75,7 +75,7 @@ def new_report(run, seed_run):
         data=[path for paths in run.data.files.values() for path in paths],
     )
     before = run_report.made_with(seed_run.folder)
-    report["made_with"] = run.made.settings.get(seed_run.folder, before)
+    report["made_with"] = run.made_with.settings.get(seed_run.folder, before)
     return dict(report, labels=run.data.task.labels, examples=run.data.findings)
 
 

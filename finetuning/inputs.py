@@ -70,16 +70,16 @@ def check_vocab_size(path, tokenizer, config, config_path):
 
 
 def check_vocabulary_of_start(given, tokenizer, prefix):
-    """Compare the vocabulary of the flags with the one beside the checkpoint of the start.
+    """Compare the vocabulary of the flags with the vocabulary beside the checkpoint of the start.
 
     Args:
         given: str, path of the vocabulary or SentencePiece model.
-        tokenizer: `tokenization.FullTokenizer` of this vocabulary.
+        tokenizer: `tokenization.FullTokenizer` of the given vocabulary.
         prefix: str, of the checkpoint. Where neither a vocabulary nor the results of a run are
             beside it, nothing is checked.
 
     Raises:
-        UserError: where their pieces differ.
+        UserError: if the pieces differ.
     """
     source, recorded = run_report.recorded_vocabulary(prefix)
     paths = [model_files.find(prefix, name) for name in _VOCABULARY_FLAGS]
@@ -91,7 +91,7 @@ def check_vocabulary_of_start(given, tokenizer, prefix):
         return
     copies = [path for path in sha256_of if sha256_of[path] in expected]
     if any(new_pieces.begins_with(tokenizer.vocab, copy) for copy in copies):
-        return  # the same pieces with other line ends, or new ones behind them
+        return  # The same pieces, perhaps with new ones after them.
     flags = ["--{}={}".format(_VOCABULARY_FLAGS[os.path.basename(copy)], copy) for copy in copies]
     raise UserError(
         "{} is not the vocabulary of {}, according to {}: give {}".format(
@@ -113,7 +113,7 @@ def task_name_of_start(prefix):
 
 
 def check_task_of_run(args, kind, task, start):
-    """Compare a task with the task of the run in the output folder; a new run would replace it.
+    """Compare a task with the task of the run in the output folder, which a new run would replace.
 
     Args:
         args: has `output_dir` and `do_train`.
@@ -122,8 +122,8 @@ def check_task_of_run(args, kind, task, start):
         start: `run_folder.Start`; nothing is checked unless it is the run's own.
 
     Raises:
-        UserError: where the tasks differ, unless nothing is trained and the kind can score a run
-            of the other task on this task's files.
+        UserError: if the tasks differ; but a command that does not train may use the run of
+            another task if the kind reads the files of both tasks alike.
     """
     name = start.is_own and task_name_of_start(start.checkpoint)
     before = kind.tasks.get(name)
@@ -149,7 +149,7 @@ def check_case_of_start(args, prefix):
         prefix: str, of the checkpoint. Without a description beside it nothing is checked.
 
     Raises:
-        UserError: where they differ.
+        UserError: if the values differ.
     """
     description = model_files.find(prefix, model_files.DESCRIPTION)
     trained = None
@@ -163,8 +163,8 @@ def check_case_of_start(args, prefix):
         )
 
 
-def features_name(args, kind, data, split):
-    """Return the name of the file of a split's rows, which depends on all that they depend on."""
+def rows_file_name(args, kind, data, split):
+    """Return the name of the file for a split's rows; other rows get another name."""
     task = data.task
     tokenizer_settings = {
         name: path and files.sha256(path)
@@ -190,7 +190,7 @@ def encode(run, split):
     num_workers = os.cpu_count() or 1
     encoded = encoding.encode_cached(
         lambda: kind.encode(examples, task, run.tokenizer, args, num_workers),
-        os.path.join(args.output_dir, "features", run.made.features[split]),
+        os.path.join(args.output_dir, "features", run.made_with.features[split]),
         kind.columns,
         kind.num_sequences(examples),
     )

@@ -77,7 +77,7 @@ def make_forward(kind, config, task, settings, execution=modeling.PLAIN):
 
 
 def _sequences(features):
-    """Return the features of pieces as sequences [B, S]: of [b, C, S] the first two are joined."""
+    """Return the features of pieces as sequences: [B, S] unchanged, [b, C, S] as [b*C, S]."""
     names = ("input_ids", "input_mask", "segment_ids")
     if features["input_ids"].shape.ndims == 2:
         return {name: features[name] for name in names}

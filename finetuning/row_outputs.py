@@ -37,7 +37,7 @@ def in_order(batches, num_rows):
         raise RuntimeError("{} predictions for {} rows".format(is_real.sum(), num_rows))
     places = np.flatnonzero(is_real)[np.argsort(index[is_real])]
     names = [name for name in batches[0] if name != "row_index"]
-    # Each output leaves the batches, so that it is in memory twice and not three times.
+    # `pop` frees an output's batches early; otherwise they would be a third copy in memory.
     return {name: _concatenated([batch.pop(name) for batch in batches])[places] for name in names}
 
 

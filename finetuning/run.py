@@ -26,7 +26,7 @@ class Work(NamedTuple):
         return [seed_run.folder for seed_run in self.seed_runs]
 
 
-class Made(NamedTuple):
+class MadeWith(NamedTuple):
     """The values that the results of the runs depend on."""
 
     features: Dict[str, str]  # split -> name of the file of its rows
@@ -46,7 +46,7 @@ class FinetuningRun(NamedTuple):
     schedule: Schedule
     computation: Computation
     starts: Dict[str, Start]  # by folder
-    made: Made
+    made_with: MadeWith
     encoded: Dict[str, EncodedSplit] = {}  # by split
 
     def settings_of(self, seed_run):

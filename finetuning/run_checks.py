@@ -14,7 +14,7 @@ from common.errors import UserError
 from finetuning import inputs, seeds
 from finetuning.defaults import choose
 from finetuning.model import new_variables, variable_shapes
-from finetuning.run import FinetuningRun, Made, Work
+from finetuning.run import FinetuningRun, MadeWith, Work
 from finetuning_data import data_report
 from training import devices, memory, preflight, run_report
 from training.flags import optimizer_fields, run_settings
@@ -39,12 +39,12 @@ def check_run(kind, args, check):
     model = check(
         "weights", check_weights, args, kind, work, model, data, tokenizer, schedule, starts
     )
-    made = check("settings", check_settings, args, kind, work, model, data, schedule, starts)
+    made_with = check("settings", check_settings, args, kind, work, model, data, schedule, starts)
     work = check("tpu", check_tpu, work)
     computation = check("devices", check_devices, args, kind, work, model, data, schedule)
     check("memory", check_memory, work, computation)
     return FinetuningRun(
-        kind, args, work, model, data, tokenizer, schedule, computation, starts, made
+        kind, args, work, model, data, tokenizer, schedule, computation, starts, made_with
     )
 
 
@@ -198,7 +198,8 @@ def check_weights(args, kind, work, model, data, tokenizer, schedule, starts):
     """Compare the checkpoints that the runs start from with model, labels and vocabulary.
 
     Returns:
-        (`preflight.Model`, line). The model normalizes the pooled output if a checkpoint does.
+        (`preflight.Model`, line). If the classifier in a checkpoint normalizes the pooled output,
+        so does the returned model.
 
     Raises:
         UserError: for an evaluation of a checkpoint without head, and for a checkpoint that does
@@ -238,7 +239,7 @@ def check_head_of_start(args, labels, tokenizer, start):
     """Compare labels and vocabulary with the model that a run starts from.
 
     Raises:
-        UserError: where they differ, unless training starts from it and learns the new ones.
+        UserError: where labels or vocabulary differ, unless the run trains and learns the new ones.
     """
     if not start.checkpoint:
         return
@@ -263,15 +264,15 @@ def check_head_of_start(args, labels, tokenizer, start):
 
 
 def check_settings(args, kind, work, model, data, schedule, starts):
-    """Compare the settings of the runs with those with which they began.
+    """Compare the settings of the runs with the settings of their last start.
 
     Returns:
-        (`run.Made`, line).
+        (`run.MadeWith`, line).
 
     Raises:
         UserError: where a run of several seeds continues with other settings.
     """
-    features = {split: inputs.features_name(args, kind, data, split) for split in work.splits}
+    features = {split: inputs.rows_file_name(args, kind, data, split) for split in work.splits}
     names = sorted(set(kind.head_flags + kind.prediction_flags))
     settings = {}
     for folder, seed in work.seed_runs if args.do_train else ():
@@ -291,13 +292,13 @@ def check_settings(args, kind, work, model, data, schedule, starts):
             run_report.check_settings(folder, settings[folder], must_agree=bool(args.seeds))
     resumed = ", ".join(folder for folder in settings if starts[folder].is_own)
     line = "compared with the run in " + resumed if resumed else "of a new run"
-    return Made(features, settings), line if settings else "no training"
+    return MadeWith(features, settings), line if settings else "no training"
 
 
 def _initial_sha256(path):
     """Return the hash of the checkpoint that --init_checkpoint names, or None."""
     try:
         path = path and find.find_checkpoint(path)
-    except UserError:  # it may have been removed after the run began
+    except UserError:  # The checkpoint may have been removed.
         path = None
     return run_report.identify_checkpoint(path)["index_sha256"]

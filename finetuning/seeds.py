@@ -53,7 +53,7 @@ def finished_metrics(folder, made_with, scored):
     """Return the metrics of a run that has finished with these settings, or None.
 
     Args:
-        folder, made_with: as `run_report.changed_settings`.
+        folder, made_with: as in `run_report.changed_settings`.
         scored: dict of JSON values that identifies the scored examples.
     """
     report = run_report.read(folder)

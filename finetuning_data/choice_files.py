@@ -6,7 +6,7 @@
     choices   JSON lines of {"context", "question", "choices": [...], "answer"}: the text of a
               choice, or its number from 0
 
-The published baselines are the baselines of CLUE. The first two formats are CLUE's formats.
+The first two formats are CLUE's.
 """
 
 import json
@@ -24,15 +24,15 @@ from finetuning_data.tasks import Submission
 
 # A blank of ChID, which a candidate fills.
 BLANK = re.compile(r"#idiom\d+#")
-NAMES_OF_KINDS = {str: "text", list: "list", dict: "object"}
+NAMES_OF_TYPES = {str: "text", list: "list", dict: "object"}
 
 
 class Question(NamedTuple):
     """A question with its choices, or a blank with its candidates.
 
     Fields:
-        guid: its id in the file, else its number in the file, from 0; a blank's mark.
-        context: the text that it is about; with a blank, the text around it and other blanks.
+        guid: the question's id in the file, or else its number, from 0; for a blank, the mark.
+        context: the text that the question is about; for a blank, the text with all blanks.
         question: text, or the mark of the blank.
         choices: two or more texts.
         answer: index of the right choice; None if a test set does not tell it.
@@ -78,14 +78,16 @@ class ChoiceTask(NamedTuple):
 # ---------------------------------------------------------------------------------- rows
 
 
-def value(row, field, kind):
-    """Return a field of the type `kind`; raises `BadRow` if it is missing or of another type."""
+def value(row, field, wanted_type):
+    """Return a field; raises `BadRow` if the field is missing or of another type than wanted."""
     if field not in row:
         found = task_files.shown(", ".join(row))
         raise BadRow("no {0}: a field must be named {0}; found {1}".format(field, found))
-    if not isinstance(row[field], kind):
+    if not isinstance(row[field], wanted_type):
         raise BadRow(
-            "{} is {}, not a {}".format(field, task_files.shown(row[field]), NAMES_OF_KINDS[kind])
+            "{} is {}, not a {}".format(
+                field, task_files.shown(row[field]), NAMES_OF_TYPES[wanted_type]
+            )
         )
     return row[field]
 
@@ -114,10 +116,10 @@ def answer_of(row, choices, is_test, may_repeat=False):
         row: dict; its `answer` is the text of a choice or its number from 0.
         choices: tuple of str.
         is_test: bool, whether the answer may be missing.
-        may_repeat: bool, whether the first one counts if the answer is the text of several choices.
+        may_repeat: bool; if several choices have the text of the answer, take the first of them.
 
     Raises:
-        BadRow: for an answer that is not among the choices, or is two of them.
+        BadRow: if no choice is the answer, or, without `may_repeat`, if several choices are.
     """
     answer = row.get("answer")
     if answer is None or answer == "":
@@ -234,7 +236,7 @@ def find_files(task, data_dir, split):
     """Return the paths of a split's files: first of the questions, then of the answers.
 
     Raises:
-        UserError: where one is missing.
+        UserError: if a file is missing.
     """
     for names in task.files[split]:
         paths = [os.path.join(data_dir, name) for name in names]

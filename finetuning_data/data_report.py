@@ -14,9 +14,9 @@ from tokenization import UNK
 WARNED_SHARE = 0.01
 # If the labels are more than this many different numbers, there is a warning.
 MOST_GRADES = 10
-# The pattern of such a number, and the characters that separate several labels.
+# The pattern of a label that is a number.
 SCORE = re.compile(r"-?\d+(?:\.\d+)?")
-LABEL_SEPARATORS = "|,，、;；/ "
+LABEL_SEPARATORS = "|,，、;；/ "  # characters between the labels in a list of labels
 SAMPLED_TEXTS = 10000  # the pieces of at most this many texts of a split are counted
 CHUNK_TEXTS = 256  # this many texts are encoded at a time
 SHOWN_UNKNOWN = 10  # a message lists at most this many unknown pieces
@@ -37,9 +37,9 @@ def log_data(labels, splits):
     logging.info("Examples of each class:\n%s", class_table(report["classes"]))
     if "train" in splits:
         _warn_of_one_class(report["classes"]["train"])
-        report["duplicates_in_train"] = duplicates(splits["train"])
+        report["duplicates_in_train"] = count_duplicates(splits["train"])
     if "train" in splits and "dev" in splits:
-        report["train_dev_overlap"] = overlap(splits["train"], splits["dev"])
+        report["train_dev_overlap"] = count_overlap(splits["train"], splits["dev"])
     return report
 
 
@@ -59,7 +59,7 @@ def warn_of_odd_labels(labels, num_train):
 
     Args:
         labels: tuple of str, the labels of the train file.
-        num_train: int, the number of its examples.
+        num_train: int, the number of train examples.
     """
     if 2 * len(labels) > num_train:
         logging.warning(
@@ -115,7 +115,7 @@ def class_table(counts_of_split):
     return text_table(zip(*columns))
 
 
-def duplicates(train):
+def count_duplicates(train):
     """Return how many examples repeat the texts of an earlier one; warn if there are any."""
     labels_of_texts = {}
     for example in train:
@@ -133,10 +133,10 @@ def duplicates(train):
     return count
 
 
-def overlap(train, dev):
+def count_overlap(train, dev):
     """Return how many dev examples have the texts of a train example, with any label.
 
-    The model may have memorized them, which raises the dev score. A warning gives their number.
+    The model may have memorized such examples, which raises the dev score; a warning says so.
 
     Args:
         train, dev: lists of `tasks.Example`.
@@ -177,7 +177,7 @@ def sample_examples(examples, count, seed):
 
 
 def warn_of_repeated_ids(path, examples):
-    """Warn if examples of a file, with the field `guid`, have the same id."""
+    """Warn if several examples of a file have the same id, their field `guid`."""
     counts = collections.Counter(example.guid for example in examples)
     repeated = [guid for guid, count in counts.items() if count > 1]
     if repeated:
@@ -223,7 +223,7 @@ class UnknownPieces:
         return self.num_unknown / max(self.num_pieces, 1)
 
     def sentence(self, name):
-        """Return a sentence about the counted texts, which it calls by `name`."""
+        """Return a sentence for the user about the counted texts; `name` says what they are."""
         listed = self._commonest.most_common(SHOWN_UNKNOWN)
         shown = ", ".join("{!r} {}".format(span[:20], count) for span, count in listed)
         sentence = "UNKNOWN PIECES: {:.1%} of the pieces of {} are {}; the commonest are {}"

@@ -58,7 +58,7 @@ class Encoded(NamedTuple):
     lengths_a: np.ndarray  # int32 [n*C], pieces of segment 0, which ends with the first [SEP]
     columns: Dict[str, np.ndarray]  # by name: [n, ...], or [pieces of all rows]
     full_lengths: np.ndarray  # int32 [n*C], pieces before truncation
-    # C where a batch has [b, C, S] pieces; empty sequences fill up a row. None: [b, S].
+    # C if a batch is [b, C, S], with empty sequences after the last one of a row; None for [b, S].
     num_sequences: Optional[int] = None
 
     @property
@@ -230,18 +230,18 @@ def cache_name(split, identities, settings):
 
     Args:
         split: str, the beginning of the name.
-        identities: list of JSON values, one for each example: what its rows depend on.
-        settings: list of JSON values, whatever else the rows depend on.
+        identities: list of JSON values, one for each example: what the example's rows depend on.
+        settings: list of JSON values: all else that the rows depend on.
     """
     return "{}-{}.features".format(split, fingerprint(identities, [ENCODING_VERSION] + settings))
 
 
 def encode_cached(encode, path, columns, num_sequences=None):
-    """Encode examples, unless a file holds the same ones, encoded with the same settings.
+    """Read the encoded examples from the file `path`, or encode them and write the file.
 
     Args:
         encode: function without arguments that returns the `Encoded`.
-        path: str, of the file; its name is one of `cache_name`.
+        path: str, of the file; `cache_name` makes the file's name.
         columns: sequence of `Column`, the columns of the kind of task.
         num_sequences: int or None, as in `Encoded`.
 
@@ -287,7 +287,7 @@ def write(path, encoded, columns):
     """Write `Encoded` rows with their columns to a file; it appears when it is complete.
 
     Raises:
-        UserError: when it cannot be written.
+        UserError: if the file cannot be written.
     """
     arrays = [encoded.ids, encoded.begins, encoded.lengths_a]
     arrays += [encoded.columns[column.name] for column in columns] + [encoded.full_lengths]
@@ -301,7 +301,7 @@ def read(path, columns, num_sequences=None):
     """Return the `Encoded` in a file that was written with the same columns.
 
     Raises:
-        ValueError: when it is damaged.
+        ValueError: if the file is damaged.
     """
     with files.open_file(path) as stream:
         records = [frame.record for frame in read_frames(stream)]

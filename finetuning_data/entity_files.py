@@ -1,7 +1,7 @@
 """Texts with entities, from the file formats of published data sets.
 
     one JSON object a line    {"text": "在北京", "label": {"LOC": {"北京": [[1, 2]]}}} of CLUENER,
-                              where the end is the last character, or of one's own, half-open:
+                              where the end is the last character, or a user's own, half-open:
                               {"text": "在北京",
                               "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}; or lists, as
                               datasets of Hugging Face: {"tokens": ["在", "北", "京"],
@@ -64,7 +64,7 @@ class _Scheme(NamedTuple):
     """How the labels of characters are written."""
 
     name: str  # bio or bioes
-    cut: list  # rows of entities that the end of a text cuts, filled while reading
+    cut: list  # numbers of rows where an entity goes on beyond the text; reading fills this list
 
 
 class _BadRow(Exception):
@@ -231,7 +231,7 @@ def _sentence(columns, scheme, part):
 
 
 def _characters(scheme, part):
-    """Return the `LabelledText` of lines of one character and its label."""
+    """Return the `LabelledText` of lines that each hold a character and its label."""
     units = []
     for number, line in part:
         cells = _cells(line)
@@ -274,8 +274,8 @@ def _joined(units, scheme):
     _mend_edges(labels, scheme, [number for number, _, _ in units])
     _refuse_illegal(labels, scheme.name, units)
     entities = [
-        Entity(spans[first][0], spans[last - 1][1], kind)
-        for first, last, kind in spans_of(labels, scheme.name)
+        Entity(spans[first][0], spans[last - 1][1], entity_type)
+        for first, last, entity_type in spans_of(labels, scheme.name)
     ]
     return LabelledText(None, text, entities)
 
@@ -295,7 +295,7 @@ def _spelled(number, label):
 def _mend_edges(labels, scheme, numbers):
     """Change labels so that the part of an entity at the edge of a text is a whole entity.
 
-    Published files cut sentences at full stops, also where a full stop is a part of a name.
+    Published files cut sentences at full stops, even at a full stop that is a part of a name.
     """
     if not may_follow(OUTSIDE, labels[0], scheme.name):
         labels[0] = {"I": "B", "E": "S"}[labels[0][0]] + labels[0][1:]
@@ -371,14 +371,18 @@ def _listed_units(number, units, labels, scheme):
 
 def _cluener_entities(text, by_type):
     """Yield the entities of {type: {entity: [[first, last character]]}}."""
-    for kind, places_of in by_type.items():
+    for entity_type, places_of in by_type.items():
         if not isinstance(places_of, dict):
-            raise _BadRow("type {}: {} is not an object of entities".format(kind, shown(places_of)))
+            raise _BadRow(
+                "type {}: {} is not an object of entities".format(entity_type, shown(places_of))
+            )
         for string, places in places_of.items():
             for place in places if isinstance(places, list) else [places]:
-                begin, last = _edges(kind, place)
-                _check_string(text, begin, last + 1, kind, string, "the end is the last character")
-                yield Entity(begin, last + 1, kind)
+                begin, last = _edges(entity_type, place)
+                _check_string(
+                    text, begin, last + 1, entity_type, string, "the end is the last character"
+                )
+                yield Entity(begin, last + 1, entity_type)
 
 
 def _listed_entities(text, entities):
@@ -390,34 +394,40 @@ def _listed_entities(text, entities):
         if not isinstance(row, dict):
             problem = "entity {} is neither an object with begin, end and type nor a list of these"
             raise _BadRow(problem.format(shown(entity)))
-        kind = _named(row, _TYPE)
-        if not isinstance(kind, str) or not kind:
+        entity_type = _named(row, _TYPE)
+        if not isinstance(entity_type, str) or not entity_type:
             raise _BadRow("entity {} has no type".format(shown(entity)))
         if _named(row, _BEGIN) is None or _named(row, _END) is None:
             problem = "entity {} has no begin and end: their names are begin or start, and end"
             raise _BadRow(problem.format(shown(entity)))
-        begin, end = _edges(kind, [_named(row, _BEGIN), _named(row, _END)])
+        begin, end = _edges(entity_type, [_named(row, _BEGIN), _named(row, _END)])
         string = _named(row, _STRING)
         string = text[begin:end] if string is None else string
-        _check_string(text, begin, end, kind, string, "the end is the first character behind")
-        yield Entity(begin, end, kind)
+        _check_string(
+            text, begin, end, entity_type, string, "the end is the first character behind"
+        )
+        yield Entity(begin, end, entity_type)
 
 
 def _named(row, names):
-    """Return the first value of a dict that has one of the names, or None if there is none."""
+    """Return the value of the first of these names that a dict has, or None if it has none."""
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
-def _edges(kind, place):
+def _edges(entity_type, place):
     is_pair = isinstance(place, list) and len(place) == 2
     if not is_pair or any(type(edge) is not int for edge in place):
-        raise _BadRow("the place of a {} is {}, not two whole numbers".format(kind, shown(place)))
+        raise _BadRow(
+            "the place of a {} is {}, not two whole numbers".format(entity_type, shown(place))
+        )
     return place
 
 
-def _check_string(text, begin, end, kind, string, rule):
+def _check_string(text, begin, end, entity_type, string, rule):
     """Refuse an entity that is empty, reaches outside of its text or is another string."""
-    where = "entity {} of type {}, characters {} to {}".format(shown(string), kind, begin, end)
+    where = "entity {} of type {}, characters {} to {}".format(
+        shown(string), entity_type, begin, end
+    )
     if end <= begin:
         raise _BadRow("{}: the end is before the begin; {}".format(where, rule))
     if begin < 0 or end > len(text):

@@ -66,8 +66,8 @@ def labels_of(spans, length, scheme):
     """
     prefixes = PREFIXES[scheme]
     label_ids = np.zeros(length, np.int32)
-    for begin, end, kind in spans:
-        base = 1 + kind * len(prefixes)
+    for begin, end, entity_type in spans:
+        base = 1 + entity_type * len(prefixes)
         label_ids[begin] = base
         label_ids[begin + 1 : end] = base + prefixes.index("I")
         if scheme == "bioes":
@@ -126,12 +126,12 @@ def viterbi(scores, lengths, transitions, first, last):
     Args:
         scores: float [B, S, L], of each label at each place.
         lengths: int [B], at least 1; later places are ignored.
-        transitions: float [L, L], of label j directly behind label i.
+        transitions: float [L, L]; [i, j] is the score of label j directly behind label i.
         first, last: float [L], of the label at the beginning and at the end of a sequence.
 
     Returns:
-        int32 [B, S]; 0 behind the end of a sequence. Of equal sums the one with the smaller id at
-        the last place where they differ.
+        int32 [B, S]; 0 behind the end of a sequence. If two sequences have equal sums, the one with
+        the smaller id at the last place where they differ is returned.
     """
     scores, lengths = np.asarray(scores, np.float64), np.asarray(lengths)
     num_sequences, length, num_labels = scores.shape
@@ -171,9 +171,9 @@ def spans_in_text(spans, begins, ends):
         list of (begin, end, type), half-open, without overlap, none of them empty.
     """
     found, free = [], 0
-    for first, last, kind in spans:
+    for first, last, entity_type in spans:
         begin, end = max(free, int(begins[first])), int(ends[last - 1])
         if begin < end:
-            found.append((begin, end, kind))
+            found.append((begin, end, entity_type))
             free = end
     return found

@@ -51,7 +51,7 @@ def separator_remedy(path, pattern):
 
 
 def found_instead(data_dir, split, looked_for):
-    """Return what a folder without the file of a split holds, and what to do with it.
+    """Return what is in a folder that lacks the file of a split, and what to do about it.
 
     Args:
         data_dir: str.

@@ -1,6 +1,6 @@
 """Questions about texts, whose answers are spans of the text, from files of published data sets.
 
-SQuAD style (CMRC2018, DRCD and one's own)    {"data": [{"paragraphs": [{"context": "在北京。",
+SQuAD style (CMRC2018, DRCD, a user's own)    {"data": [{"paragraphs": [{"context": "在北京。",
     "qas": [{"id": "1", "question": "在哪？", "answers": [{"text": "北京", "answer_start": 1}]}]
     }]}]}; a question with "is_impossible": true has no answer in its context
 CMRC2018 as first published                   [{"context_id": "1", "context_text": "在北京。",
@@ -21,7 +21,7 @@ from common.errors import UserError
 from finetuning_data.entity_files import listed
 from finetuning_data.task_files import BadRow, log_bad_rows, missing, shown
 
-# Names of one thing in the two formats.
+# Names of the same field in SQuAD's format and in CMRC2018's first format.
 _CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")
 _QUESTION = ("question", "query_text")
 _TRUTH = {"true": True, "false": False, "": False}  # texts that some files have for true and false
@@ -56,8 +56,8 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
 
     Args:
         path: str.
-        needs_answers: bool; without it questions may lack answers, and have answers that are not in
-            their context (CLUE's test files have "FAKE_ANSWER_1"), which count as not known.
+        needs_answers: bool; if False, questions may lack answers, and answers that are not in their
+            context count as not known, such as "FAKE_ANSWER_1" in CLUE's test files.
         skip_bad_rows: bool, whether questions that cannot be read are left out and listed in the
             log.
 

@@ -46,7 +46,7 @@ NAMES = {
     "label": "label gold_label 标签 类别 分类",
 }
 COLUMN_NAMES = {name: column for column, names in NAMES.items() for name in names.split()}
-# In a task of one text, these columns are the text if no other column is.
+# A task of one text takes the text from these columns if the file has no column of `text_a`.
 TITLES = ("title", "标题")
 HEADER_MODES = ("auto", "yes", "no")
 
@@ -64,11 +64,11 @@ class WrongLabel(BadRow):
 
 
 def known_label(label, labels):
-    """Return the one of `labels` that `label` means, as 1.0 means 1; without one, `label` itself.
+    """Return the known label that equals `label` up to zeros after the point, else `label` itself.
 
     Some programs write 1.0 instead of 1 if another row of the column is empty.
     """
-    if label in labels:  # in nearly every row
+    if label in labels:  # true for nearly every row
         return label
     number = _without_zeros(label)
     return next((known for known in labels if _without_zeros(known) == number), label)
@@ -141,13 +141,13 @@ def read_content(path):
 
 
 def split_lines(content):
-    """Return (number from 1, bytes) of every line of a file that is not blank."""
+    """Return (number from 1, bytes) of every line that is not blank."""
     # str.splitlines would also split at U+2028, which texts have.
     return [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
 
 
 def log_bad_rows(path, bad):
-    """Warn of the rows of a file that are left out, a list of `UserError`, if there are any."""
+    """Warn of the rows of a file that are left out; `bad`: list of `UserError`, may be empty."""
     if bad:
         more = len(bad) - SHOWN_ROWS
         logging.warning(
@@ -179,7 +179,7 @@ def missing(column, columns=()):
 
 
 def order_remedy(fields, label_field, is_test=False):
-    """Return what to do where the columns of a file without names have another order.
+    """Return what to do about a file without a header whose columns are in another order.
 
     Args:
         fields: columns in the order that is expected.
@@ -415,7 +415,7 @@ def _header(cells, row_format):
     for column in row_format.fields:
         if header.count(column) > 1:
             raise BadRow("the header names {} twice: {}".format(column, shown("\t".join(cells))))
-    if label_at_its_place and not has_texts:  # unknown names of texts: the fixed order holds
+    if label_at_its_place and not has_texts:  # The header names the texts in an unknown way.
         return row_format.fields
     for column in row_format.fields if row_format.needs_label else texts:
         if column not in header:
@@ -444,7 +444,7 @@ def _second_text(names, row_format):
 
 
 def _refuse_second_text(names, row_format):
-    """Raise `BadRow` for a second text that a task of one text would not read, unless a title."""
+    """Raise `BadRow` for a second text, except a title, that a task of one text would not read."""
     name = _second_text(names, row_format)
     if name and name.lower() not in TITLES:
         raise BadRow(

@@ -16,7 +16,7 @@ from finetuning_data import data_report, other_files, task_files
 from finetuning_data.task_files import BadRow, WrongLabel
 
 SPLITS = ("train", "dev", "test")
-# Values that mean "no label" in test files, unless a label has this name.
+# Values that mean "no label" in test files, unless the task has a label of this name.
 NO_LABEL = ("", "-1")
 # Columns of a row's id; the first that exists counts.
 ID_COLUMNS = ("id", "idx", "qid")
@@ -28,7 +28,7 @@ class Example(NamedTuple):
     """One row of a data set.
 
     Fields:
-        guid: its id in the file, else the number of its line, from 0 and without a header.
+        guid: the row's id in the file, else the number of its line, from 0 and without a header.
         text_a, text_b: texts; text_b is None where a task has one text.
         label: None where a test set has none.
     """
@@ -48,7 +48,7 @@ class Submission(NamedTuple):
     """A file of test predictions in CLUE's format, JSON lines.
 
     Fields:
-        file: its name; {} is replaced by the version of the test file: 11 for test1.1.json.
+        file: the file's name; {} is replaced by the version of the test file: 11 for test1.1.json.
         row: function of (guid, label) that returns the object of a line.
     """
 
@@ -103,7 +103,9 @@ def _keywords_and_abstract(row):
 
 
 def _marked_spans(row):
-    """CLUEWSC: does the pronoun (span 2) mean the noun (span 1)? Marked as in CLUE's baselines.
+    """CLUEWSC: does the pronoun (span 2) mean the noun (span 1)?
+
+    The text gets the marks around both spans that CLUE's baselines put there.
 
     >>> spans = {"span1_text": "猫", "span1_index": 0, "span2_text": "它", "span2_index": 3}
     >>> _marked_spans({"text_a": "猫饿了它叫", "target": spans})["text_a"]
@@ -135,14 +137,16 @@ def _span(text, target, span):
     return begin, end
 
 
-def _value(row, column, kind):
-    """Return a value of the type `kind`; raises `BadRow` if it is missing or of another type."""
+def _value(row, column, wanted_type):
+    """Return a value; raises `BadRow` if the value is missing or of another type than wanted."""
     if column not in row:
         raise BadRow(task_files.missing(column, row))
     value = row[column]
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, wanted_type) or isinstance(value, bool):
         names = {str: "text", int: "whole number", list: "list", dict: "object"}
-        raise BadRow("{} is {}, not a {}".format(column, task_files.shown(value), names[kind]))
+        raise BadRow(
+            "{} is {}, not a {}".format(column, task_files.shown(value), names[wanted_type])
+        )
     return value
 
 
@@ -297,7 +301,7 @@ def with_labels_of(task, train):
 
 
 def _refuse_texts_as_labels(task, train, labels):
-    """Raise `UserError` if most labels differ and a column of texts has fewer different values."""
+    """Raise `UserError` if most labels occur once, but the values of another column repeat."""
     if 2 * len(labels) <= len(train):
         return
     for field in task.fields:
@@ -320,7 +324,7 @@ def load_examples(task, data_dir, split, skip_bad_rows=False, header="auto"):
     """Read the examples of one split from the folder `data_dir`, as `read_examples` does.
 
     Raises:
-        UserError: as `read_examples`, and for a missing file.
+        UserError: as in `read_examples`, and for a missing file.
     """
     return read_examples(task, find_file(task, data_dir, split), split, skip_bad_rows, header)
 

@@ -12,7 +12,8 @@ from common.errors import UserError
 from huggingface.configs import CLASSES
 from kinds.piece_heads import piece_scores
 
-# Head -> the names that its logits have there in some class.
+# Head -> names of its logits at Hugging Face; a class uses one of the names of masked_lm and
+# sentence_order, and both names of spans.
 THEIR_LOGITS = {
     "masked_lm": ("prediction_logits", "logits"),
     "sentence_order": ("sop_logits", "seq_relationship_logits"),
@@ -98,8 +99,8 @@ def their_logits(folder, class_name, inputs):
     """Return what `our_logits` does, computed by transformers from a folder of Hugging Face.
 
     Args:
-        folder, class_name: as `differences`.
-        inputs: as `our_logits`.
+        folder, class_name: as in `differences`.
+        inputs: as in `our_logits`.
 
     Returns:
         None where torch or transformers is not installed.

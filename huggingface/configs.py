@@ -1,4 +1,6 @@
-"""Configs of the same model here and at Hugging Face, and which of their models equal ours.
+"""Configs of the same model here and at Hugging Face, and which models there equal ours.
+
+In this module, "there" and "their" refer to Hugging Face.
 
 The google layout is Hugging Face's ALBERT. The albert_zh layout with LayerNorm after each sublayer
 is Hugging Face's BERT with equal weights in all layers that share them, and with the product of
@@ -54,7 +56,7 @@ MODEL_FIELDS = SIZES + (
 
 
 def is_factorized(config):
-    """Return whether our word embeddings are a product of two tables; theirs are one table."""
+    """Return whether our word embeddings are a product of two tables; there they are one table."""
     return config.layout == "albert_zh" and config.embedding_size is not None
 
 
@@ -135,7 +137,7 @@ def family_of(values, source):
 
     Args:
         values: dict, of the config.json.
-        source: str, its path, for messages.
+        source: str, path of the config.json, for messages.
 
     Raises:
         UserError: for another family, and for heads that models here do not have.
@@ -183,10 +185,10 @@ def from_config(values, source):
     A BERT becomes the albert_zh layout with one table of words and layers that share nothing.
 
     Args:
-        values, source: as `family_of`.
+        values, source: as in `family_of`.
 
     Raises:
-        UserError: as `family_of`, and for computations that do not exist here.
+        UserError: as in `family_of`, and for computations that do not exist here.
     """
     known = {field.name for field in dataclasses.fields(modeling.AlbertConfig)}
     fields = {name: value for name, value in values.items() if name in known | set(FIXED)}

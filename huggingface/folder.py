@@ -26,12 +26,12 @@ WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"
 FAST_TOKENIZER = "tokenizer.json"
 FACTORS = "factors.safetensors"
-INDEX_SUFFIX = ".index.json"  # of the list of files, where there are several with weights
+INDEX_SUFFIX = ".index.json"  # ends the name of the list of several files with weights
 VOCABULARIES = (model_files.WORDPIECE, model_files.SENTENCEPIECE)
-# transformers 5 strips blanks when it reads a vocab.txt, also U+2028, which is a piece of the
-# Chinese vocabulary: (id, piece in its tokenizer.json) -> piece.
+# When transformers 5 reads a vocab.txt, it strips blanks and also U+2028, which is a piece of the
+# Chinese vocabulary: (id, stripped piece in tokenizer.json) -> the right piece.
 STRIPPED = {(343, ""): "\u2028", (13502, "##"): "##\u2028"}
-MAX_SEQ_LENGTH = 128  # of a model whose tokenizer_config.json has no length
+MAX_SEQ_LENGTH = 128  # if tokenizer_config.json has no length
 
 
 # ------------------------------------------------------------------------------------ model
@@ -51,7 +51,7 @@ def write_model(folder, family, config, arrays, model):
         str, the class of the model there.
 
     Raises:
-        UserError: as `mapping.to_parameters`, and for a vocabulary that does not fit.
+        UserError: as in `mapping.to_parameters`, and for a vocabulary that does not fit.
     """
     class_name, parameters = mapping.to_parameters(config, family, arrays)
     save = _safetensors().numpy.save_file
@@ -137,7 +137,7 @@ def _original_weights(folder, family, theirs, parameters):
         class_name = _class_of(theirs)
         return config, mapping.from_parameters(config, family, parameters, factors, class_name)
     except UserError as error:
-        line = "%s is no longer the model of its %s (%s): it is taken as the %s that it has become"
+        line = "%s has changed since its %s was written (%s): it is read as a plain %s"
         logging.warning(line, folder, model_files.CONFIG, error, configs.FAMILIES[family])
         return None, None
 
@@ -287,7 +287,7 @@ def read_description(folder, config, arrays, vocabulary):
         folder: str.
         config: `modeling.AlbertConfig`.
         arrays: dict of variable name to array, the weights of our model.
-        vocabulary: str, path of its vocabulary.
+        vocabulary: str, path of the model's vocabulary.
 
     Raises:
         UserError: where config.json has another number of labels, or one label twice.

@@ -1,7 +1,7 @@
 """Converts the weights of a model to Hugging Face and back, by tables of names.
 
 `configs` says which models are the same. Hugging Face stores kernels transposed. In this module,
-"there" means: at Hugging Face.
+"there" means "at Hugging Face".
 
 Dimension letters as in modeling.py: V, E, H, L.
 """
@@ -37,7 +37,7 @@ class Module(NamedTuple):
     scope: str  # with fields of `modeling.LayerScopes` in a layer
     albert: str
     bert: str
-    kind: Tuple[Tuple[str, str], ...]
+    ends: Tuple[Tuple[str, str], ...]  # ends of the names of variables and parameters
 
 
 BODY = (Module("embeddings/", "embeddings", "embeddings", EMBEDDINGS),)
@@ -125,7 +125,7 @@ def _names(modules, family, scope="", prefix="", scopes=None):
     for module in modules:
         place = prefix + getattr(module, family) + "."
         ours = scope + module.scope.format(**scopes or {})
-        names.update((place + parameter, ours + variable) for variable, parameter in module.kind)
+        names.update((place + parameter, ours + variable) for variable, parameter in module.ends)
     return names
 
 
@@ -151,7 +151,7 @@ def to_parameters(config, family, arrays):
 
     Args:
         config: `modeling.AlbertConfig`.
-        family: str, one of the `configs.ARCHITECTURES` of its layout.
+        family: str, one of the `configs.ARCHITECTURES` of the config's layout.
         arrays: dict of variable name to float array, the weights of one checkpoint.
 
     Returns:
@@ -239,8 +239,8 @@ def from_parameters(config, family, parameters, factors=None, class_name=""):
 def _heads_of(family, parameters, class_name, has_pooler):
     """Return the heads of a model of Hugging Face, a tuple in the order of `HEADS`.
 
-    Three heads have the same names at Hugging Face. The model's class decides which one it is. If
-    the class is not known, the shape of the head and the presence of a pooler decide.
+    Three heads have the same names at Hugging Face. The model's class decides which of the three a
+    model has. If the class is not known, the shape of the head and the presence of a pooler decide.
     """
     heads = [head for head in HEADS if parameters.keys() & _names(HEADS[head], family)]
     same = [head for head in ("classifier", "choice", "labels") if head in heads]
@@ -292,8 +292,9 @@ def _with_full_names(family, parameters):
 def _check_all_used(expected, actual, where):
     """Raise UserError where names are missing or unknown."""
     missing, unknown = set(expected) - set(actual), set(actual) - set(expected)
-    kinds = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
-    is_foreign = missing and not kinds[0] <= kinds[1]  # not only the number of layers differs
+    unnumbered = [{re.sub(r"\d+", "", name) for name in names} for names in (unknown, expected)]
+    # If only the number of layers differs, the names are known when their numbers are left out.
+    is_foreign = missing and not unnumbered[0] <= unnumbered[1]
     remedy = "it was made by other code" if is_foreign else "use the config that belongs to it"
     if missing and not unknown and all("pooler" in name for name in missing):
         remedy = "it was saved without the pooler, which only a model for masks alone can lack"
@@ -319,6 +320,6 @@ def _check_shapes(config, arrays):
 
 
 def words_sha256(family, parameters):
-    """Return the hash of the word embeddings: while it stays the same, kept factors are valid."""
+    """Return the hash of the word embeddings; it shows whether the two stored tables still fit."""
     words = np.ascontiguousarray(parameters[WORDS.format(family)])
     return hashlib.sha256(words.tobytes()).hexdigest()

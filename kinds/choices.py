@@ -129,8 +129,8 @@ class Choices(Kind):
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         chosen = logits.argmax(axis=1)
         if task.is_cloze:
-            # Questions from a file have the number of their row. Questions of a user have none:
-            # they belong to one row if their choices are equal.
+            # Questions from a file have the number of their row, questions of a user do not. The
+            # latter belong to one row if their choices are equal.
             rows = [(example.group, example.choices) for example in examples]
             numbers = {row: number for number, row in enumerate(rows)}
             chosen = assigned([numbers[row] for row in rows], logits)
@@ -201,7 +201,7 @@ class Choices(Kind):
         ]
 
     def write(self, folder, data, predictions):
-        """See `Kind.write`; CLUE's tasks get CLUE's file, too."""
+        """See `Kind.write`; for a task of CLUE, also write the file for CLUE."""
         task, questions = data.task, data.examples["test"]
         path = os.path.join(folder, PREDICTIONS)
         write_table(path, questions, predictions)
@@ -266,7 +266,7 @@ def encode_question(question, pieces, vocab, max_seq_length):
 
     Segment 1 begins with the choice. Until all three texts fit, the longest text loses its last
     piece. If texts are equally long, the first one in the order context, question, choice loses a
-    piece. The published baselines for C3 make the same sequences.
+    piece. CLUE's baselines for C3 make the same sequences.
 
     Args:
         question: `choice_files.Question`.
@@ -286,7 +286,9 @@ def encode_question(question, pieces, vocab, max_seq_length):
 
 
 def truncated(lengths, room):
-    """Cut texts to `room` pieces in all: the longest, or the first longest, loses its last piece.
+    """Cut texts to `room` pieces in all; return the new lengths.
+
+    The longest text loses its last piece until all fit; of equal texts, the first one loses it.
 
     >>> truncated([10, 3, 4], 12), truncated([5, 5, 1], 8)
     ([5, 3, 4], [3, 4, 1])
@@ -296,8 +298,7 @@ def truncated(lengths, room):
         longest = lengths.index(max(lengths))
         others = sorted(lengths[:longest] + lengths[longest + 1 :])
         surplus = sum(lengths) - room
-        # The longest text loses its surplus at once, down to the second longest, then piece by
-        # piece.
+        # The longest text becomes as long as the second longest at once, then loses single pieces.
         lengths[longest] -= max(1, min(surplus, lengths[longest] - others[-1]))
     return lengths
 
@@ -312,7 +313,7 @@ def encode_blank(question, pieces, vocab, max_seq_length):
 
     Args:
         question: `choice_files.Question`; its `question` is the mark of the blank in the text.
-        pieces, vocab, max_seq_length: as of `encode_question`.
+        pieces, vocab, max_seq_length: as in `encode_question`.
     """
     sides, masked = [[], []], [vocab[MASK]] * BLANK_LENGTH
     side = sides[0]
@@ -358,9 +359,9 @@ def choice_logits(scores, is_choice):
 def assigned(groups, logits):
     """Return the candidate of each blank, where a candidate fills one blank of a row.
 
-    The pair of blank and candidate with the highest score of the row is taken first, then the
-    highest one whose blank and candidate are free, as in CLUE's baseline. A blank for which no
-    candidate is left takes its best one.
+    As in CLUE's baseline, the pair of blank and candidate with the highest score is taken first,
+    and then again and again the best pair whose blank and candidate are still free. If no candidate
+    is free for a blank, the blank takes its candidate with the highest score.
 
     Args:
         groups: list of int [n], the row of each blank.

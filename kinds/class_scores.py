@@ -58,7 +58,7 @@ def classification_scores(probabilities, label_ids, labels):
 
 
 def _confusion(label_ids, predictions, num_labels):
-    """Return int [labels, labels]: rows right, columns predicted."""
+    """Return int [labels, labels]: counts by right label (row) and predicted label (column)."""
     cells = np.bincount(label_ids * num_labels + predictions, minlength=num_labels**2)
     return cells.reshape(num_labels, num_labels)
 
@@ -93,7 +93,7 @@ def class_tables(scores):
 
 
 def _matrix(scores, labels):
-    """Return rows right, columns predicted; the columns are numbered, as names are too wide."""
+    """Return the rows of a table: right labels down, predicted labels, as numbers, across."""
     numbers = ["({})".format(i) for i in range(len(labels))]
     rows = [["right \\ predicted"] + numbers]
     for number, label, counts in zip(numbers, labels, scores["confusion"]):

@@ -110,7 +110,7 @@ class Classification(Kind):
         return class_scores.class_tables(scores)
 
     def write(self, folder, data, predictions):
-        """See `Kind.write`; CLUE's tasks get CLUE's file, too."""
+        """See `Kind.write`; for a task of CLUE, also write the file for CLUE."""
         task, examples = data.task, data.examples["test"]
         table = os.path.join(folder, PREDICTIONS)
         class_predictions.write_predictions(table, task.labels, examples, predictions)

@@ -332,7 +332,7 @@ def _with_types(task, types, args):
 
 
 def _report(types, texts):
-    """Log the entities of every split, and return what the report of the run has of them."""
+    """Log the entities of every split; return their numbers for the report of the run."""
     counts = {}
     for split, rows in texts.items():
         kinds_here = [entity.type for row in rows for entity in row.entities or ()]
@@ -357,7 +357,7 @@ def _report(types, texts):
 class _Labelled(NamedTuple):
     """The pieces of a text and their labels."""
 
-    pieces: Encoding  # of n pieces
+    pieces: Encoding  # n pieces
     label_ids: Optional[np.ndarray]  # int32 [n]; None where the entities are not known
     num_inexact: int  # entities whose edges are not edges of pieces
 
@@ -479,8 +479,8 @@ def _decide(scores, transitions, task):
 def entity_rows(text, entities):
     """Return entities as dicts that json can write, with their text."""
     return [
-        {"begin": begin, "end": end, "type": kind, "text": text[begin:end]}
-        for begin, end, kind in entities
+        {"begin": begin, "end": end, "type": entity_type, "text": text[begin:end]}
+        for begin, end, entity_type in entities
     ]
 
 
@@ -492,8 +492,8 @@ def _prediction_row(example, entities):
 def _clue_row(example, entities):
     """Return the object of a line of CLUE's file, in which the end is the last character."""
     by_type = {}
-    for begin, end, kind in entities:
-        places = by_type.setdefault(kind, {}).setdefault(example.text[begin:end], [])
+    for begin, end, entity_type in entities:
+        places = by_type.setdefault(entity_type, {}).setdefault(example.text[begin:end], [])
         places.append([begin, end - 1])
     guid = int(example.guid) if example.guid.isdecimal() else example.guid
     return {"id": guid, "label": by_type}

@@ -47,11 +47,11 @@ def entity_scores(right, found, texts, types):
 
 def _strings(entities, text):
     """Return the (string, type) pairs of the entities of a text."""
-    return {(text[begin:end], kind) for begin, end, kind in entities}
+    return {(text[begin:end], entity_type) for begin, end, entity_type in entities}
 
 
 def _count(right, found):
-    """Return type -> (hits, found, right) of lists of entities, whose last part is the type."""
+    """Return type -> [hits, found, right], numbers of entities; an entity ends with its type."""
     counts = collections.defaultdict(lambda: [0, 0, 0])
     for right_here, found_here in zip(map(set, right), map(set, found)):
         for column, entities in enumerate((right_here & found_here, found_here, right_here)):

@@ -79,12 +79,12 @@ class Kind:
         tasks: dict of lower-case --task_name to task; two names may have the same task.
         own_task: str, the name of the task for a user's own files.
         metrics: tuple of str, the scores that may choose the best checkpoint (higher is better);
-            the first one does unless --best_metric is given.
+            the default of --best_metric is the first of these scores.
         columns: tuple of `encoding.Column`, stored for every row or piece.
         encoding_flags: tuple of str, the flags on which `encode` depends, beside the tokenizer.
         head_flags: tuple of str, the flags on which the head and its loss depend.
         prediction_flags: tuple of str, the flags on which predictions of a trained model depend,
-            beside the length: its `classifier.json` keeps their values.
+            beside the length; the model's `classifier.json` keeps their values.
     """
 
     script = "run_classifier.py"
@@ -215,8 +215,8 @@ class Kind:
         """Compare predictions with the answers of examples.
 
         Returns:
-            dict that json can write; it has `metrics` among its keys. All its floats are followed
-            while training. If no example has an answer, the dict is {"examples": number}.
+            dict that json can write; it has `metrics` among its keys. Evaluations during training
+            record the dict's floats. If no example has an answer, the dict is {"examples": number}.
         """
         raise NotImplementedError
 

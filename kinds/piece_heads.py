@@ -91,6 +91,6 @@ def _log_partition(scores, transitions, is_label):
 
 
 def masked_scores(scores, is_allowed):
-    """Return scores with a very small number where `is_allowed`, bool or int, is not true."""
+    """Return scores with -1e9 in the place of scores that `is_allowed`, bool or int, forbids."""
     smallest = np.float32(-1e9)
     return tf.where(tf.cast(is_allowed, tf.bool), scores, smallest * tf.ones_like(scores))

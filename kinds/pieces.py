@@ -29,7 +29,7 @@ _FIRST_MARK = "\u0300"
 
 
 def encode_text(text, tokenizer):
-    """Return the `tokenization.Encoding` of a text, with spans as of `with_marks`."""
+    """Return the `tokenization.Encoding` of a text; `with_marks` extends its spans."""
     pieces = tokenizer.encode(text)
     is_piece = pieces.ends > pieces.begins  # SentencePiece has pieces of blanks alone
     pieces = pieces._make(array[is_piece] for array in pieces)

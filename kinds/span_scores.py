@@ -60,9 +60,9 @@ def answer_scores(answers, predictions):
 
     Returns:
         dict that json can write: `examples`, `em` and `f1` as CMRC2018's script counts, `squad_em`
-        and `squad_f1`, each from 0 to 1 and of the best right answer; where only some questions
-        have no answer also `answerable_em` and `answerable_f1` of the others, and
-        `no_answer_accuracy` of these.
+        and `squad_f1`, each from 0 to 1 and of the best right answer. If some questions have an
+        answer and others have none, also `answerable_em` and `answerable_f1` of the questions with
+        an answer, and `no_answer_accuracy` of the questions without one.
     """
     rows = [_scores_of(right, predictions.get(guid)) for guid, right in answers.items()]
     scores = {"examples": len(rows)}

@@ -68,7 +68,7 @@ def encode_windows(question_ids, context, answer, tokenizer, sizes):
 
     Args:
         question_ids: int32 [pieces of the question].
-        context: its pieces, as from `pieces.encode_text`.
+        context: the pieces of the context, as from `pieces.encode_text`.
         answer: (begin, end), characters of the context, or None.
         tokenizer: `tokenization.FullTokenizer`.
         sizes: `Sizes`.

@@ -71,7 +71,7 @@ _TASKS = (
         ),
         submission="drcd_predict.json",
     ),
-    SpanTask("squad"),  # for the files of a user
+    SpanTask("squad"),  # a user's own files
 )
 
 

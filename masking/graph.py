@@ -95,7 +95,7 @@ class Masking(NamedTuple):
 
     @property
     def masks(self):
-        """How the masks are drawn, str. A resumed run compares it with the kept one."""
+        """How the masks are drawn, str; a resumed run compares this text with its last start's."""
         config = self.config
         return "{:g} of the pieces and at most {}, grams by {}, {} replaced together".format(
             config.masked_lm_prob,
@@ -152,13 +152,13 @@ def _decode(records, has_word_bits):
     numbers = tf.cast(numbers, tf.int32)
     offset = tf.cumsum(tf.strings.length(records) // 2, exclusive=True)  # [n]
     num_chunks, num_splits = tf.gather(numbers, offset + 1), tf.gather(numbers, offset + 2)
-    row, index_in_row = _owners(num_chunks)
+    row, index_in_row = _list_and_index(num_chunks)
     lengths_at = tf.gather(offset, row) + compact.HEAD + index_in_row
     length = tf.gather(numbers, lengths_at)
     splits = tf.gather(numbers, lengths_at + tf.gather(num_chunks, row))
     splits_at = offset + compact.HEAD + 2 * num_chunks  # [n]
     pieces_at = splits_at + num_splits  # [n]
-    chunk, index_in_chunk = _owners(length)  # [i]
+    chunk, index_in_chunk = _list_and_index(length)  # [i]
     index = tf.gather(_before_in_row(length, row, index_in_row), chunk) + index_in_chunk
     row_of_piece = tf.gather(row, chunk)
     at = tf.gather(pieces_at, row_of_piece)
@@ -185,8 +185,8 @@ def _decode(records, has_word_bits):
     )
 
 
-def _owners(counts):
-    """Return, for lists of these lengths, the list and the index in it of every element."""
+def _list_and_index(counts):
+    """Return, for each element of lists of these lengths, its list's number and its index there."""
     owner = tf.repeat(tf.range(tf.size(counts)), counts)
     index = tf.range(tf.size(owner)) - tf.gather(tf.cumsum(counts, exclusive=True), owner)
     return owner, index
@@ -289,7 +289,7 @@ def _make_grams(sequences, config, draws):
     segment = tf.gather(2 * sequences.chunk + sequences.segment, begins)  # [w]
     number = tf.math.segment_sum(tf.ones_like(segment), segment)  # [2q], words
     first_word = tf.cumsum(number, exclusive=True)  # [2q]
-    _, index = _owners(number)  # of each word in its segment
+    _, index = _list_and_index(number)  # of each word in its segment
     segments = tf.range(tf.size(number))
     streams = tf.cast(Stream.FIRST_GRAMS + segments % 2, tf.int64)
     numbers = draws.take(segments // 2).uniform(streams, index, segment)
@@ -358,7 +358,7 @@ def _choose_grams(grams, budget, draws):
 
 
 def _first_of_chunk(condition, chunk, num_chunks):
-    """Return the first index of each chunk where a condition holds, or the number of all."""
+    """Return each chunk's first index where a condition holds, or the size of `condition`."""
     size = tf.size(chunk)
     index = tf.where(condition, tf.range(size), tf.fill([size], size))
     return tf.minimum(tf.math.unsorted_segment_min(index, chunk, num_chunks), size)
@@ -415,7 +415,7 @@ class _Masked(NamedTuple):
 
 def _mask(sequences, grams, masked_end, config, vocabulary, draws):
     """Replace the pieces of the chosen grams; return `_Masked`."""
-    gram, _ = _owners(grams.end - grams.begin)  # [i], of each piece
+    gram, _ = _list_and_index(grams.end - grams.begin)  # [i], of each piece
     places = tf.range(tf.size(gram))
     masked = tf.boolean_mask(places, places < tf.gather(masked_end, gram))  # [m]
     chunk, position, label = (
@@ -476,7 +476,7 @@ def _features(sequences, masked, config, vocabulary, batch_size):
 
     row = tf.gather(sequences.row, masked.chunk)  # [m]
     number = tf.math.unsorted_segment_sum(tf.ones_like(row), row, batch_size)  # [B]
-    _, column = _owners(number)  # [m]
+    _, column = _list_and_index(number)  # [m]
     position = tf.gather(sequences.start, masked.chunk) + masked.position
     most = config.max_predictions_per_seq
     positions, labels = of_rows(row, column, most, [position, masked.label])

@@ -245,9 +245,9 @@ def assemble(document, pair, vocabulary):
 def mask_row(row, config, vocabulary, draws):
     """Return the `MaskedRow` of a compact record: each chunk is split, swapped and masked.
 
-    The chunks of a row share `max_predictions_per_seq`. If that is less than `masked_lm_prob` asks
-    for, the share of the masked pieces is lower in all chunks. A later chunk gets at most
-    what the budgets of the earlier ones leave.
+    The chunks of a row share `max_predictions_per_seq`. If this number is less than
+    `masked_lm_prob` asks for, the share of the masked pieces is lower in all chunks. A later chunk
+    gets at most what the budgets of the earlier chunks leave.
 
     Args:
         row: `compact.Row`.
@@ -284,7 +284,7 @@ def mask(sequence, swapped, config, vocabulary, draws, most=None):
 
     Args:
         sequence: `Sequence` of T pieces, separators included.
-        swapped: bool, whether its segments are swapped.
+        swapped: bool, whether the segments are swapped.
         config: `MaskingConfig`.
         vocabulary: `Vocabulary`.
         draws: `Draws` of this chunk.

@@ -128,21 +128,21 @@ class Chunks(NamedTuple):
 
 
 class Level:
-    """The positions of all breaks of at least one strength."""
+    """The positions of all breaks that are at least as strong as `strength`."""
 
     def __init__(self, breaks, strength):
         self.positions = np.flatnonzero(breaks >= strength)
 
     def count_before(self, place):
-        """Return the number of positions before each of `place`."""
+        """Return for each place the number of breaks before it."""
         return self.positions.searchsorted(place)
 
     def first_from(self, low):
-        """Return the first position at or after each of `low`; there must be one."""
+        """Return the position of the first break at or after each of `low`; a break must exist."""
         return self.positions[self.count_before(low)]
 
     def last_until(self, high):
-        """Return the last position at or before each of `high`; there must be one."""
+        """Return the position of the last break at or before each of `high`; a break must exist."""
         return self.positions[self.count_before(high + 1) - 1]
 
 

@@ -19,7 +19,7 @@ from masking.sentence_order import NUM_SEPARATORS, WORD, Level
 
 
 class Batch(NamedTuple):
-    """Instances, padded with zeros, and counts of them."""
+    """Instances, padded with zeros, and counts for the statistics of the manifest."""
 
     input_ids: np.ndarray  # int32 [m, S]
     num_pieces: np.ndarray  # int [m], separators included
@@ -49,7 +49,7 @@ class _Grams(NamedTuple):
     begin: np.ndarray
     end: np.ndarray
     num_words: np.ndarray
-    next_word: np.ndarray  # among the words of the text, index of the one after the gram's first
+    next_word: np.ndarray  # index in the text's words of the word after the gram's first word
     shift: np.ndarray  # position of a piece in the sequence minus its index in the text
 
 

@@ -443,7 +443,7 @@ def recomputed(function, compiled):
     The gradient runs `function` again only when the gradient of its output exists. The second run
     ends before the gradient of an earlier layer begins, so that only one layer's tensors exist at a
     time. A control dependency delays the second run of `function`. XLA ignores control dependencies
-    and merges equal computations, so for XLA barriers keep both orders.
+    and merges equal computations, so under XLA barriers delay and end the second run.
 
     Args:
         function: pure function of a float tensor and of weights that returns a tensor.

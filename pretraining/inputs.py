@@ -70,7 +70,7 @@ class Records(NamedTuple):
         return sorted(set(self.train.paths + self.evaluation.paths + self.general.paths))
 
     def check_ids(self, vocab_size):
-        """Check published records if no manifest names their vocabulary, as `reader.check_ids`."""
+        """Check published records whose vocabulary no manifest names; see `reader.check_ids`."""
         published = [x.paths for x in self._splits() if isinstance(x.reads, reader.Examples)]
         manifests = manifest.find_manifests(sorted(set().union(*published)))
         for path, content in manifests.items():
@@ -78,9 +78,9 @@ class Records(NamedTuple):
                 reader.check_ids(path, vocab_size)
 
     def check_damage(self, args):
-        """Read all records as `reader.check_damage`; returns their number, or 0.
+        """Read all records, see `reader.check_damage`; returns their number, or 0.
 
-        Warns as a run would if it resumes in `args.output_dir` with records in another order.
+        Warns if a run would resume in `args.output_dir` with records in another order.
         """
         indexes = [
             reader.check_damage(
@@ -257,7 +257,7 @@ def make_input_fn(args, split, training):
         training: bool.
 
     Raises:
-        UserError: as `reader.make_input_fn`.
+        UserError: as in `reader.make_input_fn`.
     """
     return reader.make_input_fn(
         split.paths,

@@ -142,7 +142,7 @@ def check_records(args, settings, model):
     )
     if records.max_chunks_per_row > 1:
         line = "compact, up to {} chunks a row; ".format(records.max_chunks_per_row) + line
-    if args.check_only:  # else the input functions check them
+    if args.check_only:  # Without it the input functions check the records.
         num_read = records.check_damage(args)
         line += "; {:,} records read".format(num_read) if num_read else "; only their first read"
     return records, line

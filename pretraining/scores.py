@@ -104,7 +104,7 @@ def pooler_metrics(pooled, weights):
 
 
 def symptoms(scores):
-    """Return the lines of `SYMPTOMS` that scores, a dict that `evaluate` returns, show.
+    """Return the lines of `SYMPTOMS` that apply to scores, a dict that `evaluate` returns.
 
     Nothing is said about the order of sentences before masked pieces are learned, because a model
     learns this order later.
@@ -129,7 +129,7 @@ def evaluate(trainer, input_fn, args, name=None):
     # Estimator's own loss is not used: it gives the last batch, with fewer examples, equal weight.
     order_loss = metrics["sentence_order_loss"]
     scores["loss"] = float(metrics["masked_lm_loss"] + args.sentence_order_weight * order_loss)
-    has_order = order_loss > 0  # it is 0 if no chunk has an order
+    has_order = order_loss > 0  # The loss is 0 if no chunk has an order.
     scored = ("masked_lm", "sentence_order", "pooler") if has_order else ("masked_lm",)
     names = [name for name in sorted(metrics) if name.startswith(scored)]
     scores.update((name, float(metrics[name])) for name in names)

@@ -3,7 +3,7 @@
 The bytes depend neither on the number of processes nor on whether the run was killed. The work
 folder holds the finished parts of an unfinished run:
 
-    settings.json   everything but the input that the bytes depend on
+    settings.json   all that the bytes depend on, except the input
     spill files     of each block, with a summary that holds the sha256 of the block
     shard-I.done    the sha256 of all blocks that shard I was written from
 
@@ -38,7 +38,7 @@ class Job(NamedTuple):
     outputs: list  # of paths, one for each shard
     stale_outputs: list  # of paths: older files that look like shards of this run; removed
     folder: str  # the work folder; its name ends with `files.WORK_SUFFIX`
-    settings: dict  # everything but the inputs that the records depend on, for JSON
+    settings: dict  # all that the records depend on, except the inputs; for JSON
     num_workers: int
     compress: bool  # whether to gzip the shards
 
@@ -79,13 +79,13 @@ def work_folder(folder):
         finally:
             if not glob.glob(os.path.join(glob.escape(folder), "*.done")):
                 _clear(folder)
-            with contextlib.suppress(OSError):  # it is not empty
+            with contextlib.suppress(OSError):  # The folder is not empty.
                 os.rmdir(folder)
 
 
 def _clear(folder):
     """Remove the files of a run from its work folder."""
-    # The settings go first: without them, the next run takes no other file for its own.
+    # Remove the settings first: a run does not use the other files of a folder without settings.
     files.remove(os.path.join(folder, _SETTINGS))
     for name in os.listdir(folder):
         if name.endswith(_WORK_FILES):
@@ -249,7 +249,7 @@ class _InputReader:
 
 
 def _make_spill_files(job, blocks):
-    """Make the spill files of `FinishedBlocks` from a group of blocks, and return those."""
+    """Make the spill files of a group of blocks; return `FinishedBlocks`."""
     index = blocks[0].index
     num_bytes = sum(len(block.data) for block in blocks)
     digest = hashlib.sha256()
@@ -289,7 +289,7 @@ def merge_counts(counts):
 
 
 def _write_shards(job, indices, statistics, progress):
-    """Write all shards; return how many of their records follow one of the same document."""
+    """Write all shards; return how many records follow a record of the same document."""
     spill = job.spill
     spill_files = spill.spill_files(indices)
     cell_bytes = spill.cell_bytes(spill_files)

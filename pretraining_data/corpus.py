@@ -108,7 +108,8 @@ def read_blocks(number, path, min_bytes, format_=TEXT, digest=None):
         `Block`, numbered from `number * FILE_BLOCKS`.
 
     Raises:
-        UserError: names a file that cannot be read, has no text or has a too long line of JSON.
+        UserError: names a file that cannot be read, has no text, or has a line of JSON that is
+            too long.
     """
     first_line = 1
     has_text = False
@@ -164,7 +165,7 @@ class _Source:
 
 
 def _cut(chunks, separator, min_bytes):
-    """Yield (bytes, is_cut): pieces that end with a separator, or inside a too long document."""
+    """Yield (bytes, is_cut): parts that end with a separator, or, if is_cut, inside a document."""
     rest = b""
     for chunk in chunks:
         # A blank line across two chunks begins at the last line end of the first.

@@ -26,7 +26,7 @@ SPILL_BYTES = 1 << 26
 # A shard is sorted in ranges of keys of this size.
 RANGE_BYTES = 1 << 27
 MIN_CELLS = 1 << 12
-# A record that follows one of the same document is swapped with one of this many later records.
+# A record that follows a record of the same document is swapped with one of this many later ones.
 SWAPS_TRIED = 64
 _WRITE_RECORDS = 4096
 
@@ -124,7 +124,7 @@ class Spill(NamedTuple):
             compress: bool, whether to gzip.
 
         Returns:
-            int, how many records follow one of the same document.
+            int, how many records follow a record of the same document.
         """
         cells = self.num_cells // self.num_shards
         begin, end = shard * cells, (shard + 1) * cells
@@ -171,7 +171,7 @@ def _parse(data):
 
 
 def separate_documents(order, documents, last_document=-1):
-    """Swap records so that none follows one of the same document, if SWAPS_TRIED swaps allow.
+    """Swap records so that neighbours are of different documents, if SWAPS_TRIED swaps allow.
 
     Args:
         order: int array [m], indices of records.

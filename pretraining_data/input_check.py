@@ -45,7 +45,7 @@ _QUOTED = re.compile('".*"$')
 _UNQUOTE = 'sed -E \'s/^"(.*)"(\\r?)$/\\1\\2/; s/""/"/g\''
 _PAGE = re.compile(r'<doc id="')
 _OBJECT = re.compile(r'\{\s*("[^"]*"\s*:|\}$)')
-# Names of columns of texts. The first line of a table has one of them.
+# Names of columns of texts. The first line of a table has one of these names.
 _COLUMNS = (
     "text texts content contents body title sentence sentence1 paragraph article review comment "
     "question answer abstract 文本 内容 正文 标题 句子 评论 摘要 文章 问题"
@@ -62,7 +62,8 @@ _OF_LABELLED = (
     'awk \'{{printf "%s", NF ? $1 : "\\n\\n"}}\' {0} > NEW_FILE'
 )
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|n(?![A-Za-z]))")
-_MARK_CHARACTERS, _NUM_MARKS, _MARK_SHARE = 32, 5, 0.02  # of a line that is no text, see `_mark`
+# Limits of `_commonest_mark`: length of the line, how often it occurs, and its share of the lines.
+_MARK_CHARACTERS, _NUM_MARKS, _MARK_SHARE = 32, 5, 0.02
 # Separator after a number at the beginning of a line -> option of `cut` for it.
 _CUTS = {"\t": "", ",": " -d ,"}
 # Rows of a vocabulary. The vocabulary of a SentencePiece model has a tab and a score after a piece.
@@ -139,16 +140,16 @@ def _copies(paths):
 def _lines(head):
     lines = head.decode("utf-8-sig", "replace").split("\n")
     if len(head) >= HEAD_BYTES and len(lines) > 1:
-        lines.pop()  # it may be cut
+        lines.pop()  # The last line may be cut.
     # The first or last cell of a table may be empty, so tabs stay.
     return [line.strip(" \r\u3000") for line in lines if line.strip()]
 
 
 def recognize(lines):
     """Return what the first lines of a file look like, a key of `_REMEDIES`."""
-    for kind in _TABLES:
-        if _is_table(_rows(lines, kind)):
-            return kind
+    for table in _TABLES:
+        if _is_table(_rows(lines, table)):
+            return table
     lines = [line.strip() for line in lines]
     if _PAGE.match(lines[0]):
         return "wikiextractor"
@@ -157,12 +158,12 @@ def recognize(lines):
     return file_types.json_layout(lines) or "text"
 
 
-def _rows(lines, kind):
+def _rows(lines, table):
     """Return the cells of the rows of a table, a list of lists of str."""
-    if kind == "tsv":
+    if table == "tsv":
         return [line.split("\t") for line in lines]
     # The reader refuses both characters inside a line.
-    delimiter = "," if kind == "csv" else "\t"
+    delimiter = "," if table == "csv" else "\t"
     return list(csv.reader((re.sub("[\0\r]", " ", line) for line in lines), delimiter=delimiter))
 
 
@@ -185,13 +186,17 @@ def _is_table(rows):
 
 def _check_format(path, lines, format_):
     """Raise UserError, with the remedy, if the first lines of a file are not of the format."""
-    kind = recognize(lines)
-    if kind == format_.name:
+    recognized = recognize(lines)
+    if recognized == format_.name:
         return
-    if format_.name == "jsonl" and kind == "text" and any(line.startswith("{") for line in lines):
+    if (
+        format_.name == "jsonl"
+        and recognized == "text"
+        and any(line.startswith("{") for line in lines)
+    ):
         return  # JSON lines with bad lines among them, which the parser reports
-    names = _rows(lines[:1], kind)[0] if kind in _TABLES else _fields(lines[0])
-    remedy = _REMEDIES[kind].format(
+    names = _rows(lines[:1], recognized)[0] if recognized in _TABLES else _fields(lines[0])
+    remedy = _REMEDIES[recognized].format(
         path=shlex.quote(path),
         wanted=_WANTED.get(format_.name),
         fields=", ".join(filter(None, names)),
@@ -245,7 +250,7 @@ def _check_characters(path, first):
 
 
 def _warn_of_marks(path, lines):
-    mark = _mark(lines)
+    mark = _commonest_mark(lines)
     if mark:
         logging.warning(
             "MARKS: %d lines at the beginning of %s are %r, which would be a part of the text; a "
@@ -271,7 +276,7 @@ def _warn_of_numbers(path, first):
             )
 
 
-def _mark(lines):
+def _commonest_mark(lines):
     """Return the commonest line of a Chinese text that is no text, as ---- and [SEP], or None."""
     line, count = collections.Counter(lines).most_common(1)[0]
     is_common = count >= max(_NUM_MARKS, _MARK_SHARE * len(lines))
@@ -322,7 +327,7 @@ def _check_html(path, lines, format_):
     if format_.strip_html is not None:
         return
     if format_.name == "wikiextractor":
-        lines = [corpus.unescape(line) for line in lines]  # it writes &lt; for <
+        lines = [corpus.unescape(line) for line in lines]  # WikiExtractor writes &lt; for <.
     marks = list(filter(None, map(corpus.find_html, lines)))
     if 2 * len(marks) >= len(lines):
         text = (

@@ -102,7 +102,7 @@ def refill(rows, levels, capacity, max_chunks):
     open_rows = [(rooms[i], rows[i]) for i in order if rooms[i] >= LEAST_ROOM]
     while open_rows:
         _, row = open_rows.pop()
-        left = []  # what finds no room
+        left = []  # the parts of chunks for which no row has room
         for chunk in row:
             left += _move_parts(chunk, open_rows, full, levels, max_chunks)
         if left:

@@ -105,9 +105,9 @@ def find_splits(chunks, breaks):
     """
     begins, ends = np.array([chunk[:2] for chunk in chunks]).T
     splits = [b""] * len(chunks)
-    for kind in (CLAUSE, SENTENCE):
-        places = np.flatnonzero(breaks == kind)
-        chosen = np.flatnonzero((breaks[begins] == kind) & (breaks[ends] == kind))
+    for strength in (CLAUSE, SENTENCE):
+        places = np.flatnonzero(breaks == strength)
+        chosen = np.flatnonzero((breaks[begins] == strength) & (breaks[ends] == strength))
         first, last = np.searchsorted(places, (begins[chosen] + 1, ends[chosen]))
         counts = last - first
         bounds = np.append(0, np.cumsum(counts))  # of each chunk in `inner`

@@ -4,10 +4,10 @@
     python recipes/held_out.py --json_lines=train.10k.json --key=sentence1 --output_dir=out
     python recipes/held_out.py --entropy_of=out/held_out.txt --vocab_file=albert_config/vocab.txt
 
-The first writes `train.txt` and `held_out.txt`: whole documents, every twentieth held out. The
-second writes `train.json` and `dev.json`: about every tenth value of a key is held out, with all
-rows that have it. The third prints one JSON object: the unigram entropy of the text's pieces in
-nats, which is the least loss that a model without any context can reach on it.
+The first command writes `train.txt` and `held_out.txt`: whole documents, every twentieth held out.
+The second command writes `train.json` and `dev.json`: about every tenth value of a key is held out,
+with all rows that have this value. The third command prints one JSON object: the unigram entropy of
+the text's pieces in nats, which is the least loss that a model without any context can reach.
 """
 
 import collections

@@ -71,7 +71,10 @@ def texts(example):
 
 
 def documents(examples):
-    """Yield the lines of examples, and a blank one after each DOCUMENT_LINES or more."""
+    """Yield the sentences of examples as lines; a blank line ends a document.
+
+    A document ends after the first example with which it has DOCUMENT_LINES lines or more.
+    """
     size = 0
     for example in examples:
         for text in texts(example):

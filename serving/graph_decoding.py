@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from finetuning_data import label_decoding
 
 where = tf.compat.v2.where  # which takes scalars
-NOWHERE = -1  # character of an entity or answer that is not there
+NOWHERE = -1  # the place of a missing entity or answer
 
 
 def find_entities(texts, pieces, scores, transitions, task):
@@ -65,12 +65,12 @@ def _spans(labels, row, legal, task):
         labels: int32 [P], of the pieces of all texts.
         row: int64 [P], the text of each piece.
         legal: `label_decoding.Legal` sequences of labels.
-        task: as of `find_entities`.
+        task: as in `find_entities`.
 
     Returns:
         Two tensors, int32 [entities of all texts].
     """
-    # A label that may not be the first, such as I, goes on with the one before if that is legal.
+    # A label that may not be the first, such as I, goes on with the label before it, if legal.
     is_inside = tf.constant(legal.following & ~legal.first)  # [L, L]
     is_begin = legal.first & (np.array(task.spelled) != label_decoding.OUTSIDE)  # [L]
     goes_on = tf.gather_nd(is_inside, tf.stack([_before(labels), labels], axis=1)) & _is_same(row)
@@ -88,7 +88,7 @@ def _before(values):
 
 
 def _is_same(rows):
-    """Return whether each number of a vector equals the one before, False for the first."""
+    """Return whether each number of a vector equals the number before it; False for the first."""
     return tf.equal(rows, _before(rows)) & (tf.range(tf.size(rows)) > 0)
 
 

@@ -76,9 +76,10 @@ def _around_blank(contexts, marks, room, tokenizer):
         contexts, marks, tokenizer: as in `of_blanks`.
         room: int32 [B], most pieces beside the blank.
     """
-    vocab, where = tokenizer.vocab, tf.compat.v2.where  # this where takes scalars
+    vocab, where = tokenizer.vocab, tf.compat.v2.where  # `where` of TensorFlow 2 takes scalars.
     parts, is_mark, is_asked = _split_at_marks(contexts, marks)
-    counts = where(is_asked, 1, BLANK_LENGTH * tf.cast(is_mark, tf.int32))  # of ids for a part
+    # Ids that come before each part.
+    counts = where(is_asked, 1, BLANK_LENGTH * tf.cast(is_mark, tf.int32))
     counts = tf.cast(counts, tf.int64)
     fillers = tf.repeat(where(is_asked, _NO_ID, vocab[MASK]), counts)
     texts = parts.with_values(where(is_mark, "", parts.values))
@@ -102,9 +103,10 @@ def _split_at_marks(contexts, marks):
         contexts, marks: as in `of_blanks`.
 
     Returns:
-        (parts, is_mark, is_asked): `tf.RaggedTensor`, string [B, (parts)], in which texts and
-        numbers of blanks alternate; and bool [all parts], whether a part is a number, and whether
-        it is the first one of the row's mark.
+        parts: `tf.RaggedTensor`, string [B, (parts)]; texts and numbers of blanks alternate.
+        is_mark: bool [all parts], whether a part is the number of a blank.
+        is_asked: bool [all parts], whether a part is the first number of the blank that the row's
+            mark names.
     """
     contexts = tf.strings.regex_replace(contexts, _EDGE, "")
     contexts = tf.strings.regex_replace(contexts, _MARK, _EDGE + r"\1" + _EDGE)
@@ -140,8 +142,8 @@ def inputs_of(ids, num_first):
         ids: `tf.RaggedTensor`.
         num_first: int32 [B], the pieces of the first segment.
     """
-    mask = _mask(lengths_of(ids), ids)
-    return [ids.to_tensor(), mask, mask - _mask(num_first, ids)]
+    mask = _first_places(lengths_of(ids), ids)
+    return [ids.to_tensor(), mask, mask - _first_places(num_first, ids)]
 
 
 def _of_choices(ids, num_first, is_choice):
@@ -155,8 +157,9 @@ def _of_choices(ids, num_first, is_choice):
 def truncated(lengths, room):
     """Cut texts to `room` pieces in all, as `choices.truncated` does, for int32 [B, texts].
 
-    All longer texts are cut to t pieces, and the last ones of them to t + 1, because the first of
-    equally long texts loses a piece first.
+    Texts of more than t pieces are cut to t, where t is the greatest number for which all fit. The
+    last texts that are cut keep t + 1 pieces, if there is room: the first of equally long texts
+    loses a piece first.
     """
     levels = tf.range(room + 1)  # t
     sums = tf.reduce_sum(tf.minimum(lengths[:, :, tf.newaxis], levels), axis=1)  # [B, room + 1]
@@ -176,7 +179,7 @@ def cut(pieces, lengths):
 
 
 def first_pieces(pieces, room):
-    """Return the first pieces of texts, and whether these are all of them.
+    """Return the first pieces of texts, and whether each text was kept whole.
 
     Args:
         pieces: `graph_tokenizer.Pieces`.
@@ -195,6 +198,6 @@ def lengths_of(rows):
     return tf.cast(rows.row_lengths(), tf.int32)
 
 
-def _mask(lengths, ids):
+def _first_places(lengths, ids):
     """Return int32 [B, S], 1 for the first places of each row of `ids`."""
     return tf.sequence_mask(lengths, tf.cast(ids.bounding_shape(axis=1), tf.int32), tf.int32)

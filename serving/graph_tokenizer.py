@@ -25,9 +25,9 @@ from tokenization import MASK, MAX_WORD_LENGTH, UNK, BasicTokenizer
 # TensorFlow Text counts bytes; a character has at most four.
 MAX_WORD_BYTES = 4 * MAX_WORD_LENGTH
 CODE_POINTS, PAGE = 0x110000, 256
-# Entries of the table: the character is kept, or is a word alone. Higher entries are indexes, plus
-# _FIRST_OTHER, of the list of other replacements. The first replacement is for a combining
-# mark that is dropped.
+# Entries of the table: the character is kept, or is a word alone. A higher entry is _FIRST_OTHER
+# plus an index of the list of other replacements. The first of these replacements drops a
+# combining mark.
 _KEPT, _ALONE, _FIRST_OTHER = 0, 1, 2
 _DROPPED_MARK = _FIRST_OTHER
 
@@ -49,7 +49,7 @@ class GraphTokenizer:
 
     Args:
         tokenizer: `tokenization.FullTokenizer` of a WordPiece vocabulary.
-        vocabulary: str, a file of its pieces, one a line, which becomes an asset of the graph.
+        vocabulary: str, a file of the tokenizer's pieces; the file becomes an asset of the graph.
 
     Attributes:
         vocab: dict of piece to id.
@@ -122,7 +122,7 @@ class GraphTokenizer:
         return tf.RaggedTensor.from_row_splits(ids.values, splits)
 
     def encode_with_masks(self, texts):
-        """Return the ids of texts in which "[MASK]" stands for that piece, as `encode_parts`."""
+        """Return the ids, see `encode_parts`, of texts in which "[MASK]" stands for that piece."""
         parts = tf.compat.v2.strings.split(texts, MASK)
         is_first = tf.equal(tf.ragged.range(parts.row_lengths()).values, 0)
         counts = 1 - tf.cast(is_first, tf.int64)  # of masks before a part
@@ -135,7 +135,7 @@ class GraphTokenizer:
         return tf.cast(tf.gather_nd(self._table.pages, tf.stack([page, codes % PAGE], 1)), tf.int32)
 
     def _normalized(self, codes, entries):
-        """Return what characters become, string [N], and its bytes that are not blanks, int32."""
+        """Return normalized characters, string [N], and the counts of their nonblank bytes."""
         characters = tf.strings.unicode_encode(codes[:, tf.newaxis], "UTF-8")
         index = tf.maximum(entries - _FIRST_OTHER, 0)
         alone = tf.strings.join([" ", characters, " "])

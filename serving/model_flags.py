@@ -64,7 +64,7 @@ def load_predictor(args, batch_size=predictor.BATCH_SIZE):
         batch_size: int, texts that are computed at a time.
 
     Raises:
-        UserError: for flags that contradict each other, and as `predictor.Predictor`.
+        UserError: for flags that contradict each other, and as in `predictor.Predictor`.
     """
     common = {"max_seq_length": args.max_seq_length, "batch_size": batch_size}
     if args.model_dir:

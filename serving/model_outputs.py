@@ -46,7 +46,7 @@ def build(kind, config, task, settings, inputs):
     Args:
         kind: `kind.Kind`.
         config: `modeling.AlbertConfig`.
-        task, settings: as of the methods of `kind.Kind`.
+        task, settings: as in the methods of `kind.Kind`.
         inputs: dict of `INPUTS` to int32 tensors.
 
     Returns:
@@ -64,7 +64,7 @@ def choice_probabilities(model, inputs):
 
     Args:
         model: `predictor.Predictor` of a model that chooses.
-        inputs: as of `build`.
+        inputs: as in `build`.
     """
     outputs = build(model.kind, model.config, model.task, model.settings, inputs)
     return tf.nn.softmax(outputs["logits"])
@@ -105,7 +105,7 @@ def build_masked(config, inputs, mask_id):
     """Return float32 [M, V], the probabilities at every [MASK] of a batch, row after row.
 
     Args:
-        config, inputs: as of `build_vectors`.
+        config, inputs: as in `build_vectors`.
         mask_id: int, the id of [MASK].
     """
     with tf.variable_scope("", reuse=tf.AUTO_REUSE):

@@ -78,7 +78,7 @@ class Predictor:
             pooler.
 
     Raises:
-        UserError: for a folder or checkpoint that holds no such model.
+        UserError: if the folder or the checkpoint holds no fine-tuned model.
     """
 
     def __init__(self, model_dir, checkpoint_path=None, max_seq_length=None, batch_size=BATCH_SIZE):
@@ -129,7 +129,7 @@ class Predictor:
             batch_size: int, texts that are computed at a time.
 
         Raises:
-            UserError: where these do not fit each other.
+            UserError: if checkpoint, config and vocabulary do not fit each other.
         """
         self = cls.__new__(cls)
         self.kind = self.task = self.settings = None
@@ -188,7 +188,7 @@ class Predictor:
         return restore.load_weights(session, self.checkpoint, untrained)
 
     def _build_kind(self, session):
-        """Return the function of a kind's outputs, as `_function`."""
+        """Return the function that computes the outputs of the kind's head, see `_function`."""
         inputs = model_outputs.placeholders(self.kind)
         outputs = model_outputs.build(self.kind, self.config, self.task, self.settings, inputs)
         return _function(session, inputs, outputs)
@@ -248,7 +248,7 @@ class Predictor:
         """Return float32 [n, labels], the labels in the order of `task.labels`.
 
         Args:
-            texts, Raises: as `predict`.
+            texts, Raises: as in `predict`.
             progress: function of (pieces computed, pieces in all), called after every batch.
         """
         if self.num_labels is None:
@@ -312,7 +312,7 @@ class Predictor:
         return list(zip(pieces, probabilities[ids].tolist()))
 
     def name_of(self, piece_id):
-        """Return the piece of an id; a name for an id of the model without a piece."""
+        """Return the piece of an id, or a name for an id of the model that has no piece."""
         return self.tokenizer.inv_vocab.get(piece_id, "[id {}]".format(piece_id))
 
     def masked_probabilities(self, batch):
@@ -330,7 +330,7 @@ class Predictor:
         return self._computations[MASKED](batch)[MASKED]
 
     def masked_batch(self, texts):
-        """Return the feeds of texts in which "[MASK]" stands for that piece, as `padded_rows`."""
+        """Return the feeds, see `padded_rows`, of texts in which "[MASK]" stands for that piece."""
         cls_id, sep_id, mask_id = self.tokenizer.convert_tokens_to_ids((CLS, SEP, MASK))
         rows = []
         for text in texts:
@@ -431,9 +431,9 @@ def check_number(task, texts, where):
     """Raise a `UserError` that begins with `where` if a task takes another number of texts."""
     wanted = len(task.fields) - 1  # beside the label
     if len(texts) != wanted:
-        kind = "a pair of texts" if wanted == 2 else "one text"
+        expected = "a pair of texts" if wanted == 2 else "one text"
         message = "{}task {} takes {} and gets {}"
-        raise UserError(message.format(where, task.name, kind, len(texts)))
+        raise UserError(message.format(where, task.name, expected, len(texts)))
 
 
 def _as_tuples(texts):

@@ -19,7 +19,7 @@ SAMPLES = (
     ("天地玄黄，宇宙洪荒。" * 60, "日月盈昃，辰宿列张。" * 55),
     ("\u3000a\tb\u200b\ufeff한국어 𠀀" + "x" * 101, "[MASK][SEP]\r\n"),
 )
-# The same with questions: context, question, choices.
+# Rows of context, question and choices, also difficult for a tokenizer.
 QUESTIONS = (
     (SAMPLES[0][0], "做什么？", ("红烧肉", "鱼", "ALBERT在2019年")),
     (SAMPLES[3][0] + SAMPLES[3][1], "天地是什么颜色？" * 9, ("玄黄", "洪荒" * 80)),
@@ -110,7 +110,7 @@ def differences(model, computation, outputs, rows):
 
 
 def examples_of(model, computation, rows):
-    """Return the kind's examples of rows of texts."""
+    """Return the examples that a model's kind of task makes of rows of texts."""
     return [
         model.kind.example(model.task, row[0] if len(FIELDS[computation]) == 1 else row)
         for row in rows
@@ -118,7 +118,7 @@ def examples_of(model, computation, rows):
 
 
 def _of_pieces(array, is_piece):
-    """Return the values of an output [B, S, ...] at pieces, and all of one that has no S."""
+    """Return the values of an output [B, S, ...] at pieces; return any other output as it is."""
     return array[is_piece] if np.shape(array)[:2] == is_piece.shape else array
 
 

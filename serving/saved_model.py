@@ -106,7 +106,7 @@ def _build_signatures(model, vocabulary, options):
 
 
 def _for_any_batch(compute, model, inputs, options):
-    """Return the outputs of a computation, also for a batch without texts.
+    """Return the outputs of a computation, even for a batch without texts.
 
     TensorFlow's batched matrix product fails for an empty batch, so a row is added to it.
     """
@@ -193,8 +193,8 @@ def load_saved_model(folder):
     """Load a saved model, from its folder alone.
 
     Returns:
-        (session, signatures): a `tf.Session`; and a dict of a signature's name to its function,
-        from a dict of name of an input to array to a dict of name of an output to array.
+        (session, signatures): a `tf.Session`; and a dict of a signature's name to its function. The
+        function turns a dict of inputs, name to array, into such a dict of outputs.
     """
     graph = tf.Graph()
     with graph.as_default():

@@ -32,7 +32,7 @@ def _build_portable(model):
 
 
 def write_tflite(model, path, options):
-    """Write a model for TensorFlow Lite, which takes any batch and length.
+    """Write a model for TensorFlow Lite; the model takes any batch and length.
 
     Args:
         model: `predictor.Predictor`.
@@ -56,7 +56,7 @@ def write_tflite(model, path, options):
 
 
 def write_onnx(model, path, options):
-    """Write a model for ONNX Runtime, which takes any batch and length; as `write_tflite`."""
+    """Write a model for ONNX Runtime, which `write_tflite` does for TensorFlow Lite."""
     tf2onnx = importlib.import_module("tf2onnx.convert")
     with tf.Graph().as_default(), tf.Session() as session:
         signature = _build_portable(model)

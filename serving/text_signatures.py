@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from kinds import spans
 from serving import graph_decoding, graph_rows, samples
 
-SHAPES = {"choices": [None, None]}  # of texts; all others are [B]
+SHAPES = {"choices": [None, None]}  # [B, C]; all other texts are [B]
 
 
 def build(model, computation, tokenizer, compute):
@@ -32,11 +32,11 @@ def build(model, computation, tokenizer, compute):
         for field in samples.text_fields(model, computation)
     }
     builders = {"choose": _choose, "find_entities": _find_entities, "answer": _answer}
-    build_outputs = builders.get(computation, _of_whole_texts)
+    build_outputs = builders.get(computation, _of_texts)
     return texts, build_outputs(model, computation, tokenizer, compute, *texts.values())
 
 
-def _of_whole_texts(model, computation, tokenizer, compute, *texts):
+def _of_texts(model, computation, tokenizer, compute, *texts):
     """Return the outputs for texts or pairs; long ones are cut."""
     if computation == "fill_mask":
         parts = list(map(tokenizer.encode_with_masks, texts))

@@ -11,7 +11,7 @@ from tensorflow.python.eager import context
 import modeling
 from common import cli
 
-# One value for each `optimized` context that is open.
+# Has an element while a context of `optimized` is open.
 _OPTIMIZED = []
 
 

@@ -34,8 +34,8 @@ MAX_DAMAGE_LINES = 10
 class Damage(NamedTuple):
     """A record that cannot be read; `is_rest` says whether the records after it can."""
 
-    record: int  # its number in the file, from 0
-    begin: int  # its first byte; in a gzipped file, of the decompressed bytes
+    record: int  # the record's number in the file, from 0
+    begin: int  # the record's first byte; in a gzipped file, counted after decompression
     is_rest: bool  # whether the rest of the file cannot be read either
     reason: str
 
@@ -253,7 +253,12 @@ def remember_order(folder, order, is_resumed):
 
 
 def other_order(folder, order):
-    """Return a line if the run in a folder, or None, had another `Order` until now, else None."""
+    """Return a line for the user if the run in `folder` had another `Order` until now, else None.
+
+    Args:
+        folder: str, or None.
+        order: `Order`.
+    """
     before = _read_cache(folder).get("order")
     differences = _differences(before, order._asdict()) if before else []
     text = (
@@ -299,5 +304,5 @@ def _write_cache(folder, cache):
     if folder:
         try:
             files.write_text(os.path.join(folder, CACHE_NAME), json.dumps(cache) + "\n")
-        except UserError as error:  # perhaps another process of this run is writing it
+        except UserError as error:  # Perhaps another process of this run is writing the file.
             logging.warning("%s: the next start checks the records again", error)

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from tfrecords.index import merge_blocks
 
-# A graph holds four numbers for each block, and a copy of them for every host of a TPU pod.
+# A graph holds four numbers for each block, and on a TPU pod a copy of these for every host.
 MAX_BLOCKS = 1 << 17
 # Training reads this many blocks at a time, because remote files answer late.
 PARALLEL_READS = 16

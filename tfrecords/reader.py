@@ -138,7 +138,7 @@ def check_damage(files, folder=None, skip_damaged=False, find_fault=None):
         `index.RecordIndex`, or None where the files are remote or larger than CHECKED_BYTES.
 
     Raises:
-        UserError: as `index.load_index`.
+        UserError: as in `index.load_index`.
     """
     if not all(map(is_local, files)) or sum(map(size, files)) > CHECKED_BYTES:
         return None
@@ -151,14 +151,16 @@ def _stored_schema(path, schema):
 
 
 def _stored_feature(path, features, wanted):
-    kind = {"int64": "int64_list", "float32": "float_list"}[wanted.dtype]
+    list_name = {"int64": "int64_list", "float32": "float_list"}[wanted.dtype]
     if wanted.name not in features:
         names = ", ".join(sorted(features)) or "nothing"
         raise UserError("{} has no feature {}: it holds {}".format(path, wanted.name, names))
     stored = features[wanted.name].WhichOneof("kind")
-    if stored != kind:
-        raise UserError("{}: {} is a {} instead of a {}".format(path, wanted.name, stored, kind))
-    length = len(getattr(features[wanted.name], kind).value)
+    if stored != list_name:
+        raise UserError(
+            "{}: {} is a {} instead of a {}".format(path, wanted.name, stored, list_name)
+        )
+    length = len(getattr(features[wanted.name], list_name).value)
     if not 0 < length <= wanted.length:
         raise UserError(
             "{}: {} has length {} but the flags allow {}: raise the flag to {}, or make the "
@@ -209,8 +211,8 @@ def _example(path, record):
 class Examples(NamedTuple):
     """The published record format, as `make_input_fn` reads it: tf.train.Example."""
 
-    stored: Tuple[FeatureSpec, ...]  # of the records
-    wanted: Tuple[FeatureSpec, ...]  # of the features; shorter stored lists are padded with zeros
+    stored: Tuple[FeatureSpec, ...]  # schema of the records
+    wanted: Tuple[FeatureSpec, ...]  # schema of the features; zeros pad shorter stored lists
 
     masks = ""  # the records are masked already
     rows_at_once = None  # `parse` takes any number of records
@@ -287,7 +289,7 @@ def make_input_fn(
         the batch size of a replica; the replicas of a host take the elements in turns.
 
     Raises:
-        UserError: as `index.load_index`, before anything is built.
+        UserError: as in `index.load_index`, before anything is built.
     """
     index = load_index(files, folder, settings.skip_damaged, record_format.find_fault)
     if training:
@@ -400,8 +402,8 @@ def _filled_up(records, num_records, part):
     """Return batches of at most b records, equally many for every replica of every host."""
     batches = records.batch(part.batch_size)
     missing = (-num_records // part.batch_size) % (part.num_hosts * part.num_replicas)
-    kinds = (tf.string, tf.int64, tf.int64)
-    nothing = tf.data.Dataset.from_tensors(tuple(tf.constant([], kind) for kind in kinds))
+    dtypes = (tf.string, tf.int64, tf.int64)
+    nothing = tf.data.Dataset.from_tensors(tuple(tf.constant([], dtype) for dtype in dtypes))
     return batches.concatenate(nothing.repeat(missing))
 
 

@@ -114,10 +114,10 @@ def _varints(array):
 
 
 def _head(feature, size):
-    """Return the bytes before the packed numbers of a feature, which take `size` bytes."""
-    kind = _FLOAT_LIST if feature.dtype == "float32" else _INT64_LIST
+    """Return the bytes before the packed numbers of a feature; the numbers take `size` bytes."""
+    list_tag = _FLOAT_LIST if feature.dtype == "float32" else _INT64_LIST
     packed = _FIRST + _varint(size)
-    values = kind + _varint(len(packed) + size) + packed
+    values = list_tag + _varint(len(packed) + size) + packed
     value = _SECOND + _varint(len(values) + size) + values
     name = feature.name.encode("utf-8")
     entry = _FIRST + _varint(len(name)) + name + value
@@ -172,7 +172,7 @@ def read_frames(stream):
     # `data` starts at byte `offset` of the file; the next frame starts at byte `begin` of `data`.
     data, offset, begin = b"", 0, 0
     is_end = False
-    sizes = {}  # bytes of a frame, by its head: lengths repeat, so that few heads are checked
+    sizes = {}  # head of a frame -> size of the frame; a repeated head needs no second check
     while True:
         head = data[begin : begin + _HEAD_BYTES]
         size = sizes.get(head)

@@ -31,7 +31,7 @@ def read_member(text=None):
         text: str, JSON; default: the environment variable.
 
     Raises:
-        UserError: if it is missing, or does not describe a cluster of workers and this process.
+        UserError: if the text is missing, or describes no cluster of workers with this process.
     """
     text = os.environ.get("TF_CONFIG") if text is None else text
     if not text:

@@ -24,7 +24,7 @@ def _mirrored():
 
 def _multi_worker():
     cluster.read_member()
-    tf.disable_eager_execution()  # else the strategy starts a server that Estimator cannot use
+    tf.disable_eager_execution()  # Eager strategies start a server that Estimator cannot use.
     return tf.distribute.experimental.MultiWorkerMirroredStrategy()
 
 
@@ -38,7 +38,7 @@ def check_device_flags(settings):
         settings: `flags.RunSettings`.
 
     Raises:
-        UserError: where they contradict, or an accelerator is required and not found.
+        UserError: if the flags contradict, or if an accelerator is required and not found.
     """
     if settings.use_tpu and settings.strategy != "none":
         raise UserError(
@@ -110,8 +110,8 @@ def session_config(settings):
 
     The gradients of shared weights are summed two at a time, in a fixed order. TensorFlow's
     arithmetic optimizer would join these sums into one AddN, which starts with an input whose
-    memory it can reuse. Timing decides which input that is, and so the last bits would change from
-    run to run.
+    memory it can reuse. Timing decides with which input an AddN starts, so the last bits would
+    change from run to run.
     """
     config = tf.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True

@@ -37,7 +37,7 @@ class RunSettings(NamedTuple):
     gcp_project: Optional[str]
     master: Optional[str]
     num_tpu_cores: Optional[int]  # None until `preflight.check_tpu` has found it
-    tpu_generation: Optional[str]  # the same
+    tpu_generation: Optional[str]  # None until `preflight.check_tpu` has found it
     predict_batch_size: Optional[int] = None  # None for a script that does not predict
 
     @property
@@ -56,9 +56,9 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
 
     Args:
         flag_values: absl's `FlagValues`.
-        train_batch_size: int, its default; None where the script chooses one by the model's size.
-        eval_batch_size: int, its default.
-        predict_batch_size: int, its default; None for a script that does not predict.
+        train_batch_size: int, default; None where the script chooses one by the model's size.
+        eval_batch_size: int, default.
+        predict_batch_size: int, default; None for a script that does not predict.
     """
     define = cli.flag_definer(flag_values)
     _define_start_flags(define)
@@ -133,7 +133,7 @@ def define_optimizer_flags(flag_values, optimizers, optimizer, learning_rate):
         flag_values: absl's `FlagValues`.
         optimizers: names of all optimizers.
         optimizer: str, the default one.
-        learning_rate: float, its default; None where the script chooses one by the model's size.
+        learning_rate: float, default; None where the script chooses one by the model's size.
     """
     define = cli.flag_definer(flag_values)
     define.enum("optimizer", optimizer, sorted(optimizers), "Optimizer.")

@@ -36,7 +36,7 @@ def train(trainer, input_fn, max_steps, save_steps, signals):
 
     Args:
         trainer: `trainer.Trainer`.
-        input_fn: its input function.
+        input_fn: the input function of training.
         max_steps: int, the global step to stop at.
         save_steps: int, steps from one checkpoint to the next.
         signals: `signals.OrderlyEnd`.
@@ -79,7 +79,7 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
     is started again makes the same decision.
 
     Args:
-        trainer, input_fn, max_steps, save_steps, signals: as `train`.
+        trainer, input_fn, max_steps, save_steps, signals: as in `train`.
         evaluation: `best_checkpoint.Evaluation`, or None for none.
 
     Returns:
@@ -87,7 +87,7 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
         the chief.
 
     Raises:
-        UserError, SystemExit: as `train`.
+        UserError, SystemExit: as in `train`.
         UserError: if another process trains in the same folder.
     """
     folder = trainer.model_dir

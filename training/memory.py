@@ -29,8 +29,8 @@ CPU_LIMIT = "; more than {:.2g} GB of activations make it no faster".format(
 class StepMemory(NamedTuple):
     """The memory that a training step needs."""
 
-    num_weights: int  # of the model
-    bytes_per_example: int  # of activations
+    num_weights: int  # number of the model's weights
+    bytes_per_example: int  # bytes of an example's activations
 
     def weight_bytes(self, in_parts):
         """Return the bytes of weights, gradients and slots; `in_parts`: with micro-batches."""
@@ -41,7 +41,7 @@ class FreeMemory(NamedTuple):
     """The free memory of the devices that train."""
 
     device: str  # CPU, GPU or TPU
-    num_bytes: int  # of the device that has the least
+    num_bytes: int  # free bytes of the device that has the fewest
 
     @property
     def usable(self):
@@ -148,7 +148,7 @@ def largest_micro_batch(replica_batch, step_memory, free):
 def _fits(size, replica_batch, step_memory, free):
     activations = size * step_memory.bytes_per_example
     if free.device == "CPU" and size > 1 and activations > CPU_ACTIVATION_BYTES:
-        return False  # it would be no faster
+        return False  # A larger micro-batch would be no faster.
     return activations + step_memory.weight_bytes(size < replica_batch) <= free.usable
 
 
@@ -212,7 +212,7 @@ def free_host_memory(read=None):
 
 
 def _inactive_file(statistics):
-    """Return the inactive_file bytes of a memory.stat, if given of the whole tree of cgroups."""
+    """Return the inactive_file bytes of a memory.stat, if possible with those of child cgroups."""
     for name in ("total_inactive_file", "inactive_file"):
         entry = re.search(r"^{} (\d+)".format(name), statistics, re.MULTILINE)
         if entry:

@@ -134,7 +134,7 @@ def micro_batch(features, index, count):
     parts = {}
     for name, value in features.items():
         size, *others = (-1 if size is None else size for size in value.shape.as_list())
-        # Not a slice: XLA of TensorFlow 1 refuses one whose start is computed in a loop.
+        # A gather: XLA of TensorFlow 1 refuses a slice whose start is computed in a loop.
         parts[name] = tf.gather(tf.reshape(value, [count, size // count] + others), index)
     return parts
 
@@ -144,8 +144,8 @@ def _dropout_seed(micro_batch_index, settings, placement):
     part = devices.replica_index(settings.use_tpu) * placement.num_micro_batches + micro_batch_index
     parts = placement.num_replicas * placement.num_micro_batches
     step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
-    # The layers combine this seed with small numbers to get their own seeds. With consecutive
-    # seeds two parts could get equal ones, so the count is turned into random numbers.
+    # The layers combine this seed with small numbers to get their own seeds. If two parts had
+    # consecutive seeds, two of their layers could get equal seeds, so the seed is a random number.
     counted = tf.stack([settings.random_seed, step * parts + part])
     return dropout.draw([2], counted, is_hashed=devices.execution_fields(settings)["compiled"])
 

@@ -47,7 +47,7 @@ class Schedule(NamedTuple):
         Args:
             model: `Model`.
             settings: `flags.RunSettings`.
-            **others: further ones, such as what `OptimizerConfig.rate_factors` are made of.
+            **others: further settings, such as those that decide `OptimizerConfig.rate_factors`.
         """
         values = dict(self.optimizer._asdict(), train_batch_size=self.train_batch_size)
         return dict(model.config.to_dict(), **dict(values, precision=settings.precision, **others))
@@ -365,7 +365,7 @@ def warn_of_finished_run(start, num_train_steps, flag):
     Args:
         start: `run_folder.Start`.
         num_train_steps: int.
-        flag: str, the flag that decides this number.
+        flag: str, the flag that decides `num_train_steps`.
     """
     if start.mode == "resume" and start.step >= num_train_steps:
         tf.logging.warning(
@@ -390,7 +390,7 @@ def check_start(args, folder):
         (`run_folder.Start`, line).
 
     Raises:
-        UserError: as `refuse_archive` and `run_folder.find_start`.
+        UserError: as in `refuse_archive` and `run_folder.find_start`.
     """
     for place in sorted({args.output_dir, folder}):  # runs of several seeds have subfolders
         refuse_archive(place, args.resume_foreign)
@@ -407,7 +407,7 @@ def check_start(args, folder):
 
 
 def _refuse_remains(folder):
-    """Raise `UserError` if a folder lacks a run's checkpoints, but has its scores or its best one.
+    """Raise `UserError` if a folder has only the scores or the best checkpoint of a run.
 
     A new run in the folder would take the scores or the checkpoint for its own. The scores of step
     0 do not count: a run evaluates step 0 before it saves a checkpoint.
@@ -442,7 +442,7 @@ def check_weights(
         (None, line).
 
     Raises:
-        UserError: where they do not fit.
+        UserError: if the checkpoint does not fit the model or the optimizer.
     """
     if schedule and not start.is_own:
         model_files.refuse_to_replace(folder, model.config, vocab_file)

@@ -16,11 +16,11 @@ from common import files
 from common.errors import UserError
 
 REPORT = "results.json"
-# Files of a run -> their field with the vocabulary's sha256. The first that has it counts.
+# File of a run -> its field with the vocabulary's sha256. The first file with this field counts.
 _VOCABULARY_RECORDS = {model_files.DESCRIPTION: "vocabulary_sha256", REPORT: "vocab_sha256"}
 # Split whose file may change before a run continues -> what this change means.
 OTHER_DATA = {
-    "train": "{} goes on with what it learned from the earlier file, also if that was wrong",
+    "train": "{} goes on with what it learned from the earlier file, even if that file was wrong",
     "dev": "{}/best was chosen by the scores of the earlier file, which do not compare with the "
     "new ones",
 }
@@ -59,7 +59,7 @@ def read(output_dir):
     """Return the `results.json` of a folder as a dict, an empty one where there is none.
 
     Raises:
-        UserError: if it is damaged.
+        UserError: if the file is damaged.
     """
     path = os.path.join(output_dir, REPORT)
     if not files.exists(path):
@@ -108,7 +108,7 @@ def check_settings(folder, settings, must_agree=False):
     """Warn of a run that continues with other settings; raise UserError if they `must_agree`.
 
     Args:
-        folder, settings: as `changed_settings`.
+        folder, settings: as in `changed_settings`.
         must_agree: bool.
     """
     changed = changed_settings(folder, settings)
@@ -120,7 +120,7 @@ def check_settings(folder, settings, must_agree=False):
     tf.logging.warning("%s; the run still continues from its checkpoint", line)
     before = made_with(folder)
     if before.get("encoding") != settings.get("encoding"):
-        return  # then the encoded rows differ, even if the files are the same
+        return  # Other flags of the encoding make other rows of the same files.
     for split, consequence in OTHER_DATA.items():
         now, then = [values.get("data", {}).get(split) for values in (settings, before)]
         if now and then and now != then:

@@ -11,7 +11,7 @@ from common.errors import UserError
 LOCAL = "local"
 # Bytes that a core can address. https://cloud.google.com/tpu/docs/system-architecture-tpu-vm
 CORE_BYTES = {"v2": 8 << 30, "v3": 16 << 30, "v4": 32 << 30, "v5e": 16 << 30}
-# Generations that run TPUEstimator: the others have no TensorFlow runtime for it.
+# Generations that run TPUEstimator. Other generations have no runtime of TensorFlow for it.
 GENERATIONS = ("v2", "v3", "v4")
 # Cores of a host of v4; a host of v2 or v3 has eight cores.
 CORES_OF_V4_HOST = 4
@@ -73,7 +73,7 @@ def list_cores(settings):
     """Return the DeviceSpec of every core of a TPU.
 
     Raises:
-        UserError: as `find`.
+        UserError: as in `find`.
     """
     if settings.tpu_name == LOCAL:
         check_kernels()

@@ -21,7 +21,7 @@ def words_of(folder, *more):
 
 
 def lowered(folder, *more):
-    """Return the instructions of the small model's step that its outputs need."""
+    """Return those instructions of the small model's step that the outputs of the step need."""
     args = tpu_compile.parse_arguments(words_of(folder, *more))
     module = tpu_compile.lower(*tpu_compile.make_step(args), replicas=args.replicas)
     computations = {computation.id: computation for computation in module.computations}

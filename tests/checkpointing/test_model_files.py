@@ -184,7 +184,7 @@ def test_damaged_files_and_configs_of_other_shapes_are_not_compared(tmp_path, na
 )
 @pytest.mark.parametrize("field, value", [("num_attention_heads", 4), ("ln_type", "preln")])
 def test_every_config_of_these_shapes_belongs_to_the_checkpoint(tmp_path, names, field, value):
-    """A config belongs to a checkpoint also if it has fewer positions and more pieces."""
+    """A config with fewer positions or more pieces than the checkpoint still belongs to it."""
     theirs = dict(config().to_dict(), hidden_act="gelu_new", **{field: value})
     for name in names:
         (tmp_path / name).write_text(json.dumps(theirs), encoding="utf-8")
@@ -222,7 +222,7 @@ def test_the_user_s_own_config_and_vocabulary_are_not_replaced(tmp_path):
     own.write_text(dataclasses.replace(config, hidden_dropout_prob=0.5).to_json_string())
     (tmp_path / "vocab.txt").write_bytes(
         "天\r\n地\r\n".encode("utf-8")
-    )  # the same with other line ends
+    )  # the same pieces with other line ends
     model_files.refuse_to_replace(str(tmp_path), config, str(given))
     (tmp_path / "vocab.txt").write_text("地\n天\n", encoding="utf-8")
     with pytest.raises(UserError, match="vocab.txt is not .*given.txt, .* give --vocab_file="):

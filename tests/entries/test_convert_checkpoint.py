@@ -451,7 +451,7 @@ def test_inspect_of_an_unusual_size_tells_one_layout_and_fields_that_work(
     assert found["fields"].get("layout", layout) == found["layout"] == layout
     assert found["configs"] == []
     call("inspect", str(tmp_path / "model"))
-    assert re.search("configs +none here: a config of the fields below", capsys.readouterr().out)
+    assert re.search("configs +none here fits: write one with the fields", capsys.readouterr().out)
     known = {field: getattr(made, field) for field in found["unknown"]}
     config = tmp_path / "model" / "my_config.json"
     config.write_text(json.dumps(dict(found["fields"], **known)))

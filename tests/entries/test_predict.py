@@ -270,7 +270,7 @@ def test_vectors_of_json_lines_need_the_command_that_is_named(tmp_path, out):
 
 @pytest.mark.parametrize("label", ["", "\t是"])
 def test_a_column_of_ids_is_told_with_a_first_row_that_helps(tmp_path, out, label):
-    """The error comes also if the ids are names of labels, or if the file has labels."""
+    """The error comes even if the ids are names of labels, or if the file has labels."""
     questions, answers = tmp_path / "questions.tsv", tmp_path / "answers.tsv"
     files = {"model_dir": out, "input_file": questions, "output_file": answers}
     for id_ in ("q17", "是"):

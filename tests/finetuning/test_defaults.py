@@ -1,4 +1,4 @@
-"""finetuning/flags.py: what suits a model's size."""
+"""finetuning/defaults.py: learning rate, batch size and epochs by the size of a model."""
 
 import types
 

@@ -12,7 +12,7 @@ from checkpointing import new_pieces
 from common import files
 from common.errors import UserError
 from finetuning import inputs
-from finetuning.run import Made
+from finetuning.run import MadeWith
 from finetuning_data import encoding, tasks
 from kinds.classification import Classification
 from kinds.kind import Data
@@ -136,13 +136,13 @@ def cached(tmp_path):
             output_dir=str(tmp_path),
         )
         kind, data = Classification(), Data(task, {split: list(examples)}, {}, {})
-        names = {split: inputs.features_name(args, kind, data, split)}
+        names = {split: inputs.rows_file_name(args, kind, data, split)}
         run = argparse.Namespace(
             kind=kind,
             args=args,
             data=data,
             tokenizer=FullTokenizer(vocab_file),
-            made=Made(names, {}),
+            made_with=MadeWith(names, {}),
         )
         return inputs.encode(run, split)
 

@@ -51,7 +51,7 @@ def test_nothing_is_told_of_sound_data(caplog):
     with caplog.at_level("WARNING", logger="absl"):
         found = data_report.log_data(("0", "1"), {"dev": DEV})
     assert found == {"classes": {"dev": {"0": 1, "1": 2}}}
-    assert data_report.duplicates(DEV) == data_report.overlap(TRAIN[1:2], DEV) == 0
+    assert data_report.count_duplicates(DEV) == data_report.count_overlap(TRAIN[1:2], DEV) == 0
     assert not caplog.records
 
 

@@ -29,7 +29,7 @@ def encode_plainly(tokenizer, example, max_seq_length):
     num_special = 1 + len(texts)
     full_length = sum(map(len, texts)) + num_special
     while sum(map(len, texts)) > max_seq_length - num_special:
-        max(reversed(texts), key=len).pop()  # of equally long texts the second is cut
+        max(reversed(texts), key=len).pop()  # If both are equally long, the second is cut.
     pieces = ["[CLS]"] + [piece for text in texts for piece in text + ["[SEP]"]]
     return pieces, len(texts[0]) + 2, full_length
 

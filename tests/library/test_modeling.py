@@ -307,7 +307,7 @@ def trained_outputs(execution=modeling.PLAIN, seeds=((1, 2),), **changes):
         session.run(tf.global_variables_initializer())
         draws = np.random.RandomState(1)
         for variable in tf.trainable_variables():
-            if variable.shape.ndims == 2:  # the same seed gives other weights in another graph
+            if variable.shape.ndims == 2:  # The same seed gives other weights in another graph.
                 variable.load(0.02 * draws.normal(size=variable.shape.as_list()), session)
         fetched = [loss] + [tf.convert_to_tensor(gradient) for gradient in gradients]
         return [session.run(fetched, {seed: value}) for value in seeds]

@@ -420,7 +420,7 @@ def test_every_optimizer_lowers_the_loss(optimizer):
 
 
 def test_gradients_that_are_not_finite_do_not_pass_unseen():
-    for bad in (np.inf, np.nan, 1e30):  # The square of the last overflows float32.
+    for bad in (np.inf, np.nan, 1e30):  # The square of 1e30 overflows float32.
         variables, (scalars,) = train(CONFIG, 1, features=bad * np.ones([4, 3], np.float32))
         assert not np.isfinite(scalars["grad_norm"])
         assert np.all(np.isnan(variables["dense/bias"]))

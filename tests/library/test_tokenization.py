@@ -128,7 +128,7 @@ def test_characters_like_tokenizers_but_for_those_after_unicode_8(do_lower_case)
 
 
 def googles(text):
-    """The words of a text as Google's code makes them: each step on the whole text."""
+    """Return the pieces of a text; as in Google's code, each step works on the whole text."""
     kept = [c for c in text if c in "\t\n\r" or unicodedata.category(c) not in ("Cc", "Cf")]
     text = "".join(" {} ".format(c) if tokenization._is_chinese(c) else c for c in kept)
     decomposed = unicodedata.normalize("NFD", text.replace("\ufffd", "").lower())

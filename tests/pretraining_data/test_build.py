@@ -268,7 +268,7 @@ def test_other_flags_are_refused_until_overwrite(root, text, whole, unfinished):
 def test_finished_blocks_are_not_made_again(root, text, whole, unfinished):
     done = unfinished / (SHARDS[0] + ".work") / "000000000000.done"
     before = done.stat().st_mtime_ns
-    # Stop the run once more, at the shards: folders have the names of the unfinished shards.
+    # Folders with the names of the unfinished shards stop the run when it writes the shards.
     for name in SHARDS:
         (unfinished / (name + ".tmp")).mkdir()
     status, line = run(root, text, unfinished, "--num_workers=2")

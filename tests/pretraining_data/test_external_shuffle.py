@@ -108,7 +108,7 @@ def test_a_block_that_is_made_again_has_no_summary_meanwhile(tmp_path, monkeypat
 def test_neighbours_are_of_different_documents(count, kinds, seed):
     rng = np.random.RandomState(seed)
     documents = rng.randint(0, kinds, count).tolist()
-    if max(map(documents.count, documents)) > count / 3:  # an order may not exist
+    if max(map(documents.count, documents)) > count / 3:  # There may be no such order.
         return
     order = rng.permutation(count)
     separated, neighbours = external_shuffle.separate_documents(order, documents, documents[0])

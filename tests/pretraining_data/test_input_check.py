@@ -32,7 +32,7 @@ QUOTED_TSV = "".join(
     '"{id}"\t"{title}"\t"{content}"\n'.format(**each)
     for each in [dict(zip(*[OBJECTS[0]] * 2))] + OBJECTS
 )
-# zstd writes TEXT so.
+# TEXT as zstd compresses it.
 ZSTD = bytes.fromhex("28b52ffd0458b10000e4b880e380820ae4ba8ce380820a0ae4b889e380820a8111bdba")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 9\n".format("0" * 64)
 HTML = "<p>一。</p>\n二。&nbsp;\n<div class='a'>三<br>\n四\n"
@@ -290,7 +290,7 @@ def test_the_command_that_makes_text_of_labelled_characters(tmp_path):
 
 
 def test_labelled_characters_of_a_table_are_refused_too(tmp_path):
-    """The second column has few and short values, like the labels of whole texts."""
+    """The second column has few different values, all short, like a column of labels of texts."""
     with pytest.raises(UserError, match="holds a character and its label a line"):
         check(
             tmp_path / "a.txt",
@@ -319,7 +319,7 @@ def test_text_that_a_program_misread(tmp_path, root, assumed, encoding, caplog):
     [message] = [message for message in caplog.messages if message.startswith("MOJIBAKE: ")]
     assert "took {} for {}, which is {}".format(path, assumed, encoding) in message
     command = message.split("text back: ")[1].replace("NEW_FILE", str(tmp_path / "new.txt"))
-    subprocess.run(command, shell=True, check=False)  # it drops some bytes and says so
+    subprocess.run(command, shell=True, check=False)  # iconv drops some bytes and says so.
     mended = (tmp_path / "new.txt").read_text(encoding="utf-8")
     assert difflib.SequenceMatcher(None, text[:300], mended[:300]).ratio() > 0.6
 

@@ -1,4 +1,4 @@
-"""What the graph decides of scores is what `Kind.decode` decides outside of it."""
+"""The graph finds the same entities and answers in scores as `Kind.decode` does outside of it."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def spans_of_pieces(draw):
 
 
 class Graph:
-    """A graph of texts, pieces and arrays of scores, as a function of them.
+    """A function of texts, pieces and arrays of scores, which a graph computes.
 
     Args:
         decide: function of (texts, `Pieces`, *scores) that returns a dict of tensors.

@@ -77,7 +77,7 @@ def test_every_fault_is_named(record, limits, fault):
 
 
 def test_damage_anywhere_is_a_fault_or_another_row():
-    """For any bytes the checks name a fault or accept another row; nothing else is raised."""
+    """`find_fault` names the fault of any bytes, or `parse` reads the bytes without an error."""
     record = compact_rows.serialize(ROW, LIMITS)
     rng = np.random.RandomState(0)
     for _ in range(3000):

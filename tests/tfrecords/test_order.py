@@ -152,6 +152,6 @@ def test_the_graph_has_no_python_in_it(index):
     for function in definition.library.function:
         nodes += function.node_def
     kinds = {node.op for node in nodes}
-    # The interleave is in a function inside a function, so nested functions were searched.
+    # The interleave is in a nested function, so the search has reached nested functions.
     assert any("Interleave" in kind for kind in kinds)
     assert not any("PyFunc" in kind for kind in kinds)
