@@ -430,7 +430,7 @@ def read_json(path):
     text = read_utf8(path)
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = file_types.json_problem(error)
         raise UserError("{}: not a readable JSON file ({})".format(path, problem)) from error
     if not isinstance(value, dict):
