@@ -196,7 +196,8 @@ def check_use(args, kind):
     if args.header != "auto" and not has_header:
         text = "--header={} is for an --input_file of a classifier: leave it out"
         raise UserError(text.format(args.header))
-    has_several = isinstance(kind, (answers.Masks, answers.Nearest, answers.Parts))
+    has_several = isinstance(kind, (answers.Masks, answers.Nearest))
+    has_several = has_several or (isinstance(kind, answers.Parts) and kind.finds_answers)
     if args["top"].present and not has_several:
         text = "--top={} is for a [MASK], a search or a question: leave it out"
         raise UserError(text.format(args.top))
