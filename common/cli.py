@@ -6,6 +6,7 @@ import errno
 import functools
 import itertools
 import logging
+import math
 import os
 import re
 import select
@@ -155,10 +156,19 @@ def flag_definer(flag_values):
     """
     kinds = ("string", "integer", "float", "bool", "enum", "list")
     functions = {kind: getattr(flags, "DEFINE_" + kind) for kind in kinds}
+    functions["float"] = _define_float
     functions["validator"] = flags.register_validator
     options = {"flag_values": flag_values}
     return types.SimpleNamespace(
         **{kind: functools.partial(function, **options) for kind, function in functions.items()}
+    )
+
+
+def _define_float(name, *values, flag_values, **options):
+    """Define a flag of a number; absl also takes nan and inf, which pass the checks of bounds."""
+    flags.DEFINE_float(name, *values, flag_values=flag_values, **options)
+    flags.register_validator(
+        name, lambda value: value is None or math.isfinite(value), "give a number", flag_values
     )
 
 
