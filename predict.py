@@ -196,7 +196,8 @@ def check_use(args, answer_kind):
     if args.header != "auto" and not has_header:
         text = "--header={} is for an --input_file of a classifier: leave it out"
         raise UserError(text.format(args.header))
-    has_several = isinstance(answer_kind, (answers.Masks, answers.Nearest, answers.Parts))
+    finds_answers = isinstance(answer_kind, answers.Parts) and answer_kind.finds_answers
+    has_several = finds_answers or isinstance(answer_kind, (answers.Masks, answers.Nearest))
     if args["top"].present and not has_several:
         text = "--top={} is for a [MASK], a search or a question: leave it out"
         raise UserError(text.format(args.top))

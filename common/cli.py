@@ -6,6 +6,7 @@ import errno
 import functools
 import itertools
 import logging
+import math
 import os
 import re
 import select
@@ -158,6 +159,7 @@ def flag_definer(flag_values):
     """
     flag_types = ("string", "integer", "float", "bool", "enum", "list")
     functions = {flag_type: getattr(flags, "DEFINE_" + flag_type) for flag_type in flag_types}
+    functions["float"] = _define_float
     functions["validator"] = flags.register_validator
     options = {"flag_values": flag_values}
     return types.SimpleNamespace(
@@ -165,6 +167,14 @@ def flag_definer(flag_values):
             flag_type: functools.partial(function, **options)
             for flag_type, function in functions.items()
         }
+    )
+
+
+def _define_float(name, *values, flag_values, **options):
+    """Define a flag of a number; absl also takes nan and inf, which pass the checks of bounds."""
+    flags.DEFINE_float(name, *values, flag_values=flag_values, **options)
+    flags.register_validator(
+        name, lambda value: value is None or math.isfinite(value), "give a number", flag_values
     )
 
 

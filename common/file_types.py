@@ -1,5 +1,6 @@
 """Recognizes files that are not UTF-8 text by their first bytes."""
 
+import json
 import re
 import shlex
 
@@ -113,6 +114,22 @@ def pointer_problem(path, head):
         text = "{} is not the file itself but a pointer of git-lfs: fetch it with git lfs pull"
         return text.format(path)
     return None
+
+
+def parse_json(text):
+    """Do what `json.loads` does, but raise `json.JSONDecodeError` for every text that is refused.
+
+    `json.loads` has other errors for brackets in brackets in brackets and for endless numbers.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        problem = "Too many brackets in brackets"
+    except ValueError:
+        problem = "A number with too many digits"
+    raise json.JSONDecodeError(problem, text, 0)
 
 
 def json_problem(error):

@@ -216,9 +216,18 @@ def _user_errors(action, path):
     except _errors() as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
         reason = " ".join(str(reason).split())
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            reason = "{} is a file, not a folder".format(_first_that_exists(path))
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = "{}: make room, then start again".format(reason)
         raise UserError("cannot {} {}: {}".format(action, path, reason)) from error
+
+
+def _first_that_exists(path):
+    """Return a path, or the nearest of its folders that exists."""
+    while path and not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 @contextlib.contextmanager
@@ -430,7 +439,7 @@ def read_json(path):
     text = read_utf8(path)
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = file_types.json_problem(error)
         raise UserError("{}: not a readable JSON file ({})".format(path, problem)) from error
     if not isinstance(value, dict):

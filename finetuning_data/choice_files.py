@@ -9,6 +9,7 @@
 The first two formats are CLUE's.
 """
 
+import functools
 import json
 import os
 import re
@@ -165,6 +166,8 @@ def _c3_questions(row, answers, is_test):
             raise BadRow("question {}: {}".format(number, problem)) from None
         guid = task_files.scalar("id", fields.get("id"))
         questions.append(Question(guid, "\n".join(turns), question, choices, answer, 0))
+    if not questions:
+        raise BadRow("the list of questions is empty: remove the row")
     return questions
 
 
@@ -325,23 +328,26 @@ def _check_ids(questions, places, place):
 
 def _rows(task, path):
     """Return the rows of a file as (number from 1, undecoded row), and their decoder."""
-    content = task_files.read_content(path)
     if not task.is_array:
+        content = task_files.read_content(path)
         lines = task_files.split_lines(content)
         problem = file_types.json_lines_problem(path, [line for _, line in lines[:2]])
         if problem:
             raise UserError(problem)
-        return lines, _json_object
-    rows = _json(path, content)
+        return lines, functools.partial(_json_object, file_types.mend_utf8(content))
+    rows = _json(path)
     if not isinstance(rows, list):
         raise UserError("{} is not a JSON array of texts with their questions".format(path))
     return enumerate(rows, 1), lambda row: row
 
 
-def _json_object(line):
+def _json_object(mend, line):
+    """Return the object of a line; `mend`: what to do about a line that is not UTF-8."""
     try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # also of UTF-8
+        row = file_types.parse_json(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise BadRow("not UTF-8 text; {}".format(mend)) from None
+    except json.JSONDecodeError as error:
         problem = file_types.json_problem(error)
         raise BadRow("not JSON ({}): write one object per line".format(problem)) from None
     if not isinstance(row, dict):
@@ -350,12 +356,12 @@ def _json_object(line):
     return row
 
 
-def _json(path, content):
+def _json(path):
     try:
-        return json.loads(content.decode("utf-8"))
-    except ValueError as error:
+        return file_types.parse_json(files.read_utf8(path))
+    except json.JSONDecodeError as error:
         problem = file_types.json_problem(error)
-        if getattr(error, "msg", "") == "Extra data":
+        if error.msg == "Extra data":
             problem += "; the file must be one JSON value, not one a line"
         raise UserError("{} is not JSON: {}".format(path, problem)) from None
 
@@ -366,7 +372,7 @@ def read_answers(path):
     Raises:
         UserError: for a file that is not a JSON object of numbers.
     """
-    answers = _json(path, task_files.read_content(path))
+    answers = _json(path)
     if not isinstance(answers, dict):
         raise UserError('{} is not a JSON object such as {{"#idiom000001#": 3}}'.format(path))
     for mark, answer in answers.items():

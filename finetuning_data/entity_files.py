@@ -327,7 +327,7 @@ def _illegal(before, label, own):
 def _json_text(scheme, part):
     """Return the `LabelledText` of a JSON object."""
     try:
-        row = json.loads(part[0][1])
+        row = file_types.parse_json(part[0][1])
     except json.JSONDecodeError as error:
         raise _BadRow(
             "not JSON ({}): write one object a line".format(file_types.json_problem(error))

@@ -19,7 +19,7 @@ from absl import logging
 from common import file_types, files
 from common.errors import UserError
 from finetuning_data.entity_files import listed
-from finetuning_data.task_files import BadRow, log_bad_rows, missing, shown
+from finetuning_data.task_files import BadRow, check_characters, log_bad_rows, missing, shown
 
 # Names of the same field in SQuAD's format and in CMRC2018's first format.
 _CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")
@@ -94,7 +94,7 @@ def _parsed(path):
     """Return (place, content) of every article or row of a file, a list."""
     text = files.read_utf8(path)
     try:
-        content = json.loads(text)
+        content = file_types.parse_json(text)
     except json.JSONDecodeError as error:
         _, end, more = text[: error.pos].lstrip().partition("\n")
         if error.msg == "Extra data" and end and not more.strip():  # row 1 is a whole value
@@ -117,7 +117,7 @@ def _parsed_lines(path, text):
         if not line.strip():
             continue
         try:
-            parsed.append(("row {}".format(number), json.loads(line)))
+            parsed.append(("row {}".format(number), file_types.parse_json(line)))
         except json.JSONDecodeError as error:
             problem = "not JSON ({})".format(file_types.json_problem(error))
             raise UserError("{}, row {}: {}".format(path, number, problem)) from None
@@ -171,6 +171,7 @@ def _value(row, names):
 
 def _question(context, row, needs_answers):
     """Return the `Question` of a dict, and how many of its answers are at another place."""
+    check_characters([context, row])
     guid, question = _value(row, _ID), _value(row, _QUESTION)
     if not isinstance(guid, (str, int)):
         raise BadRow("the question has no id")

@@ -281,14 +281,14 @@ def _open_json_lines(path, lines, row_format):
         raise UserError(problem)
     for _, line in lines[:1]:
         with contextlib.suppress(ValueError, TypeError):  # the parser reports a bad row
-            _warn_of_title(path, list(json.loads(line.decode("utf-8"))), row_format)
+            _warn_of_title(path, list(file_types.parse_json(line.decode("utf-8"))), row_format)
     return Rows(functools.partial(_json_row, row_format), lines)
 
 
 def _json_row(row_format, line):
     text = _decoded(line, row_format)
     try:
-        row = json.loads(text)
+        row = file_types.parse_json(text)
     except json.JSONDecodeError as error:
         raise BadRow(
             "not JSON ({}): {}; write one object per line".format(

@@ -91,7 +91,7 @@ def check_exact(config, family):
         )
 
 
-def to_config(config, family, name, labels=(), task=None):
+def to_config(config, family, name, labels=(), task=None, settings=()):
     """Return the `config.json` of a model, a dict.
 
     Args:
@@ -100,6 +100,7 @@ def to_config(config, family, name, labels=(), task=None):
         name: str, of the class there.
         labels: sequence of str, of a head with labels, in the order of its outputs.
         task: str, the task for which the head was trained.
+        settings: dict, other values on which predictions depend.
     """
     theirs = {field: getattr(config, field) for field in SAME_FIELDS}
     theirs.update(
@@ -129,6 +130,8 @@ def to_config(config, family, name, labels=(), task=None):
         )
     if labels or (name or "").endswith(("ForMultipleChoice", "ForQuestionAnswering")):
         theirs.update(finetuning_task=task)
+    if settings:
+        theirs.update(task_specific_params={task: settings})
     return theirs
 
 

@@ -60,7 +60,8 @@ def write_model(folder, family, config, arrays, model):
         factors = {name: arrays[name] for name in mapping.FACTORS}
         sha256 = mapping.words_sha256(family, parameters)
         save(factors, os.path.join(folder, FACTORS), {"word_embeddings_sha256": sha256})
-    theirs = configs.to_config(config, family, class_name, model.labels, model.task)
+    of_task = model.labels, model.task, model.settings
+    theirs = configs.to_config(config, family, class_name, *of_task)
     files.write_json(os.path.join(folder, CONFIG), dict(sorted(theirs.items())))
     for name in (WEIGHTS, FACTORS):  # safetensors makes files that only their owner may read
         if os.path.exists(os.path.join(folder, name)):
@@ -311,7 +312,15 @@ def read_description(folder, config, arrays, vocabulary):
         vocab_file=None if is_sentencepiece else vocabulary,
         do_lower_case=next((value for value in lower if isinstance(value, bool)), True),
         spm_model_file=vocabulary if is_sentencepiece else None,
+        settings=_settings(theirs.get("task_specific_params"), task, kind),
     )
+
+
+def _settings(params, task, kind):
+    """Return the settings of our task in `task_specific_params`, which others use, too."""
+    found = params.get(task) if isinstance(params, dict) else None
+    names = kind.encoding_flags + kind.prediction_flags
+    return {name: found[name] for name in names if name in found} if isinstance(found, dict) else {}
 
 
 def _labels(path, names, num_labels):

@@ -127,7 +127,8 @@ def choose_answers(context, windows, start_scores, end_scores, rules):
     rows = [(-score, begin, end) for score, begin, end in rows[: rules.num_best]]
     if rules.allow_no_answer or not rows:
         wins = not rows or none - rows[0][0] > rules.no_answer_threshold
-        rows.insert(0 if wins else 1, (none, None, None))
+        behind_best = 1 + sum(row[0] >= none for row in rows[1:])
+        rows.insert(0 if wins else behind_best, (none, None, None))
     shares = np.exp(np.array([row[0] for row in rows]) - max(row[0] for row in rows))
     shares /= shares.sum()
     return [

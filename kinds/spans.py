@@ -225,10 +225,12 @@ class Spans(Kind):
         return span_scores.answer_scores(answers, _texts(examples, predictions))
 
     def example(self, task, values):
-        """See `Kind.example`: (question, context)."""
-        if isinstance(values, str) or len(values) != 2 or not all(map(_is_text, values)):
+        """See `Kind.example`: (question, context), or a dict of these names."""
+        is_named = isinstance(values, dict)
+        texts = [values.get(name) for name in ("question", "context")] if is_named else values
+        if isinstance(texts, str) or len(texts) != 2 or not all(map(_is_text, texts)):
             raise ValueError("{!r} is not (question, context)".format(values))
-        return span_files.Question("", *values, answers=None)
+        return span_files.Question("", *texts, answers=None)
 
     def answers(self, examples, task, predictions):
         """See `Kind.answers`: the best candidate as a dict, with the next ones in `others`."""

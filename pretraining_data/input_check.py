@@ -213,7 +213,7 @@ def _fields(line):
     try:
         stored = json.loads(line)
         return [name for name, value in stored.items() if isinstance(value, str)]
-    except (ValueError, AttributeError):  # a long line may be cut
+    except (ValueError, AttributeError, RecursionError):  # a long line may be cut
         return list(dict.fromkeys(re.findall(r'[{,]\s*"(\w+)"\s*:\s*"', line)))
 
 

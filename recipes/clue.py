@@ -113,6 +113,9 @@ def main(args):
     if unknown:
         text = "--tasks={}: the tasks are {}"
         raise UserError(text.format(",".join(unknown), ", ".join(SETTINGS)))
+    if not files.is_folder(args.data_dir):
+        text = "{} is not a folder: give the one that has a folder for each task"
+        raise UserError(text.format(args.data_dir))
     model = model_flags(args)
     names = [name for name in args.tasks if has_files(name, args.data_dir, ("train", "dev"))]
     tell_of_missing_files(args, names)
@@ -133,7 +136,7 @@ def main(args):
 
 def model_flags(args):
     """Return the flags that name the model: a dict; raises UserError where no config fits."""
-    if not files.glob(args.checkpoint + "*"):
+    if not (files.exists(args.checkpoint) or files.exists(args.checkpoint + ".index")):
         raise UserError(
             "{} does not exist: give a checkpoint or its folder".format(args.checkpoint)
         )
@@ -213,7 +216,7 @@ def command(args, name, model):
 
 def run(words):
     """Run a command; returns its exit status."""
-    return subprocess.call(words, cwd=ROOT)
+    return subprocess.call(words)  # in this working directory, to which paths may be relative
 
 
 # --------------------------------------------------------------------------------- results

@@ -21,10 +21,10 @@ fi
 checkpoint=$(realpath -m "$1")
 data=$(realpath -m "$2")
 out=$(realpath -m "$3")
-cd "$(dirname "$0")/.."
+root=$(dirname "$0")/..  # no cd: FLAGS may have relative paths
 
 python=python3
-if [ -x .venv/bin/python ]; then
-  python=.venv/bin/python
+if [ -x "$root/.venv/bin/python" ]; then
+  python=$root/.venv/bin/python
 fi
-"$python" recipes/clue.py --checkpoint="$checkpoint" --data_dir="$data" --output_dir="$out" "${@:4}"
+"$python" "$root/recipes/clue.py" --checkpoint="$checkpoint" --data_dir="$data" --output_dir="$out" "${@:4}"

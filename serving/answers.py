@@ -125,20 +125,21 @@ class Parts:
 
     @property
     def _names(self):
-        return ("a question", "its context") if self._finds_answers else ("one text",)
+        return ("a question", "its context") if self.finds_answers else ("one text",)
 
     @property
-    def _finds_answers(self):
+    def finds_answers(self):
+        """Whether the texts are questions, which have several answers, not texts with entities."""
         return isinstance(self._model.kind, Spans)
 
     def answer(self, texts):
         """See `Labels.answer`."""
-        values = tuple(texts) if self._finds_answers else texts[0]
+        values = tuple(texts) if self.finds_answers else texts[0]
         return self.shown(self._model.predict([values])[0])
 
     def shown(self, answer):
         """Return an answer of `Predictor.predict` with fewer digits and fewer candidates."""
-        if not self._finds_answers:
+        if not self.finds_answers:
             return answer
         candidates = [answer] + answer["others"]
         best, *others = map(_rounded_candidate, candidates[: self._num_best])

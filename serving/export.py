@@ -79,11 +79,13 @@ def prepare(output_dir, options):
         str, the path of the export.
 
     Raises:
-        UserError: where the export exists or a package is missing.
+        UserError: where the export exists, its folder is a file, or a package is missing.
     """
     way = FORMATS[options.format]
     path = os.path.join(output_dir, way.file_name.format(**options._asdict()))
     files.refuse_pattern(path)
+    if files.exists(output_dir) and not files.is_folder(output_dir):
+        raise UserError("{} is a file: give the name of a folder".format(output_dir))
     if files.exists(path):
         raise UserError(
             "{} exists: give another --version of a saved_model or another --output_dir, or remove "

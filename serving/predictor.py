@@ -216,6 +216,7 @@ class Predictor:
                 model that was pre-trained only.
         """
         if self.kind and self.num_labels is None:
+            _refuse_single(texts)
             examples = [self.kind.example(self.task, values) for values in texts]
             if not examples:
                 return []
@@ -436,11 +437,17 @@ def check_number(task, texts, where):
         raise UserError(message.format(where, task.name, expected, len(texts)))
 
 
+def _refuse_single(texts):
+    """Raise ValueError for an example in place of a list: its characters are no examples."""
+    if isinstance(texts, (str, dict)):
+        raise ValueError("a list of texts is expected, not {!r}".format(texts))
+
+
 def _as_tuples(texts):
     """Return texts and pairs as a list of tuples of one or two."""
-    if isinstance(texts, str):
-        raise ValueError("a list of texts is expected, not {!r}".format(texts))
-    rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+    _refuse_single(texts)
+    # The tuple of a dict would have its names in place of its texts.
+    rows = [(text,) if isinstance(text, (str, dict)) else tuple(text) for text in texts]
     for row in rows:
         if len(row) not in (1, 2) or not all(isinstance(part, str) for part in row):
             raise ValueError("{!r} is neither a text nor a pair of texts".format(row))

@@ -77,13 +77,15 @@ def test_a_full_disk_that_a_library_tells_is_one_line(root):
         ("-b", "unknown flag --b; put an argument that begins with a hyphen after -- (--help"),
         ("--train_count=1e4", "flag --train_count=1e4: give a whole number, in digits (--help"),
         ("--rate=fast", "flag --rate=fast: give a number (--help"),
+        ("--rate=nan", "flag --rate=nan: give a number (--help"),
+        ("--rate=1e999", "flag --rate=inf: give a number (--help"),
         ("--on=yes", "flag --on=yes: give True or False (--help lists the flags)"),
     ],
 )
 def test_what_the_parser_says(word, message):
     def define_flags(flag_values):
         flags.DEFINE_integer("train_count", 1, "How many.", flag_values=flag_values)
-        flags.DEFINE_float("rate", 0.1, "How fast.", flag_values=flag_values)
+        cli.flag_definer(flag_values).float("rate", 0.1, "How fast.")
         flags.DEFINE_boolean("on", True, "Whether.", flag_values=flag_values)
         flags.DEFINE_boolean("require_accelerator", True, "Whether.", flag_values=flag_values)
         flags.DEFINE_boolean("use_tpu", True, "Whether.", flag_values=flag_values)

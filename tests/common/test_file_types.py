@@ -1,10 +1,12 @@
 """What is wrong with the bytes of a file, and what to do about it."""
 
+import json
 import subprocess
+import sys
 
 import pytest
 
-from common.file_types import mend_utf8, refusal
+from common.file_types import mend_utf8, parse_json, refusal
 
 LINES = ["他在北京上学。", "后来他到上海工作了很多年。", "天气很好，我们去公园。"]
 UTF8, GB18030, BIG5 = (
@@ -30,6 +32,26 @@ CUT = b"\n".join(line.encode("utf-8")[:-1] for line in LINES)
 )
 def test_the_remedy_fits_the_bytes(content, words):
     assert words in mend_utf8(content)
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        ("[" * 100000, "Too many brackets in brackets"),
+        pytest.param(
+            "1" * 5000,
+            "A number with too many digits",
+            marks=pytest.mark.skipif(
+                not hasattr(sys, "get_int_max_str_digits"), reason="this Python has no limit"
+            ),
+        ),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_json_that_is_refused_has_one_kind_of_error(text, problem):
+    with pytest.raises(json.JSONDecodeError, match=problem):
+        parse_json(text)
+    assert parse_json('{"a": [1]}') == {"a": [1]}
 
 
 def test_utf8_needs_no_remedy():

@@ -157,13 +157,16 @@ def test_models_of_other_tasks_keep_descriptions_and_predictions(
     for name in ("output_weights", "output_bias"):
         arrays[scope + name] = arrays.pop(name)
     run = tmp_path / "run"
-    described = model_files.Description(task, labels, 20, config.to_dict(), vocabulary)
+    settings = {"doc_stride": 5, "allow_no_answer": True} if task == "drcd" else {}
+    described = model_files.Description(
+        task, labels, 20, config.to_dict(), vocabulary, settings=settings
+    )
     model_files.write(str(run), described)
     weights.write(str(run / "model.ckpt-7"), arrays)
     call("to-huggingface", str(run / "model.ckpt-7"), output_dir=tmp_path / "there")
     call("from-huggingface", str(tmp_path / "there"), output_dir=tmp_path / "back")
     found = model_files.read(str(tmp_path / "back"))
-    assert (found.task, list(found.labels)) == (task, labels)
+    assert (found.task, list(found.labels), found.settings) == (task, labels, settings)
     back = weights.read(find.find_checkpoint(str(tmp_path / "back")))
     lost = {name for name in arrays if name.startswith("bert/pooler/") and scope}
     assert set(arrays) == set(back) | lost

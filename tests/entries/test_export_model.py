@@ -238,6 +238,14 @@ def test_an_existing_version_is_refused(version, out):
     assert os.stat(str(version / "saved_model.pb")).st_mtime_ns == before
 
 
+def test_a_file_in_place_of_the_folder_is_named(tmp_path, out):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is a file: give the name of a folder"):
+        run(model_dir=out, output_dir=tmp_path / "file")
+    with pytest.raises(UserError, match="cannot .*file is a file, not a folder"):
+        run(model_dir=out, output_dir=tmp_path / "file" / "sub", format="tflite")
+
+
 @pytest.mark.parametrize(
     "export_format, flags", [("saved_model", {"raw_text": False}), ("tflite", {})]
 )

@@ -572,11 +572,13 @@ def test_a_long_text_is_shortened():
         (answers.Masks, {"header": "no", "output_file": "a"}, "--header=no is for an --input_f"),
         (answers.Labels, {"top": 3}, "--top=3 is for a .MASK., a search or a question: leave"),
         (answers.Vectors, {"top": 3}, "--top=3 is for a .MASK."),
+        (answers.Parts, {"top": 3}, "--top=3 is for a .MASK."),  # of a model of entities
     ],
 )
 def test_a_flag_that_the_answers_ignore(kind, changes, words):
     command = ["predict.py"] + helpers.arguments(changes)
     kind = object.__new__(kind)
+    kind._model = types.SimpleNamespace(kind=None)
     with pytest.raises(UserError, match=words):
         predict.check_use(cli.parse(predict.define_flags, command, predict.WORDS), kind)
     predict.check_use(cli.parse(predict.define_flags, command[:1], predict.WORDS), kind)

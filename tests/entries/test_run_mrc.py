@@ -122,6 +122,10 @@ def test_a_predictor_gives_the_same_answers(trained, batch_size):
     assert model.predict([]) == []
     with pytest.raises(ValueError, match="is not .question, context"):
         model.predict(["天"])
+    named = [{"context": context, "question": question} for question, context in rows]
+    assert model.predict(named) == model.predict(rows)
+    with pytest.raises(ValueError, match="is not .question, context"):
+        model.predict([{"question": "天", "text": "天起止地"}])
 
 
 def test_predict_py_answers_questions_of_texts_and_files(trained, tmp_path, capsysbinary):

@@ -121,6 +121,8 @@ def test_a_predictor_finds_the_same_entities(trained, batch_size):
     assert model.embed(texts).shape == (ODD, 16)
     with pytest.raises(ValueError, match="is not a text"):
         model.predict(["天", ("天", "地")])
+    with pytest.raises(ValueError, match="a list of texts is expected"):
+        model.predict("天地")
 
 
 def test_predict_py_finds_entities_of_texts_and_files(trained, tmp_path, capsysbinary):

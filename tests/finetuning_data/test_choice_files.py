@@ -22,6 +22,7 @@ CLOZE = {
     "content": ["他#idiom000001#，又#idiom000002#。", "大家#idiom000003#。"],
     "candidates": ["一心一意", "三心二意", "五湖四海"],
 }
+DEEP = '{"context": ' + "[" * 100000
 MARKS = {"#idiom000001#": 1, "#idiom000002#": 0, "#idiom000003#": 2}
 
 
@@ -141,6 +142,9 @@ def test_a_missing_field_is_named(field, tmp_path):
         ("c3", "{}", "dev.json is not a JSON array of texts"),
         ("c3", "[3]", "dev.json, row 1: 3 is not a list of turns and questions"),
         ("c3", '[[["男：冷"], ["冷"]]]', "dev.json, row 1: question 1: question is '冷', not a"),
+        ("c3", '[[["男：冷"], []]]', "row 1: the list of questions is empty: remove the row"),
+        ("c3", DEEP, "dev.json is not JSON: Too many brackets in brackets"),
+        ("choices", DEEP, "row 1: not JSON .Too many brackets in brackets"),
         ("c3", '[[["男：冷"], [{"question": "?"}]]]', "row 1: question 1: no choice: a field must"),
         ("chid", '{"content": ["冷"], "candidates": ["冷", "热"]}', "row 1: content has no blank"),
         ("chid", '{"content": ["#idiom5#"], "candidates": ["冷", "热"]}', "row 1: there is no ans"),
@@ -153,6 +157,14 @@ def test_mistakes_in_whole_files(name, content, words, tmp_path):
     with pytest.raises(UserError, match=words) as error:
         read(name, tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name, row", [("c3", [DIALOGUE]), ("choices", OWN), ("chid", CLOZE)])
+def test_another_encoding_is_named(name, row, tmp_path):
+    content = json.dumps(row, ensure_ascii=False).encode("gb18030")
+    (tmp_path / "test.json").write_bytes(content)
+    with pytest.raises(UserError, match="row 1: not UTF-8 text; convert the file .iconv -f GB180"):
+        read(name, tmp_path, "test")
 
 
 @pytest.mark.parametrize(

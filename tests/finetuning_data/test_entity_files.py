@@ -280,6 +280,7 @@ def test_a_json_array_is_named(tmp_path, content):
 def test_files_that_are_no_text(tmp_path):
     assert "is empty" in problem(tmp_path, "")
     assert "no texts" in problem(tmp_path, "\n\n")
+    assert "Too many brackets in brackets" in problem(tmp_path, '{"text": ' + "[" * 100000)
     path = tmp_path / "train.txt"
     path.write_bytes("好 O\n在 O\n".encode("gb18030"))
     with pytest.raises(UserError, match="row 1: not UTF-8 text; convert the file .iconv"):

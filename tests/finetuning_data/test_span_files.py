@@ -159,6 +159,8 @@ def test_a_question_a_row_as_datasets_writes_it(tmp_path, form):
         ),
         ('{"id": "1"}\n\n{"id": "2', "row 3: not JSON (Unterminated string"),
         (squad(qa(answers={"text": ["京"], "answer_start": []})), "are not a list"),
+        ("[" * 100000, "row 1: not JSON (Too many brackets in brackets"),
+        (json.dumps(squad(qa("\ud83d"))), 'qas[0]: "\\ud83d" is half of a character: remove it'),
         ("3", "expected a list"),
         ("[3]", "data[0]: 3 is not an object"),
         ({"data": [{"paragraphs": {}}]}, "data[0].paragraphs: {} is not a list"),

@@ -208,6 +208,7 @@ def test_the_command_that_converts_a_file_works(convert, tool, name, tmp_path):
             '{"label": "1"',
             "not JSON (Expecting ',' delimiter at character 14; the text may be cut): '{\"lab",
         ),
+        ("a.json", '{"text": ' + "[" * 100000, "not JSON (Too many brackets in brackets"),
         ("a.json", "天\t地\t1", "not JSON (Expecting value at character 1)"),
         ("a.json", '["天", "地"]', '["天", "地"] is not a JSON object: write one object per line'),
         ("a.json", '{"label": 1, "gold_label": 2}', "two fields are the same column: 'label, gold"),

@@ -81,6 +81,9 @@ def test_no_answer_wins_above_its_threshold(tokenizer):
     assert (first.text, first.begin) == ("", None) and all(c.text for c in others)
     first, second, *_ = choose(allow_no_answer=True, no_answer_threshold=0.6)
     assert first.text and second.text == ""
+    starts[0] = 1.0
+    scores = [candidate.score for candidate in choose(allow_no_answer=True)]
+    assert scores == sorted(scores, reverse=True) and scores.index(1.0) > 1
 
 
 def test_no_answer_needs_a_low_score_in_every_window_only_once(tokenizer):

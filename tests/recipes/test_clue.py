@@ -111,6 +111,7 @@ def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, 
         ({"checkpoint": None}, "give --checkpoint"),
         ({"tasks": "afqmc,squad"}, "--tasks=squad: the tasks are afqmc, tnews"),
         ({"tasks": "chid,tnews"}, "holds no folder of a task with train and dev files"),
+        ({"data_dir": "nowhere"}, "nowhere is not a folder: give the one that has a folder"),
         ({"checkpoint": "nowhere"}, "nowhere does not exist: give a checkpoint or its folder"),
     ],
 )
@@ -133,6 +134,17 @@ def test_a_model_of_a_size_of_its_own_needs_its_config(folder):
         call(folder)
     with pytest.raises(UserError, match="--tasks|holds no folder"):  # the next mistake
         call(folder, bert_config_file=config, tasks="tnews")
+
+
+def test_paths_are_relative_to_the_working_directory(root, folder):
+    (folder / "model").rename(folder / "模型 1")
+    (folder / "模型 1" / "config.json").rename(folder / "own.json")
+    words = ["模型 1", "data", "out", "--bert_config_file=own.json", "--tasks=afqmc"]
+    command = ["bash", str(root / "recipes" / "clue.sh")] + words
+    done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", cwd=str(folder))
+    assert done.returncode == 2
+    assert "run_classifier.py: error: " in done.stderr and "train.json" in done.stderr
+    assert "afqmc failed: its own last line says why" in done.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["--checkpoint=a", "--data_dir=b", "--output_dir=c"]])

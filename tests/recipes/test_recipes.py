@@ -56,7 +56,7 @@ def test_a_corpus_that_cannot_be_split_stays_as_it_is(name, content, message, tm
     assert files_of(tmp_path) == {name: content}
 
 
-@pytest.mark.parametrize("flag", [{"share": 0}, {"share": 5}, {"share": "nan"}, {"megabytes": 0}])
+@pytest.mark.parametrize("flag", [{"share": 0}, {"share": 5}, {"megabytes": 0}])
 def test_a_share_holds_some_out_and_leaves_some(flag, tmp_path):
     with pytest.raises(UserError, match="above 0"):
         run(held_out, corpus=tmp_path / "a.txt", output_dir=tmp_path, **flag)

@@ -177,6 +177,8 @@ def test_texts_of_another_kind_are_mistakes(model):
         model.embed("天地")
     with pytest.raises(ValueError, match="neither a text nor a pair"):
         model.embed([("天", "地", "玄")])
+    with pytest.raises(ValueError, match="neither a text nor a pair"):
+        model.predict([{"text_a": "天", "text_b": "地"}])
     with pytest.raises(UserError, match="text 0: task sentence_pair takes a pair of texts"):
         model.predict(["天"])
 
