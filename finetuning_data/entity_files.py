@@ -334,8 +334,8 @@ def _json_text(scheme, part):
         ) from None
     if not isinstance(row, dict):
         raise _BadRow("{} is not a JSON object: write one object a line".format(shown(row)))
-    guid = row.get("id")
-    guid, units = guid if guid is None else str(guid), _named(row, _UNITS)
+    guid = None if row.get("id") is None else str(row["id"])
+    units = _named(row, _UNITS)
     if isinstance(units, list):
         return _listed_units(part[0][0], units, _named(row, _LABELS), scheme)._replace(guid=guid)
     if "text" not in row:

@@ -259,7 +259,7 @@ def _split(texts, pattern):
         return [re.split(pattern, text) for text in texts]
     with contextlib.suppress(csv.Error):  # a quote without an end makes a cell too long
         return list(csv.reader(texts))
-    return [texts]
+    return [[text] for text in texts]
 
 
 def _are_columns(rows, row_format):

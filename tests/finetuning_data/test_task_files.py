@@ -356,3 +356,10 @@ def test_a_table_in_place_of_json_gets_no_command_for_a_table(tmp_path, name):
     assert message == str(tmp_path / name) + (
         " is a table, and the task reads JSON: write it as docs/data_formats.md shows"
     )
+
+
+def test_lines_that_csv_cannot_read_are_not_taken_for_columns(tmp_path):
+    content = b'"' + b"a" * 140000 + b"\n" + b"b\n" * 3  # the quote has no end
+    with pytest.raises((UserError, task_files.BadRow)) as error:
+        read(tmp_path / "train.tsv", content, PAIR)
+    assert "commas" not in str(error.value)
