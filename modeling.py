@@ -578,7 +578,9 @@ def packed_attention_mask(query_chunks, key_chunks):
 
     Padding attends to padding, which changes no piece, because no piece attends to padding.
     """
-    is_other = tf.not_equal(query_chunks[:, :, tf.newaxis], key_chunks[:, tf.newaxis])  # [B, Q, S]
+    # On a GPU, TensorFlow compares float32 numbers, but copies int32 numbers to the host.
+    queries, keys = (tf.cast(chunks, tf.float32) for chunks in (query_chunks, key_chunks))
+    is_other = tf.not_equal(queries[:, :, tf.newaxis], keys[:, tf.newaxis])  # [B, Q, S]
     return tf.cast(is_other, tf.float32)[:, tf.newaxis] * MASKED_SCORE
 
 

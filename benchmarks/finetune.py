@@ -84,8 +84,11 @@ def parse_arguments():
     parser.add_argument("--task_name", default="lcqmc_pair")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--max_seq_length", type=int, default=128)
+    parser.add_argument("--precision", default="float32", help="of float32, bfloat16, float16")
+    parser.add_argument("--use_xla", action="store_true", help="compile our whole step by XLA")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--peer", choices=["hf"], help="needs bash make_venv.sh interop")
+    parser.add_argument("--peer_python", default=sys.executable, help="interpreter with PyTorch")
     return parser.parse_args()
 
 
@@ -102,6 +105,8 @@ def make_run(args, folder, dynamic_padding):
         "max_train_examples": batching.POOL_BATCHES * args.batch_size,
         "train_batch_size": args.batch_size,
         "dynamic_padding": dynamic_padding,
+        "precision": args.precision,
+        "use_xla": args.use_xla,
         "do_train": True,
     }
     words = ["--{}={}".format(*item) for item in values.items()]
@@ -163,7 +168,8 @@ def start_peer(args, run, folder):
     for name, array in arrays.items():
         np.save(os.path.join(folder, name + ".npy"), array)
     numbers = [args.batch_size, len(run.data.task.labels)]
-    command = [sys.executable, PEER, folder, args.config] + list(map(str, numbers))
+    command = [args.peer_python, PEER, folder, args.config, args.precision]
+    command += map(str, numbers)
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
     )

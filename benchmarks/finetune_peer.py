@@ -1,6 +1,6 @@
 """Trains and predicts with a model of Hugging Face, when finetune.py asks for it.
 
-    python benchmarks/finetune_peer.py FOLDER CONFIG BATCH_SIZE NUM_LABELS
+    python benchmarks/finetune_peer.py FOLDER CONFIG PRECISION BATCH_SIZE NUM_LABELS
 
 FOLDER has the arrays of an `encoding.Encoded`: ids.npy, begins.npy, lengths_a.npy, and the answers
 of a kind of task: label_ids.npy, targets.npy or answer.npy. The loop does the same as the
@@ -26,8 +26,8 @@ IGNORED = -100  # label that a loss of PyTorch does not count
 
 def main():
     """Answer commands until the standard input ends."""
-    folder, config_path, batch_size, num_labels = sys.argv[1:]
-    loop = Loop(folder, config_path, int(batch_size), int(num_labels))
+    folder, config_path, precision, batch_size, num_labels = sys.argv[1:]
+    loop = Loop(folder, config_path, precision, int(batch_size), int(num_labels))
     for line in sys.stdin:
         part, steps = line.split()
         begin = time.perf_counter()
@@ -45,10 +45,11 @@ def token_labels(targets, length):
 class Loop:
     """A model, its optimizer, and batches in random order."""
 
-    def __init__(self, folder, config_path, batch_size, num_labels):
+    def __init__(self, folder, config_path, precision, batch_size, num_labels):
         names = [name[: -len(".npy")] for name in os.listdir(folder) if name.endswith(".npy")]
         self._arrays = {name: np.load(os.path.join(folder, name + ".npy")) for name in names}
         self._batch_size, self._rng = batch_size, np.random.RandomState(0)
+        self._device, self._precision = peer.device(), precision
         config = peer.albert_config(config_path, num_labels=num_labels or 2)
         if "targets" in self._arrays:
             self._model = transformers.AlbertForTokenClassification(config)
@@ -56,6 +57,7 @@ class Loop:
             self._model = transformers.AlbertForQuestionAnswering(config)
         else:
             self._model = transformers.AlbertForSequenceClassification(config)
+        self._model.to(self._device)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=LEARNING_RATE)
 
     def run(self, steps, is_training):
@@ -67,12 +69,15 @@ class Loop:
             for step in range(steps):
                 places = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
                 batch = self._batch(order[places % num_rows], is_training)
-                outputs = self._model(**batch)
+                with peer.autocast(self._device, self._precision):
+                    outputs = self._model(**batch)
                 if is_training:
                     outputs.loss.backward()
                     torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
                     self._optimizer.step()
                     self._optimizer.zero_grad()
+        if self._device == "cuda":
+            torch.cuda.synchronize()
 
     def _batch(self, rows, is_training):
         """Return the arguments of the model for some rows, as tensors."""
@@ -95,7 +100,8 @@ class Loop:
             batch.update(start_positions=answers[:, 0], end_positions=answers[:, 1])
         elif is_training:
             batch["labels"] = arrays["label_ids"][rows]
-        return {name: torch.from_numpy(np.asarray(x, np.int64)) for name, x in batch.items()}
+        tensors = {name: torch.from_numpy(np.asarray(x, np.int64)) for name, x in batch.items()}
+        return {name: tensor.to(self._device) for name, tensor in tensors.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The model of Hugging Face with which benchmarks compare ours."""
+"""The model of Hugging Face with which benchmarks compare ours, and how it is computed."""
 
 import dataclasses
 
@@ -17,4 +17,20 @@ def albert_config(path, **fields):
 
     config = modeling.AlbertConfig.from_json_file(path)
     same = dataclasses.replace(config, layout="google", ln_type="postln")
-    return transformers.AlbertConfig(**configs.to_config(same, "albert", None), **fields)
+    return transformers.AlbertConfig(**configs.to_config(same, "albert", "AlbertModel"), **fields)
+
+
+def device():
+    """Return the device on which the peer runs, a name of PyTorch: cuda or cpu."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def autocast(device, precision):
+    """Return the context in which the peer computes in `precision`; on a CPU always in float32."""
+    import torch
+
+    is_half = precision != "float32" and device == "cuda"
+    dtype = getattr(torch, precision) if is_half else torch.bfloat16
+    return torch.autocast(device, dtype, enabled=is_half)

@@ -1,9 +1,10 @@
 """Measures the speed of a pre-training step, and compares it with the speed of matrix products.
 
     python benchmarks/train_step.py --config=albert_config/albert_config_tiny.json \
-        --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--peer=hf|packed]
+        --batch_size=32 --max_seq_length=128 [--precision=bfloat16] [--use_xla] [--peer=hf|packed]
 
-In one process the script takes whole steps (forward, backward, clipping, LAMB) on random
+The steps run on a GPU if TensorFlow finds one, and the peer on a GPU if PyTorch finds one. In one
+process the script takes whole steps (forward, backward, clipping, LAMB) on random
 full-length sequences, or on the first records of --records. With --peer=hf a second process takes
 the same steps with AlbertForPreTraining of Hugging Face and AdamW under PyTorch, in turns with
 ours. With --peer=packed the second process takes our steps on rows that are packed with
@@ -13,7 +14,8 @@ ours. With --peer=packed the second process takes our steps on rows that are pac
     examples_per_second
     pieces_per_second      padding left out
     matmul_flop_per_step   see `matmul_flop`
-    matmul_peak_gflops     the best of many float32 products of 2048 x 2048 matrices, in our process
+    matmul_peak_gflops     the best of many products of square matrices, in our process: on a CPU
+                           float32 and 2048 x 2048, on a GPU in --precision and 8192 x 8192
     mfu                    matmul_flop_per_step / step_seconds / peak
     peak_rss_mb            of the process
     peer                   the same for the peer; its mfu uses the peak of our process
@@ -35,7 +37,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-PEAK_SIZE = 2048
+PEAK_SIZES = {None: 2048, "GPU": 8192}  # of matrices, by accelerator
 PRODUCTS_A_TURN = 3
 NUM_BATCHES = 32  # batches of --records, which are taken in turns
 LEARNING_RATE = 1e-4
@@ -48,7 +50,7 @@ def main():
         serve(CONTESTANTS[args.contestant](args))
         return
     names = ["ours"] + ([args.peer] if args.peer else [])
-    processes = {name: start(name) for name in names}
+    processes = {name: start(name, args) for name in names}
     for process in processes.values():
         for _ in range(args.warm_up):
             ask(process, "step")
@@ -58,9 +60,9 @@ def main():
         peaks += [ask(processes["ours"], "peak") for _ in range(PRODUCTS_A_TURN)]
         for name, process in processes.items():
             seconds[name].append(ask(process, "step"))
+    peak = ask(processes["ours"], "peak_flop") / min(peaks)
     results = {
-        name: summary(args, process, seconds[name], min(peaks))
-        for name, process in processes.items()
+        name: summary(args, process, seconds[name], peak) for name, process in processes.items()
     }
     for process in processes.values():
         process.communicate("quit\n")
@@ -77,15 +79,18 @@ def parse_arguments():
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--max_seq_length", type=int, default=128)
     parser.add_argument("--max_predictions_per_seq", type=int, help="default: 15%% of the length")
-    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--precision", default="float32", help="of float32, bfloat16, float16")
+    parser.add_argument("--use_xla", action="store_true", help="compile our whole step by XLA")
     parser.add_argument("--recompute_activations", action="store_true")
     parser.add_argument("--peer", choices=["hf", "hf_compiled", "packed"])
+    parser.add_argument("--peer_python", default=sys.executable, help="interpreter with PyTorch")
     parser.add_argument("--chunks_per_row", type=int, default=8, help="of --peer=packed")
     parser.add_argument("--records", help="file of create_pretraining_data.py")
     parser.add_argument("--packed_records", help="the same for --peer=packed")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--warm_up", type=int, default=3)
     parser.add_argument("--contestant", choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
+    parser.set_defaults(use_tpu=False, strategy="none")  # settings of the module devices
     args = parser.parse_args()
     if args.max_predictions_per_seq is None:
         args.max_predictions_per_seq = max(1, round(0.15 * args.max_seq_length))
@@ -113,14 +118,13 @@ def matmul_flop(config, batch_size, sequence_length, num_predictions):
     return 3 * 2 * multiply_adds
 
 
-def summary(args, process, seconds, peak_seconds):
-    """Return the figures of one contestant as a dict."""
+def summary(args, process, seconds, peak):
+    """Return the figures of one contestant as a dict; `peak` is in FLOP/s."""
     import modeling
 
     config = modeling.AlbertConfig.from_json_file(args.config)
     step = statistics.median(seconds)
     flop = matmul_flop(config, args.batch_size, args.max_seq_length, args.max_predictions_per_seq)
-    peak = 2 * PEAK_SIZE**3 / peak_seconds
     return {
         "step_seconds": round(step, 4),
         "examples_per_second": round(args.batch_size / step, 2),
@@ -135,9 +139,10 @@ def summary(args, process, seconds, peak_seconds):
 # ------------------------------------------------------------------------ processes in turns
 
 
-def start(name):
+def start(name, args):
     """Start a contestant; it waits for commands on its standard input."""
-    command = [sys.executable, os.path.abspath(__file__)] + sys.argv[1:] + ["--contestant", name]
+    python = args.peer_python if name.startswith("hf") else sys.executable
+    command = [python, os.path.abspath(__file__)] + sys.argv[1:] + ["--contestant", name]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
     )
@@ -157,7 +162,8 @@ def serve(actions):
     """Answer the commands on standard input, one a line, until `quit`.
 
     The answer to `step` is the seconds of a training step, to `peak` the seconds of a matrix
-    product, to `memory` the most memory used in MB, and to `pieces` the pieces of a step.
+    product of `peak_flop` operations, to `memory` the most memory used in MB, and to `pieces` the
+    pieces of a step.
     """
     for line in sys.stdin:
         command = line.strip()
@@ -165,7 +171,7 @@ def serve(actions):
             return
         if command == "memory":
             answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-        elif command == "pieces":
+        elif command in ("pieces", "peak_flop"):
             answer = actions[command]
         else:
             begin = time.perf_counter()
@@ -256,12 +262,11 @@ def ours(args, make_batch=random_batch, records=None):
     import modeling
     import optimization
     from pretraining.model import make_forward
+    from training import devices
 
     tf.disable_eager_execution()
     config = modeling.AlbertConfig.from_json_file(args.config)
-    execution = modeling.Execution(
-        dtype=args.precision, recompute=args.recompute_activations, fused=True
-    )
+    execution = modeling.Execution(**devices.execution_fields(args))
     batches = read_batches(args, records) if records else [make_batch(args, config.vocab_size)]
     batch = batches[0]
     features = {name: tf.placeholder(values.dtype, values.shape) for name, values in batch.items()}
@@ -270,11 +275,15 @@ def ours(args, make_batch=random_batch, records=None):
     train_op = optimization.create_train_op(
         lambda _: {"loss": forward(features, tf.estimator.ModeKeys.TRAIN).loss},
         optimizer,
-        fused=True,
+        use_xla=args.use_xla,
+        fused=execution.fused,
     )
-    matrix = tf.get_variable("matrix", [PEAK_SIZE, PEAK_SIZE], trainable=False)
+    accelerator = devices.accelerator(args)
+    size, dtype = PEAK_SIZES[accelerator], args.precision if accelerator else "float32"
+    numbers = tf.cast(tf.random_normal([size, size]), dtype)
+    matrix = tf.get_variable("matrix", initializer=numbers, trainable=False)
     product = tf.matmul(matrix, matrix).op
-    session = tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=1))
+    session = tf.Session(config=devices.session_config(args))
     session.run(tf.global_variables_initializer())
     feeds = itertools.cycle(
         [{features[name]: values for name, values in batch.items()} for batch in batches]
@@ -283,6 +292,7 @@ def ours(args, make_batch=random_batch, records=None):
     return {
         "step": lambda: session.run([train_op.op, train_op.sums["loss"]], next(feeds)),
         "peak": lambda: session.run(product),
+        "peak_flop": 2 * size**3,
         "pieces": sum(map(np.count_nonzero, is_piece)) / len(batches),
     }
 
@@ -294,10 +304,11 @@ def hugging_face(args, compiled=False):
     import transformers
 
     config = peer.albert_config(args.config)
-    model = transformers.AlbertForPreTraining(config)
+    device = peer.device()
+    model = transformers.AlbertForPreTraining(config).to(device)
     model.train()
     batch = {
-        name: torch.from_numpy(values).long()
+        name: torch.from_numpy(values).long().to(device)
         for name, values in random_batch(args, config.vocab_size).items()
     }
     labels = torch.full_like(batch["input_ids"], -100)
@@ -307,13 +318,14 @@ def hugging_face(args, compiled=False):
 
     def step():
         optimizer.zero_grad()
-        outputs = run(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["input_mask"],
-            token_type_ids=batch["segment_ids"],
-            labels=labels,
-            sentence_order_label=batch["next_sentence_labels"][:, 0],
-        )
+        with peer.autocast(device, args.precision):
+            outputs = run(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["input_mask"],
+                token_type_ids=batch["segment_ids"],
+                labels=labels,
+                sentence_order_label=batch["next_sentence_labels"][:, 0],
+            )
         outputs.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -10,7 +10,7 @@ class Dropping(NamedTuple):
     """How `drop` chooses the elements that become 0."""
 
     seed: tf.Tensor  # int32 [2]
-    threshold: tf.Tensor  # int32 []; elements whose draw is below it are dropped
+    threshold: tf.Tensor  # int32 or float32 []; elements whose draw is below it are dropped
     scale: tf.Tensor  # float32 []; the other elements are multiplied by it
     is_hashed: bool  # see `draw`
 
@@ -25,9 +25,12 @@ def make_dropping(rate, seed, is_hashed):
     """
     if not rate:
         return None
+    # On a GPU without XLA, TensorFlow compares float32 numbers, but copies int32 numbers to the
+    # host.
+    dtype = tf.int32 if is_hashed else tf.float32
     return Dropping(
         seed,
-        tf.constant(int(rate * 2**32) - 2**31, tf.int32),
+        tf.constant(int(rate * 2**32) - 2**31, dtype),
         tf.constant(1.0 / (1.0 - rate), tf.float32),
         is_hashed,
     )
@@ -36,8 +39,9 @@ def make_dropping(rate, seed, is_hashed):
 def drop(tensor, dropping):
     """Return a float tensor in which some elements are 0 and the others are scaled."""
     draws = draw(tf.shape(tensor), dropping.seed, dropping.is_hashed)
+    is_kept = tf.cast(draws, dropping.threshold.dtype) >= dropping.threshold
     kept = tensor * tf.cast(dropping.scale, tensor.dtype)
-    return tf.where(draws >= dropping.threshold, kept, tf.zeros_like(tensor))
+    return tf.where(is_kept, kept, tf.zeros_like(tensor))
 
 
 def draw(shape, seed, is_hashed):

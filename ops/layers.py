@@ -411,8 +411,9 @@ def _cross_entropy_gradient(upstream, powers, sums, labels):
 
 def _is_label(scores, labels):
     """Return a bool [M, V]: whether the class is the row's label."""
-    classes = tf.range(tf.shape(scores)[1])
-    return tf.equal(classes[tf.newaxis, :], labels[:, tf.newaxis])
+    # On a GPU, TensorFlow compares float32 numbers, but copies int32 numbers to the host.
+    classes = tf.range(tf.cast(tf.shape(scores)[1], tf.float32))
+    return tf.equal(classes[tf.newaxis, :], tf.cast(labels, tf.float32)[:, tf.newaxis])
 
 
 def _softmax_gradient(change, probabilities, upstream, output, dropping):
