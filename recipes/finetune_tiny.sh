@@ -44,7 +44,7 @@ finetune() {  # NAME TASK EPOCHS RATE FLAGS...
 
 pretrained=(--init_checkpoint="$out/deep/best")
 pairs=--max_train_examples=60000
-finetune lcqmc_60k_pretrained lcqmc 2 2e-4 $pairs --seeds=1,2,3 "${pretrained[@]}"
+finetune lcqmc_60k_pretrained lcqmc 2 1e-4 $pairs --seeds=1,2,3 "${pretrained[@]}"
 finetune lcqmc_60k_random lcqmc 2 2e-4 $pairs --seeds=1,2,3
 finetune lcqmc_full lcqmc 1 3e-4 "${pretrained[@]}"
 # AFQMC is noisy, and 69% of its pairs have one label. So the run on AFQMC starts from the LCQMC
