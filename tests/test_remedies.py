@@ -186,6 +186,7 @@ TESTED = {
     "do you mean --{}?": "test_what_the_parser_says",
     "that is a command here": "test_what_the_parser_says",
     "XLA compiles the step for a CPU": "test_recomputation_under_xla",
+    "trains faster: XLA compiles whole steps": "test_a_run_on_a_gpu",
     "needs the environment variable TF_CONFIG": "test_a_missing_description_is",
 }
 # Reason why no test follows a remedy -> parts of the messages with such remedies.

@@ -21,7 +21,7 @@ from common.errors import UserError
 from pretraining.model import make_forward
 from tfrecords import manifest, reader
 from tfrecords.wire import pretraining_schema
-from training import best_checkpoint, loop
+from training import best_checkpoint, devices, loop
 
 SEQUENCE, PREDICTIONS = 16, 4
 
@@ -368,6 +368,14 @@ def test_check_only_looks_at_everything_and_writes_nothing(workspace, capsys):
     assert passed == [line.split()[1] for line in lines if not line.startswith("warn")]
     assert {"flags", "config", "records", "devices", "start", "weights"} <= set(passed)
     assert "checks passed" in last and not (workspace / "out").exists()
+
+
+@pytest.mark.parametrize("use_xla", [False, True])
+def test_a_run_on_a_gpu_without_xla_is_told_of_it(workspace, monkeypatch, capsys, use_xla):
+    monkeypatch.setattr(devices, "accelerator", lambda settings: "GPU")
+    with pytest.raises(SystemExit):
+        run(workspace, check_only=True, use_xla=use_xla)
+    assert ("--use_xla=True trains faster" in capsys.readouterr().out) is not use_xla
 
 
 def test_check_only_finds_a_file_that_lacks_its_end(workspace, monkeypatch, capsys):
