@@ -6,6 +6,7 @@ with the old one.
 
 import os
 
+import numpy as np
 from absl import logging
 
 from checkpointing import model_files
@@ -36,7 +37,7 @@ def warn_of_unused(vocab_file, tokenizer):
     if not files.exists(PUBLISHED) or not begins_with(pieces, PUBLISHED):
         return
     new = pieces[len(files.vocabulary_rows(PUBLISHED)) :]
-    unused = [piece for piece in new if not _is_made(tokenizer, piece)]
+    unused = _unused(new, tokenizer)
     if unused:
         logging.warning(
             "UNUSED PIECES: %d of the %d new pieces of %s never occur in a text, such as %s, since "
@@ -49,11 +50,22 @@ def warn_of_unused(vocab_file, tokenizer):
         )
 
 
-def _is_made(tokenizer, piece):
-    """Return whether the tokenizer can make a piece: a word, or with ## the end of a word."""
+def _unused(pieces, tokenizer):
+    """Return the pieces that the tokenizer cannot make of a word, or with ## of its end."""
+    words = ["a" + piece[2:] if piece.startswith("##") else piece for piece in pieces]
+    ids, counts = tokenizer.encode_all(words)
+    ends = np.cumsum(counts)
+    made = [ids[end - count : end] for end, count in zip(ends.tolist(), counts.tolist())]
+    return [
+        piece for piece, of_word in zip(pieces, made) if not _is_made(tokenizer, piece, of_word)
+    ]
+
+
+def _is_made(tokenizer, piece, ids):
+    """Return whether `ids`, those of the word of `_unused`, are what the piece stands for."""
     if not piece.startswith("##"):
-        return tokenizer.tokenize(piece) == [piece]
-    first, *others = tokenizer.tokenize("a" + piece[2:])
+        return tokenizer.convert_ids_to_tokens(ids) == [piece]
+    first, *others = tokenizer.convert_ids_to_tokens(ids)
     joined = first + "".join(other[2:] for other in others)
     return joined == "a" + piece[2:] and all(other.startswith("##") for other in others)
 
