@@ -4,17 +4,19 @@ import re
 
 from absl import logging
 
+from finetuning_data.label_decoding import PREFIX
 from finetuning_data.task_files import row_error, shown
 
 # A character and its label with another separator than a blank.
-_SEPARATED = re.compile(r"\S([,，;；:：|/])(?:O|[BIMES][-_]\S+)")
+_LABEL = r"(?:O|{}[-_]\S+)".format(PREFIX)
+_SEPARATED = re.compile(r"\S([,，;；:：|/])" + _LABEL)
 # For a sentence a line, such as 在/O 北/B-LOC: a label stands behind the last slash of its cell.
 _SPLIT_CELLS = (
     '; this writes a character a line: awk \'{for (i = 1; i <= NF; i++) {match($i, "[/][^/]*$"); '
     'print substr($i, 1, RSTART - 1), substr($i, RSTART + 1)} print ""}\' FILE > NEW_FILE'
 )
 # A character, its place in its word, and its label, as in weiboNER_2nd_conll.train.
-_PLACED = re.compile(r"(\S[^\d\s]*)(\d+)(?=[ \t]+(?:O|[BIMES][-_]\S+)\s*$)")
+_PLACED = re.compile(r"(\S[^\d\s]*)(\d+)(?=[ \t]+" + _LABEL + r"\s*$)")
 _PLACED_SHARE = 0.9  # of the rows; without places nearly no row is such a one
 _SENTENCE_END = re.compile("[。！？!?]")
 _LONG_SENTENCE = 500  # characters

@@ -6,7 +6,7 @@
                               "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}; or lists, as
                               datasets of Hugging Face: {"tokens": ["在", "北", "京"],
                               "ner_tags": ["O", "B-LOC", "I-LOC"]}
-    one character a line      a blank or tab, and its label: BIO, BIOES or BMES; a blank line
+    one character a line      a blank or tab, and its label: BIO, BIOES, BMES, BILOU; a blank line
                               between sentences
     one sentence a line       characters with blanks between them, a tab, and their labels with
                               blanks between them; the first row may name the columns
@@ -30,7 +30,7 @@ from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, missing, row_er
 
 # A label that bio does not have.
 _BLANK = "[ \t\xa0\u2000-\u200a\u3000]"
-_BIOES = re.compile(r"(?:^|\"|{})[MES][-_]\w".format(_BLANK))
+_BIOES = re.compile(r"(?:^|\"|{})[MESLU][-_]\w".format(_BLANK))
 _DOCUMENT = "-DOCSTART-"
 # The beginning of a JSON object, perhaps damaged, or of an array of objects, arrays or texts.
 _JSON = re.compile(r"""\s*(?:\{\s*(?:["'A-Za-z}]|$)|\[\s*(?:["{\[]|$))""")
@@ -284,7 +284,7 @@ def _spelled(number, label):
     """Return a label as `label_decoding` spells it."""
     if spelled(label) is None:
         raise _BadRow(
-            "label {} is illegal: expected O, or B-, I-, M-, E- or S- and a type".format(
+            "label {} is illegal: expected O, or a type behind B-, I-, M-, E-, S-, L- or U-".format(
                 shown(label)
             ),
             number,

@@ -6,8 +6,9 @@ A scheme writes entities as one label for each piece. In both schemes "O" is out
     bio       B-NAME I-NAME I-NAME O B-LOC I-LOC
     bioes     B-NAME I-NAME E-NAME O B-LOC E-LOC          an entity of one piece is S-LOC
 
-`bmes` is another spelling of bioes, with M for I. The id of O is 0; the labels of type t follow in
-the order of `PREFIXES`. L is the number of labels, B of sequences, S the greatest length.
+`bmes` and `bilou` are other spellings of bioes: M for I, or L for E and U for S. The id of O is 0;
+the labels of type t follow in the order of `PREFIXES`. L is the number of labels, B of sequences, S
+the greatest length.
 """
 
 import re
@@ -17,7 +18,9 @@ import numpy as np
 
 OUTSIDE = "O"
 PREFIXES = {"bio": "BI", "bioes": "BIES"}
-_SPELLINGS = re.compile(r"([BIMES])[-_](.+)")
+PREFIX = "[BIMESLU]"  # pattern of the prefixes of all spellings
+_SPELLINGS = re.compile("({})[-_](.+)".format(PREFIX))
+_OTHER_PREFIXES = str.maketrans("MLU", "IES")
 # Prefixes that begin an entity, and those that end one; in bio, B and I may also end one.
 _BEGIN = "BS"
 _LAST = {"bio": "BI", "bioes": "ES"}
@@ -47,12 +50,12 @@ def label_names(types, scheme):
 def spelled(label):
     """Return a label as `label_names` spells it, None for what is not a label of an entity.
 
-    >>> spelled("M_LOC"), spelled("E-LOC"), spelled("O"), spelled("LABEL_0")
-    ('I-LOC', 'E-LOC', 'O', None)
+    >>> spelled("M_LOC"), spelled("U-LOC"), spelled("O"), spelled("LABEL_0")
+    ('I-LOC', 'S-LOC', 'O', None)
     """
     match = _SPELLINGS.fullmatch(label)
     if match:
-        return "{}-{}".format(match.group(1).replace("M", "I"), match.group(2))
+        return "{}-{}".format(match.group(1).translate(_OTHER_PREFIXES), match.group(2))
     return label if label == OUTSIDE else None
 
 

@@ -50,8 +50,9 @@ def test_every_format_gives_the_same(tmp_path, content):
     assert read(tmp_path, content) == [LabelledText("0", *SENTENCE)]
 
 
-def test_bmes_and_single_characters(tmp_path):
-    text = "重 B-NAME\n庆 M-NAME\n人 E-NAME\n汉 S-RACE\n\n\n好 O\n"
+@pytest.mark.parametrize("prefixes", ["BMES", "BIES", "BILU"])
+def test_bmes_bioes_bilou_and_single_characters(tmp_path, prefixes):
+    text = "重 {}-NAME\n庆 {}-NAME\n人 {}-NAME\n汉 {}-RACE\n\n\n好 O\n".format(*prefixes)
     texts = read(tmp_path, text)
     assert [row.text for row in texts] == ["重庆人汉", "好"]
     assert texts[0].entities == (Entity(0, 3, "NAME"), Entity(3, 4, "RACE"))
