@@ -38,8 +38,10 @@ _KEEP_TWO = "; this keeps the first column and the last: awk '{print $1, $NF}' F
 _NAMES = {"text_a", "text", "label", "labels"}
 _SPANS = ("entities", "spans", "label", "labels")
 _UNITS, _LABELS = ("tokens", "text", "words"), ("ner_tags", "labels", "label", "tags")
-_BEGIN, _END = ("begin", "start", "start_offset"), ("end", "end_offset")
-_TYPE = ("type", "label")
+_BEGIN = ("begin", "start", "start_offset", "start_idx", "start_pos")
+_END = ("end", "end_offset", "end_pos")
+_LAST = "end_idx"  # of CMeEE: the last character
+_TYPE = ("type", "label", "label_type")
 _STRING = ("text", "word", "entity", "mention", "string")
 _WORD = re.compile(r"[0-9A-Za-z]+")
 
@@ -102,8 +104,7 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     refusal = file_types.json_lines_problem(path, first[:2])
     if refusal:
         raise UserError(refusal)
-    is_bioes = any(_BIOES.search(line) for _, line in lines)
-    scheme = _Scheme("bioes" if is_bioes else "bio", [])
+    scheme = _Scheme("bioes" if any(_has_bioes(line) for _, line in lines) else "bio", [])
     character_rows.refuse_separator(path, lines)
     parse, parts = _parser(parts, scheme, needs_labels)
     character_rows.warn_of_one_sentence(path, parts)
@@ -160,6 +161,13 @@ def _parts(lines):
             part = []
     if part:
         yield part
+
+
+def _has_bioes(line):
+    """Return whether a line has a label that bio does not have."""
+    cells = _cells(line)
+    is_character = len(cells) == 2 and spelled(cells[1])  # which may be U-2, say
+    return bool(_BIOES.search(cells[1] if is_character else line))
 
 
 def _is_plain(rows):
@@ -397,15 +405,17 @@ def _listed_entities(text, entities):
         entity_type = _named(row, _TYPE)
         if not isinstance(entity_type, str) or not entity_type:
             raise _BadRow("entity {} has no type".format(shown(entity)))
-        if _named(row, _BEGIN) is None or _named(row, _END) is None:
+        has_last = row.get(_LAST) is not None
+        place = [_named(row, _BEGIN), _named(row, (_LAST,) if has_last else _END)]
+        if None in place:
             problem = "entity {} has no begin and end: their names are begin or start, and end"
             raise _BadRow(problem.format(shown(entity)))
-        begin, end = _edges(entity_type, [_named(row, _BEGIN), _named(row, _END)])
+        begin, end = _edges(entity_type, place)
+        end += has_last
         string = _named(row, _STRING)
         string = text[begin:end] if string is None else string
-        _check_string(
-            text, begin, end, entity_type, string, "the end is the first character behind"
-        )
+        rule = "last character" if has_last else "first character behind"
+        _check_string(text, begin, end, entity_type, string, "the end is the " + rule)
         yield Entity(begin, end, entity_type)
 
 

@@ -35,6 +35,8 @@ def problem(tmp_path, text, **options):
         '{"text": "在北京", "label": {"LOC": {"北京": [[1, 2]]}}}',
         '{"text": "在北京", "entities": [{"begin": 1, "end": 3, "type": "LOC"}]}',
         '{"text": "在北京", "spans": [{"start": 1, "end": 3, "label": "LOC", "text": "北京"}]}',
+        '{"text": "在北京", "entities": [{"start_idx": 1, "end_idx": 2, "type": "LOC"}]}',
+        '{"text": "在北京", "entities": [{"start_pos": 1, "end_pos": 3, "label_type": "LOC"}]}',
         '{"text": "在北京", "label": [[1, 3, "LOC"]]}',
         "在 O\n北 B-LOC\n京 I-LOC",
         "在 O\n北 B-LOC\n京 E-LOC\n",
@@ -58,6 +60,11 @@ def test_bmes_bioes_bilou_and_single_characters(tmp_path, prefixes):
     assert texts[0].entities == (Entity(0, 3, "NAME"), Entity(3, 4, "RACE"))
     assert texts[1].entities == ()
     assert types_of(texts) == ("NAME", "RACE")
+
+
+def test_a_unit_that_looks_like_a_label_does_not_change_the_scheme(tmp_path):
+    (row,) = read(tmp_path, "U-2 B-X\n飞 I-X\n机 I-X\n来 O\n")
+    assert row.entities == (Entity(0, 5, "X"),)
 
 
 def test_entities_side_by_side_and_words_of_several_characters(tmp_path):
@@ -217,6 +224,10 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ),
         ('{"text": "在北京", "label": [[0, 3, "LOC"], [1, 3, "ORG"]]}', "overlap"),
         ('{"text": "在北京", "entities": [{"begin": 1, "end": 3}]}', "has no type"),
+        (
+            '{"text": "在北京", "entities": [{"start_idx": 1, "end_idx": 3, "type": "X"}]}',
+            "characters 1 to 4: the text has 3 characters; the end is the last character",
+        ),
         ('{"text": "在北京", "entities": ["北京"]}', "is neither an object with begin, end"),
         (
             '{"text": "在北京", "entities": [["LOC", 1, 3]]}',
