@@ -249,7 +249,7 @@ def _is_punctuation(character):
 
 # First and last code points of the blocks of Chinese characters. The list lacks Hangul, Hiragana
 # and Katakana, which are tokenized like other alphabets.
-_CHINESE_BLOCKS = (
+CHINESE_BLOCKS = (
     (0x3400, 0x4DBF),  # extension A
     (0x4E00, 0x9FFF),  # unified ideographs
     (0xF900, 0xFAFF),  # compatibility ideographs
@@ -262,7 +262,7 @@ _CHINESE_BLOCKS = (
 
 
 def _is_chinese(character):
-    return any(first <= ord(character) <= last for first, last in _CHINESE_BLOCKS)
+    return any(first <= ord(character) <= last for first, last in CHINESE_BLOCKS)
 
 
 class WordpieceTokenizer:

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common.errors import UserError
-from tokenization import MASK, MAX_WORD_LENGTH, UNK, BasicTokenizer
+from tokenization import CHINESE_BLOCKS, MASK, MAX_WORD_LENGTH, UNK, BasicTokenizer
 
 # TensorFlow Text counts bytes; a character has at most four.
 MAX_WORD_BYTES = 4 * MAX_WORD_LENGTH
@@ -176,13 +176,26 @@ class _Replacements(NamedTuple):
     sizes: np.ndarray  # int32, bytes of `others` that are not blanks
 
 
+def _normalized_codes():
+    """Return the code points that normalization may change, in their order.
+
+    It keeps private (Co) and unassigned (Cn) ones outside of Chinese blocks; these are most of all.
+    """
+    chinese = {code for first, last in CHINESE_BLOCKS for code in range(first, last + 1)}
+    return [
+        code
+        for code in range(CODE_POINTS)
+        if code in chinese or unicodedata.category(chr(code)) not in ("Co", "Cn")
+    ]
+
+
 @functools.lru_cache(maxsize=None)
 def _replacements(do_lower_case):
     """Return the `_Replacements` of a tokenizer."""
     normalize = BasicTokenizer(do_lower_case).normalize
     others, numbers = [""], {}
-    entries = np.empty(CODE_POINTS, np.int16)
-    for code in range(CODE_POINTS):
+    entries = np.full(CODE_POINTS, _KEPT, np.int16)
+    for code in _normalized_codes():
         character = chr(code)
         normalized = normalize(character)
         if normalized == character != " ":
