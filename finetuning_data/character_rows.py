@@ -4,11 +4,11 @@ import re
 
 from absl import logging
 
-from finetuning_data.label_decoding import PREFIX
+from finetuning_data.label_decoding import ANY_PREFIX
 from finetuning_data.task_files import row_error, shown
 
 # A character and its label with another separator than a blank.
-_LABEL = r"(?:O|{}[-_]\S+)".format(PREFIX)
+_LABEL = r"(?:O|{}[-_]\S+)".format(ANY_PREFIX)
 _SEPARATED = re.compile(r"\S([,，;；:：|/])" + _LABEL)
 # For a sentence a line, such as 在/O 北/B-LOC: a label stands behind the last slash of its cell.
 _SPLIT_CELLS = (

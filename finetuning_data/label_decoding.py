@@ -18,8 +18,8 @@ import numpy as np
 
 OUTSIDE = "O"
 PREFIXES = {"bio": "BI", "bioes": "BIES"}
-PREFIX = "[BIMESLU]"  # pattern of the prefixes of all spellings
-_SPELLINGS = re.compile("({})[-_](.+)".format(PREFIX))
+ANY_PREFIX = "[BIMESLU]"  # pattern of the prefixes of all spellings
+_SPELLINGS = re.compile("({})[-_](.+)".format(ANY_PREFIX))
 _OTHER_PREFIXES = str.maketrans("MLU", "IES")
 # Prefixes that begin an entity, and those that end one; in bio, B and I may also end one.
 _BEGIN = "BS"
