@@ -95,8 +95,8 @@ def make_input_fn(
         describes. The replicas of a host take the elements in turns.
     """
 
-    def input_fn(params=None, input_context=None):
-        part = reader.part_of_step(params or {}, batch_size, input_context)
+    @tf.autograph.experimental.do_not_convert  # conversion changes nothing and takes long
+    def read(part):
         step_size = part.batch_size * part.num_replicas * part.num_hosts
         first = first_step() * step_size if training else 0
 
@@ -115,6 +115,9 @@ def make_input_fn(
         types = encoding.dtypes(columns)
         records = tf.data.TFRecordDataset(path).batch(len(types), drop_remainder=True)
         return reader.prefetched(records.flat_map(read_batches))
+
+    def input_fn(params=None, input_context=None):
+        return read(reader.part_of_step(params or {}, batch_size, input_context))
 
     return input_fn
 

@@ -298,8 +298,8 @@ def make_input_fn(
         order = training_order(index, seed, *sizes, record_format.masks)
         remember_order(folder, order, is_resumed=first_example() > 0)
 
-    def input_fn(params=None, input_context=None):
-        part = part_of_step(params or {}, batch_size, input_context)
+    @tf.autograph.experimental.do_not_convert  # conversion changes nothing and takes long
+    def read(part):
         if training:
             records = shuffled(index, seed, settings.shuffle_buffer, first_example())
             batches = _parsed(records, record_format, part)
@@ -307,6 +307,9 @@ def make_input_fn(
             batches = of_host(_filled_up(in_order(index), index.num_records, part), part)
             batches = _parse_all(batches, record_format, part.batch_size)
         return prefetched(batches, settings.prefetch_batches)
+
+    def input_fn(params=None, input_context=None):
+        return read(part_of_step(params or {}, batch_size, input_context))
 
     return input_fn
 
@@ -350,9 +353,8 @@ def _parsed(records, record_format, part):
 
 
 def _parse_all(batches, record_format, batch_size):
-    # TensorFlow 1.15 converts a call of (*batch, batch_size) wrongly.
     return batches.map(
-        lambda *batch: record_format.parse(batch[0], batch[1], batch[2], batch_size),
+        lambda *batch: record_format.parse(*batch, batch_size),
         num_parallel_calls=tf.data.experimental.AUTOTUNE,
     )
 

@@ -47,8 +47,8 @@ def fits(kernel, op):
     return True
 
 
-def named_tensors(op, arguments, tensors):
-    """Return pairs of an argument's name and its tensor, for the inputs or the outputs."""
+def argument_names(op, arguments, tensors):
+    """Return the name of the argument of each tensor, for the inputs or the outputs."""
     names = []
     for argument in arguments:
         count = 1
@@ -58,19 +58,22 @@ def named_tensors(op, arguments, tensors):
             count = len(op.get_attr(argument.type_list_attr))
         names += [argument.name] * count
     assert len(names) == len(tensors), op
-    return list(zip(names, tensors))
+    return names
 
 
 def large_on_host(graph):
     """Return lines that name the operations which a GPU would compute on large host tensors."""
     lines = set()
     for op in graph.get_operations():
+        tensors = list(op.inputs) + op.outputs
+        sizes = [tensor.shape.num_elements() for tensor in tensors]
+        assert None not in sizes, "a tensor of {} has no static shape".format(op)
+        if max(sizes, default=0) <= LARGE:
+            continue  # most operations: reading their attributes takes long
         kernel = gpu_kernel(op)
-        tensors = named_tensors(op, op.op_def.input_arg, list(op.inputs))
-        tensors += named_tensors(op, op.op_def.output_arg, op.outputs)
-        for name, tensor in tensors:
-            size = tensor.shape.num_elements()
-            assert size is not None, "{} of {} has no static shape".format(name, op)
+        names = argument_names(op, op.op_def.input_arg, op.inputs)
+        names += argument_names(op, op.op_def.output_arg, op.outputs)
+        for name, tensor, size in zip(names, tensors, sizes):
             if size > LARGE and (kernel is None or name in kernel.host_memory_arg):
                 lines.add("{} {} {}".format(op.type, tensor.dtype.name, tensor.shape))
     return sorted(lines)
