@@ -61,7 +61,7 @@ def define_flags(flag_values):
 
 
 def main(args, words):
-    """Run the command that the first word names on the paths behind it."""
+    """Run the command that the first word names on the paths after it."""
     command, paths = words[0] if words else "", words[1:]
     if command not in COMMANDS:
         raise UserError("{!r}: give one of {}".format(command, ", ".join(COMMANDS)))

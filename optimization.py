@@ -276,9 +276,9 @@ def _update(strategy, optimizer, grads_and_vars, global_step, clip_norm, loss_sc
 class LossScale:
     """The factor of a float16 loss that keeps small gradients from becoming 0 (arXiv 1710.03740).
 
-    When a gradient is not finite, the step is skipped and the factor is halved. After
-    `GROWTH_STEPS` finite steps the factor is doubled. Checkpoints save the factor and the number of
-    finite steps.
+    When a gradient is not finite, the step is skipped and the factor is halved, but not below
+    `LEAST`. After `GROWTH_STEPS` finite steps the factor is doubled. Checkpoints save the factor
+    and the number of finite steps.
 
     Attributes:
       value: float32 scalar Tensor, the scale of this step.

@@ -109,7 +109,7 @@ def main(args, folders):
 def read_run(folder):
     """Read the curves of a run; raises UserError where there are none."""
     if not files.exists(folder):
-        advice = ": separate several runs by blanks, not commas" * ("," in folder)
+        advice = ": separate several runs by spaces, not commas" * ("," in folder)
         raise UserError("{} does not exist{}".format(folder, advice))
     held_out = {}
     for step, results in best_checkpoint.read_history(folder).items():

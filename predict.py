@@ -343,7 +343,7 @@ def write_labels(args, model, answer_kind):
     if texts[0][1] is None:
         texts = [text for text, _ in texts]
     elif not any(example.label for example in examples):
-        warn_of_labels(args.input_file, texts, "if they are labels, it is not a file of pairs")
+        warn_of_labels(args.input_file, texts, "if these are labels, the file does not hold pairs")
     probabilities = model.probabilities(texts, progress.Lines("pieces"))
     labels = model.task.labels
     if args.output_format == "tsv":

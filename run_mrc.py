@@ -1,4 +1,4 @@
-"""Fine-tune ALBERT to answer questions by spans of a text, evaluate it and predict."""
+"""Fine-tune ALBERT to answer questions with spans of a text, evaluate it and predict."""
 
 import os
 
@@ -21,7 +21,7 @@ def define_flags(flag_values):
     define.integer(
         "doc_stride",
         DEFAULTS["doc_stride"],
-        "Pieces from the begin of a window of a long context to the begin of the next window.",
+        "Pieces from the start of a window of a long context to the start of the next window.",
         lower_bound=1,
     )
     define.integer(

@@ -86,8 +86,8 @@ def parse_arguments(words=None):
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--recompute", action="store_true", help="recompute the activations")
     parser.add_argument("--gradients_only", action="store_true", help="without the optimizer")
-    parser.add_argument("--topology", default="v3:2x2", help="generation and chips")
-    parser.add_argument("--replicas", type=int, default=1, help="cores that sum their gradients")
+    parser.add_argument("--topology", default="v3:2x2", help="TPU generation and its chips")
+    parser.add_argument("--replicas", type=int, default=1, help="number of cores")
     parser.add_argument("--text", help="file for the compiled program")
     args = parser.parse_args(words)
     if args.max_predictions_per_seq is None:

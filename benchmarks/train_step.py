@@ -17,7 +17,7 @@ ours. With --peer=packed the second process takes our steps on rows that are pac
     matmul_peak_gflops     the best of many products of square matrices, in our process: on a CPU
                            float32 and 2048 x 2048, on a GPU in --precision and 8192 x 8192
     mfu                    matmul_flop_per_step / step_seconds / peak
-    peak_rss_mb            of the process
+    peak_rss_mb            highest resident memory of the process
     peer                   the same for the peer; its mfu uses the peak of our process
 """
 

@@ -39,7 +39,7 @@ FOREIGN_NAMES = (
     (r"^(electra|generator|discriminator)", "it is an ELECTRA, a model that does not exist here"),
     (r"", "the models here have names that begin with bert/embeddings/ and bert/encoder/"),
 )
-# Variables that a training saves beside the weights, and that reports do not list.
+# Variables that a training run saves beside the weights. Reports do not list them.
 NOT_WEIGHTS = re.compile(
     r"(^|/)(global_step|loss_scale|good_steps|beta[12]_power|adam|lamb|momentum)(_[mv])?(_\d+)?$"
     r"|^_CHECKPOINTABLE_OBJECT_GRAPH$|^save_counter/|\.OPTIMIZER_SLOT/",

@@ -259,9 +259,8 @@ def _difference(field, known, other, beside):
             )
         remedy = "give --bert_config_file={}, which is".format(path)
     return UserError(
-        "{} says {}={!r}, {} {!r}: {}; {} what it was trained with, or another checkpoint".format(
-            path, field, wanted, source, value, reason, remedy
-        )
+        "{} says {}={!r}, {} {!r}: {}; {} what the checkpoint was trained with, or another "
+        "checkpoint".format(path, field, wanted, source, value, reason, remedy)
     )
 
 

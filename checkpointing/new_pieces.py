@@ -27,7 +27,7 @@ def begins_with(pieces, vocab_file):
 
 
 def warn_of_unused(vocab_file, tokenizer):
-    """Warn of pieces behind the published vocabulary that the tokenizer never makes.
+    """Warn of pieces after the published vocabulary that the tokenizer never makes.
 
     Args:
         vocab_file: str, path of the vocabulary.
@@ -93,7 +93,7 @@ def check(vocab_file, prefix, num_pieces):
             if odd:
                 raise UserError(
                     "{0}, row {1}: {2} has {3!r} there, whose weights that row would get: put "
-                    "the new pieces behind the last row of {2}".format(
+                    "the new pieces after the last row of {2}".format(
                         vocab_file, odd[0] + 1, path, old[odd[0]].decode("utf-8", "replace")
                     )
                 )

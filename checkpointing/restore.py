@@ -19,9 +19,9 @@ from common.errors import UserError
 # Tables with a row for each position, and those with a row for each piece of the vocabulary.
 POSITION_TABLES = re.compile(r"/position_embeddings$")
 VOCABULARY_TABLES = re.compile(r"/embeddings/word_embeddings$|^cls/predictions/output_bias$")
-# Change of a table's length from the checkpoint to the model -> (the tables, whether they grow).
+# The changes of a table's length, from the checkpoint to the model, that a flag can allow.
 FEWER_POSITIONS, MORE_POSITIONS, MORE_PIECES = "fewer_positions", "more_positions", "more_pieces"
-RESIZES = {
+RESIZES = {  # change -> (pattern of the tables' names, whether the tables grow)
     FEWER_POSITIONS: (POSITION_TABLES, False),
     MORE_POSITIONS: (POSITION_TABLES, True),
     MORE_PIECES: (VOCABULARY_TABLES, True),

@@ -73,7 +73,7 @@ WRONG_VALUES = {
     "invalid literal for int.*": "give a whole number, in digits",
     "could not convert string to float.*": "give a number",
 }
-HOLDS_FLAGS = "runner_options="  # the beginning of a flag whose value is flags
+HOLDS_FLAGS = "runner_options="  # the value of this flag is a list of other flags
 
 
 def parse(define_flags, argv, words=None):
@@ -171,7 +171,7 @@ def flag_definer(flag_values):
 
 
 def _define_float(name, *values, flag_values, **options):
-    """Define a flag of a number; absl also takes nan and inf, which pass the checks of bounds."""
+    """Define a float flag that refuses nan and inf, which absl accepts even within bounds."""
     flags.DEFINE_float(name, *values, flag_values=flag_values, **options)
     flags.register_validator(
         name, lambda value: value is None or math.isfinite(value), "give a number", flag_values
@@ -314,7 +314,7 @@ def _home(_):
 
 
 def _mistake(error, flag_values, arguments, words):
-    """Return the line of an error of absl's parser."""
+    """Return the line that reports an error of absl's parser."""
     what = " ".join(str(error).split())
     missing = re.search(r"Flag (--\w+) must have a value", what)
     if missing:
@@ -332,7 +332,7 @@ def _mistake(error, flag_values, arguments, words):
 
 
 def _other_unknown(first, flag_values, arguments):
-    """Return the names of unknown flags behind the first one; absl's parser stops there."""
+    """Return the names of unknown flags after the first one; absl's parser stops there."""
     before_end = itertools.takewhile(lambda word: word != "--", arguments)
     written = [match.group(1) for match in map(WRITTEN_FLAG.match, before_end) if match]
     known = set(flag_values) | {"no" + name for name in flag_values} | {first}

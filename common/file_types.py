@@ -20,7 +20,7 @@ _CONVERSIONS = (
     (rb"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it with unzstd", _NEW),
     (
         rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|docProps/|xl/|word/)|\xd0\xcf\x11\xe0",
-        "is a file of Excel or Word: save it there as text in UTF-8, columns with tabs between",
+        "is a file of Excel or Word: save it there as UTF-8 text, with tabs between the columns",
         "",
     ),
     (rb"%PDF-|\{\\rtf", "is a formatted document: save it as plain text in UTF-8", ""),
@@ -46,7 +46,7 @@ _NUM_WIDE = 3  # this many characters of 3 bytes show UTF-8: other encodings rar
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
-_COMMON_SHARE = 0.95  # random bytes have 35%
+_COMMON_SHARE = 0.95  # least share of _COMMON in a Chinese text; random UTF-16 has 33%
 _CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 # (encoding that a program took a file for, encoding of the file); names for Python and iconv
 _MISTAKES = (
@@ -56,7 +56,7 @@ _MISTAKES = (
     ("latin1", "gb2312"),  # not gb18030, to which accented letters look like Chinese
 )
 _KEPT_SHARE = 0.9  # least share of a misread text that the wrong encoding can write
-_CONTROL_SHARE = 0.01  # random bytes have 10%, and texts of any encoding have nearly none
+_CONTROL_SHARE = 0.01  # most of a text; random bytes have 10%, texts in any encoding nearly 0
 
 
 def refusal(path, head, is_pipe=False):
@@ -119,7 +119,7 @@ def pointer_problem(path, head):
 def parse_json(text):
     """Do what `json.loads` does, but raise `json.JSONDecodeError` for every text that is refused.
 
-    `json.loads` has other errors for brackets in brackets in brackets and for endless numbers.
+    `json.loads` raises other errors for too many nested brackets and for too long numbers.
     """
     try:
         return json.loads(text)
@@ -170,7 +170,7 @@ def mend_utf8(data, is_utf8=False):
 
     Args:
         data: bytes, of a whole file or a part.
-        is_utf8: bool, whether the text before it is known to be UTF-8.
+        is_utf8: bool, whether the text before `data` is known to be UTF-8.
 
     Returns:
         str, or None where the bytes are UTF-8.

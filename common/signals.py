@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT (Ctrl-C) let a run save and end; a second one ends it at once."""
+"""The first SIGTERM or SIGINT (Ctrl-C) lets a run save and end, the second ends it at once."""
 
 import os
 import signal

@@ -1,9 +1,9 @@
 """The input functions of fine-tuning: batches of rows of similar length.
 
-On short texts most of the work would be padding. So a batch holds rows of similar length and is
-padded to its longest row. The rows of a training step are a pure function of the lengths of all
-rows, seed, batch size and step. An epoch permutes all rows, cuts them into pools of POOL_BATCHES
-batches, sorts every pool by length, and permutes the batches:
+If every row were padded to max_seq_length, most of the work on short texts would be padding. So a
+batch holds rows of similar length and is padded to its longest row. The rows of a training step are
+a pure function of the lengths of all rows, seed, batch size and step. An epoch permutes all rows,
+cuts them into pools of POOL_BATCHES batches, sorts every pool by length, and permutes the batches:
 
     lengths, permuted    5 2 9 4 8 3 | 6 1 7 2 4 3       batches of 2, pools of 3 batches
     pools, sorted        2 3|4 5|8 9 | 1 2|3 4|6 7

@@ -52,10 +52,10 @@ def check_vocab_size(path, tokenizer, config, config_path):
     if num_pieces > config.vocab_size:
         raise UserError(
             text + "use the vocabulary that the model was pre-trained with; to train new pieces "
-            "behind its own, give a config with this number, and --allow_vocab_resize=True"
+            "after its own, give a config with this number, and --allow_vocab_resize=True"
         )
     if num_pieces < config.vocab_size:
-        logging.warning("%sif lines are missing, the pieces behind them are wrong", text)
+        logging.warning("%sif lines are missing, the pieces after them are wrong", text)
     new_pieces.warn_of_unused(path, tokenizer)
     moved = [x for x, number in PUBLISHED_IDS.items() if tokenizer.vocab.get(x, number) != number]
     if moved and num_pieces == NUM_PUBLISHED:

@@ -1,4 +1,4 @@
-"""The checks before a run of fine-tuning, see `common.checks`; together they make the run."""
+"""Checks a fine-tuning run before it starts, see `common.checks`, and makes a `FinetuningRun`."""
 
 import dataclasses
 import math
@@ -49,7 +49,7 @@ def check_run(kind, args, check):
 
 
 def check_flags(args, kind):
-    """Check that there is something to do; returns (`Work`, line)."""
+    """Refuse flags that contradict each other or have no effect; return (`Work`, line)."""
     for name, use in kind.ignored_flags(args).items():
         if args[name].value != args[name].default:
             raise UserError(
@@ -236,10 +236,10 @@ def check_weights(args, kind, work, model, data, tokenizer, schedule, starts):
 
 
 def check_head_of_start(args, labels, tokenizer, start):
-    """Compare labels and vocabulary with the model that a run starts from.
+    """Compare labels, vocabulary and lower-casing with the model that a run starts from.
 
     Raises:
-        UserError: where labels or vocabulary differ, unless the run trains and learns the new ones.
+        UserError: where one of them differs, unless a new run trains the model on the new values.
     """
     if not start.checkpoint:
         return

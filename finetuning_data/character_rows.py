@@ -1,4 +1,4 @@
-"""Rows of a character and its label: what stands between them, behind them, and between texts."""
+"""Checks files of a character and its label a row: separators, places in words, blank lines."""
 
 import re
 
@@ -10,20 +10,20 @@ from finetuning_data.task_files import row_error, shown
 # A character and its label with another separator than a blank.
 _LABEL = r"(?:O|{}[-_]\S+)".format(ANY_PREFIX)
 _SEPARATED = re.compile(r"\S([,，;；:：|/])" + _LABEL)
-# For a sentence a line, such as 在/O 北/B-LOC: a label stands behind the last slash of its cell.
+# For a sentence a line, such as 在/O 北/B-LOC: a label stands after the last slash of its cell.
 _SPLIT_CELLS = (
     '; this writes a character a line: awk \'{for (i = 1; i <= NF; i++) {match($i, "[/][^/]*$"); '
     'print substr($i, 1, RSTART - 1), substr($i, RSTART + 1)} print ""}\' FILE > NEW_FILE'
 )
 # A character, its place in its word, and its label, as in weiboNER_2nd_conll.train.
 _PLACED = re.compile(r"(\S[^\d\s]*)(\d+)(?=[ \t]+" + _LABEL + r"\s*$)")
-_PLACED_SHARE = 0.9  # of the rows; without places nearly no row is such a one
+_PLACED_SHARE = 0.9  # least share of such rows in a file with places; other files have few
 _SENTENCE_END = re.compile("[。！？!?]")
 _LONG_SENTENCE = 500  # characters
 
 
 def without_places(path, lines):
-    """Remove the place in its word from behind each character, if a file has such places.
+    """Remove the number after each character, its place in its word, if a file has such numbers.
 
     The rows of 口腔 in weiboNER_2nd_conll.train are "口0 O" and "腔1 O".
 
@@ -43,7 +43,7 @@ def without_places(path, lines):
     if len(rows) < 2 or follow < _PLACED_SHARE * len(rows):
         return lines
     logging.warning(
-        "PLACES: the characters of %s have numbers behind them, their places in words, such as %s; "
+        "PLACES: the characters of %s have numbers after them, their places in words, such as %s; "
         "the numbers are left out",
         path,
         shown(rows[0].group() if rows[0] else rows[1].group()),
@@ -73,8 +73,8 @@ def warn_of_one_sentence(path, parts):
     if len(ends) > 1 or len(part) > _LONG_SENTENCE:
         logging.warning(
             "ONE SENTENCE: %s has %d characters and no blank line, so they are one text; put a "
-            "blank line behind each sentence, the first of them %s",
+            "blank line after each sentence, the first of them %s",
             path,
             len(part),
-            "behind row {}".format(ends[0]) if ends else "where it ends",
+            "after row {}".format(ends[0]) if ends else "where it ends",
         )

@@ -161,9 +161,10 @@ def _texts(example):
 def sample_examples(examples, count, seed):
     """Return `count` examples drawn at random, in their order; all examples if there are fewer.
 
-    Files are often sorted, so the first rows are not typical. The sample keeps the shares of the
-    classes, since chance level and the classifier's bias depend on them. With one seed a smaller
-    sample is a part of every larger one, so that a learning curve over sizes is consistent.
+    Files are often sorted, so the first rows are not typical. A random sample has nearly the
+    shares of the classes that the file has. Chance level and the classifier's bias depend on these
+    shares. With one seed a smaller sample is a part of every larger one, so that a learning curve
+    over sizes is consistent.
 
     Args:
         examples: list.

@@ -166,7 +166,7 @@ def truncated_lengths(length_a, length_b, room):
 
 
 def starts(counts):
-    """Return where each of several spans, one behind the other, begins: int64 [spans]."""
+    """Return where each of several spans, one after the other, begins: int64 [spans]."""
     return np.cumsum(counts) - counts
 
 

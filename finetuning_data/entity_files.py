@@ -135,7 +135,7 @@ def _warn_of_cuts(path, rows):
     """Warn of rows with entities that the end of their text cuts."""
     if rows:
         logging.warning(
-            "CUT ENTITIES: %d of %s begin before their text or end behind it, at rows %s; the part "
+            "CUT ENTITIES: %d of %s begin before their text or end after it, at rows %s; the part "
             "in the text counts as the entity",
             len(rows),
             path,
@@ -255,7 +255,7 @@ def _characters(scheme, part):
     with_labels = [number for number, _, label in units if label]
     if with_labels and len(with_labels) < len(units):
         number = next(number for number, _, label in units if not label)
-        raise _BadRow("there is no label behind the character", number)
+        raise _BadRow("there is no label after the character", number)
     return _joined(units, scheme)
 
 
@@ -292,7 +292,7 @@ def _spelled(number, label):
     """Return a label as `label_decoding` spells it."""
     if spelled(label) is None:
         raise _BadRow(
-            "label {} is illegal: expected O, or a type behind B-, I-, M-, E-, S-, L- or U-".format(
+            "label {} is illegal: expected O, or a type after B-, I-, M-, E-, S-, L- or U-".format(
                 shown(label)
             ),
             number,
@@ -326,7 +326,7 @@ def _illegal(before, label, own):
         remedy = "an entity begins with B-{}".format(own[2:])
     else:
         remedy = "an entity that begins with B- ends with E-, and one character is S-"
-    return "label {} behind {} is illegal: {}".format(label, before, remedy)
+    return "label {} after {} is illegal: {}".format(label, before, remedy)
 
 
 # -------------------------------------------------------------------------------------- JSON lines
@@ -363,7 +363,7 @@ def _json_text(scheme, part):
 
 
 def _listed_units(number, units, labels, scheme):
-    """Return the `LabelledText` of a list of characters and a list of their labels, or None."""
+    """Return the `LabelledText` of a list of characters; `labels`: list of str, or None."""
     labels = [None] * len(units) if labels is None else labels
     if not isinstance(labels, list) or len(labels) != len(units):
         problem = "{} characters, but the labels are {}, not a list of as many"
@@ -408,13 +408,15 @@ def _listed_entities(text, entities):
         has_last = row.get(_LAST) is not None
         place = [_named(row, _BEGIN), _named(row, (_LAST,) if has_last else _END)]
         if None in place:
-            problem = "entity {} has no begin and end: their names are begin or start, and end"
+            problem = (
+                "entity {} lacks its begin or its end: the fields are begin (or start) and end"
+            )
             raise _BadRow(problem.format(shown(entity)))
         begin, end = _edges(entity_type, place)
         end += has_last
         string = _named(row, _STRING)
         string = text[begin:end] if string is None else string
-        rule = "last character" if has_last else "first character behind"
+        rule = "last character" if has_last else "first character after it"
         _check_string(text, begin, end, entity_type, string, "the end is the " + rule)
         yield Entity(begin, end, entity_type)
 
@@ -439,7 +441,7 @@ def _check_string(text, begin, end, entity_type, string, rule):
         shown(string), entity_type, begin, end
     )
     if end <= begin:
-        raise _BadRow("{}: the end is before the begin; {}".format(where, rule))
+        raise _BadRow("{}: the end is before the beginning; {}".format(where, rule))
     if begin < 0 or end > len(text):
         raise _BadRow("{}: the text has {} characters; {}".format(where, len(text), rule))
     if text[begin:end] != string:

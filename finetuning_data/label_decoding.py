@@ -21,7 +21,7 @@ PREFIXES = {"bio": "BI", "bioes": "BIES"}
 ANY_PREFIX = "[BIMESLU]"  # pattern of the prefixes of all spellings
 _SPELLINGS = re.compile("({})[-_](.+)".format(ANY_PREFIX))
 _OTHER_PREFIXES = str.maketrans("MLU", "IES")
-# Prefixes that begin an entity, and those that end one; in bio, B and I may also end one.
+# Prefixes with which an entity begins, and for each scheme those with which an entity may end.
 _BEGIN = "BS"
 _LAST = {"bio": "BI", "bioes": "ES"}
 # A score that no sum of real scores reaches, and that stays finite when many are added.
@@ -32,7 +32,7 @@ class Legal(NamedTuple):
     """Which labels are allowed at which places: bool arrays."""
 
     first: np.ndarray  # [L], at the beginning of a sequence
-    following: np.ndarray  # [L, L], label j directly behind label i
+    following: np.ndarray  # [L, L], label j directly after label i
     last: np.ndarray  # [L], at the end of a sequence
 
 
@@ -129,11 +129,11 @@ def viterbi(scores, lengths, transitions, first, last):
     Args:
         scores: float [B, S, L], of each label at each place.
         lengths: int [B], at least 1; later places are ignored.
-        transitions: float [L, L]; [i, j] is the score of label j directly behind label i.
+        transitions: float [L, L]; [i, j] is the score of label j directly after label i.
         first, last: float [L], of the label at the beginning and at the end of a sequence.
 
     Returns:
-        int32 [B, S]; 0 behind the end of a sequence. If two sequences have equal sums, the one with
+        int32 [B, S]; 0 after the end of a sequence. If two sequences have equal sums, the one with
         the smaller id at the last place where they differ is returned.
     """
     scores, lengths = np.asarray(scores, np.float64), np.asarray(lengths)

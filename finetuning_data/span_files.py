@@ -97,9 +97,10 @@ def _parsed(path):
         content = file_types.parse_json(text)
     except json.JSONDecodeError as error:
         _, end, more = text[: error.pos].lstrip().partition("\n")
-        if error.msg == "Extra data" and end and not more.strip():  # row 1 is a whole value
+        # JSON lines: row 1 is JSON, and row 2 follows it.
+        if error.msg == "Extra data" and end and not more.strip():
             return _parsed_lines(path, text)
-        problem = 'not JSON ({}); the file must be one object with a list "data"'
+        problem = 'not JSON ({}); the file must be a list, or an object with a list "data"'
         problem = problem.format(file_types.json_problem(error))
         raise UserError("{}, row {}: {}".format(path, error.lineno, problem)) from None
     if isinstance(content, dict) and _value(content, _QUESTION) is not None:

@@ -132,7 +132,12 @@ def open_rows(path, row_format):
 
 
 def read_content(path):
-    """Return the bytes of a file without byte order mark; raises UserError if it is not UTF-8."""
+    """Return the bytes of a file without byte order mark.
+
+    Raises:
+        UserError: for a file of another type, such as Excel, gzip or UTF-16. This function accepts
+            rows in GB18030 or Big5; the function that decodes a row refuses such a row.
+    """
     content = files.read_bytes(path)
     refusal = file_types.refusal(path, content)
     if refusal:
@@ -142,7 +147,7 @@ def read_content(path):
 
 def split_lines(content):
     """Return (number from 1, bytes) of every line that is not blank."""
-    # str.splitlines would also split at U+2028, which texts have.
+    # str.splitlines would also split at U+2028, which occurs in texts.
     return [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
 
 
@@ -280,7 +285,7 @@ def _open_json_lines(path, lines, row_format):
     if problem:
         raise UserError(problem)
     for _, line in lines[:1]:
-        with contextlib.suppress(ValueError, TypeError):  # the parser reports a bad row
+        with contextlib.suppress(ValueError, TypeError):  # `parse` reports a bad row later
             _warn_of_title(path, list(file_types.parse_json(line.decode("utf-8"))), row_format)
     return Rows(functools.partial(_json_row, row_format), lines)
 

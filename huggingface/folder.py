@@ -277,7 +277,7 @@ def check_vocabulary(model):
             "with".format(path, number, room)
         )
     if number < room:
-        text = "%s has %d pieces, the model %d: if lines are missing, the pieces behind are wrong"
+        text = "%s has %d pieces, the model %d: if lines are missing, later pieces are wrong"
         logging.warning(text, path, number, room)
 
 

@@ -134,7 +134,7 @@ class Entities(Kind):
             )
         if label_decoding.OUTSIDE in types:
             raise UserError(
-                "labels {}: O means no entity: leave it out, and give types alone".format(
+                "labels {}: O means no entity: leave it out, and give only types".format(
                     ", ".join(types)
                 )
             )

@@ -165,7 +165,9 @@ class Kind:
     # ------------------------------------------------------------------------- model
 
     def output_positions(self, features):
-        """Return int32 [B, P], where the head reads the last layer beside [CLS]; None: everywhere.
+        """Return the positions, besides [CLS], where the head reads the last layer, int32 [B, P].
+
+        None means all positions.
 
         Args:
             features: dict of a batch; input_ids and so on are [B, S] here, B being b or b*C.
@@ -207,7 +209,7 @@ class Kind:
             examples, task, settings: see above.
             encoded: the `encoding.Encoded` of the examples.
             outputs: dict of name to array [rows, ...] in the order of the rows of `encoded`.
-                Outputs with a second dimension of S have zeros behind a row's length.
+                Outputs with a second dimension of S have zeros after a row's length.
         """
         raise NotImplementedError
 

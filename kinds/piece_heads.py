@@ -57,7 +57,7 @@ def chain_log_likelihood(scores, transitions, chains):
 
     Args:
         scores: float32 [B, S, L].
-        transitions: float32 [L, L], of label j directly behind label i.
+        transitions: float32 [L, L], of label j directly after label i.
         chains: `Chains`.
     """
     is_label = tf.cast(chains.is_label, tf.float32)  # [B, S]

@@ -18,8 +18,8 @@ import numpy as np
 
 from finetuning_data.encoding import Column
 
-# Columns of rows that are windows: the example of a row; and of each piece, whether its window owns
-# it, and its characters.
+# A row is a window. Its columns: the index of its example, and for each piece whether the window
+# owns the piece, and where the characters of the piece begin and end.
 EXAMPLE = Column("example_index", in_batch=False)
 IS_OWN = Column("is_own", per_piece=True, in_batch=False)
 CHAR_BEGINS = Column("char_begins", per_piece=True, in_batch=False)
@@ -89,7 +89,7 @@ def windows_of(num_pieces, room, stride):
     Args:
         num_pieces: int.
         room: int, most pieces of a window.
-        stride: int, pieces from the begin of a window to the begin of the next one; at most
+        stride: int, pieces from the start of a window to the start of the next one; at most
             `room` is used.
     """
     if num_pieces <= room:

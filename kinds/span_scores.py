@@ -1,4 +1,4 @@
-"""Scores of answers: exact match and F1, as CMRC2018's script counts, and as SQuAD's does.
+"""Scores of answers: exact match and F1, as the scripts of CMRC2018 and of SQuAD count them.
 
 CMRC2018 (also used for DRCD in CLUE and by Chinese-BERT-wwm): lower case; a list of marks is
 deleted; each Chinese character is a token, and the text between is split into English words; F1

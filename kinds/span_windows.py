@@ -19,7 +19,7 @@ class Sizes(NamedTuple):
 
     max_seq_length: int  # most pieces of a window, special ones included
     max_query_length: int  # most pieces of a question; the rest is cut off
-    doc_stride: int  # pieces from the begin of a window to the begin of the next window
+    doc_stride: int  # pieces from the start of a window to the start of the next window
 
 
 class Window(NamedTuple):

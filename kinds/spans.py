@@ -277,7 +277,7 @@ def _check_sizes(args):
     needed = args.max_query_length + NUM_SPECIAL + 1
     if args.max_seq_length < needed:
         raise UserError(
-            "--max_seq_length={} has no room for a context behind a question of up to {} pieces: "
+            "--max_seq_length={} has no room for a context after a question of up to {} pieces: "
             "give at least {}, or a smaller --max_query_length".format(
                 args.max_seq_length, args.max_query_length, needed
             )

@@ -214,7 +214,7 @@ class _Sequences(NamedTuple):
     has_order: tf.Tensor  # int32 [q], 0 or 1
     swapped: tf.Tensor  # int32 [q], 0 or 1
     pieces: tf.Tensor  # int32 [i]
-    is_word: tf.Tensor  # bool [i]; True at the begin of every segment
+    is_word: tf.Tensor  # bool [i]; True at the start of every segment
     chunk: tf.Tensor  # int32 [i], the chunk of each piece
     segment: tf.Tensor  # int32 [i], 0 or 1
     position: tf.Tensor  # int32 [i], in its chunk, where [CLS] is 0

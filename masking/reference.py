@@ -111,7 +111,7 @@ class MaskedRow(NamedTuple):
     """The instances of the chunks of a compact record, one after the other in a sequence."""
 
     sequences: list  # of `Sequence`
-    instances: list  # of `Instance`, whose positions count from the begin of the chunk
+    instances: list  # of `Instance`, whose positions count from the start of the chunk
     starts: list  # the position of each [CLS] in the sequence
 
 

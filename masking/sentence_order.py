@@ -123,7 +123,7 @@ class Chunks(NamedTuple):
     draws: Draws
 
     def take(self, rows):
-        """Return some of the chunks."""
+        """Return the chunks at the indices `rows`."""
         return Chunks(*(field[rows] for field in self[:3]), self.draws.take(rows))
 
 

@@ -191,7 +191,7 @@ def check_weights(args, settings, start, model, schedule, records, vocab_sha256)
 
 
 def made_with(args, settings, model, schedule):
-    """Return the settings of training; without training, the kept ones of the last training."""
+    """Return the settings of this training, or of the last one if this run does not train."""
     if not args.do_train:
         return run_report.made_with(args.output_dir)
     return schedule.made_with(

@@ -116,8 +116,8 @@ def evaluate(trainer, input_fn, args, name=None):
     """Evaluate the latest checkpoint.
 
     Args:
-        trainer: `trainer.make_trainer`'s.
-        input_fn: of the records.
+        trainer: from `trainer.make_trainer`.
+        input_fn: input function of the records.
         args: has `eval_steps` and `sentence_order_weight`.
         name: str, the folder for TensorBoard, or None.
 

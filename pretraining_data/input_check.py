@@ -62,7 +62,7 @@ _OF_LABELLED = (
     'awk \'{{printf "%s", NF ? $1 : "\\n\\n"}}\' {0} > NEW_FILE'
 )
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|n(?![A-Za-z]))")
-# Limits of `_commonest_mark`: length of the line, how often it occurs, and its share of the lines.
+# A mark has at most this many characters. It is at least this many lines, and this share of them.
 _MARK_CHARACTERS, _NUM_MARKS, _MARK_SHARE = 32, 5, 0.02
 # Separator after a number at the beginning of a line -> option of `cut` for it.
 _CUTS = {"\t": "", ",": " -d ,"}
@@ -109,7 +109,7 @@ def _warn_of_misreading(path, lines):
     if found:
         assumed, encoding, original = found
         logging.warning(
-            "MOJIBAKE: a program took %s for %s, which is %s, so %r became %r; this turns most of "
+            "MOJIBAKE: a program read %s as %s, but it was %s, so %r became %r; this turns most of "
             "the text back: iconv -c -f utf-8 -t %s %s | iconv -c -f %s -t utf-8 > NEW_FILE",
             path,
             assumed,

@@ -39,7 +39,7 @@ def format_instances(maker, tokenized, inv_vocab, number):
 
 
 def format_rows(maker, tokenized, inv_vocab, number):
-    """Return some rows of a block with one possible masking; takes a `rows.RowMaker`."""
+    """Return `number` rows of a block as text, each with one of its possible maskings."""
     rows = maker.make_rows(tokenized)
     records = [record for batch in maker.make_records(tokenized) for record in batch.records]
     parts = [LEGEND + " This is one of many possible maskings of a row."]

@@ -114,7 +114,7 @@ def main(args):
         text = "--tasks={}: the tasks are {}"
         raise UserError(text.format(",".join(unknown), ", ".join(SETTINGS)))
     if not files.is_folder(args.data_dir):
-        text = "{} is not a folder: give the one that has a folder for each task"
+        text = "{} is not a folder: give the folder that holds a folder for each task"
         raise UserError(text.format(args.data_dir))
     model = model_flags(args)
     names = [name for name in args.tasks if has_files(name, args.data_dir, ("train", "dev"))]

@@ -9,7 +9,7 @@
 #
 # TEXT, GENERAL_TEXT: one sentence a line, a blank line between documents. 5% of the documents of
 # TEXT are held out. GENERAL_TEXT is never trained on; a megabyte is enough. CHECKPOINT and CONFIG:
-# the published model. FLAGS go to run_pretraining.py: --learning_rate=5e-5 --num_train_steps=2000.
+# the published model. FLAGS are flags of run_pretraining.py, such as --num_train_steps=2000.
 #
 # The learning rate is a tenth of the peak of a pre-training with AdamW. With a higher rate the
 # model forgets more.

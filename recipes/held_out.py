@@ -33,7 +33,7 @@ def define_flags(flag_values):
     define.float("megabytes", 10, "How much of the corpus to take.")
     define.validator("megabytes", lambda size: size > 0, "give a number above 0")
     define.float("share", 0.05, "Share of the documents held out.")
-    define.validator("share", lambda share: 0 < share <= 0.5, "give at most 0.5, and above 0")
+    define.validator("share", lambda share: 0 < share <= 0.5, "give a number above 0, at most 0.5")
     define.string("json_lines", None, "JSON lines to split.")
     define.string("key", None, "Field of the JSON lines whose values are held out.")
     define.string("output_dir", None, "Folder for the two parts.")
@@ -56,7 +56,7 @@ def main(args):
 
 
 def split(corpus, megabytes, share, output_dir):
-    """Write every (1 / share)-th document to held_out.txt and the others to train.txt.
+    """Write every n-th document to held_out.txt, the others to train.txt; n is 1 / share, rounded.
 
     Returns:
         dict of the numbers of documents.

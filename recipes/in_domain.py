@@ -4,8 +4,8 @@
 
 The script reads the train file of every task, without labels, and leaves out every example with a
 text that is also in the task's dev or test file. The script splits a text into sentences, one a
-line. After at least eight sentences a blank line ends a document. The two texts of a pair follow
-each other.
+line, and puts the two texts of a pair one after the other. A blank line ends a document after the
+first example with which the document has eight sentences or more.
 """
 
 import json

@@ -5,7 +5,7 @@
     options = Options("saved_model")
     write(Predictor("albert_tiny_lcqmc"), prepare("served", options), options)
 
-The runtime of the format runs every export, and the outputs are compared with the predictor's.
+The runtime of the format runs every export, and `write` compares the outputs with the predictor's.
 All graphs are built with `modeling.PLAIN`, so no op in them needs XLA.
 """
 

@@ -24,7 +24,7 @@ def find_entities(texts, pieces, scores, transitions, task):
         task: `entities.EntityTask` with its labels.
 
     Returns:
-        dict of `begin` and `end`, int32 [B, E], and `type` and `text`, string [B, E]; behind the
+        dict of `begin` and `end`, int32 [B, E], and `type` and `text`, string [B, E]; after the
         last entity of a text they are NOWHERE and "".
     """
     legal = label_decoding.legal(task.spelled, task.scheme)

@@ -136,10 +136,10 @@ def joined(parts, vocab):
 
 
 def inputs_of(ids, num_first):
-    """Return the inputs of rows, `tf.RaggedTensor`, int32 [B, (S)], of two segments.
+    """Return [input_ids, input_mask, segment_ids] of rows of two segments, each int32 [B, S].
 
     Args:
-        ids: `tf.RaggedTensor`.
+        ids: `tf.RaggedTensor`, int32 [B, (S)].
         num_first: int32 [B], the pieces of the first segment.
     """
     mask = _first_places(lengths_of(ids), ids)
@@ -168,8 +168,8 @@ def truncated(lengths, room):
     kept = tf.minimum(lengths, level)
     is_longer = tf.cast(lengths > level, tf.int32)
     left = room - tf.reduce_sum(kept, axis=1, keepdims=True)  # pieces that there is room for
-    behind = tf.cumsum(is_longer, axis=1, exclusive=True, reverse=True)  # longer texts behind
-    return kept + is_longer * tf.cast(behind < left, tf.int32)
+    after = tf.cumsum(is_longer, axis=1, exclusive=True, reverse=True)  # longer texts after it
+    return kept + is_longer * tf.cast(after < left, tf.int32)
 
 
 def cut(pieces, lengths):

@@ -148,20 +148,20 @@ class GraphTokenizer:
 
 
 def _with_marks(begins, ends, is_mark):
-    """Extend spans over the combining marks behind them that no piece holds.
+    """Extend spans over the combining marks after them that no piece holds.
 
     Args:
         begins, ends: int32 [P], spans among all characters that never go backwards.
         is_mark: bool [N], whether a character is a mark that normalization drops.
 
     Returns:
-        int32 [P], the new ends, which may lie behind the end of a text.
+        int32 [P], the new ends, which may lie after the end of a text.
     """
     is_other = tf.concat([tf.logical_not(is_mark), [True]], axis=0)  # [N + 1]
     others = tf.cast(tf.where(is_other)[:, 0], tf.int32)
     number = tf.cumsum(tf.cast(is_other, tf.int32), exclusive=True)  # of others before
     extended = tf.gather(others, tf.gather(number, ends))
-    # Another piece may share the last character and go on behind the mark.
+    # Another piece may share the last character and go on after the mark.
     begun = tf.math.unsorted_segment_sum(tf.ones_like(begins), begins, tf.size(is_other))
     last = tf.gather(tf.cumsum(begun, exclusive=True), ends) - 1  # that begins before the end
     return tf.where(tf.equal(tf.gather(ends, last), ends), extended, ends)

@@ -288,7 +288,7 @@ class Predictor:
 
         Raises:
             UserError: for a model without the weights of masked-piece prediction, and for a text
-                whose "[MASK]" is behind the last piece that the model reads.
+                whose "[MASK]" is after the last piece that the model reads.
         """
         answers = []
         for begin in range(0, len(texts), self._batch_size):
@@ -299,7 +299,7 @@ class Predictor:
                 count = np.sum(ids == self.tokenizer.vocab[MASK])
                 if count < row.count(MASK):
                     raise UserError(
-                        "a {} is behind piece {} of {!r}: give a larger max_seq_length".format(
+                        "a {} is after piece {} of {!r}: give a larger max_seq_length".format(
                             MASK, self.max_seq_length - 1, row
                         )
                     )
@@ -412,7 +412,7 @@ def _check_model_dir(path):
 
 
 def _without_head(checkpoint, task):
-    """Return what to do with a checkpoint that lacks the head of a task, a sentence."""
+    """Return a sentence: what to do with a checkpoint that lacks the head of a task."""
     head, _ = inspection.tuned_head(checkpoint.model_shapes())
     if not head:
         return NO_CLASSIFIER.format(checkpoint.prefix)

@@ -64,7 +64,7 @@ def _choose(model, _, tokenizer, compute, contexts, questions, choices):
 
 
 def _find_entities(model, _, tokenizer, compute, texts):
-    """Return the entities of texts, string [B], and `fits`, bool [B]."""
+    """Return the entities of `texts` (string [B]), and `fits` (bool [B])."""
     pieces, room = tokenizer.encode(texts), model.max_seq_length - 2
     outputs = compute(graph_rows.of_texts([pieces.ids], model.max_seq_length, tokenizer.vocab))
     kept, fits = graph_rows.first_pieces(pieces, room)

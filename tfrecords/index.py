@@ -32,11 +32,11 @@ MAX_DAMAGE_LINES = 10
 
 
 class Damage(NamedTuple):
-    """A record that cannot be read; `is_rest` says whether the records after it can."""
+    """A record that cannot be read."""
 
     record: int  # the record's number in the file, from 0
     begin: int  # the record's first byte; in a gzipped file, counted after decompression
-    is_rest: bool  # whether the rest of the file cannot be read either
+    is_rest: bool  # whether the records after it cannot be read either
     reason: str
 
 

@@ -20,7 +20,7 @@ PARALLEL_READS = 16
 # Remote files answer late, so reading in the order of the files merges this many blocks into one.
 SEQUENTIAL_BLOCKS = 16
 LARGEST_READ = 1 << 22  # bytes
-# TensorFlow 1.15 cannot read from an offset. TensorFlow 1.15 also crashes where a session ends
+# TensorFlow 1.15 cannot read from an offset. TensorFlow 1.15 also crashes when a session ends
 # during a parallel interleave.
 HAS_OFFSETS = hasattr(tf.raw_ops, "TFRecordDatasetV2")
 READ_CALLS = tf.data.experimental.AUTOTUNE if HAS_OFFSETS else None
@@ -127,8 +127,8 @@ def _block_reader(index):
             )
             records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
             return records.take(count)
-        # A compressed file is a single block. If the file is damaged, the number of bytes behind
-        # the block is not known; `take` leaves the bytes behind the block out.
+        # A compressed file is a single block. If the file is damaged, the number of bytes after
+        # the block is not known; `take` leaves the bytes after the block out.
         footer_bytes = tf.where(tf.equal(compression[file], ""), sizes[file] - end, np.int64(0))
         block = tf.data.FixedLengthRecordDataset(
             [paths[file]], end - begin, begin, footer_bytes, buffer_size, compression[file]

@@ -155,7 +155,7 @@ class DivergenceGuard(tf.train.SessionRunHook):
         model_dir: str, where the checkpoints are.
 
     Raises:
-        UserError: with step, values and the last checkpoint.
+        UserError: in a run that diverged; names the step, the values and the last good checkpoint.
     """
 
     def __init__(self, model_dir):

@@ -122,7 +122,8 @@ def micro_batch(features, index, count):
     """Return one of the `count` equal parts of a batch.
 
     Args:
-        features: dict of name to tensor [B, ...]; B is static, one other dimension may not be.
+        features: dict of name to tensor [B, ...]; B is static, and at most one other
+            dimension is not.
         index: int or int32 [], the part.
         count: int that divides B.
 

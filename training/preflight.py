@@ -471,7 +471,7 @@ def check_weights(
         num_pieces = Checkpoint(start.checkpoint).model_shapes()[new_pieces.WORD_TABLE][0]
         if vocab_file:
             new_pieces.check(vocab_file, start.checkpoint, num_pieces)
-        line += "; pieces behind the first {:,} start with random weights".format(num_pieces)
+        line += "; pieces after the first {:,} start with random weights".format(num_pieces)
     return None, line
 
 

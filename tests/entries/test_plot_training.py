@@ -154,7 +154,7 @@ def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
         run()
     with pytest.raises(UserError, match="nowhere does not exist$"):
         run(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="one,two does not exist: separate several runs by blanks"):
+    with pytest.raises(UserError, match="one,two does not exist: separate several runs by spaces"):
         run(tmp_path / "one,two")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no curves: name the --output_dir"):

@@ -17,9 +17,9 @@ from serving.predictor import Predictor
 
 LENGTH = 16
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("天地玄黄宇宙洪荒日月12") + ["##2"]
-# An entity is a word of this list; other characters are outside.
+# The words that are entities, and their types. No other character belongs to an entity.
 WORDS = {"天地": "A", "玄": "B", "洪日荒": "A"}
-ODD = 7  # texts of dev and of test: no multiple of the batch size 4
+ODD = 7  # texts of dev and of test: not a multiple of the batch size 4
 
 
 def random_text(rng, longest=6):

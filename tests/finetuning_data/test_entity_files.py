@@ -201,7 +201,7 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
     [
         (
             '{"text": "在北京", "spans": [{"start": 1, "end": 2, "entity": "北京", "type": "X"}]}',
-            "the text has '北' there; the end is the first character behind",
+            "the text has '北' there; the end is the first character after",
         ),
         (
             '{"text": "我在北京", "label": [{"start": 1, "end": 3, "word": "北京", "type": "X"}]}',
@@ -209,10 +209,13 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ),
         (
             '{"text": "在北京", "entities": [{"from": 1, "to": 3, "type": "LOC"}]}',
-            "has no begin and end: their names are begin or start, and end",
+            "lacks its begin or its end: the fields are begin (or start) and end",
         ),
         ('{"text": "在北京", "label": [[0, 2, "O"]]}', "'在北' has the type O"),
-        ('{"text": "在北京", "label": {"LOC": {"北京": [[2, 1]]}}}', "the end is before the begin"),
+        (
+            '{"text": "在北京", "label": {"LOC": {"北京": [[2, 1]]}}}',
+            "the end is before the beginning",
+        ),
         ('{"text": "在北京", "label": {"LOC": {"北京": [[1, 3]]}}}', "the text has 3 characters"),
         ('{"text": "在北京", "label": {"LOC": {"北京": [[0, 1]]}}}', "the text has '在北' there"),
         ('{"text": "在北京", "label": {"LOC": {"北京": [1, 2]}}}', "not two whole numbers"),
@@ -243,7 +246,7 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ('{"tokens": ["在", "北"], "labels": ["O"]}', "2 characters, but the labels are"),
         ('{"text": ["在", "北"], "labels": {}}', "2 characters, but the labels are {}, not"),
         ('{"tokens": [], "ner_tags": []}', "the text is empty"),
-        ('{"tokens": ["在", "北"], "ner_tags": ["O", "I-LOC"]}', "label I-LOC behind O is illegal"),
+        ('{"tokens": ["在", "北"], "ner_tags": ["O", "I-LOC"]}', "label I-LOC after O is illegal"),
     ],
 )
 def test_mistakes_in_json_lines(tmp_path, row, words):
@@ -257,12 +260,12 @@ def test_mistakes_in_json_lines(tmp_path, row, words):
 @pytest.mark.parametrize(
     "text, number, words",
     [
-        ("在 O\n北 I-LOC\n", 2, "label I-LOC behind O is illegal: an entity begins with B-LOC"),
-        ("在 B-ORG\n北 I-LOC\n", 2, "label I-LOC behind B-ORG is illegal"),
-        ("在 S-A\n北 B-LOC\n京 O\n", 3, "label O behind B-LOC is illegal"),
-        ("在 E-A\n北 B-B\n京 B-A\n国 O", 3, "label B-A behind B-B is illegal"),
+        ("在 O\n北 I-LOC\n", 2, "label I-LOC after O is illegal: an entity begins with B-LOC"),
+        ("在 B-ORG\n北 I-LOC\n", 2, "label I-LOC after B-ORG is illegal"),
+        ("在 S-A\n北 B-LOC\n京 O\n", 3, "label O after B-LOC is illegal"),
+        ("在 E-A\n北 B-B\n京 B-A\n国 O", 3, "label B-A after B-B is illegal"),
         ("在 O\n北 LOC\n", 2, "label 'LOC' is illegal"),
-        ("在 O\n北\n", 2, "no label behind the character"),
+        ("在 O\n北\n", 2, "no label after the character"),
         ("在 O\n北 京 O\n", 2, "has 3 columns"),
         ("text_a\tlabel\n在 北\tO O\n在 北\tO\n", 3, "2 characters, but 1 labels"),
         ("在 北 京\tO O\n在 北\tO O\n", 1, "3 characters, but 2 labels: both need blanks"),

@@ -89,7 +89,7 @@ def test_viterbi_finds_the_best_of_all_legal_sequences(scheme):
     num_labels, lengths = len(rules.first), np.array([4, 1, 3, 2, 4])
     for _ in range(5):
         scores = rng.normal(size=(len(lengths), 4, num_labels))
-        own = rng.normal(size=(num_labels, num_labels))  # a CRF has such scores
+        own = rng.normal(size=(num_labels, num_labels))  # like the transitions of a CRF
         transitions = own + penalties(rules.following)
         first, last = penalties(rules.first), penalties(rules.last)
         found = viterbi(scores, lengths, transitions, first, last)

@@ -151,7 +151,7 @@ def test_a_question_a_row_as_datasets_writes_it(tmp_path, form):
             '{"data": [{"tit',
             "row 1: not JSON (Unterminated string at character 12; the text may be",
         ),
-        ('{"data": []} 3', "row 1: not JSON (Extra data at character 14); the file must be one"),
+        ('{"data": []} 3', "row 1: not JSON (Extra data at character 14); the file must be a list"),
         ('{"data": [\n]}\n3', "row 3: not JSON (Extra data at row 3, character 1); the file"),
         (
             '{"id": "1"}\n{"id": "2"}',

@@ -317,7 +317,7 @@ def test_text_that_a_program_misread(tmp_path, root, assumed, encoding, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         check(path, text.encode(encoding, "ignore").decode(assumed, "ignore"))
     [message] = [message for message in caplog.messages if message.startswith("MOJIBAKE: ")]
-    assert "took {} for {}, which is {}".format(path, assumed, encoding) in message
+    assert "read {} as {}, but it was {}".format(path, assumed, encoding) in message
     command = message.split("text back: ")[1].replace("NEW_FILE", str(tmp_path / "new.txt"))
     subprocess.run(command, shell=True, check=False)  # iconv drops some bytes and says so.
     mended = (tmp_path / "new.txt").read_text(encoding="utf-8")
@@ -333,7 +333,7 @@ def test_other_languages_are_not_misread(text):
 
 @pytest.mark.parametrize("member", ["[Content_Types].xml", "_rels/.rels", "word/document.xml"])
 def test_files_of_office_programs_are_named(tmp_path, member):
-    with pytest.raises(UserError, match="is a file of Excel or Word: save it there as text"):
+    with pytest.raises(UserError, match="is a file of Excel or Word: save it there as UTF-8 text"):
         check(tmp_path / "corpus.docx", zipped(member))
 
 

@@ -111,7 +111,7 @@ def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, 
         ({"checkpoint": None}, "give --checkpoint"),
         ({"tasks": "afqmc,squad"}, "--tasks=squad: the tasks are afqmc, tnews"),
         ({"tasks": "chid,tnews"}, "holds no folder of a task with train and dev files"),
-        ({"data_dir": "nowhere"}, "nowhere is not a folder: give the one that has a folder"),
+        ({"data_dir": "nowhere"}, "nowhere is not a folder: give the folder that holds a folder"),
         ({"checkpoint": "nowhere"}, "nowhere does not exist: give a checkpoint or its folder"),
     ],
 )

@@ -271,7 +271,7 @@ def test_pieces_for_masks(tmp_path, out, name):
     best = np.argsort(-probabilities)[:3]
     assert [piece for piece, _ in one] == model.tokenizer.convert_ids_to_tokens(best)
     np.testing.assert_allclose([p for _, p in one], probabilities[best], atol=1e-5)
-    with pytest.raises(UserError, match="a .MASK. is behind piece 15 of .*larger max_seq_length"):
+    with pytest.raises(UserError, match="a .MASK. is after piece 15 of .*larger max_seq_length"):
         model.fill_masks(["天" * LENGTH + "[MASK]"])
     with pytest.raises(UserError, match="give a pre-trained checkpoint"):
         predictor.Predictor(str(out)).fill_masks(["天[MASK]"])

@@ -262,7 +262,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
 
 @pytest.fixture
 def order(tmp_path):
-    """A function that keeps the order of the records in files of given names."""
+    """A function that stores the training order of the files with the given names."""
 
     def remember(names, is_resumed, seed=1, shuffle_buffer=100, batch_size=8):
         index = load_index([str(tmp_path / name) for name in names])

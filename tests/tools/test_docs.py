@@ -25,7 +25,7 @@ def fenced(path, language):
 
 
 def entry_commands(path):
-    """Return (script, words behind its name) for every command of a page that runs an entry."""
+    """Return (script, words after its name) for every command of a page that runs an entry."""
     matches = [re.match(r"(?:nohup )?python3? (\w+)\.py\b(.*)", x) for x in fenced(path, "sh")]
     commands = [(match.group(1), match.group(2).rstrip("& ")) for match in matches if match]
     return [(name, shlex.split(rest)) for name, rest in commands if name in update_docs.SCRIPTS]

@@ -38,7 +38,7 @@ def gpu_kernel(op):
 
 
 def fits(kernel, op):
-    """Return whether the attributes of an operation are those that a kernel is for."""
+    """Return whether a kernel supports the attributes of an operation."""
     for constraint in kernel.constraint:
         found = op.get_attr(constraint.name)
         found = [x.as_datatype_enum for x in (found if isinstance(found, list) else [found])]
