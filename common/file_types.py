@@ -60,7 +60,10 @@ _CONTROL_SHARE = 0.01  # most of a text; random bytes have 10%, texts in any enc
 
 
 def refusal(path, head, is_pipe=False):
-    """Return why a file is not UTF-8 text, or None; takes the arguments of `conversion`.
+    """Return why a file is not text, or is UTF-16; None for other texts, in GB18030 too.
+
+    Args:
+        path, head, is_pipe: as in `conversion`.
 
     Hive separates columns by \\001, and Paddle the characters of a text by \\002.
     """

@@ -107,10 +107,9 @@ def make_input_fn(
                 order = training_order(lengths, seed, step_size, first)
             else:
                 order = evaluation_order(lengths, step_size)
-            rows = reader.of_host(order.batch(part.batch_size, drop_remainder=True), part)
-            return rows.map(
-                lambda rows: pad_batch(encoded, columns, rows, max_seq_length, dynamic_padding)
-            )
+            batches = reader.of_host(order.batch(part.batch_size, drop_remainder=True), part)
+            padding = max_seq_length, dynamic_padding
+            return batches.map(lambda rows: pad_batch(encoded, columns, rows, *padding))
 
         types = encoding.dtypes(columns)
         records = tf.data.TFRecordDataset(path).batch(len(types), drop_remainder=True)

@@ -32,7 +32,7 @@ def define_flags(flag_values):
     define.string("corpus", None, "Text to split, a blank line between documents.")
     define.float("megabytes", 10, "How much of the corpus to take.")
     define.validator("megabytes", lambda size: size > 0, "give a number above 0")
-    define.float("share", 0.05, "Share of the documents held out.")
+    define.float("share", 0.05, "Hold out every n-th document; n is 1 / share, rounded.")
     define.validator("share", lambda share: 0 < share <= 0.5, "give a number above 0, at most 0.5")
     define.string("json_lines", None, "JSON lines to split.")
     define.string("key", None, "Field of the JSON lines whose values are held out.")
