@@ -356,7 +356,7 @@ def write_labels(args, model, answer_kind):
 def write_choices(args, model, answer_kind):
     """Answer a file of questions of the model's task with choices."""
     task, paths = model.task, [args.input_file]
-    questions = choice_files.read_questions(task, paths, "test", max_choices=None)
+    questions = choice_files.read_questions(task, paths, "test", None, skip_bad_rows=None)
     check_pieces(args, model, model.kind.texts(questions))
     predicted = model.decode(questions, progress.Lines("pieces"))
     if args.output_format == "tsv":
@@ -374,10 +374,10 @@ def write_with_ids(args, answer_kind, examples, found):
 def write_parts(args, model, answer_kind):
     """Answer a file of texts with their entities, or of questions with answers: JSON lines."""
     if isinstance(model.kind, Entities):
-        examples = entity_files.read_texts(args.input_file, needs_labels=False)
+        examples = entity_files.read_texts(args.input_file, (), False, skip_bad_rows=None)
         given = [{"id": example.guid, "text": example.text} for example in examples]
     else:
-        examples = span_files.read_questions(args.input_file, needs_answers=False)
+        examples = span_files.read_questions(args.input_file, False, skip_bad_rows=None)
         given = [{"id": example.guid} for example in examples]
     check_pieces(args, model, model.kind.texts(examples))
     predicted = model.decode(examples, progress.Lines("pieces"))

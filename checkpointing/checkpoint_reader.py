@@ -150,6 +150,9 @@ def _refused_if_damaged(prefix):
     try:
         yield
     except (tf.errors.OpError, RuntimeError, ValueError, LookupError) as error:
+        if ".data-" in str(error) and not files.glob(prefix + ".data-*"):
+            text = "{0}.index lies there without {0}.data-*: fetch it, or give it this name"
+            raise UserError(text.format(prefix)) from error
         raise UserError(
             "{} is damaged ({}): fetch or make it again".format(prefix, _first_line(error))
         ) from error

@@ -249,7 +249,10 @@ def _check_shapes(unequal, prefix, is_new):
             )
         if all(_is_resized(*odd, *RESIZES[MORE_POSITIONS]) for odd in unequal):
             remedy += ", or --allow_more_positions=True to repeat the rows of the checkpoint"
-    name, stored, wanted = unequal[0]
+    tables = [odd for odd in unequal if odd[0].endswith("/word_embeddings")]
+    name, stored, wanted = (tables or unequal)[0]
+    if tables and stored[1:] != wanted[1:]:
+        remedy += ", whose embedding_size is {}".format(stored[1])
     raise UserError(
         "{}: {} has shape {} but the model's has {} ({} variables differ): {}".format(
             prefix, name, stored, wanted, len(unequal), remedy

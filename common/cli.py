@@ -16,6 +16,7 @@ import types
 from absl import app, flags
 from absl import logging as absl_logging
 
+from common import file_types
 from common.errors import UserError
 
 USER_ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
@@ -66,7 +67,10 @@ OTHER_NAMES = {
     "warmup_steps": "num_warmup_steps warmup_proportion",
 }
 # Flag of other programs -> what does the same here.
-OTHER_SCRIPTS = {"do_export": ": that is a command here, export_model.py"}
+OTHER_SCRIPTS = {
+    "do_export": ": that is a command here, export_model.py",
+    "random_next_sentence": ": leave it out, a second segment is never of another document here",
+}
 # Pattern of what Python or absl says about a value -> what to type.
 WRONG_VALUES = {
     r"\('Non-boolean argument.*\)": "give True or False",
@@ -232,6 +236,7 @@ def _help(define_flags, words):
 
 
 def _parse_into(flag_values, argv, words):
+    _refuse_other_encodings(argv[1:])
     # A shell expands ~ only at the beginning of a word.
     argv = [re.sub("(?<=[=,])~(?=/)", _home, x) if x.startswith("-") else x for x in argv]
     _refuse_other_dashes(flag_values, argv[1:])
@@ -269,6 +274,17 @@ def _refuse_empty(flag_values):
                 "--{} is empty: is a shell variable unset? Give a value, or leave the flag "
                 "out".format(name)
             )
+
+
+def _refuse_other_encodings(words):
+    """Raise `UserError` for a word that is not UTF-8, such as a text from a GBK terminal.
+
+    Without this check the tokenizer would drop the bytes, and no report could name the file.
+    """
+    for word in words:
+        mistake = file_types.name_mistake(word)
+        if mistake:
+            raise UserError("argument " + mistake)
 
 
 def _refuse_other_dashes(flag_values, words):

@@ -1,6 +1,7 @@
-"""Recognizes files that are not UTF-8 text by their first bytes."""
+"""Recognizes files that are not UTF-8 text by their first bytes, and names that are not UTF-8."""
 
 import json
+import os
 import re
 import shlex
 
@@ -224,6 +225,38 @@ def _chinese_encoding(data):
     if big5 and not _PRIVATE.search(big5) and (gb18030 is None or _PRIVATE.search(gb18030)):
         return "BIG5-HKSCS"
     return None if gb18030 is None else "GB18030"
+
+
+def name_mistake(name):
+    """Return what is wrong with an argument or a path that is not UTF-8, or None.
+
+    Python keeps such bytes as surrogates, which no file in UTF-8 can hold.
+
+    Args:
+        name: str, as Python gets it from the shell or from a folder.
+    """
+    if _encodes(name):
+        return None
+    data = os.fsencode(name)
+    if _decode(data, "utf-8"):
+        return "{!r} is UTF-8, but Python expects ASCII: type export PYTHONUTF8=1".format(
+            data.decode("utf-8")
+        )
+    encoding = _chinese_encoding(data)
+    if encoding is None:
+        return "{} is not UTF-8: type it, or rename the file, in UTF-8".format(ascii(data)[1:])
+    text = (
+        "{0!r} is {1}, not UTF-8: if it is a text, set the terminal to UTF-8; if it is a file or "
+        "a folder, rename it, for example with convmv -f {1} -t UTF-8 --notest"
+    )
+    return text.format(data.decode(encoding), encoding)
+
+
+def _encodes(text):
+    try:
+        return text.encode("utf-8") is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _decode(data, codec):

@@ -142,7 +142,7 @@ def find_files(pattern):
             glob happens to match are left out, and a local file with several names counts once.
 
     Raises:
-        UserError: names the path or glob that matches nothing.
+        UserError: names the path or glob that matches nothing, or a name that is not UTF-8.
     """
     paths = set()
     for part in filter(None, (part.strip() for part in pattern.split(","))):
@@ -155,6 +155,9 @@ def find_files(pattern):
         folder = next(filter(is_folder, checked), None)
         if folder:
             raise UserError("{0} is a folder: name files, for example {0}/*".format(folder))
+        mistake = next(filter(None, map(file_types.name_mistake, matches)), None)
+        if mistake:
+            raise UserError("file name " + mistake)
         paths.update(matches)
     if not paths:
         raise UserError("no input file is named in {!r}".format(pattern))

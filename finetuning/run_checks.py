@@ -138,6 +138,12 @@ def check_optimizer(args, kind, model, data, tokenizer):
     preflight.warn_of_learning_rate(
         args.optimizer, chosen.learning_rate, batch_size, model.config.hidden_size
     )
+    if batch_size > num_rows:
+        tf.logging.warning(
+            "--train_batch_size=%d is more than the %d rows to train on, so that each step repeats "
+            "rows: give --train_batch_size=%d or less",
+            *(batch_size, num_rows, num_rows),
+        )
     line = "{}, learning rate {:g} after {} of {} steps, {:g} epochs in batches of {}".format(
         args.optimizer,
         chosen.learning_rate,

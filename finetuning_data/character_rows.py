@@ -4,8 +4,9 @@ import re
 
 from absl import logging
 
+from finetuning_data.bad_rows import row_error
 from finetuning_data.label_decoding import ANY_PREFIX
-from finetuning_data.task_files import row_error, shown
+from finetuning_data.task_files import shown
 
 # A character and its label with another separator than a blank.
 _LABEL = r"(?:O|{}[-_]\S+)".format(ANY_PREFIX)

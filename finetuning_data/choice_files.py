@@ -20,7 +20,7 @@ from absl import logging
 from common import file_types, files
 from common.errors import UserError
 from finetuning_data import other_files, task_files
-from finetuning_data.task_files import BadRow
+from finetuning_data.bad_rows import BadRow, BadRows
 from finetuning_data.tasks import Submission
 
 # A blank of ChID, which a candidate fills.
@@ -284,7 +284,7 @@ def read_questions(task, paths, split, max_choices, skip_bad_rows=False):
     if split in task.answers:
         answers = read_answers(paths[-1])
         paths = paths[:-1]
-    questions, bad, group, places = [], [], 0, {}
+    questions, bad, group, places = [], BadRows(skip_bad_rows), 0, {}
     for path in paths:
         rows, decode = _rows(task, path)
         for number, row in rows:
@@ -296,17 +296,14 @@ def read_questions(task, paths, split, max_choices, skip_bad_rows=False):
                 _check_number(found, max_choices)
                 _check_ids(found, places, "{}, row {}".format(path, number))
             except BadRow as problem:
-                bad.append(task_files.row_error(path, number, problem))
-                if not skip_bad_rows:
-                    raise bad[-1] from None
+                bad.add(path, "row {}".format(number), problem)
                 continue
             for question in found:
                 guid = question.guid or str(len(questions))
                 questions.append(question._replace(guid=guid, group=group))
-    if not questions:
-        raise bad[0] if bad else UserError("{}: no questions".format(" and ".join(paths)))
-    logging.info("%d questions for %s from %s", len(questions), split, " and ".join(paths))
-    task_files.log_bad_rows(" and ".join(paths), bad)
+    source = " and ".join(paths)
+    bad.end(source, questions, "no questions")
+    logging.info("%d questions for %s from %s", len(questions), split, source)
     return questions
 
 

@@ -25,8 +25,9 @@ from absl import logging
 from common import file_types, files
 from common.errors import UserError
 from finetuning_data import character_rows, data_report
+from finetuning_data.bad_rows import SHOWN_ROWS, BadRow, BadRows
 from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
-from finetuning_data.task_files import SHOWN_ROWS, log_bad_rows, missing, row_error, shown
+from finetuning_data.task_files import missing, shown
 
 # A label that bio does not have.
 _BLANK = "[ \t\xa0\u2000-\u200a\u3000]"
@@ -69,14 +70,6 @@ class _Scheme(NamedTuple):
     cut: list  # numbers of rows where an entity goes on beyond the text; reading fills this list
 
 
-class _BadRow(Exception):
-    """A mistake in a row; `number`: its row, where it is not the one that is being read."""
-
-    def __init__(self, problem, number=None):
-        super().__init__(problem)
-        self.number = number
-
-
 def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     """Read a file of texts with entities.
 
@@ -108,23 +101,18 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     character_rows.refuse_separator(path, lines)
     parse, parts = _parser(parts, scheme, needs_labels)
     character_rows.warn_of_one_sentence(path, parts)
-    texts, bad = [], []
+    texts, bad = [], BadRows(skip_bad_rows)
     for position, part in enumerate(parts):
         try:
             guid, text, entities = parse(part)
             if entities is not None:
                 entities = _checked(text, entities, types)
             elif needs_labels:
-                raise _BadRow("there are no labels; only a test file may lack them")
+                raise BadRow("there are no labels; only a test file may lack them")
             texts.append(LabelledText(str(position) if guid is None else guid, text, entities))
-        except _BadRow as problem:
-            number = problem.number or part[0][0]
-            bad.append(row_error(path, number, problem))
-            if not skip_bad_rows:
-                raise bad[0] from None
-    if not texts:
-        raise bad[0]
-    log_bad_rows(path, bad)
+        except BadRow as problem:
+            bad.add(path, "row {}".format(problem.number or part[0][0]), problem)
+    bad.end(path, texts, "no texts")
     if not needs_labels:
         data_report.warn_of_repeated_ids(path, texts)
     _warn_of_cuts(path, scheme.cut)
@@ -206,7 +194,7 @@ def _plain(part):
     """Return the `LabelledText` of a line without labels."""
     text = part[0][1].strip()
     if "\t" in text:
-        raise _BadRow("{} has a tab: write one text a line".format(shown(text)))
+        raise BadRow("{} has a tab: write one text a line".format(shown(text)))
     return LabelledText(None, text, None)
 
 
@@ -223,14 +211,14 @@ def _sentence(columns, scheme, part):
     cells = line.split("\t")
     row = dict(zip(columns, cells))
     if len(cells) > len(columns):
-        raise _BadRow("found {} columns, expected {}".format(len(cells), len(columns)))
+        raise BadRow("found {} columns, expected {}".format(len(cells), len(columns)))
     units, labels = row.get("text", "").split(), row.get("label", "").split()
     if not units:
-        raise _BadRow("the text is empty")
+        raise BadRow("the text is empty")
     if not labels:
         return _joined([(number, unit, None) for unit in units], scheme)
     if len(units) != len(labels):
-        raise _BadRow(
+        raise BadRow(
             "{} characters, but {} labels: both need blanks between them".format(
                 len(units), len(labels)
             )
@@ -250,12 +238,12 @@ def _characters(scheme, part):
                 shown(line), len(cells)
             )
             is_table = {len(_cells(row)) for _, row in part} == {len(cells)}
-            raise _BadRow(problem + _KEEP_TWO * (is_table and bool(spelled(cells[-1]))), number)
+            raise BadRow(problem + _KEEP_TWO * (is_table and bool(spelled(cells[-1]))), number)
         units.append((number, cells[0], cells[1] if len(cells) == 2 else None))
     with_labels = [number for number, _, label in units if label]
     if with_labels and len(with_labels) < len(units):
         number = next(number for number, _, label in units if not label)
-        raise _BadRow("there is no label after the character", number)
+        raise BadRow("there is no label after the character", number)
     return _joined(units, scheme)
 
 
@@ -291,7 +279,7 @@ def _joined(units, scheme):
 def _spelled(number, label):
     """Return a label as `label_decoding` spells it."""
     if spelled(label) is None:
-        raise _BadRow(
+        raise BadRow(
             "label {} is illegal: expected O, or a type after B-, I-, M-, E-, S-, L- or U-".format(
                 shown(label)
             ),
@@ -314,10 +302,10 @@ def _mend_edges(labels, scheme, numbers):
 
 
 def _refuse_illegal(labels, scheme, units):
-    """Raise `_BadRow` for a label that may not follow the label before it."""
+    """Raise `BadRow` for a label that may not follow the label before it."""
     for i in range(1, len(labels)):
         if not may_follow(labels[i - 1], labels[i], scheme):
-            raise _BadRow(_illegal(units[i - 1][2], units[i][2], labels[i]), units[i][0])
+            raise BadRow(_illegal(units[i - 1][2], units[i][2], labels[i]), units[i][0])
 
 
 def _illegal(before, label, own):
@@ -337,28 +325,28 @@ def _json_text(scheme, part):
     try:
         row = file_types.parse_json(part[0][1])
     except json.JSONDecodeError as error:
-        raise _BadRow(
+        raise BadRow(
             "not JSON ({}): write one object a line".format(file_types.json_problem(error))
         ) from None
     if not isinstance(row, dict):
-        raise _BadRow("{} is not a JSON object: write one object a line".format(shown(row)))
+        raise BadRow("{} is not a JSON object: write one object a line".format(shown(row)))
     guid = None if row.get("id") is None else str(row["id"])
     units = _named(row, _UNITS)
     if isinstance(units, list):
         return _listed_units(part[0][0], units, _named(row, _LABELS), scheme)._replace(guid=guid)
     if "text" not in row:
-        raise _BadRow(missing("text", row))
+        raise BadRow(missing("text", row))
     text = row["text"]
     if not isinstance(text, str) or not text.strip():
-        raise _BadRow("text is {}, not a text".format(shown(text)))
+        raise BadRow("text is {}, not a text".format(shown(text)))
     if re.search("[\ud800-\udfff]", text):
-        raise _BadRow("the text has half of a character: remove it")
+        raise BadRow("the text has half of a character: remove it")
     spans = _named(row, _SPANS)
     if spans is None:
         return LabelledText(guid, text, None)
     read = {dict: _cluener_entities, list: _listed_entities}.get(type(spans))
     if not read:
-        raise _BadRow("{} is neither an object of types nor a list".format(shown(spans)))
+        raise BadRow("{} is neither an object of types nor a list".format(shown(spans)))
     return LabelledText(guid, text, list(read(text, spans)))
 
 
@@ -367,13 +355,13 @@ def _listed_units(number, units, labels, scheme):
     labels = [None] * len(units) if labels is None else labels
     if not isinstance(labels, list) or len(labels) != len(units):
         problem = "{} characters, but the labels are {}, not a list of as many"
-        raise _BadRow(problem.format(len(units), shown(labels)))
+        raise BadRow(problem.format(len(units), shown(labels)))
     for one in units + [label for label in labels if label is not None]:
         if not isinstance(one, str) or not one:
             problem = "{} is not a text: write characters, and labels by name, such as B-name"
-            raise _BadRow(problem.format(shown(one)))
+            raise BadRow(problem.format(shown(one)))
     if not "".join(units).strip():
-        raise _BadRow("the text is empty")
+        raise BadRow("the text is empty")
     return _joined([(number, *pair) for pair in zip(units, labels)], scheme)
 
 
@@ -381,7 +369,7 @@ def _cluener_entities(text, by_type):
     """Yield the entities of {type: {entity: [[first, last character]]}}."""
     for entity_type, places_of in by_type.items():
         if not isinstance(places_of, dict):
-            raise _BadRow(
+            raise BadRow(
                 "type {}: {} is not an object of entities".format(entity_type, shown(places_of))
             )
         for string, places in places_of.items():
@@ -401,17 +389,17 @@ def _listed_entities(text, entities):
             row = dict(zip(("begin", "end", "type"), entity))
         if not isinstance(row, dict):
             problem = "entity {} is neither an object with begin, end and type nor a list of these"
-            raise _BadRow(problem.format(shown(entity)))
+            raise BadRow(problem.format(shown(entity)))
         entity_type = _named(row, _TYPE)
         if not isinstance(entity_type, str) or not entity_type:
-            raise _BadRow("entity {} has no type".format(shown(entity)))
+            raise BadRow("entity {} has no type".format(shown(entity)))
         has_last = row.get(_LAST) is not None
         place = [_named(row, _BEGIN), _named(row, (_LAST,) if has_last else _END)]
         if None in place:
             problem = (
                 "entity {} lacks its begin or its end: the fields are begin (or start) and end"
             )
-            raise _BadRow(problem.format(shown(entity)))
+            raise BadRow(problem.format(shown(entity)))
         begin, end = _edges(entity_type, place)
         end += has_last
         string = _named(row, _STRING)
@@ -429,7 +417,7 @@ def _named(row, names):
 def _edges(entity_type, place):
     is_pair = isinstance(place, list) and len(place) == 2
     if not is_pair or any(type(edge) is not int for edge in place):
-        raise _BadRow(
+        raise BadRow(
             "the place of a {} is {}, not two whole numbers".format(entity_type, shown(place))
         )
     return place
@@ -441,11 +429,11 @@ def _check_string(text, begin, end, entity_type, string, rule):
         shown(string), entity_type, begin, end
     )
     if end <= begin:
-        raise _BadRow("{}: the end is before the beginning; {}".format(where, rule))
+        raise BadRow("{}: the end is before the beginning; {}".format(where, rule))
     if begin < 0 or end > len(text):
-        raise _BadRow("{}: the text has {} characters; {}".format(where, len(text), rule))
+        raise BadRow("{}: the text has {} characters; {}".format(where, len(text), rule))
     if text[begin:end] != string:
-        raise _BadRow("{}: the text has {} there; {}".format(where, shown(text[begin:end]), rule))
+        raise BadRow("{}: the text has {} there; {}".format(where, shown(text[begin:end]), rule))
 
 
 # ------------------------------------------------------------------------------------------ checks
@@ -457,15 +445,15 @@ def _checked(text, entities, types):
     for entity in entities:
         if entity.type == OUTSIDE:
             where = shown(text[entity.begin : entity.end])
-            raise _BadRow("{} has the type O, which means no entity: remove it".format(where))
+            raise BadRow("{} has the type O, which means no entity: remove it".format(where))
         if types and entity.type not in types:
-            raise _BadRow(
+            raise BadRow(
                 "type {} is unknown; the types are {}; if they are those of the train file, name "
                 "all types with --labels".format(shown(entity.type), ", ".join(sorted(types)))
             )
     for one, two in zip(entities, entities[1:]):
         if two.begin < one.end:
-            raise _BadRow(
+            raise BadRow(
                 "entities {} ({}) and {} ({}) overlap: keep one of them".format(
                     shown(text[one.begin : one.end]),
                     one.type,

@@ -18,8 +18,9 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
+from finetuning_data.bad_rows import BadRow, BadRows
 from finetuning_data.entity_files import listed
-from finetuning_data.task_files import BadRow, check_characters, log_bad_rows, missing, shown
+from finetuning_data.task_files import check_characters, missing, shown
 
 # Names of the same field in SQuAD's format and in CMRC2018's first format.
 _CONTEXT, _ID = ("context", "context_text"), ("id", "query_id")
@@ -68,7 +69,7 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
         UserError: names the file, and the place of the first mistake; for a file in which no answer
             is in its context.
     """
-    questions, bad, moved, seen = [], [], [], {}
+    questions, bad, moved, seen = [], BadRows(skip_bad_rows), [], {}
     for place, context, row in _rows(path, _parsed(path)):
         try:
             question, num_moved = _question(context, row, needs_answers)
@@ -80,12 +81,8 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
             questions.append(question)
             moved += [place] * num_moved
         except BadRow as problem:
-            bad.append(UserError("{}, {}: {}".format(path, place, problem)))
-            if not skip_bad_rows:
-                raise bad[0] from None
-    if not questions:
-        raise bad[0] if bad else UserError("{}: no questions".format(path))
-    log_bad_rows(path, bad)
+            bad.add(path, place, problem)
+    bad.end(path, questions, "no questions")
     _tell_of_answers(path, questions, moved, seen)
     return questions
 

@@ -23,11 +23,10 @@ from absl import logging
 from common import file_types, files
 from common.errors import UserError
 from finetuning_data import other_files
+from finetuning_data.bad_rows import BadRow, row_error
 
 # A message quotes at most this many characters of a value.
 SHOWN_CHARACTERS = 60
-# A message lists at most this many bad rows.
-SHOWN_ROWS = 10
 # A cell that a program has quoted: quotes inside are doubled. A quoted cell holds no tab: a quote
 # that begins one text and a quote that ends another text are not a pair.
 QUOTED_CELL = re.compile(rb'(?:\A|(?<=[\t\n]))"([^"\t]*(?:""[^"\t]*)*)"(?=[\t\r\n]|\Z)')
@@ -49,10 +48,6 @@ COLUMN_NAMES = {name: column for column, names in NAMES.items() for name in name
 # A task of one text takes the text from these columns if the file has no column of `text_a`.
 TITLES = ("title", "标题")
 HEADER_MODES = ("auto", "yes", "no")
-
-
-class BadRow(Exception):
-    """A mistake in a row and its remedy; the caller adds file and row to the message."""
 
 
 class WrongLabel(BadRow):
@@ -149,24 +144,6 @@ def split_lines(content):
     """Return (number from 1, bytes) of every line that is not blank."""
     # str.splitlines would also split at U+2028, which occurs in texts.
     return [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
-
-
-def log_bad_rows(path, bad):
-    """Warn of the rows of a file that are left out; `bad`: list of `UserError`, may be empty."""
-    if bad:
-        more = len(bad) - SHOWN_ROWS
-        logging.warning(
-            "BAD ROWS: %d of %s left out:\n%s%s",
-            len(bad),
-            path,
-            "\n".join(str(error) for error in bad[:SHOWN_ROWS]),
-            "\nand {} more".format(more) if more > 0 else "",
-        )
-
-
-def row_error(path, number, problem):
-    """Return the `UserError` of a bad row."""
-    return UserError("{}, row {}: {}".format(path, number, problem))
 
 
 def shown(value):

@@ -13,7 +13,8 @@ from absl import logging
 from common import files
 from common.errors import UserError
 from finetuning_data import data_report, other_files, task_files
-from finetuning_data.task_files import BadRow, WrongLabel
+from finetuning_data.bad_rows import BadRow, BadRows, row_error
+from finetuning_data.task_files import WrongLabel
 
 SPLITS = ("train", "dev", "test")
 # Values that mean "no label" in test files, unless the task has a label of this name.
@@ -294,7 +295,10 @@ def with_labels_of(task, train):
     labels = tuple(sorted({example.label for example in train}))
     _refuse_texts_as_labels(task, train, labels)
     if len(labels) < 2:
-        raise UserError("all {} train examples have the label {!r}".format(len(train), labels[0]))
+        raise UserError(
+            "all {} train examples have the label {!r}, so there is nothing to learn: is the train "
+            "file complete, and its label column the right one?".format(len(train), labels[0])
+        )
     logging.info("%d labels found in the train file: %s", len(labels), _listed(labels))
     data_report.warn_of_odd_labels(labels, len(train))
     return task._replace(labels=labels)
@@ -350,7 +354,7 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
     """
     labels = frozenset(task.labels) | frozenset(task.label_spellings)
     row_format = task_files.RowFormat(task.fields, labels, split != "test", header)
-    examples, bad, undecided = [], [], 0
+    examples, bad, undecided = [], BadRows(skip_bad_rows), 0
     rows = task_files.open_rows(path, row_format)
     for number, line in rows.lines:
         try:
@@ -364,17 +368,12 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
                 examples.append(_example(task, row, label, number - rows.header_row - 1))
         except BadRow as problem:
             remedy = _remedy(task, split, rows, number, problem)
-            if not remedy and skip_bad_rows is False:
-                remedy = "; --skip_bad_rows=True leaves such rows out"
-            bad.append(task_files.row_error(path, number, "{}{}".format(problem, remedy)))
-            if not skip_bad_rows:
-                raise bad[0] from None
-    if not examples:
-        kept = "".join(" with {} {!r}".format(*item) for item in sorted(task.keep.items()))
-        raise bad[0] if bad else UserError("{}: no rows{}".format(path, kept))
+            bad.add(path, "row {}".format(number), problem, remedy)
+    kept = "".join(" with {} {!r}".format(*item) for item in sorted(task.keep.items()))
+    bad.end(path, examples, "no rows" + kept)
     if rows.may_begin_with_header and not task.labels:
         _refuse_label_of_header(path, rows.lines[0][0], examples)
-    _log_examples(split, path, examples, undecided, bad)
+    _log_examples(split, path, examples, undecided)
     if split == "test":
         data_report.warn_of_repeated_ids(path, examples)
     return examples
@@ -401,7 +400,7 @@ def _refuse_label_of_header(path, number, examples):
     """Raise `UserError` if only the first row has its label, and the other labels are not rare."""
     label, others = examples[0].label, [example.label for example in examples[1:]]
     if others and label not in others and len(others) >= 2 * len(set(others)):
-        raise task_files.row_error(
+        raise row_error(
             path,
             number,
             "no other row has the label {}: if this row is a header, give --header=yes; if it is "
@@ -482,11 +481,10 @@ def _listed(labels):
     return ", ".join(listed[:SHOWN_LABELS]) + (" and {} more".format(more) if more > 0 else "")
 
 
-def _log_examples(split, path, examples, undecided, bad):
+def _log_examples(split, path, examples, undecided):
     logging.info("%d examples for %s from %s", len(examples), split, path)
     if undecided:
         logging.info("%d rows of %s left out: their annotators did not agree", undecided, path)
-    task_files.log_bad_rows(path, bad)
     labels = {example.label for example in examples}
     if split == "test" and len(examples) > 1 and len(labels) == 1 and None not in labels:
         logging.warning(

@@ -80,7 +80,8 @@ class Records(NamedTuple):
     def check_damage(self, args):
         """Read all records, see `reader.check_damage`; returns their number, or 0.
 
-        Warns if a run would resume in `args.output_dir` with records in another order.
+        Logs the number of passes over the records, and warns if a run would resume in
+        `args.output_dir` with records in another order.
         """
         indexes = [
             reader.check_damage(
@@ -89,6 +90,8 @@ class Records(NamedTuple):
             for split in self._splits()
         ]
         if args.do_train and indexes[0]:
+            num_records = indexes[0].num_records
+            reader.tell_passes(num_records, args.num_train_steps, args.train_batch_size)
             sizes = args.shuffle_buffer, args.train_batch_size
             order = training_order(indexes[0], args.random_seed, *sizes, self.train.reads.masks)
             line = other_order(args.output_dir, order)
@@ -268,4 +271,5 @@ def make_input_fn(args, split, training):
         first_example=lambda: run_folder.latest_step(args.output_dir) * args.train_batch_size,
         folder=args.output_dir,
         settings=reader.input_settings(args),
+        num_steps=args.num_train_steps,
     )

@@ -62,6 +62,7 @@ def messages(root):
 # Part of a message -> beginning of the name of a test in another file that follows the remedy. If
 # the remedy is to leave a flag out, the other tests of the command do so.
 TESTED = {
+    "{0!r} is {1}, not UTF-8": "test_a_name_in_another_encoding",
     "names it and says how to mask them": "test_a_lost_manifest",
     "is not as create_pretraining_data.py wrote it": "test_an_edited_manifest",
     "masked_lm_prob asks for %d pieces of a row": "test_lengths_that_do_not_fit",
@@ -359,6 +360,8 @@ CASES = (
         "--input_file=other.tfrecord --bert_config_file=small/config.json",
         "--bert_config_file=config.json",
     ),
+    ("give more text, or smaller", TRAIN, "--num_train_steps=4000", "--num_train_steps=5"),
+    ("rows to train on, so that", TUNE, "--train_batch_size=9", "--train_batch_size=8"),
     ("is more than max_position_embeddings", TRAIN, "--max_seq_length=17", "--max_seq_length=16"),
     ("nothing to do: give --do_train=True or", TRAIN, "--nodo_train", "--do_train=True"),
     ("--input_file is needed", TRAIN, "without:input_file", "--input_file=train.tfrecord"),

@@ -23,6 +23,8 @@ from tfrecords.wire import FeatureSpec
 CHECKED_BYTES = 8 << 30
 # `check_ids` reads this many records of a file.
 CHECKED_RECORDS = 64
+# BERT's training read its data about 40 times (arXiv 1810.04805, A.2).
+MANY_PASSES = 100
 ID_FEATURES = ("input_ids", "masked_lm_ids")
 NO_EXAMPLES = (
     "{} is not a TFRecord file of examples, or is damaged: make it with create_pretraining_data.py"
@@ -264,6 +266,7 @@ def make_input_fn(
     first_example=lambda: 0,
     folder=None,
     settings=DEFAULT_SETTINGS,
+    num_steps=None,
 ):
     """Check the files and return an input function for an Estimator.
 
@@ -282,6 +285,7 @@ def make_input_fn(
             call of the input function calls it.
         folder: str, the output folder, which keeps the index of the files, or None.
         settings: `InputSettings`.
+        num_steps: int, of the whole training; the log says how often they read each record.
 
     Returns:
         Function of `params` (dict or None) and `input_context` (tf.distribute.InputContext or
@@ -294,6 +298,7 @@ def make_input_fn(
     index = load_index(files, folder, settings.skip_damaged, record_format.find_fault)
     if training:
         _warn_of_large_files(index, settings.shuffle_buffer)
+        tell_passes(index.num_records, num_steps, batch_size)
         sizes = settings.shuffle_buffer, batch_size
         order = training_order(index, seed, *sizes, record_format.masks)
         remember_order(folder, order, is_resumed=first_example() > 0)
@@ -357,6 +362,21 @@ def _parse_all(batches, record_format, batch_size):
         lambda *batch: record_format.parse(*batch, batch_size),
         num_parallel_calls=tf.data.experimental.AUTOTUNE,
     )
+
+
+def tell_passes(num_records, num_steps, batch_size):
+    """Log how often `num_steps` steps read each record; warn of more than `MANY_PASSES` times."""
+    if num_steps is None:
+        return
+    passes = num_steps * batch_size / num_records
+    text = "{:,} steps of {:,} rows read each of the {:,} records {:,.3g} times".format(
+        num_steps, batch_size, num_records, passes
+    )
+    if passes > MANY_PASSES:
+        remedy = "give more text, or smaller --num_train_steps or --train_batch_size"
+        tf.logging.warning("MANY PASSES: %s: %s", text, remedy)
+    else:
+        tf.logging.info(text)
 
 
 def _warn_of_large_files(index, shuffle_buffer):

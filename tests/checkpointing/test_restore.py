@@ -189,6 +189,16 @@ def test_damaged_index(tmp_path):
         Checkpoint(find.find_checkpoint(str(tmp_path / "model.ckpt")))
 
 
+def test_an_index_without_its_data_names_the_missing_file(tmp_path):
+    weights.write(str(tmp_path / "model.ckpt"), {"kernel": np.ones(64, np.float32)})
+    data = "model.ckpt.data-00000-of-00001"
+    (tmp_path / data).rename(tmp_path / "model (1).ckpt.data-00000-of-00001")
+    with pytest.raises(UserError, match="lies there without .*model.ckpt.data-.: .* give it this"):
+        Checkpoint(str(tmp_path / "model.ckpt")).check_whole()
+    (tmp_path / "model (1).ckpt.data-00000-of-00001").rename(tmp_path / data)
+    Checkpoint(str(tmp_path / "model.ckpt")).check_whole()
+
+
 def test_resuming_with_another_optimizer_is_refused(tmp_path):
     prefix = str(tmp_path / "model.ckpt-3")
     weights.write(prefix, {"kernel": np.ones(64, np.float32), "global_step": np.int64(3)})

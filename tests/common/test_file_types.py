@@ -1,12 +1,15 @@
 """What is wrong with the bytes of a file, and what to do about it."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from common.file_types import mend_utf8, parse_json, refusal
+from common import cli, files
+from common.errors import UserError
+from common.file_types import mend_utf8, name_mistake, parse_json, refusal
 
 LINES = ["他在北京上学。", "后来他到上海工作了很多年。", "天气很好，我们去公园。"]
 UTF8, GB18030, BIG5 = (
@@ -90,3 +93,29 @@ def test_archives_and_tables_that_need_other_programs(content, words):
 def test_several_control_characters_are_no_separator():
     assert "binary" in refusal("a", b"\1\2\3\4" * 9)
     assert refusal("a", "天\x02地".encode()) is None
+
+
+@pytest.mark.parametrize(
+    "encoding, name", [("GB18030", "语料.txt"), ("BIG5-HKSCS", "後來他們學習.txt")]
+)
+def test_a_name_in_another_encoding(encoding, name, tmp_path):
+    """Python turns bytes that are not UTF-8 into surrogates; the remedy is the name in UTF-8."""
+    old = os.path.join(os.fsencode(str(tmp_path)), name.encode(encoding))
+    with open(old, "wb") as file:
+        file.write(b"text")
+    refused = "{}' is {}, not UTF-8: .* convmv -f {}".format(name, encoding, encoding)
+    for find in (lambda: files.find_files(str(tmp_path / "*.txt")), lambda: parse(old)):
+        with pytest.raises(UserError, match=refused):
+            find()
+    os.rename(old, str(tmp_path / name))
+    parse(str(tmp_path / name))
+    assert files.find_files(str(tmp_path / "*.txt")) == [str(tmp_path / name)]
+
+
+def parse(path):
+    cli.parse(lambda _: None, ["predict.py", os.fsdecode(path)], words="FILE...")
+
+
+def test_bytes_that_are_no_text_in_a_name():
+    assert "is not UTF-8" in name_mistake(os.fsdecode(b"a\xff"))
+    assert name_mistake("语料\U00020000") is None

@@ -453,13 +453,15 @@ def test_check_only_tells_all_mistakes_at_once(workspace, capsys):
 
 def test_check_only_holds_checkpoint_against_model(continued, capsys):
     config = json.loads((continued / "config.json").read_text())
-    (continued / "config.json").write_text(json.dumps(dict(config, intermediate_size=48)))
-    for changes, words in (
-        ({}, "another model"),
-        ({"output_dir": continued / "new", "init_checkpoint": continued / "out"}, "has shape"),
+    new = {"output_dir": continued / "new", "init_checkpoint": continued / "out"}
+    for field, flags, words in (
+        ({"intermediate_size": 48}, {}, "another model"),
+        ({"intermediate_size": 48}, new, "has shape"),
+        ({"embedding_size": 16}, new, "the checkpoint, whose embedding_size is 8"),
     ):
+        (continued / "config.json").write_text(json.dumps(dict(config, **field)))
         with pytest.raises(SystemExit) as ended:
-            run(continued, check_only=True, **changes)
+            run(continued, check_only=True, **flags)
         assert ended.value.code == 2
         [line] = [x for x in capsys.readouterr().out.splitlines() if x.startswith("FAIL ")]
         assert line.startswith("FAIL  weights") and words in line

@@ -11,6 +11,7 @@ import pytest
 
 from common.errors import UserError
 from finetuning_data import other_files, task_files
+from finetuning_data.bad_rows import BadRow
 
 PAIR = task_files.RowFormat(("text_a", "text_b", "label"), frozenset("01"), True)
 TEST_PAIR = PAIR._replace(needs_label=False)
@@ -217,7 +218,7 @@ def test_the_command_that_converts_a_file_works(convert, tool, name, tmp_path):
     ],
 )
 def test_bad_rows_say_what_is_wrong(name, content, message, tmp_path):
-    with pytest.raises(task_files.BadRow) as error:
+    with pytest.raises(BadRow) as error:
         read(tmp_path / name, content)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -324,7 +325,7 @@ def test_a_second_text_that_the_task_does_not_read_is_told(name, second, is_told
         assert read(tmp_path / name, content.encode("utf-8"), LABEL_FIRST)[0][1]["text_a"] == "天"
         return
     message = second + " is a second text, and the task reads one: .*--task_name=sentence_pair"
-    with pytest.raises((UserError, task_files.BadRow), match=message):
+    with pytest.raises((UserError, BadRow), match=message):
         read(tmp_path / name, content.encode("utf-8"), LABEL_FIRST)
     assert read(tmp_path / name, content.encode("utf-8"), PAIR)[0][1]["text_b"] == "地"
 
@@ -360,6 +361,6 @@ def test_a_table_in_place_of_json_gets_no_command_for_a_table(tmp_path, name):
 
 def test_lines_that_csv_cannot_read_are_not_taken_for_columns(tmp_path):
     content = b'"' + b"a" * 140000 + b"\n" + b"b\n" * 3  # the quote has no end
-    with pytest.raises((UserError, task_files.BadRow)) as error:
+    with pytest.raises((UserError, BadRow)) as error:
         read(tmp_path / "train.tsv", content, PAIR)
     assert "commas" not in str(error.value)
