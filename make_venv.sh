@@ -64,5 +64,5 @@ say "Installing dependencies into $venv (the first time hundreds of MB, a minute
 # uv installs sources only. Python compiles them at the first import and keeps the result, unless
 # PYTHONDONTWRITEBYTECODE is set: then every program would spend 4 s on compiling TensorFlow.
 unset PYTHONDONTWRITEBYTECODE
-"$venv/bin/python" -c "import tensorflow" 2>/dev/null || true # --tpu-compile has none
+"$venv/bin/python" -c "import tensorflow.compat.v1 as tf; tf.estimator" 2>/dev/null || true # --tpu-compile has none
 echo "$wanted" >>"$venv/installed"

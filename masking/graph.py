@@ -331,30 +331,32 @@ def _budgets(sequences, grams, config):
 
 def _choose_grams(grams, budget, draws):
     """Return the end of the masked part of each gram, int32 [g]; its begin if nothing is masked."""
-    num_grams, num_chunks = tf.size(grams.chunk), tf.size(budget)
-    ranks = tf.range(num_grams)
-    chunk = grams.chunk
-    # The sort does not mix chunks, so the ranks of a chunk begin at `first`, like its grams.
-    first = tf.math.segment_min(ranks, chunk)  # [q]
-    keys = draws.bits(Stream.ORDER, ranks - tf.gather(first, chunk), chunk, 64 - KEY_BITS)
-    keys += tf.cast(chunk, tf.int64) * (1 << KEY_BITS)
-    _, order = tf.nn.top_k(-keys, num_grams)
+    order, chunk, first = _random_order(grams.chunk, draws), grams.chunk, _first_grams(grams.chunk)
     begin, end, words = (
         tf.gather(values, order) for values in (grams.begin, grams.end, grams.num_words)
     )
     chosen, left = _take_whole(end - begin, words, chunk, first, budget)
     # One more gram is cut to the words that fit into the rest.
-    limit = tf.minimum(begin + tf.gather(left, chunk), end)
-    count = tf.gather(grams.word_count, limit)
+    count = tf.gather(grams.word_count, tf.minimum(begin + tf.gather(left, chunk), end))
     is_candidate = ~chosen & (count > tf.gather(grams.word_count, begin))
-    cut = _first_of_chunk(is_candidate, chunk, num_chunks)
-    masked_end = tf.where(chosen, end, begin)
-    masked_end = tf.where(
-        tf.equal(ranks, tf.gather(cut, chunk)),
-        tf.gather(grams.word_begins, count - 1),
-        masked_end,
-    )
-    return tf.scatter_nd(order[:, tf.newaxis], masked_end, [num_grams])
+    cut = tf.gather(_first_of_chunk(is_candidate, chunk, tf.size(budget)), chunk)
+    is_cut = tf.equal(tf.range(tf.size(chunk)), cut)
+    cut_end = tf.gather(grams.word_begins, count - 1)
+    masked_end = tf.where(is_cut, cut_end, tf.where(chosen, end, begin))
+    return tf.scatter_nd(order[:, tf.newaxis], masked_end, [tf.size(chunk)])
+
+
+def _first_grams(chunk):
+    """Return the first gram of each chunk, int32 [q]; `chunk`: int32 [g], ascending."""
+    return tf.math.segment_min(tf.range(tf.size(chunk)), chunk)
+
+
+def _random_order(chunk, draws):
+    """Return the grams in a random order within each chunk, int32 [g]; chunks are not mixed."""
+    in_chunk = tf.range(tf.size(chunk)) - tf.gather(_first_grams(chunk), chunk)
+    keys = draws.bits(Stream.ORDER, in_chunk, chunk, 64 - KEY_BITS)
+    keys += tf.cast(chunk, tf.int64) * (1 << KEY_BITS)
+    return tf.nn.top_k(-keys, tf.size(chunk))[1]
 
 
 def _first_of_chunk(condition, chunk, num_chunks):
