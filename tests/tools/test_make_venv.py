@@ -21,7 +21,7 @@ if [ "$1" = venv ]; then
 #!/bin/sh
 case "$*" in
   *"$FAILS"*) exit 1 ;;
-  *"import tensorflow") echo "$PYTHONDONTWRITEBYTECODE tensorflow" >>imports.txt ;;
+  *"import tensorflow"*) echo "$PYTHONDONTWRITEBYTECODE tensorflow" >>imports.txt ;;
 esac
 END
   chmod +x "$venv/bin/python"
