@@ -369,8 +369,8 @@ def tell_passes(num_records, num_steps, batch_size):
     if num_steps is None:
         return
     passes = num_steps * batch_size / num_records
-    text = "{:,} steps of {:,} rows read each of the {:,} records {:,.3g} times".format(
-        num_steps, batch_size, num_records, passes
+    text = "{:,} steps of {:,} rows read each of the {:,} records {:,.{}f} times".format(
+        num_steps, batch_size, num_records, passes, 0 if passes > 10 else 1
     )
     if passes > MANY_PASSES:
         remedy = "give more text, or smaller --num_train_steps or --train_batch_size"

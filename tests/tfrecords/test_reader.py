@@ -3,6 +3,7 @@
 import functools
 import gzip
 import os
+import re
 
 import helpers
 import numpy as np
@@ -333,3 +334,17 @@ def test_no_thread_tunes_the_pipeline_since_the_end_of_a_session_would_wait_for_
         assert not options.autotune.enabled
     else:  # TensorFlow 1
         assert not options.experimental_optimization.autotune
+
+
+@pytest.mark.parametrize(
+    "num_steps, words",
+    [
+        (None, ""),
+        (100, "INFO .*100 steps of 4 rows read each of the 250 records 1.6 times"),
+        (125000, "WARNING .*MANY PASSES: 125,000 steps .* 2,000 times: give more text, or"),
+    ],
+)
+def test_the_number_of_passes_is_told(num_steps, words, caplog):
+    caplog.set_level("INFO")
+    reader.tell_passes(250, num_steps, batch_size=4)
+    assert re.search(words, caplog.text) and bool(words) == bool(caplog.text)
