@@ -13,7 +13,7 @@ if [ $# -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
 # The tests under TensorFlow 1.15 run beside the others, with a lower priority. The EXIT trap ends
-# them, too, if the other tests are interrupted.
+# them, too, if the other tests fail or are interrupted.
 log=$(mktemp)
 set -m # a process group of its own
 nice -n 10 bash tests/run_legacy.sh >"$log" 2>&1 &
@@ -22,8 +22,8 @@ set +m
 trap 'kill -- "-$legacy" 2>/dev/null || true; rm -f "$log"' EXIT
 # A file's tests share models, so they stay in one process; files start in the order of conftest.py.
 # On two cores a third process helps, because some tests wait for processes, locks or signals.
+.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 status=0
-.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder || status=$?
 wait "$legacy" || status=$?
 cat "$log"
 exit "$status"

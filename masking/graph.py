@@ -331,7 +331,9 @@ def _budgets(sequences, grams, config):
 
 def _choose_grams(grams, budget, draws):
     """Return the end of the masked part of each gram, int32 [g]; its begin if nothing is masked."""
-    order, chunk, first = _random_order(grams.chunk, draws), grams.chunk, _first_grams(grams.chunk)
+    chunk = grams.chunk
+    first = tf.math.segment_min(tf.range(tf.size(chunk)), chunk)  # [q], of each chunk
+    order = _random_order(chunk, first, draws)
     begin, end, words = (
         tf.gather(values, order) for values in (grams.begin, grams.end, grams.num_words)
     )
@@ -346,14 +348,9 @@ def _choose_grams(grams, budget, draws):
     return tf.scatter_nd(order[:, tf.newaxis], masked_end, [tf.size(chunk)])
 
 
-def _first_grams(chunk):
-    """Return the first gram of each chunk, int32 [q]; `chunk`: int32 [g], ascending."""
-    return tf.math.segment_min(tf.range(tf.size(chunk)), chunk)
-
-
-def _random_order(chunk, draws):
+def _random_order(chunk, first, draws):
     """Return the grams in a random order within each chunk, int32 [g]; chunks are not mixed."""
-    in_chunk = tf.range(tf.size(chunk)) - tf.gather(_first_grams(chunk), chunk)
+    in_chunk = tf.range(tf.size(chunk)) - tf.gather(first, chunk)
     keys = draws.bits(Stream.ORDER, in_chunk, chunk, 64 - KEY_BITS)
     keys += tf.cast(chunk, tf.int64) * (1 << KEY_BITS)
     return tf.nn.top_k(-keys, tf.size(chunk))[1]

@@ -25,17 +25,14 @@ if [ "$status" -eq 3 ]; then
   echo "TensorFlow 1.15: not tested (PYTHON37=/path/to/python3.7 names a Python that is not on PATH)"
   exit 0
 fi
-# Tests of `fused` need TensorFlow 2. The others take long and compare ways to compute with each
-# other, which TensorFlow 2 does, too.
-LEFT_OUT="fused or curves or any_documents or google-make_batch or other_precisions
-  or output_positions or with_dropout or however"
-
 # The commands run beside the other tests: pytest-xdist would start a file of one test last.
+# Tests of `fused` need TensorFlow 2; the tests of the curves of half precision take long.
 if [ "$status" -eq 0 ]; then
   run_pytest tests/entries/test_whole_path.py &
   commands=$!
   trap 'kill "$commands"' INT TERM
-  run_pytest -n 2 --dist loadfile -k "not (${LEFT_OUT//$'\n'/})" "${TESTS[@]}" || status=$?
+  run_pytest -n 2 --dist loadfile -k "not fused and not curves and not any_documents" \
+    "${TESTS[@]}" || status=$?
   wait "$commands" || status=$?
 fi
 if [ "$status" -ne 0 ]; then
