@@ -18,7 +18,9 @@ import contextlib
 import json
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 import tensorflow.compat.v1 as tf
 

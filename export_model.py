@@ -7,8 +7,9 @@ python export_model.py --model_dir=OUT --output_dir=onnx --format=onnx  onnx/mod
 
 import os
 
-# TensorFlow's C++ code logs ten lines at every start; errors are still raised.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 import tensorflow.compat.v1 as tf
 from absl import logging

@@ -124,24 +124,31 @@ class MomentOptimizer(tf.train.Optimizer):
         self._learning_rate_tensor = tf.convert_to_tensor(learning_rate, name="learning_rate")
 
     def _apply_dense(self, grad, var, scale=None, is_taken=None):
-        m, v = [self.get_slot(var, slot_name) for slot_name in self.slot_names]
-        old = [tf.convert_to_tensor(variable) for variable in (m, v, var)]
-        next_m, next_v, update = self._run(_next_moments)(
-            grad,
-            scale,
-            *old,
-            beta1=self._beta1,
-            beta2=self._beta2,
-            epsilon=self._epsilon,
-            weight_decay=self._weight_decay if self._is_decayed(var) else 0.0,
-        )
-        rate = self._rate_factor(var) * tf.cast(self._learning_rate_tensor, update.dtype)
-        step_size = rate * self._ratio(old[2], update, var)
-        next_var = self._run(_stepped)(old[2], step_size, update)
-        new = (next_m, next_v, next_var)
+        variables = [self.get_slot(var, slot_name) for slot_name in self.slot_names] + [var]
+        old = [tf.convert_to_tensor(variable) for variable in variables]
+        rate = self._rate_factor(var) * tf.cast(self._learning_rate_tensor, old[-1].dtype)
+        constants = {
+            "beta1": self._beta1,
+            "beta2": self._beta2,
+            "epsilon": self._epsilon,
+            "weight_decay": self._weight_decay if self._is_decayed(var) else 0.0,
+        }
+        new = self._next_values(var, rate, (grad, scale, *old), constants)
         if is_taken is not None:
             new = [tf.where_v2(is_taken, *pair) for pair in zip(new, old)]
-        return tf.group(*[variable.assign(value) for variable, value in zip((m, v, var), new)])
+        return tf.group(*[variable.assign(value) for variable, value in zip(variables, new)])
+
+    def _next_values(self, var, rate, tensors, constants):
+        """Return the next m, v and w of a variable, for ratio = 1.
+
+        Args:
+          var: the variable.
+          rate: scalar tensor, its learning rate.
+          tensors: the tensors that `_next_moments` takes.
+          constants: dict of float, the other arguments of `_next_moments`.
+        """
+        del var
+        return self._run(_moved)(rate, *tensors, **constants)
 
     def _resource_apply_dense(self, grad, handle):
         return self._apply_dense(grad, handle)
@@ -165,17 +172,6 @@ class MomentOptimizer(tf.train.Optimizer):
         name = _name(var)
         return next((factor for start, factor in self._rate_factors if name.startswith(start)), 1.0)
 
-    def _ratio(self, weights, update, var):
-        """Return the factor of the learning rate of this variable: float or scalar tensor.
-
-        Args:
-          weights: tensor, the variable's value.
-          update: tensor of the same shape, u.
-          var: the variable.
-        """
-        del weights, update, var
-        return 1.0
-
 
 def _next_moments(grad, scale, m, v, weights, beta1, beta2, epsilon, weight_decay):
     """Return the next m and v, and the update u, as defined in the module's docstring."""
@@ -188,6 +184,12 @@ def _next_moments(grad, scale, m, v, weights, beta1, beta2, epsilon, weight_deca
 
 def _stepped(weights, step_size, update):
     return weights - step_size * update
+
+
+def _moved(rate, grad, scale, m, v, weights, **constants):
+    """Return the next m, v and w for ratio = 1; XLA then stores no update u."""
+    next_m, next_v, update = _next_moments(grad, scale, m, v, weights, **constants)
+    return next_m, next_v, _stepped(weights, rate, update)
 
 
 def _name(variable):
@@ -222,10 +224,16 @@ class LAMBOptimizer(MomentOptimizer):
         super().__init__(learning_rate, **moments)
         self.slot_names, self._adapts_excluded = SCHEMES[slots]
 
-    def _ratio(self, weights, update, var):
-        """Return the trust ratio |w| / |u|; 1 where either norm is 0."""
+    def _next_values(self, var, rate, tensors, constants):
         if not (self._adapts_excluded or self._is_decayed(var)):
-            return 1.0
+            return super()._next_values(var, rate, tensors, constants)
+        weights = tensors[-1]
+        next_m, next_v, update = self._run(_next_moments)(*tensors, **constants)
+        step_size = rate * self._ratio(weights, update, var)
+        return next_m, next_v, self._run(_stepped)(weights, step_size, update)
+
+    def _ratio(self, weights, update, var):
+        """Return the trust ratio |w| / |u|, float32 []; 1 where either norm is 0."""
         # tf.nn.l2_loss is half the squared norm, in a single pass.
         weight, change = tf.nn.l2_loss(weights), tf.nn.l2_loss(update)
         both = tf.logical_and(weight > 0.0, change > 0.0)

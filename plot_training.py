@@ -7,8 +7,9 @@ import os
 import shlex
 from typing import NamedTuple, Tuple
 
-# TensorFlow's C++ code logs ten lines at every start; errors are still raised.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 import numpy as np
 import tensorflow.compat.v1 as tf

@@ -1,9 +1,8 @@
 """Fine-tune ALBERT to answer questions with spans of a text, evaluate it and predict."""
 
-import os
+from common import tensorflow_settings
 
-# Hides the ten lines that TensorFlow's C++ code prints at its start; errors still raise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+tensorflow_settings.set_environment()
 
 from common import cli
 from finetuning import engine

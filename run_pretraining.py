@@ -1,9 +1,8 @@
 """Pre-train ALBERT on masked pieces and sentence order, on TPU, GPU or CPU."""
 
-import os
+from common import tensorflow_settings
 
-# Hides the ten lines that TensorFlow's C++ code prints at its start; errors still raise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+tensorflow_settings.set_environment()
 
 import optimization
 from checkpointing import model_files

@@ -11,7 +11,9 @@ import sys
 import time
 from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 import numpy as np
 

@@ -29,8 +29,11 @@ import sys
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 import numpy as np
 import tensorflow.compat.v1 as tf

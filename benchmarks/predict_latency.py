@@ -20,9 +20,12 @@ import sys
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
+
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 VOCABULARY = os.path.join(ROOT, "albert_config", "vocab.txt")
 LABELS = ("0", "1")

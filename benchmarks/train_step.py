@@ -33,9 +33,12 @@ import sys
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
+
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 PEAK_SIZES = {None: 2048, "GPU": 8192}  # of matrices, by accelerator
 PRODUCTS_A_TURN = 3

@@ -17,7 +17,10 @@ from typing import NamedTuple, Tuple
 from absl import logging
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 import modeling
 from checkpointing import inspection, model_files, run_folder

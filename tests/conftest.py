@@ -9,8 +9,9 @@ import hypothesis
 import pytest
 
 import tokenization
+from common import tensorflow_settings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+tensorflow_settings.set_environment()
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 # Every run draws the same examples; HYPOTHESIS_PROFILE=default draws new ones.

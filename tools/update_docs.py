@@ -7,11 +7,12 @@ The rest of the file stays as it is.
 import ast
 import functools
 import importlib
-import os
 import pathlib
 import re
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from common import tensorflow_settings
+
+tensorflow_settings.set_environment()
 
 from absl import flags
 
