@@ -249,18 +249,17 @@ def _difference(field, known, other, beside):
     reason = "they are not of one model, though the variables of the checkpoint fit both"
     if field == "labels" and len(value) != len(wanted):
         reason = "{} and {} labels".format(len(wanted), len(value))
-    remedy = "use"
+    trained = "what the checkpoint was trained with, or another checkpoint"
+    remedy = "use " + trained
     if source == GIVEN and os.path.basename(path) != DESCRIPTION:
+        remedy = "give --bert_config_file={}, which is {}".format(path, trained)
         agreeing = [name for name, fields in beside if fields.get(field) == value]
         if agreeing:  # two files beside the checkpoint disagree, so another flag cannot help
-            return UserError(
-                "{} says {}={!r}, {} {!r}: {}; move the one that is wrong out of this "
-                "folder".format(path, field, wanted, agreeing[0], value, reason)
-            )
-        remedy = "give --bert_config_file={}, which is".format(path)
+            source, remedy = agreeing[0], "move the one that is wrong out of this folder"
     return UserError(
-        "{} says {}={!r}, {} {!r}: {}; {} what the checkpoint was trained with, or another "
-        "checkpoint".format(path, field, wanted, source, value, reason, remedy)
+        "{} says {}={!r}, {} {!r}: {}; {}".format(
+            path, field, wanted, source, value, reason, remedy
+        )
     )
 
 

@@ -371,26 +371,16 @@ def _warn_of_ids(path, lines, row_format):
 
 def _header(cells, row_format):
     """Return the columns if `cells` are a header, None if they are an example."""
-    if row_format.header == "no":
+    if row_format.header == "no" or _is_labelled(cells, row_format):
         return None
-    is_told, texts = row_format.header == "yes", _texts(row_format)
-    position = row_format.fields.index("label")
-    same_width = len(cells) == len(row_format.fields)
-    if same_width and cells[position].strip() in row_format.labels:
-        if is_told:
-            other = "; if the test file alone has a header, give --test_header=yes instead"
-            raise BadRow(
-                "--header=yes, but this row has the label {}, so it is an example: leave --header "
-                "out{}".format(
-                    shown(cells[position].strip()), other if row_format.needs_label else ""
-                )
-            )
-        return None
+    texts, is_told = _texts(row_format), row_format.header == "yes"
     header = tuple(_columns(cells, row_format))
-    label_at_its_place = same_width and (is_told or header[position] == "label")
     has_texts = set(texts) <= set(header)
     if is_told and len(cells) == len(texts) and not (row_format.needs_label or has_texts):
         return texts
+    place = row_format.fields.index("label")
+    has_width = len(cells) == len(row_format.fields)
+    label_at_its_place = has_width and (is_told or header[place] == "label")
     has_label = not row_format.labels and "label" in header
     if not (is_told or has_texts or label_at_its_place or has_label):
         return None
@@ -404,6 +394,24 @@ def _header(cells, row_format):
             raise BadRow("the header lacks a column: " + missing(column, header))
     _refuse_second_text(cells, row_format)
     return header
+
+
+def _is_labelled(cells, row_format):
+    """Return whether the row has one of the task's labels at its place, as only an example has.
+
+    Raises:
+        BadRow: if --header=yes says that the row is a header.
+    """
+    if len(cells) != len(row_format.fields):
+        return False
+    label = cells[row_format.fields.index("label")].strip()
+    if label in row_format.labels and row_format.header == "yes":
+        other = "; if the test file alone has a header, give --test_header=yes instead"
+        raise BadRow(
+            "--header=yes, but this row has the label {}, so it is an example: leave --header "
+            "out{}".format(shown(label), other if row_format.needs_label else "")
+        )
+    return label in row_format.labels
 
 
 def _columns(names, row_format):
