@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from common import progress
+
 
 def predict(trainer, input_fn, num_rows, checkpoint_path=None):
     """Return the outputs of rows in their order: dict of name to array [rows, ...].
@@ -17,10 +19,19 @@ def predict(trainer, input_fn, num_rows, checkpoint_path=None):
         checkpoint_path: str, a checkpoint of the run's own, or None for the one that the model
             starts from.
     """
-    return in_order(
-        trainer.predict(input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False),
-        num_rows,
+    batches = trainer.predict(
+        input_fn, checkpoint_path=checkpoint_path, yield_single_examples=False
     )
+    return in_order(_shown(batches, num_rows), num_rows)
+
+
+def _shown(batches, num_rows):
+    """Yield the batches of `in_order`, and log how many rows they have so far."""
+    done, show = 0, progress.Lines("rows predicted")
+    for batch in batches:
+        yield batch
+        done += np.count_nonzero(batch["row_index"] >= 0)
+        show(done, num_rows)
 
 
 def in_order(batches, num_rows):

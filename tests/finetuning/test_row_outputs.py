@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from common import progress
 from finetuning import row_outputs
 
 PROBABILITIES = np.array([[0.25, 0.75], [0.9, 0.1], [0.4, 0.6]], np.float32)
@@ -43,3 +44,10 @@ def test_outputs_of_pieces_are_filled_up_with_zeros():
     found = row_outputs.predict(Pieces(), None, 3)["logits"]
     assert found.dtype == np.float32
     assert found[..., 0].tolist() == [[2, 2, 2], [2, 2, 2], [3, 3, 0]]
+
+
+def test_the_log_says_how_many_rows_are_predicted(monkeypatch):
+    shown = []
+    monkeypatch.setattr(progress, "Lines", lambda unit: lambda *numbers: shown.append(numbers))
+    row_outputs.predict(Runner([2, 0, 1, -1]), "input", 3, "best")
+    assert shown == [(2, 3), (3, 3)]
