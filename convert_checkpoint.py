@@ -9,9 +9,10 @@
     python convert_checkpoint.py average my_model/model.ckpt-12{3,4,5}000 --output_dir=average
 
 PATH is a checkpoint or a folder with one. If it is a run's folder, its best checkpoint is taken.
-OUTPUT_DIR appears whole or not at all. A fine-tuned model needs neither config nor vocabulary: the
-folder of its run has both, and the labels. Where torch and transformers are installed, a conversion
-computes both models and ends with status 2 if an output differs by more than 1e-4.
+OUTPUT_DIR appears whole or not at all. The folder of a fine-tuning run has the config, the
+vocabulary and the labels, so it needs no --bert_config_file and no --vocab_file. Where torch and
+transformers are installed, a conversion computes both models and ends with status 2 if an output
+differs by more than 1e-4.
 """
 
 import contextlib

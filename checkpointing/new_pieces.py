@@ -51,7 +51,7 @@ def warn_of_unused(vocab_file, tokenizer):
 
 
 def _unused(pieces, tokenizer):
-    """Return the pieces that the tokenizer cannot make of a word, or with ## of its end."""
+    """Return the pieces that no text has; the tokenizer tries X as word X, and ##X as word aX."""
     words = ["a" + piece[2:] if piece.startswith("##") else piece for piece in pieces]
     ids, counts = tokenizer.encode_all(words)
     ends = np.cumsum(counts)
@@ -62,7 +62,7 @@ def _unused(pieces, tokenizer):
 
 
 def _is_made(tokenizer, piece, ids):
-    """Return whether `ids`, those of the word of `_unused`, are what the piece stands for."""
+    """Return whether `ids`, the pieces of the word that `_unused` tried, have the piece's text."""
     if not piece.startswith("##"):
         return tokenizer.convert_ids_to_tokens(ids) == [piece]
     first, *others = tokenizer.convert_ids_to_tokens(ids)
@@ -85,7 +85,8 @@ def check(vocab_file, prefix, num_pieces):
     """
     rows = files.vocabulary_rows(vocab_file)
     beside = model_files.find(prefix, model_files.WORDPIECE)
-    known = [beside] * bool(beside) + [PUBLISHED] * files.exists(PUBLISHED)  # not where installed
+    # A clone of the repository has the file PUBLISHED, an installed package does not.
+    known = [beside] * bool(beside) + [PUBLISHED] * files.exists(PUBLISHED)
     for path in known:
         old = files.vocabulary_rows(path)
         if len(old) == num_pieces:

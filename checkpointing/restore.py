@@ -1,4 +1,4 @@
-"""Checkpoints of either layout: compare one with a model, and restore the model from it."""
+"""Compares a checkpoint of either layout with a model, and restores the model from it."""
 
 import dataclasses
 import difflib

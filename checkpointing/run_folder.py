@@ -40,8 +40,8 @@ def find_start(output_dir, init_checkpoint, do_train=True, mend=True):
 
     Args:
         output_dir: str, the run's folder.
-        init_checkpoint: str, a checkpoint or a folder with one, for a warm start; or None. It is
-            used only if output_dir holds no checkpoint.
+        init_checkpoint: str, a checkpoint or a folder with one, for a warm start if output_dir
+            holds no checkpoint; or None.
         do_train: bool; without training there is only the mode "evaluation".
         mend: bool, as in `recover`.
 

@@ -43,7 +43,7 @@ _ARRAY = re.compile(r"\[\s*(\{.*)?$")
 _MEMBER = re.compile(r'"[^"]*"\s*:')
 _POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES, HEAD_BYTES = len(_POINTER), 512  # the first bytes that show the type of a file
-_NUM_WIDE = 3  # this many characters of 3 bytes show UTF-8: other encodings rarely look so
+_NUM_WIDE = 3  # least number of characters of 3 bytes that shows that bytes are UTF-8
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _COMMON = re.compile("[\t\n\r -~\u2010-\u2027\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
@@ -54,10 +54,10 @@ _MISTAKES = (
     ("latin1", "utf-8"),
     ("cp1252", "utf-8"),
     ("gb18030", "utf-8"),
-    ("latin1", "gb2312"),  # not gb18030, to which accented letters look like Chinese
+    ("latin1", "gb2312"),  # gb18030 would read accented letters as Chinese
 )
-_KEPT_SHARE = 0.9  # least share of a misread text that the wrong encoding can write
-_CONTROL_SHARE = 0.01  # most of a text; random bytes have 10%, texts in any encoding nearly 0
+_KEPT_SHARE = 0.9  # least share of a misread text that the supposed encoding has
+_CONTROL_SHARE = 0.01  # largest share of control characters in a text; random bytes have 10%
 
 
 def refusal(path, head, is_pipe=False):

@@ -26,7 +26,7 @@ from tfrecords.order import permutation
 
 # In a larger pool the lengths in a batch are more equal; a smaller one mixes the rows better.
 POOL_BATCHES = 64
-# Lengths for a TPU: all its batches have one of these lengths, since it compiles for one length.
+# A TPU needs a program for each length, so all batches of a split have one of these lengths.
 FIXED_LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 

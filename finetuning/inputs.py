@@ -1,4 +1,4 @@
-"""The rows of a fine-tuning run: its vocabulary checked, encoded, and made into input functions."""
+"""Checks the vocabulary of a fine-tuning run, encodes its rows, and makes input functions."""
 
 import contextlib
 import json

@@ -20,8 +20,8 @@ class BadRows:
     """Collects the bad rows of a split.
 
     Args:
-        are_skipped: bool, whether bad rows are left out; None: False, and the command has no flag
-            for it.
+        are_skipped: bool, whether bad rows are left out; None means False, and errors then name no
+            flag.
     """
 
     def __init__(self, are_skipped):

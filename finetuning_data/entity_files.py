@@ -154,7 +154,7 @@ def _parts(lines):
 def _has_bioes(line):
     """Return whether a line has a label that bio does not have."""
     cells = _cells(line)
-    is_character = len(cells) == 2 and spelled(cells[1])  # which may be U-2, say
+    is_character = len(cells) == 2 and spelled(cells[1])  # cells[0] may be U-2
     return bool(_BIOES.search(cells[1] if is_character else line))
 
 
@@ -232,7 +232,7 @@ def _characters(scheme, part):
     for number, line in part:
         cells = _cells(line)
         if line[0].isspace() and len(cells) == 2 and not cells[0].strip():
-            cells[0] = line[0]  # the label of a blank
+            cells[0] = line[0]  # the character is a blank
         if len(cells) > 2:
             problem = "{} has {} columns, expected a character and its label".format(
                 shown(line), len(cells)

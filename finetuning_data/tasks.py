@@ -341,7 +341,7 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
         path: str, of an existing file with one of the suffixes in `task_files.SUFFIXES`.
         split: "train", "dev" or "test"; only rows of "test" may lack labels.
         skip_bad_rows: bool, whether rows that cannot be read are left out and listed in the log
-            instead of ending the run; None: False, and the command has no flag for it.
+            instead of ending the run; None means False, and errors then name no flag.
         header: str, one of `task_files.HEADER_MODES`.
 
     Returns:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-# The encoder's variables on which these heads do not depend: they do not read [CLS] alone.
+# Variables that are not trained, because these heads do not read the pooler's output.
 UNTRAINED = "^bert/pooler/"
 
 

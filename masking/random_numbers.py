@@ -12,9 +12,9 @@ class Stream:
 class Draws:
     """Random numbers that depend on a key alone, and not on earlier draws.
 
-    Draws(seed, document, duplicate).uniform(Stream.SWAP) is a random number of a key, as an array
-    of one. A part of the key may be an array; then every element of the array has its own key and
-    its own number. The parts of a key are hashed one after the other by the finalizer of SplitMix64
+    Draws(seed, document, duplicate).uniform(Stream.SWAP) is an array with the random number of one
+    key. If a part of the key is an array, every element of the array has its own key and number.
+    The parts of a key are hashed one after the other by the finalizer of SplitMix64
     (Steele, Lea and Flood 2014). The numbers of a stream are hashes of a counter in the same way.
 
     Args:

@@ -83,7 +83,8 @@ def _finalized(bits):
 
 
 def _folded(bits, shift):
-    # Products wrap in int32 as in uint32, which TensorFlow 1 cannot multiply; shifts do not.
+    # TensorFlow 1 cannot multiply uint32. An int32 product has the same bits as a uint32 product,
+    # but an int32 shift to the right has other bits, so the shift is computed in uint32.
     shifted = tf.bitwise.right_shift(tf.bitcast(bits, tf.uint32), np.uint32(shift))
     return tf.bitwise.bitwise_xor(bits, tf.bitcast(shifted, tf.int32))
 

@@ -1,4 +1,4 @@
-"""The checks before a run of pre-training, see `common.checks`; together they make the run."""
+"""Checks a pre-training run before it starts, and makes the `PretrainingRun`."""
 
 from typing import NamedTuple, Optional
 

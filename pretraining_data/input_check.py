@@ -62,7 +62,8 @@ _OF_LABELLED = (
     'awk \'{{printf "%s", NF ? $1 : "\\n\\n"}}\' {0} > NEW_FILE'
 )
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|n(?![A-Za-z]))")
-# A mark has at most this many characters. It is at least this many lines, and this share of them.
+# A line is a mark if it has at most this many characters, and if at least this many lines and at
+# least this share of the lines are equal to it.
 _MARK_CHARACTERS, _NUM_MARKS, _MARK_SHARE = 32, 5, 0.02
 # Separator after a number at the beginning of a line -> option of `cut` for it.
 _CUTS = {"\t": "", ",": " -d ,"}
@@ -162,7 +163,7 @@ def _rows(lines, table):
     """Return the cells of the rows of a table, a list of lists of str."""
     if table == "tsv":
         return [line.split("\t") for line in lines]
-    # The reader refuses both characters inside a line.
+    # csv.reader raises an error for NUL and CR inside a line.
     delimiter = "," if table == "csv" else "\t"
     return list(csv.reader((re.sub("[\0\r]", " ", line) for line in lines), delimiter=delimiter))
 
@@ -277,7 +278,7 @@ def _warn_of_numbers(path, first):
 
 
 def _commonest_mark(lines):
-    """Return the commonest line of a Chinese text that is no text, as ---- and [SEP], or None."""
+    """Return the commonest line of a Chinese text if it is a mark, such as ----, else None."""
     line, count = collections.Counter(lines).most_common(1)[0]
     is_common = count >= max(_NUM_MARKS, _MARK_SHARE * len(lines))
     if not is_common or len(line) > _MARK_CHARACTERS or _WIDE.search(line) or "\t" in line:

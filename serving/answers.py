@@ -219,8 +219,8 @@ class Masks:
 class Nearest:
     """The lines of a file whose vectors are nearest to the vector of a text.
 
-    The mean of all lines' vectors is subtracted first: it is what all texts have in common, and
-    without it every cosine is close to 1.
+    The mean of all lines' vectors is subtracted first. All texts have this mean in common, and
+    every cosine would be close to 1 if the mean were not subtracted.
 
     Args:
         model: `predictor.Predictor`.

@@ -159,11 +159,13 @@ def _with_marks(begins, ends, is_mark):
     """
     is_other = tf.concat([tf.logical_not(is_mark), [True]], axis=0)  # [N + 1]
     others = tf.cast(tf.where(is_other)[:, 0], tf.int32)
-    number = tf.cumsum(tf.cast(is_other, tf.int32), exclusive=True)  # of others before
+    # The number of others before each character.
+    number = tf.cumsum(tf.cast(is_other, tf.int32), exclusive=True)
     extended = tf.gather(others, tf.gather(number, ends))
-    # Another piece may share the last character and go on after the mark.
+    # Another piece may share the last character and go on after the mark. `last` is the index of
+    # the last piece that begins before the end of each piece.
     begun = tf.math.unsorted_segment_sum(tf.ones_like(begins), begins, tf.size(is_other))
-    last = tf.gather(tf.cumsum(begun, exclusive=True), ends) - 1  # that begins before the end
+    last = tf.gather(tf.cumsum(begun, exclusive=True), ends) - 1
     return tf.where(tf.equal(tf.gather(ends, last), ends), extended, ends)
 
 
@@ -179,7 +181,8 @@ class _Replacements(NamedTuple):
 def _normalized_codes():
     """Return the code points that normalization may change, in their order.
 
-    It keeps private (Co) and unassigned (Cn) ones outside of Chinese blocks; these are most of all.
+    Normalization keeps private (Co) and unassigned (Cn) code points outside of Chinese blocks. Most
+    code points are private or unassigned.
     """
     chinese = {code for first, last in CHINESE_BLOCKS for code in range(first, last + 1)}
     return [

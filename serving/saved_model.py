@@ -249,7 +249,7 @@ def _masked_difference(model, name, function):
     if name.endswith("_text"):
         feeds = {"text": [text.encode("utf-8") for text in samples.MASKED_SAMPLES]}
     outputs = function(feeds)
-    is_there = outputs["probabilities"][:, :, 0] > 0  # a mask selects row by row, as `wanted` is
+    is_there = outputs["probabilities"][:, :, 0] > 0  # [B, M], rows as in `wanted`
     if np.sum(is_there) != len(wanted):
         return np.inf
     best = np.take_along_axis(wanted, outputs["ids"][is_there], axis=1)

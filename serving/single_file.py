@@ -56,7 +56,7 @@ def write_tflite(model, path, options):
 
 
 def write_onnx(model, path, options):
-    """Write a model for ONNX Runtime, which `write_tflite` does for TensorFlow Lite."""
+    """Write a model for ONNX Runtime; takes the arguments of `write_tflite`."""
     tf2onnx = importlib.import_module("tf2onnx.convert")
     with tf.Graph().as_default(), tf.Session() as session:
         signature = _build_portable(model)

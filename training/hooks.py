@@ -74,7 +74,7 @@ class ProgressHook(tf.train.SessionRunHook):
 
     def _mark(self, run_context, now):
         # A global step that is fetched together with the update may be the one before or after the
-        # update. A session run of its own gives the exact one.
+        # update. A separate session run gives the exact step.
         self._marked_step = int(run_context.session.run(self._global_step))
         self._marked_time = now
         self._seen = dict.fromkeys(self._counts, 0.0)

@@ -92,8 +92,8 @@ class Trainer:
             self._together.train(input_fn, max_steps=max_steps, hooks=hooks)
             return
         last_step = _LastStep()
-        # Estimator.train refuses to work with other machines. This function trains; it evaluates
-        # nothing, because no task of the cluster is an evaluator.
+        # Estimator.train refuses to work with other machines. train_and_evaluate trains, and it
+        # evaluates nothing, because no task of the cluster is an evaluator.
         tf.estimator.train_and_evaluate(
             self._together,
             tf.estimator.TrainSpec(input_fn, max_steps, hooks=list(hooks) + [last_step]),
