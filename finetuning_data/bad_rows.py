@@ -68,6 +68,12 @@ class BadRows:
             )
 
 
+def listed(rows):
+    """Return the first of many rows, and how many more there are, as one line."""
+    more = ["and {} more".format(len(rows) - SHOWN_ROWS)] if len(rows) > SHOWN_ROWS else []
+    return ", ".join([str(row) for row in rows[:SHOWN_ROWS]] + more)
+
+
 def row_error(path, number, problem):
     """Return the `UserError` of a bad row."""
     return UserError("{}, row {}: {}".format(path, number, problem))

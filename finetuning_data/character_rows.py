@@ -67,9 +67,9 @@ def refuse_separator(path, lines):
 
 def warn_of_one_sentence(path, parts):
     """Warn of a file of characters whose sentences have no blank lines between them."""
-    (part, *others) = parts
-    if others or len(part) == 1:
+    if len(parts) != 1 or len(parts[0]) == 1:
         return
+    part = parts[0]
     ends = [number for number, line in part[:-1] if _SENTENCE_END.match(line)]
     if len(ends) > 1 or len(part) > _LONG_SENTENCE:
         logging.warning(

@@ -16,58 +16,36 @@ Files are UTF-8. The content decides between the last three formats.
 """
 
 import functools
-import json
 import re
-from typing import NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple
 
 from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
-from finetuning_data import character_rows, data_report
-from finetuning_data.bad_rows import SHOWN_ROWS, BadRow, BadRows
-from finetuning_data.label_decoding import OUTSIDE, may_follow, spans_of, spelled
-from finetuning_data.task_files import missing, shown
+from finetuning_data import character_rows, data_report, entity_objects
+from finetuning_data.bad_rows import BadRow, BadRows, listed
+from finetuning_data.label_decoding import OUTSIDE, spelled
+from finetuning_data.labelled_text import LabelledText, Labels, joined, refuse_unknown
+from finetuning_data.task_files import shown
 
-# A label that bio does not have.
 _BLANK = "[ \t\xa0\u2000-\u200a\u3000]"
+# A label that bio does not have, or another string that begins like one.
 _BIOES = re.compile(r"(?:^|\"|{})[MESLU][-_]\w".format(_BLANK))
 _DOCUMENT = "-DOCSTART-"
 # The beginning of a JSON object, perhaps damaged, or of an array of objects, arrays or texts.
 _JSON = re.compile(r"""\s*(?:\{\s*(?:["'A-Za-z}]|$)|\[\s*(?:["{\[]|$))""")
 _KEEP_TWO = "; this keeps the first column and the last: awk '{print $1, $NF}' FILE > NEW_FILE"
 _NAMES = {"text_a", "text", "label", "labels"}
-_SPANS = ("entities", "spans", "label", "labels")
-_UNITS, _LABELS = ("tokens", "text", "words"), ("ner_tags", "labels", "label", "tags")
-_BEGIN = ("begin", "start", "start_offset", "start_idx", "start_pos")
-_END = ("end", "end_offset", "end_pos")
-_LAST = "end_idx"  # of CMeEE: the last character
-_TYPE = ("type", "label", "label_type")
-_STRING = ("text", "word", "entity", "mention", "string")
-_WORD = re.compile(r"[0-9A-Za-z]+")
+_COLUMNS = ("text", "label")  # of a file without a header
 
 
-class Entity(NamedTuple):
-    """A span of characters, half-open, and its type."""
+class _Format(NamedTuple):
+    """How the texts of a file are written."""
 
-    begin: int
-    end: int
-    type: str
-
-
-class LabelledText(NamedTuple):
-    """A text and its entities in their order; None where they are not known."""
-
-    guid: str
-    text: str
-    entities: Optional[Tuple[Entity, ...]]
-
-
-class _Scheme(NamedTuple):
-    """How the labels of characters are written."""
-
-    name: str  # bio or bioes
-    cut: list  # numbers of rows where an entity goes on beyond the text; reading fills this list
+    parse: Callable  # (`Labels`, part) -> `LabelledText`; raises `BadRow`
+    labels_of: Callable  # line -> the labels of its characters, a list of str
+    parts: list  # of the texts, each a list of (number, line)
 
 
 def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
@@ -97,14 +75,15 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     refusal = file_types.json_lines_problem(path, first[:2])
     if refusal:
         raise UserError(refusal)
-    scheme = _Scheme("bioes" if any(_has_bioes(line) for _, line in lines) else "bio", [])
     character_rows.refuse_separator(path, lines)
-    parse, parts = _parser(parts, scheme, needs_labels)
+    parse, labels_of, parts = _format_of(parts, needs_labels)
+    has_bioes = any(_has_bioes(labels_of, line) for part in parts for _, line in part)
+    known = Labels("bioes" if has_bioes else "bio", types, cut=[])
     character_rows.warn_of_one_sentence(path, parts)
     texts, bad = [], BadRows(skip_bad_rows)
     for position, part in enumerate(parts):
         try:
-            guid, text, entities = parse(part)
+            guid, text, entities = parse(known, part)
             if entities is not None:
                 entities = _checked(text, entities, types)
             elif needs_labels:
@@ -115,7 +94,7 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     bad.end(path, texts, "no texts")
     if not needs_labels:
         data_report.warn_of_repeated_ids(path, texts)
-    _warn_of_cuts(path, scheme.cut)
+    _warn_of_cuts(path, known.cut)
     return texts
 
 
@@ -129,12 +108,6 @@ def _warn_of_cuts(path, rows):
             path,
             listed(rows),
         )
-
-
-def listed(rows):
-    """Return the first of many rows, and how many more there are, as one line."""
-    more = ["and {} more".format(len(rows) - SHOWN_ROWS)] if len(rows) > SHOWN_ROWS else []
-    return ", ".join([str(row) for row in rows[:SHOWN_ROWS]] + more)
 
 
 def _parts(lines):
@@ -151,51 +124,79 @@ def _parts(lines):
         yield part
 
 
-def _has_bioes(line):
+def _has_bioes(labels_of, line):
     """Return whether a line has a label that bio does not have."""
-    cells = _cells(line)
-    is_character = len(cells) == 2 and spelled(cells[1])  # cells[0] may be U-2
-    return bool(_BIOES.search(cells[1] if is_character else line))
+    # Few lines pass the fast test, so few lines are parsed twice.
+    return bool(_BIOES.search(line)) and any(
+        spelled(label) and _BIOES.match(label) for label in labels_of(line)
+    )
+
+
+# ----------------------------------------------------------------------------- format of a file
+
+
+def _format_of(parts, needs_labels):
+    """Return the `_Format` of a file of these parts."""
+    first = parts[0][0][1]
+    if _JSON.match(first) and not spelled(_cells(first)[-1]):
+        return _Format(entity_objects.parse, entity_objects.labels_of, _single(parts))
+    columns = _header(parts)
+    if columns:
+        parts = [part for part in [parts[0][1:]] + parts[1:] if part]
+    rows = _single(parts)
+    pairs = [_pair(columns or _COLUMNS, row[0][1]) for row in rows]
+    is_plain = not (columns or needs_labels) and _is_plain(rows)
+    if is_plain or (_have_sentences if columns else _are_sentences)(pairs):
+        columns = ("text",) if is_plain else columns or _COLUMNS
+        units = [unit for units, labels in pairs if not labels for unit in units]
+        is_spaced = not is_plain and 2 * sum(len(unit) == 1 for unit in units) > len(units)
+        parse = functools.partial(_sentence, columns, is_spaced)
+        return _Format(parse, lambda line: _pair(columns, line)[1], rows)
+    return _Format(_characters, lambda line: _cells(line)[1:], parts)
+
+
+def _single(parts):
+    """Return the lines of parts, each as a part of its own."""
+    return [[row] for part in parts for row in part]
+
+
+def _header(parts):
+    """Return the columns that the first line names, of text and label, or None."""
+    first = parts[0][0][1]
+    names = [cell.strip().lower() for cell in first.split("\t")]
+    if not set(names) <= _NAMES or ("\t" not in first and len(_single(parts)) == 1):
+        return None
+    return tuple("label" if name.startswith("label") else "text" for name in names)
+
+
+def _pair(columns, line):
+    """Return the units of a line's text and its labels, two lists of str."""
+    row = dict(zip(columns, line.split("\t")))
+    return row.get("text", "").split(), row.get("label", "").split()
+
+
+def _have_sentences(pairs):
+    """Return whether the rows below a header are sentences, and not single characters."""
+    single = sum(len(units) == 1 and len(labels or units[0]) == 1 for units, labels in pairs)
+    return 2 * single <= len(pairs)
+
+
+def _are_sentences(pairs):
+    """Return whether most labelled rows of a file without a header are sentences."""
+    sentences = sum(
+        len(labels) > 1 and (len(units) == len(labels) or all(map(spelled, labels)))
+        for units, labels in pairs
+    )
+    single = sum(len(units) == 1 and len(labels) == 1 for units, labels in pairs)
+    return sentences > 0 and sentences >= single
 
 
 def _is_plain(rows):
     """Return whether a file without labels has a text a line: most lines are many characters."""
     cells = [_cells(row[0][1]) for row in rows]
-    if any(len(row) > 1 and spelled(row[-1]) for row in cells):
-        return False
-    return 2 * sum(len(row[0]) > 1 or len(row) > 2 for row in cells) > len(cells)
-
-
-def _parser(parts, scheme, needs_labels):
-    """Return (function, parts) for the format of a file.
-
-    The function returns the `LabelledText` of a part; its guid is None where the file has no ids.
-    """
-    rows = [[row] for part in parts for row in part]
-    first = rows[0][0][1]
-    if _JSON.match(first) and not spelled(_cells(first)[-1]):
-        return functools.partial(_json_text, scheme), rows
-    cells = first.split("\t")
-    names = [cell.strip().lower() for cell in cells]
-    has_header = set(names) <= _NAMES and ("\t" in first or len(rows) > 1)
-    second = rows[1][0][1].split("\t") if has_header and len(rows) > 1 else cells
-    units, labels = (cell.split() for cell in second) if len(second) == 2 else ((), ())
-    are_labels = len(labels) > 1 and (len(units) == len(labels) or all(map(spelled, labels)))
-    if has_header or are_labels:
-        columns = ["label" if name.startswith("label") else "text" for name in names]
-        columns = columns if has_header else ["text", "label"]
-        return functools.partial(_sentence, columns, scheme), rows[1:] if has_header else rows
-    if not needs_labels and _is_plain(rows):
-        return _plain, rows
-    return functools.partial(_characters, scheme), parts
-
-
-def _plain(part):
-    """Return the `LabelledText` of a line without labels."""
-    text = part[0][1].strip()
-    if "\t" in text:
-        raise BadRow("{} has a tab: write one text a line".format(shown(text)))
-    return LabelledText(None, text, None)
+    labelled = sum(len(row) > 1 and bool(spelled(row[-1])) for row in cells)
+    long = sum(len(row[0]) > 1 or len(row) > 2 for row in cells)
+    return 2 * labelled <= len(cells) < 2 * long
 
 
 def _cells(line):
@@ -205,28 +206,33 @@ def _cells(line):
 # ------------------------------------------------------------------------- labels of characters
 
 
-def _sentence(columns, scheme, part):
-    """Return the `LabelledText` of a row with all characters and all labels of a sentence."""
+def _sentence(columns, is_spaced, known, part):
+    """Return the `LabelledText` of a row with all characters and all labels of a sentence.
+
+    `is_spaced`: whether texts without labels have a blank after each character.
+    """
     number, line = part[0]
     cells = line.split("\t")
-    row = dict(zip(columns, cells))
     if len(cells) > len(columns):
+        if len(columns) == 1:
+            raise BadRow("{} has a tab: write one text a line".format(shown(line)))
         raise BadRow("found {} columns, expected {}".format(len(cells), len(columns)))
-    units, labels = row.get("text", "").split(), row.get("label", "").split()
+    units, labels = _pair(columns, line)
     if not units:
         raise BadRow("the text is empty")
-    if not labels:
-        return _joined([(number, unit, None) for unit in units], scheme)
+    if not labels and not is_spaced:
+        return LabelledText(None, cells[columns.index("text")].strip(), None)
+    labels = labels or [None] * len(units)
     if len(units) != len(labels):
         raise BadRow(
             "{} characters, but {} labels: both need blanks between them".format(
                 len(units), len(labels)
             )
         )
-    return _joined([(number, unit, label) for unit, label in zip(units, labels)], scheme)
+    return joined([(number, *pair) for pair in zip(units, labels)], known)
 
 
-def _characters(scheme, part):
+def _characters(known, part):
     """Return the `LabelledText` of lines that each hold a character and its label."""
     units = []
     for number, line in part:
@@ -244,196 +250,7 @@ def _characters(scheme, part):
     if with_labels and len(with_labels) < len(units):
         number = next(number for number, _, label in units if not label)
         raise BadRow("there is no label after the character", number)
-    return _joined(units, scheme)
-
-
-def _joined(units, scheme):
-    """Join units of a text, most of them single characters; returns a `LabelledText`.
-
-    A blank comes between two Latin words or numbers, unless both are single characters.
-
-    Args:
-        units: list of (row, str, label or None).
-        scheme: `_Scheme`.
-    """
-    text, spans = "", []
-    for i, (_, unit, _) in enumerate(units):
-        before = units[i - 1][1] if i else ""
-        is_word = _WORD.fullmatch(before) and _WORD.fullmatch(unit)
-        if is_word and max(len(before), len(unit)) > 1:
-            text += " "
-        spans.append((len(text), len(text) + len(unit)))
-        text += unit
-    if units[0][2] is None:
-        return LabelledText(None, text, None)
-    labels = [_spelled(number, label) for number, _, label in units]
-    _mend_edges(labels, scheme, [number for number, _, _ in units])
-    _refuse_illegal(labels, scheme.name, units)
-    entities = [
-        Entity(spans[first][0], spans[last - 1][1], entity_type)
-        for first, last, entity_type in spans_of(labels, scheme.name)
-    ]
-    return LabelledText(None, text, entities)
-
-
-def _spelled(number, label):
-    """Return a label as `label_decoding` spells it."""
-    if spelled(label) is None:
-        raise BadRow(
-            "label {} is illegal: expected O, or a type after B-, I-, M-, E-, S-, L- or U-".format(
-                shown(label)
-            ),
-            number,
-        )
-    return spelled(label)
-
-
-def _mend_edges(labels, scheme, numbers):
-    """Change labels so that the part of an entity at the edge of a text is a whole entity.
-
-    Published files cut sentences at full stops, even at a full stop that is a part of a name.
-    """
-    if not may_follow(OUTSIDE, labels[0], scheme.name):
-        labels[0] = {"I": "B", "E": "S"}[labels[0][0]] + labels[0][1:]
-        scheme.cut.append(numbers[0])
-    if not may_follow(labels[-1], OUTSIDE, scheme.name):
-        labels[-1] = {"B": "S", "I": "E"}[labels[-1][0]] + labels[-1][1:]
-        scheme.cut.append(numbers[-1])
-
-
-def _refuse_illegal(labels, scheme, units):
-    """Raise `BadRow` for a label that may not follow the label before it."""
-    for i in range(1, len(labels)):
-        if not may_follow(labels[i - 1], labels[i], scheme):
-            raise BadRow(_illegal(units[i - 1][2], units[i][2], labels[i]), units[i][0])
-
-
-def _illegal(before, label, own):
-    """Return a message about a label that may not follow another label."""
-    if own[0] in "IE":
-        remedy = "an entity begins with B-{}".format(own[2:])
-    else:
-        remedy = "an entity that begins with B- ends with E-, and one character is S-"
-    return "label {} after {} is illegal: {}".format(label, before, remedy)
-
-
-# -------------------------------------------------------------------------------------- JSON lines
-
-
-def _json_text(scheme, part):
-    """Return the `LabelledText` of a JSON object."""
-    try:
-        row = file_types.parse_json(part[0][1])
-    except json.JSONDecodeError as error:
-        raise BadRow(
-            "not JSON ({}): write one object a line".format(file_types.json_problem(error))
-        ) from None
-    if not isinstance(row, dict):
-        raise BadRow("{} is not a JSON object: write one object a line".format(shown(row)))
-    guid = None if row.get("id") is None else str(row["id"])
-    units = _named(row, _UNITS)
-    if isinstance(units, list):
-        return _listed_units(part[0][0], units, _named(row, _LABELS), scheme)._replace(guid=guid)
-    if "text" not in row:
-        raise BadRow(missing("text", row))
-    text = row["text"]
-    if not isinstance(text, str) or not text.strip():
-        raise BadRow("text is {}, not a text".format(shown(text)))
-    if re.search("[\ud800-\udfff]", text):
-        raise BadRow("the text has half of a character: remove it")
-    spans = _named(row, _SPANS)
-    if spans is None:
-        return LabelledText(guid, text, None)
-    read = {dict: _cluener_entities, list: _listed_entities}.get(type(spans))
-    if not read:
-        raise BadRow("{} is neither an object of types nor a list".format(shown(spans)))
-    return LabelledText(guid, text, list(read(text, spans)))
-
-
-def _listed_units(number, units, labels, scheme):
-    """Return the `LabelledText` of a list of characters; `labels`: list of str, or None."""
-    labels = [None] * len(units) if labels is None else labels
-    if not isinstance(labels, list) or len(labels) != len(units):
-        problem = "{} characters, but the labels are {}, not a list of as many"
-        raise BadRow(problem.format(len(units), shown(labels)))
-    for one in units + [label for label in labels if label is not None]:
-        if not isinstance(one, str) or not one:
-            problem = "{} is not a text: write characters, and labels by name, such as B-name"
-            raise BadRow(problem.format(shown(one)))
-    if not "".join(units).strip():
-        raise BadRow("the text is empty")
-    return _joined([(number, *pair) for pair in zip(units, labels)], scheme)
-
-
-def _cluener_entities(text, by_type):
-    """Yield the entities of {type: {entity: [[first, last character]]}}."""
-    for entity_type, places_of in by_type.items():
-        if not isinstance(places_of, dict):
-            raise BadRow(
-                "type {}: {} is not an object of entities".format(entity_type, shown(places_of))
-            )
-        for string, places in places_of.items():
-            for place in places if isinstance(places, list) else [places]:
-                begin, last = _edges(entity_type, place)
-                _check_string(
-                    text, begin, last + 1, entity_type, string, "the end is the last character"
-                )
-                yield Entity(begin, last + 1, entity_type)
-
-
-def _listed_entities(text, entities):
-    """Yield the entities of a list of objects, or of lists [begin, end, type]."""
-    for entity in entities:
-        row = entity
-        if isinstance(entity, list) and len(entity) == 3 and isinstance(entity[2], str):
-            row = dict(zip(("begin", "end", "type"), entity))
-        if not isinstance(row, dict):
-            problem = "entity {} is neither an object with begin, end and type nor a list of these"
-            raise BadRow(problem.format(shown(entity)))
-        entity_type = _named(row, _TYPE)
-        if not isinstance(entity_type, str) or not entity_type:
-            raise BadRow("entity {} has no type".format(shown(entity)))
-        has_last = row.get(_LAST) is not None
-        place = [_named(row, _BEGIN), _named(row, (_LAST,) if has_last else _END)]
-        if None in place:
-            problem = (
-                "entity {} lacks its begin or its end: the fields are begin (or start) and end"
-            )
-            raise BadRow(problem.format(shown(entity)))
-        begin, end = _edges(entity_type, place)
-        end += has_last
-        string = _named(row, _STRING)
-        string = text[begin:end] if string is None else string
-        rule = "last character" if has_last else "first character after it"
-        _check_string(text, begin, end, entity_type, string, "the end is the " + rule)
-        yield Entity(begin, end, entity_type)
-
-
-def _named(row, names):
-    """Return the value of the first of these names that a dict has, or None if it has none."""
-    return next((row[name] for name in names if row.get(name) is not None), None)
-
-
-def _edges(entity_type, place):
-    is_pair = isinstance(place, list) and len(place) == 2
-    if not is_pair or any(type(edge) is not int for edge in place):
-        raise BadRow(
-            "the place of a {} is {}, not two whole numbers".format(entity_type, shown(place))
-        )
-    return place
-
-
-def _check_string(text, begin, end, entity_type, string, rule):
-    """Refuse an entity that is empty, reaches outside of its text or is another string."""
-    where = "entity {} of type {}, characters {} to {}".format(
-        shown(string), entity_type, begin, end
-    )
-    if end <= begin:
-        raise BadRow("{}: the end is before the beginning; {}".format(where, rule))
-    if begin < 0 or end > len(text):
-        raise BadRow("{}: the text has {} characters; {}".format(where, len(text), rule))
-    if text[begin:end] != string:
-        raise BadRow("{}: the text has {} there; {}".format(where, shown(text[begin:end]), rule))
+    return joined(units, known)
 
 
 # ------------------------------------------------------------------------------------------ checks
@@ -446,11 +263,7 @@ def _checked(text, entities, types):
         if entity.type == OUTSIDE:
             where = shown(text[entity.begin : entity.end])
             raise BadRow("{} has the type O, which means no entity: remove it".format(where))
-        if types and entity.type not in types:
-            raise BadRow(
-                "type {} is unknown; the types are {}; if they are those of the train file, name "
-                "all types with --labels".format(shown(entity.type), ", ".join(sorted(types)))
-            )
+        refuse_unknown(entity.type, types)
     for one, two in zip(entities, entities[1:]):
         if two.begin < one.end:
             raise BadRow(

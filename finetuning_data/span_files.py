@@ -18,8 +18,7 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
-from finetuning_data.bad_rows import BadRow, BadRows
-from finetuning_data.entity_files import listed
+from finetuning_data.bad_rows import BadRow, BadRows, listed
 from finetuning_data.task_files import check_characters, missing, shown
 
 # Names of the same field in SQuAD's format and in CMRC2018's first format.

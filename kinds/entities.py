@@ -11,6 +11,7 @@ from checkpointing import model_files
 from common import files
 from common.errors import UserError
 from finetuning_data import data_report, encoding, entity_files, label_decoding, tasks
+from finetuning_data.labelled_text import LabelledText
 from kinds import entity_scores, piece_heads
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 from kinds.pieces import (
@@ -299,7 +300,7 @@ class Entities(Kind):
         """See `Kind.example`: a text."""
         if not isinstance(values, str):
             raise ValueError("{!r} is not a text".format(values))
-        return entity_files.LabelledText("", values, None)
+        return LabelledText("", values, None)
 
     def answers(self, examples, task, predictions):
         """See `Kind.answers`: `entities`, each with `begin`, `end`, `type` and `text`."""
@@ -363,7 +364,7 @@ class _Labelled(NamedTuple):
 
 
 def _labelled(example, task, tokenizer):
-    """Return the `_Labelled` pieces of an `entity_files.LabelledText`."""
+    """Return the `_Labelled` pieces of a `LabelledText`."""
     pieces = encode_text(example.text, tokenizer)
     if example.entities is None:
         return _Labelled(pieces, None, 0)

@@ -40,6 +40,8 @@ WITHOUT_TENSORFLOW = (
     "finetuning_data.data_report",
     "finetuning_data.label_decoding",
     "finetuning_data.entity_files",
+    "finetuning_data.entity_objects",
+    "finetuning_data.labelled_text",
     "finetuning_data.span_files",
     "kinds.entity_scores",
     "kinds.pieces",

@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from common.errors import UserError
-from finetuning_data.entity_files import Entity, LabelledText, read_texts, types_of
+from finetuning_data.entity_files import read_texts, types_of
+from finetuning_data.labelled_text import Entity, LabelledText
 
 SENTENCE = ("在北京", (Entity(1, 3, "LOC"),))
 
@@ -46,6 +47,10 @@ def problem(tmp_path, text, **options):
         "在 北 京\tO B-LOC I-LOC",
         "text_a\tlabel\n在 北 京\tO B-LOC I-LOC\n",
         "label\ttext_a\nO B-LOC I-LOC\t在 北 京\n",
+        "text\tlabel\n在\tO\n北\tB-LOC\n京\tI-LOC\n",
+        '{"text": "在北京", "tokens": ["在", "北京"], "entities": [[1, 3, "LOC"]]}',
+        '{"text": "在北京", "tokens": [{"text": "在"}], "spans": [{"start": 1, "end": 3, '
+        '"label": "LOC"}]}',
     ],
 )
 def test_every_format_gives_the_same(tmp_path, content):
@@ -62,9 +67,32 @@ def test_bmes_bioes_bilou_and_single_characters(tmp_path, prefixes):
     assert types_of(texts) == ("NAME", "RACE")
 
 
-def test_a_unit_that_looks_like_a_label_does_not_change_the_scheme(tmp_path):
-    (row,) = read(tmp_path, "U-2 B-X\n飞 I-X\n机 I-X\n来 O\n")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "U-2 B-X\n飞 I-X\n机 I-X\n来 O\n",
+        "U-2 飞 机 来\tB-X I-X I-X O\n",
+        '{"id": "S_1", "tokens": ["U-2", "飞", "机", "来"], "tags": ["B-X", "I-X", "I-X", "O"]}',
+    ],
+)
+def test_a_unit_that_looks_like_a_label_does_not_change_the_scheme(tmp_path, content):
+    (row,) = read(tmp_path, content)
     assert row.entities == (Entity(0, 5, "X"),)
+
+
+def test_characters_below_a_header_and_a_first_sentence_of_one_character(tmp_path):
+    one, two = read(tmp_path, "text\tlabel\n北\tB-LOC\n京\tI-LOC\n\n我\tO\n")
+    assert (one.text, one.entities, two.text) == ("北京", (Entity(0, 2, "LOC"),), "我")
+    one, two = read(tmp_path, "嗯\tO\n在 北 京\tO B-LOC I-LOC\n")
+    assert (one.text, two.text, two.entities) == ("嗯", *SENTENCE)
+    with pytest.raises(UserError, match="no texts"):
+        read(tmp_path, "text\tlabel\n")
+
+
+def test_texts_below_a_header_keep_their_blanks(tmp_path):
+    text = "我用 iPhone 手机"
+    (row,) = read(tmp_path, "text\n" + text, needs_labels=False)
+    assert (row.text, row.entities) == (text, None)
 
 
 def test_entities_side_by_side_and_words_of_several_characters(tmp_path):
@@ -125,7 +153,13 @@ def test_texts_of_one_id_are_kept_and_told(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "content", ["我在北京。\n他 爱New York\n", "北京 天气\n\n去北京\n", "北京\n2019年的事情,O\n"]
+    "content",
+    [
+        "我在北京。\n他 爱New York\n",
+        "北京 天气\n\n去北京\n",
+        "北京\n2019年的事情,O\n",
+        "他的血型是 O\n他在北京\n国足 U-20\n去北京\n",
+    ],
 )
 def test_a_file_without_labels_has_a_text_a_line(tmp_path, content):
     expected = [line for line in content.split("\n") if line]
@@ -244,6 +278,10 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ("[1]", "not a JSON object"),
         ('{"tokens": ["在", "北"], "ner_tags": [0, 1]}', "0 is not a text: write characters, and"),
         ('{"tokens": ["在", "北"], "labels": ["O"]}', "2 characters, but the labels are"),
+        ('{"tokens": ["在", "北"], "ner_tags": ["O", null]}', "null is not a text"),
+        ('{"tokens": ["\\ud83d"], "ner_tags": ["O"]}', "half of a character"),
+        ('{"id": "\\ud83d", "text": "在", "label": {}}', "half of a character"),
+        ('{"tokens": ["在"], "entities": [[0, 1, "LOC"]]}', "need the text as one string"),
         ('{"text": ["在", "北"], "labels": {}}', "2 characters, but the labels are {}, not"),
         ('{"tokens": [], "ner_tags": []}', "the text is empty"),
         ('{"tokens": ["在", "北"], "ner_tags": ["O", "I-LOC"]}', "label I-LOC after O is illegal"),
@@ -276,6 +314,11 @@ def test_mistakes_in_json_lines(tmp_path, row, words):
 def test_mistakes_in_labels_of_characters(tmp_path, text, number, words):
     message = problem(tmp_path, text)
     assert "row {}: ".format(number) in message and words in message
+
+
+def test_an_unknown_type_is_found_at_its_row(tmp_path):
+    message = problem(tmp_path, "在 O\n\n百 O\n度 B-ORG\n", types=("LOC",))
+    assert "row 4: type 'ORG' is unknown; the types are LOC" in message
 
 
 def test_entities_that_the_end_of_a_sentence_cuts(tmp_path, caplog):

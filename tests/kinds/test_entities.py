@@ -10,7 +10,7 @@ from odd_texts import ODD_TEXTS
 
 from common.errors import UserError
 from finetuning_data import label_decoding
-from finetuning_data.entity_files import Entity, LabelledText
+from finetuning_data.labelled_text import Entity, LabelledText
 from kinds.entities import TARGETS, Entities
 
 KIND = Entities()
