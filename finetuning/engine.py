@@ -7,6 +7,7 @@ from common import checks, signals
 from finetuning import inputs, row_outputs, seeds
 from finetuning.model import make_model_fn
 from finetuning.run_checks import check_run
+from finetuning_data import encoding
 from training import best_checkpoint, loop, run_report
 from training.trainer import make_trainer, user_errors
 
@@ -41,7 +42,7 @@ def run_seed(run, seed_run, end):
         dict of metrics; empty on workers other than the chief.
     """
     args, folder = run.args, seed_run.folder
-    scored = {split: run.encoded[split].name for split in PREFIXES if split in run.work.splits}
+    scored = scored_identity(run)
     if args.seeds and args.do_train:
         metrics = seeds.finished_metrics(folder, run.made_with.settings[folder], scored)
         if metrics is not None:
@@ -56,11 +57,21 @@ def run_seed(run, seed_run, end):
         train(run, seed_run, trainer, end)
     if not trainer.is_chief:
         return {}
-    for split in scored:
+    for split in scored["examples"]:
         score_best(run, seed_run, trainer, split, report)
     report["finished"] = scored if args.do_train else None
     run_report.write(folder, report)
     return report["metrics"]
+
+
+def scored_identity(run):
+    """Return a dict of JSON values that changes if scores or predictions have to be made again."""
+    splits = [split for split in PREFIXES if split in run.work.splits]
+    return {
+        "rows": {split: run.encoded[split].name for split in splits},
+        "examples": {split: encoding.fingerprint(run.data.examples[split], []) for split in splits},
+        "flags": {name: getattr(run.args, name) for name in run.kind.output_flags},
+    }
 
 
 def new_report(run, seed_run):
@@ -144,7 +155,7 @@ def with_prefix(split, results):
 
 def score_best(run, seed_run, trainer, split, report):
     """Score a split with the best checkpoint of a run; write scores and predictions."""
-    folder = seed_run.folder
+    folder, args = seed_run.folder, run.args
     path = run_folder.best_checkpoint(folder) or tf.train.latest_checkpoint(folder)
     predicted, results = score(run, trainer, split, path)
     report["scored"] = run_report.identify_checkpoint(path or run.starts[folder].checkpoint)
@@ -154,4 +165,4 @@ def score_best(run, seed_run, trainer, split, report):
         metrics["global_step"] = run_folder.step_of(path) if path else 0
     run_report.write(folder, report, PREFIXES[split] + "_results", metrics, tables)
     if split == "test":
-        run.kind.write(folder, run.data, predicted)
+        report["predictions"] = run.kind.write(folder, run.data, predicted, args)

@@ -292,6 +292,7 @@ def check_settings(args, kind, work, model, data, schedule, starts):
             data={split: features[split] for split in ("train", "dev") if split in features},
             eval_every_steps=schedule.eval_every_steps,
             patience=args.patience,
+            best_metric=args.best_metric or kind.metrics[0],
             init_checkpoint=_initial_sha256(args.init_checkpoint),
         )
         if starts[folder].is_own:

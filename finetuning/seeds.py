@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
+from common import files
 from common.errors import UserError
 from common.text_table import text_table
 from training import run_report
@@ -52,6 +53,8 @@ def seed_runs(output_dir, random_seed, seeds):
 def finished_metrics(folder, made_with, scored):
     """Return the metrics of a run that has finished with these settings, or None.
 
+    A run whose prediction files are missing has not finished.
+
     Args:
         folder, made_with: as in `run_report.changed_settings`.
         scored: dict of JSON values that identifies the scored examples.
@@ -60,7 +63,8 @@ def finished_metrics(folder, made_with, scored):
     is_same = report.get("finished") == scored and not run_report.changed_settings(
         folder, made_with
     )
-    return report["metrics"] if is_same else None
+    paths = [os.path.join(folder, name) for name in report.get("predictions", ())]
+    return report["metrics"] if is_same and all(map(files.exists, paths)) else None
 
 
 def write_summary(output_dir, report, metrics_of_seed):

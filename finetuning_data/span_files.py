@@ -18,7 +18,7 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
-from finetuning_data.bad_rows import BadRow, BadRows, listed
+from finetuning_data.bad_rows import BadRow, BadRows, listed, row_error
 from finetuning_data.task_files import check_characters, missing, shown
 
 # Names of the same field in SQuAD's format and in CMRC2018's first format.
@@ -51,7 +51,7 @@ class Question(NamedTuple):
     answers: Optional[Tuple[Answer, ...]]
 
 
-def read_questions(path, needs_answers=True, skip_bad_rows=False):
+def read_questions(path, needs_answers=True, skip_bad_rows=False, allow_no_answer=False):
     """Read a file of questions.
 
     Args:
@@ -60,6 +60,8 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
             context count as not known, such as "FAKE_ANSWER_1" in CLUE's test files.
         skip_bad_rows: bool, whether questions that cannot be read are left out and listed in the
             log.
+        allow_no_answer: bool, whether an empty list of answers means that the context has none. In
+            a file without any answers it means that they are not known.
 
     Returns:
         list of `Question`, not empty.
@@ -69,9 +71,9 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
             is in its context.
     """
     questions, bad, moved, seen = [], BadRows(skip_bad_rows), [], {}
-    for place, context, row in _rows(path, _parsed(path)):
+    for place, context, row in _Reader(path, bad).rows():
         try:
-            question, num_moved = _question(context, row, needs_answers)
+            question, num_moved = _question(context, row, needs_answers, allow_no_answer)
             if question.guid in seen:
                 raise BadRow(
                     "id {} is already at {}".format(shown(question.guid), seen[question.guid])
@@ -82,91 +84,102 @@ def read_questions(path, needs_answers=True, skip_bad_rows=False):
         except BadRow as problem:
             bad.add(path, place, problem)
     bad.end(path, questions, "no questions")
+    if not any(question.answers for question in questions) and not needs_answers:
+        questions = [question._replace(answers=None) for question in questions]
     _tell_of_answers(path, questions, moved, seen)
     return questions
 
 
-def _parsed(path):
-    """Return (place, content) of every article or row of a file, a list."""
-    text = files.read_utf8(path)
-    try:
-        content = file_types.parse_json(text)
-    except json.JSONDecodeError as error:
-        _, end, more = text[: error.pos].lstrip().partition("\n")
-        # JSON lines: row 1 is JSON, and row 2 follows it.
-        if error.msg == "Extra data" and end and not more.strip():
-            return _parsed_lines(path, text)
-        problem = 'not JSON ({}); the file must be a list, or an object with a list "data"'
-        problem = problem.format(file_types.json_problem(error))
-        raise UserError("{}, row {}: {}".format(path, error.lineno, problem)) from None
-    if isinstance(content, dict) and _value(content, _QUESTION) is not None:
-        content = [content]
-    articles = content.get("data") if isinstance(content, dict) else content
-    if not isinstance(articles, list):
-        raise UserError('{}: expected a list, or an object with a list "data"'.format(path))
-    return _places("data", articles)
+class _Reader:
+    """Reads the questions of a file as they are written.
 
+    Args:
+        path: str.
+        bad: `BadRows`, gets the parts of the file that are not what they should be.
+    """
 
-def _parsed_lines(path, text):
-    """Return what `_parsed` does for JSON lines."""
-    parsed = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+    def __init__(self, path, bad):
+        self._path, self._bad = path, bad
+
+    def rows(self):
+        """Yield (place, context, question as a dict) of every question."""
+        for place, article in self._objects(self._articles()):
+            paragraphs = [(place, article)]
+            if "paragraphs" in article:
+                paragraphs = self._objects(self._listed(place, article, "paragraphs"))
+            for name, paragraph in paragraphs:
+                context = _value(paragraph, _CONTEXT)
+                if not isinstance(context, str) or not context.strip():
+                    problem = "context is {}, not a text".format(shown(context))
+                    if not set(_CONTEXT) & set(paragraph):
+                        problem = missing("context", paragraph)
+                    self._bad.add(self._path, name, BadRow(problem))
+                elif "qas" not in paragraph and _value(paragraph, _QUESTION) is not None:
+                    yield name, context, paragraph
+                else:
+                    for qa_name, row in self._objects(self._listed(name, paragraph, "qas")):
+                        yield qa_name, context, row
+
+    def _articles(self):
+        """Return (place, content) of every article or row, a list."""
+        text = files.read_utf8(self._path)
         try:
-            parsed.append(("row {}".format(number), file_types.parse_json(line)))
+            content = file_types.parse_json(text)
         except json.JSONDecodeError as error:
-            problem = "not JSON ({})".format(file_types.json_problem(error))
-            raise UserError("{}, row {}: {}".format(path, number, problem)) from None
-    return parsed
+            _, end, more = text[: error.pos].lstrip().partition("\n")
+            # JSON lines: row 1 is JSON, and row 2 follows it.
+            if error.msg == "Extra data" and end and not more.strip():
+                return self._lines(text)
+            problem = 'not JSON ({}); the file must be a list, or an object with a list "data"'
+            problem = problem.format(file_types.json_problem(error))
+            raise row_error(self._path, error.lineno, problem) from None
+        if isinstance(content, dict) and {"qas", "paragraphs", *_QUESTION} & set(content):
+            content = [content]
+        articles = content.get("data") if isinstance(content, dict) else content
+        if not isinstance(articles, list):
+            problem = '{}: expected a list, or an object with a list "data"'
+            raise UserError(problem.format(self._path))
+        return _places("data", articles)
 
+    def _lines(self, text):
+        """Return what `_articles` does for JSON lines."""
+        parsed = []
+        for number, line in enumerate(text.split("\n"), 1):
+            place = "row {}".format(number)
+            try:
+                parsed += [(place, file_types.parse_json(line))] if line.strip() else []
+            except json.JSONDecodeError as error:
+                problem = "not JSON ({})".format(file_types.json_problem(error))
+                self._bad.add(self._path, place, BadRow(problem))
+        return parsed
 
-def _rows(path, articles):
-    """Yield (place, context, question as a dict) of every question."""
-    for place, article in _objects(path, articles):
-        paragraphs = [(place, article)]
-        if "paragraphs" in article:
-            paragraphs = _objects(path, _listed_places(path, place, article, "paragraphs"))
-        for name, paragraph in paragraphs:
-            context = _value(paragraph, _CONTEXT)
-            if not isinstance(context, str) or not context.strip():
-                problem = "context is {}, not a text".format(shown(context))
-                if not set(_CONTEXT) & set(paragraph):
-                    problem = missing("context", paragraph)
-                raise UserError("{}, {}: {}".format(path, name, problem))
-            if "qas" not in paragraph and _value(paragraph, _QUESTION) is not None:
-                yield name, context, paragraph
-                continue
-            questions = _listed_places(path, name, paragraph, "qas")
-            for qa_name, row in _objects(path, questions):
-                yield qa_name, context, row
+    def _listed(self, place, parent, name):
+        """Return the `_places` of a list in an object, of which a part may be bad."""
+        values, name = parent.get(name), "{}.{}".format(place, name)
+        if isinstance(values, list):
+            return _places(name, values)
+        self._bad.add(self._path, name, BadRow("{} is not a list".format(shown(values))))
+        return []
 
-
-def _listed_places(path, place, parent, name):
-    """Return the `_places` of a list in an object; raises UserError if it is not a list."""
-    values, name = parent.get(name), "{}.{}".format(place, name)
-    if not isinstance(values, list):
-        raise UserError("{}, {}: {} is not a list".format(path, name, shown(values)))
-    return _places(name, values)
+    def _objects(self, places):
+        """Yield (place, object) of those values that are objects."""
+        for place, value in places:
+            if isinstance(value, dict):
+                yield place, value
+            else:
+                problem = "{} is not an object".format(shown(value))
+                self._bad.add(self._path, place, BadRow(problem))
 
 
 def _places(name, values):
     return [("{}[{}]".format(name, i), value) for i, value in enumerate(values)]
 
 
-def _objects(path, places):
-    """Yield (place, object); raises UserError for a value that is not an object."""
-    for place, value in places:
-        if not isinstance(value, dict):
-            raise UserError("{}, {}: {} is not an object".format(path, place, shown(value)))
-        yield place, value
-
-
 def _value(row, names):
     return next((row[name] for name in names if name in row), None)
 
 
-def _question(context, row, needs_answers):
+def _question(context, row, needs_answers, allow_no_answer):
     """Return the `Question` of a dict, and how many of its answers are at another place."""
     check_characters([context, row])
     guid, question = _value(row, _ID), _value(row, _QUESTION)
@@ -175,12 +188,13 @@ def _question(context, row, needs_answers):
     if not isinstance(question, str):
         raise BadRow("question {}: {} is not a text".format(guid, shown(question)))
     rows = _without_blanks(_listed(row.get("answers")))
-    if _is_impossible(guid, row.get("is_impossible")):
+    is_empty = allow_no_answer and rows == []
+    if is_empty or _is_impossible(guid, row.get("is_impossible")):
         return Question(str(guid), question, context, ()), 0
     if not rows and needs_answers:
         raise BadRow(
-            "question {} has no answer: give answers, or is_impossible if the context has "
-            "none".format(guid)
+            "question {} has no answer: give answers; if the context has none, give is_impossible "
+            "and --allow_no_answer=True".format(guid)
         )
     if not isinstance(rows or [], list):
         raise BadRow(

@@ -200,17 +200,20 @@ class Choices(Kind):
             for example, row, chosen in zip(examples, *predictions)
         ]
 
-    def write(self, folder, data, predictions):
+    def write(self, folder, data, predictions, settings):
         """See `Kind.write`; for a task of CLUE, also write the file for CLUE."""
-        task, questions = data.task, data.examples["test"]
+        del settings
+        task, questions, names = data.task, data.examples["test"], [PREDICTIONS]
         path = os.path.join(folder, PREDICTIONS)
         write_table(path, questions, predictions)
         logging.info("%d predictions in %s", len(questions), path)
         if task.submission:
-            path = os.path.join(folder, task.submission.file_for(data.files["test"][0]))
+            names.append(task.submission.file_for(data.files["test"][0]))
+            path = os.path.join(folder, names[-1])
             chosen = predictions.chosen.tolist()
             files.write_text(path, choice_files.submission_text(task, questions, chosen))
             logging.info("%d predictions for CLUE in %s", len(questions), path)
+        return names
 
 
 # ------------------------------------------------------------------------------ encoding

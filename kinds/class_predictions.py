@@ -1,7 +1,5 @@
 """Writes predictions.tsv of a classifier, and its predictions for a submission to CLUE."""
 
-import os
-
 import numpy as np
 from absl import logging
 
@@ -32,20 +30,18 @@ def write_predictions(path, task_labels, examples, probabilities):
     logging.info("%d predictions in %s", len(examples), path)
 
 
-def write_submission(folder, task, test_file, examples, probabilities):
+def write_submission(path, task, examples, probabilities):
     """Write the predictions of a test set in CLUE's format: JSON lines.
 
     Args:
-        folder: str.
+        path: str; the file appears when it is complete.
         task: `tasks.Task` of CLUE.
-        test_file: str, path of the examples.
         examples: list of `tasks.Example`.
         probabilities: float [examples, labels].
 
     Raises:
         UserError: where the file cannot be written.
     """
-    path = os.path.join(folder, task.submission.file_for(test_file))
     predictions = predicted_labels(task.labels, examples, probabilities)
     guids = (example.guid for example in examples)
     files.write_json_lines(path, map(task.submission.row, guids, predictions))

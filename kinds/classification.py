@@ -109,14 +109,17 @@ class Classification(Kind):
         class_scores.warn_at_chance_level(scores["accuracy"], labels)
         return class_scores.class_tables(scores)
 
-    def write(self, folder, data, predictions):
+    def write(self, folder, data, predictions, settings):
         """See `Kind.write`; for a task of CLUE, also write the file for CLUE."""
-        task, examples = data.task, data.examples["test"]
+        del settings
+        task, examples, names = data.task, data.examples["test"], [PREDICTIONS]
         table = os.path.join(folder, PREDICTIONS)
         class_predictions.write_predictions(table, task.labels, examples, predictions)
         if task.submission:
-            [test_file] = data.files["test"]
-            class_predictions.write_submission(folder, task, test_file, examples, predictions)
+            names.append(task.submission.file_for(data.files["test"][0]))
+            path = os.path.join(folder, names[-1])
+            class_predictions.write_submission(path, task, examples, predictions)
+        return names
 
 
 def find_task(args, folders):

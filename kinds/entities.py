@@ -309,16 +309,19 @@ class Entities(Kind):
             for example, entities in zip(examples, predictions)
         ]
 
-    def write(self, folder, data, predictions):
+    def write(self, folder, data, predictions, settings):
         """See `Kind.write`: JSON lines of texts with entities, and CLUE's file."""
-        texts, task = data.examples["test"], data.task
+        del settings
+        texts, task, names = data.examples["test"], data.task, [PREDICTIONS]
         path = os.path.join(folder, PREDICTIONS)
         files.write_json_lines(path, map(_prediction_row, texts, predictions))
         logging.info("%d predictions in %s", len(texts), path)
         if task.submission:
+            names.append(task.submission)
             path = os.path.join(folder, task.submission)
             files.write_json_lines(path, map(_clue_row, texts, predictions))
             logging.info("%d predictions for CLUE in %s", len(texts), path)
+        return names
 
 
 # -------------------------------------------------------------------------------- types and labels

@@ -85,6 +85,7 @@ class Kind:
         head_flags: tuple of str, the flags on which the head and its loss depend.
         prediction_flags: tuple of str, the flags on which predictions of a trained model depend,
             beside the length; the model's `classifier.json` keeps their values.
+        output_flags: tuple of str, the other flags on which the files of predictions depend.
     """
 
     script = "run_classifier.py"
@@ -96,6 +97,7 @@ class Kind:
     encoding_flags = ("max_seq_length",)
     head_flags = ("classifier_dropout_prob",)
     prediction_flags = ()
+    output_flags = ()
 
     # ---------------------------------------------------------------------------- data
 
@@ -244,13 +246,17 @@ class Kind:
         """Return the answers to a user's examples: a list of dicts that json can write."""
         raise NotImplementedError
 
-    def write(self, folder, data, predictions):
+    def write(self, folder, data, predictions, settings):
         """Write the predictions of the test split and log the names of the files.
 
         Args:
             folder: str, of the run.
             data: `Data`.
             predictions: what `decode` returned for the test split.
+            settings: the parsed flags.
+
+        Returns:
+            List of str, the names of the files in the folder.
 
         Raises:
             UserError: where a file cannot be written.

@@ -89,6 +89,7 @@ class Spans(Kind):
     encoding_flags = span_windows.Sizes._fields
     head_flags = ()
     prediction_flags = tuple(DEFAULTS)
+    output_flags = ("n_best",)
 
     # ---------------------------------------------------------------------------- data
 
@@ -100,7 +101,9 @@ class Spans(Kind):
         for split in splits:
             path = tasks.find_file(task, args.data_dir, split)
             paths[split] = [path]
-            questions[split] = span_files.read_questions(path, split != "test", args.skip_bad_rows)
+            questions[split] = span_files.read_questions(
+                path, split != "test", args.skip_bad_rows, args.allow_no_answer
+            )
             _check_answerable(path, questions[split], args)
         _warn_of_stride(questions, args)
         if "train" in questions:
@@ -237,20 +240,25 @@ class Spans(Kind):
         rows = [[candidate._asdict() for candidate in candidates] for candidates in predictions]
         return [dict(best, others=others) for best, *others in rows]
 
-    def write(self, folder, data, predictions):
+    def write(self, folder, data, predictions, settings):
         """See `Kind.write`: {id: text}, which is also CLUE's file, and the best candidates."""
         questions, task = data.examples["test"], data.task
         answers = _texts(questions, predictions)
-        for name in filter(None, (PREDICTIONS, task.submission)):
+        names = list(filter(None, (PREDICTIONS, task.submission)))
+        for name in names:
             files.write_json(os.path.join(folder, name), answers)
             logging.info("%d answers in %s", len(answers), os.path.join(folder, name))
-        if any(len(candidates) > 1 for candidates in predictions):
+        path = os.path.join(folder, N_BEST)
+        if settings.n_best:
             rows = {
                 question.guid: [candidate._asdict() for candidate in candidates]
                 for question, candidates in zip(questions, predictions)
             }
-            files.write_json(os.path.join(folder, N_BEST), rows)
-            logging.info("the best answers of each question in %s", os.path.join(folder, N_BEST))
+            files.write_json(path, rows)
+            logging.info("the best answers of each question in %s", path)
+            return names + [N_BEST]
+        files.remove(path)  # of an earlier command
+        return names
 
 
 # --------------------------------------------------------------------------------------- settings

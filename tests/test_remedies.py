@@ -128,6 +128,7 @@ TESTED = {
     "choices: give --max_choices": "test_more_choices_than",
     "the model was trained with --{}={}": "test_a_crf_is_used",
     "have no answer in their context: give": "test_unanswerable_questions_need",
+    "has no answer: give answers": "test_questions_without_an_answer",
     "has no room for a choice and what": "test_a_choice_needs",
     "is for an --input_file of a classifier": "test_a_flag_that_the_answers",
     "--top={} is for": "test_a_flag_that_the_answers",

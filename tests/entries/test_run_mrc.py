@@ -188,6 +188,25 @@ def test_scores_with_other_answers_are_made_again(trained, tmp_path, caplog):
     assert "has already finished with these settings" in caplog.text
     with pytest.raises(UserError, match="max_answer_length"):
         run(trained, max_answer_length=1, **changes)
+    with pytest.raises(UserError, match="best_metric f1, now em"):
+        run(trained, best_metric="em", **changes)
+
+
+def test_prediction_files_of_other_flags_are_made_again(trained, tmp_path, caplog):
+    changes = {"do_train": True, "do_predict": True, "num_train_epochs": 0.1, "seeds": "1"}
+    changes.update(output_dir=tmp_path / "out")
+    folder = tmp_path / "out" / "seed_1"
+    run(trained, n_best=1, **changes)
+    (best,) = read_json(folder / "nbest_predictions.json").popitem()[1]
+    assert best["text"] in read_json(folder / "predictions.json").values()
+    run(trained, n_best=0, **changes)
+    assert not (folder / "nbest_predictions.json").exists()
+    (folder / "predictions.json").unlink()
+    run(trained, n_best=0, **changes)
+    assert (folder / "predictions.json").exists()
+    assert "has already finished" not in caplog.text
+    run(trained, n_best=0, **changes)
+    assert "has already finished" in caplog.text
 
 
 def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):

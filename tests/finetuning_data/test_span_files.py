@@ -76,6 +76,35 @@ def test_questions_without_an_answer(tmp_path):
     assert "question 3 has no answer" in problem(tmp_path, squad(qa(), open_row))
 
 
+@pytest.mark.parametrize("needs_answers", [True, False])
+def test_an_empty_list_of_answers_says_that_there_is_none(tmp_path, needs_answers):
+    """datasets of Hugging Face have SQuAD 2.0 without the field is_impossible."""
+    none = dict(qa("2"), answers={"text": [], "answer_start": []})
+    options = {"needs_answers": needs_answers, "allow_no_answer": True}
+    rows = read(tmp_path, squad(qa(), none), **options)
+    assert [row.answers for row in rows] == [(Answer("北京", 3, 5),), ()]
+    rows = read(tmp_path, squad(none), **options)
+    assert rows[0].answers == (() if needs_answers else None)
+    assert "--allow_no_answer=True" in problem(tmp_path, squad(qa(), none))
+
+
+def test_bad_parts_of_a_file_are_skipped(tmp_path, caplog):
+    good = dict(qa(), context=CONTEXT)
+    bad = [dict(qa("2"), context=""), 5, {"context": CONTEXT, "qas": 1}, {"paragraphs": [None]}]
+    lines = [json.dumps(row) for row in [good] + bad] + ['{"id": ']
+    assert [row.guid for row in read(tmp_path, "\n".join(lines), skip_bad_rows=True)] == ["1"]
+    assert "BAD ROWS: 5 of" in caplog.text and "row 6: not JSON" in caplog.text
+    assert 'row 2: context is ""' in problem(tmp_path, "\n".join(lines)).replace("''", '""')
+
+
+@pytest.mark.parametrize("key", ["paragraphs", "qas"])
+def test_one_line_may_hold_an_article_or_a_paragraph(tmp_path, key):
+    paragraph = {"context": CONTEXT, "qas": [qa()]}
+    row = paragraph if key == "qas" else {"paragraphs": [paragraph]}
+    (question,) = read(tmp_path, json.dumps(row))
+    assert question.context == CONTEXT
+
+
 def test_true_and_false_may_be_texts(tmp_path):
     answer = (Answer("北京", 3, 5),)
     for value in (False, "false", "False", "", None, 0):

@@ -60,13 +60,12 @@ SUBMISSIONS = {
 def test_every_task_has_the_submission_of_clue_or_none(name, tmp_path):
     task = tasks.TASKS[name]
     examples = [Example("4", "天"), Example("0", "地"), Example("x", "人")]
-    folder = str(tmp_path)
     if name not in SUBMISSIONS:
         assert task.submission is None
         return
     file_name, predicted, expected = SUBMISSIONS[name]
     probabilities = np.eye(len(task.labels))[[predicted] * len(examples)]
-    class_predictions.write_submission(folder, task, "test.json", examples, probabilities)
+    class_predictions.write_submission(str(tmp_path / file_name), task, examples, probabilities)
     lines = (tmp_path / file_name).read_text(encoding="utf-8").split("\n")
     assert lines.pop() == ""
     found = [json.loads(line) for line in lines]
