@@ -36,11 +36,10 @@ from finetuning_data import (
     task_files,
     tasks,
 )
-from kinds import choices, class_predictions
+from kinds import choices, class_predictions, spans
 from kinds.choices import Choices
 from kinds.entities import SUFFIXES as ENTITY_SUFFIXES
 from kinds.entities import Entities
-from kinds.spans import Spans
 from serving import answers, model_flags, predictor
 from serving.answers import to_json
 from tokenization import MASK
@@ -141,8 +140,11 @@ def choose_answer_kind(args, model):
         return answers.Masks(model, args.top)
     if isinstance(model.kind, Choices):
         return answers.Chosen(model)
-    if isinstance(model.kind, (Entities, Spans)):
-        return answers.Parts(model, args.top if args["top"].present else 1)
+    if isinstance(model.kind, (Entities, spans.Spans)):
+        num_best = args.top if args["top"].present else 1
+        if num_best > spans.NUM_CANDIDATES:
+            model.settings.n_best = num_best
+        return answers.Parts(model, num_best)
     return answers.Labels(model)
 
 
@@ -175,14 +177,10 @@ def check_files(args):
     """Raise a `UserError` if the input file cannot be read or the output file cannot be written."""
     has_labels = args.model_dir and not (args.embeddings or args.search_file)
     suffixes = TASK_SUFFIXES if has_labels else LINES_SUFFIXES
-    suffix = os.path.splitext(args.input_file)[1]
     files.check_readable(args.input_file)
-    if suffix == ".csv":
+    if args.input_file.endswith(".csv"):
         raise UserError(other_files.csv_remedy(args.input_file))
-    if suffix not in suffixes:
-        task_files.read_content(args.input_file)  # refuses a file that is not text
-        wanted = "{}: the name of the file must end in {}"
-        raise UserError(wanted.format(args.input_file, " or ".join(suffixes)))
+    check_suffix(args.input_file, suffixes)
     if os.path.abspath(args.output_file) == os.path.abspath(args.input_file):
         raise UserError("--output_file would replace --input_file: give another name")
     if args.output_file.endswith(".npy") and not args.embeddings:
@@ -191,12 +189,22 @@ def check_files(args):
     files.check_writable(args.output_file)
 
 
+def check_suffix(path, suffixes):
+    """Raise a `UserError` if a file is no text, or if its name has none of the suffixes."""
+    if os.path.splitext(path)[1] not in suffixes:
+        task_files.read_content(path)  # refuses a file that is not text
+        wanted = "{}: the name of the file must end in {}"
+        raise UserError(wanted.format(path, " or ".join(suffixes)))
+
+
 def check_use(args, answer_kind):
-    """Raise a `UserError` for a flag that a kind of answers ignores."""
+    """Raise a `UserError` for a flag or a file that a kind of answers does not take."""
     has_header = isinstance(answer_kind, answers.Labels) and args.output_file
     if args.header != "auto" and not has_header:
         text = "--header={} is for an --input_file of a classifier: leave it out"
         raise UserError(text.format(args.header))
+    if has_header:
+        check_suffix(args.input_file, task_files.SUFFIXES)
     finds_answers = isinstance(answer_kind, answers.Parts) and answer_kind.finds_answers
     has_several = finds_answers or isinstance(answer_kind, (answers.Masks, answers.Nearest))
     if args["top"].present and not has_several:

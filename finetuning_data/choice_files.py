@@ -19,7 +19,7 @@ from absl import logging
 
 from common import file_types, files
 from common.errors import UserError
-from finetuning_data import other_files, task_files
+from finetuning_data import data_report, other_files, task_files
 from finetuning_data.bad_rows import BadRow, BadRows
 from finetuning_data.tasks import Submission
 
@@ -303,6 +303,8 @@ def read_questions(task, paths, split, max_choices, skip_bad_rows=False):
                 questions.append(question._replace(guid=guid, group=group))
     source = " and ".join(paths)
     bad.end(source, questions, "no questions")
+    if split == "test" and not task.is_cloze:
+        data_report.warn_of_repeated_ids(source, questions)
     logging.info("%d questions for %s from %s", len(questions), split, source)
     return questions
 

@@ -69,6 +69,15 @@ def known_label(label, labels):
     return next((known for known in labels if _without_zeros(known) == number), label)
 
 
+def refuse_equal_numbers(labels):
+    """Raise `UserError` for labels such as 1 and 1.0, which joined files may have."""
+    for label in labels:
+        other = known_label(label, sorted(set(labels) - {label}))
+        if other != label:
+            text = "the train examples have the labels {!r} and {!r}: write the same label alike"
+            raise UserError(text.format(*sorted((label, other))))
+
+
 def _without_zeros(label):
     return re.sub(r"(?<=\d)\.0+$", "", label or "")
 

@@ -294,6 +294,7 @@ def with_labels_of(task, train):
         return task
     labels = tuple(sorted({example.label for example in train}))
     _refuse_texts_as_labels(task, train, labels)
+    task_files.refuse_equal_numbers(labels)
     if len(labels) < 2:
         raise UserError(
             "all {} train examples have the label {!r}, so there is nothing to learn: is the train "

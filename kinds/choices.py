@@ -231,7 +231,9 @@ def _encode(examples, encode, count, tokenizer, max_seq_length):
     """
     texts = []
     for example in examples:
-        texts += choice_files.BLANK.split(example.context) + [example.question, *example.choices]
+        is_cloze = encode is encode_blank
+        parts = choice_files.BLANK.split(example.context) if is_cloze else [example.context]
+        texts += parts + [example.question, *example.choices]
     # Each text is encoded once: questions may share a context, and blanks may share candidates.
     texts = list(dict.fromkeys(texts))
     ids, counts = tokenizer.encode_all(texts)

@@ -312,16 +312,14 @@ class Entities(Kind):
     def write(self, folder, data, predictions, settings):
         """See `Kind.write`: JSON lines of texts with entities, and CLUE's file."""
         del settings
-        texts, task, names = data.examples["test"], data.task, [PREDICTIONS]
-        path = os.path.join(folder, PREDICTIONS)
-        files.write_json_lines(path, map(_prediction_row, texts, predictions))
-        logging.info("%d predictions in %s", len(texts), path)
-        if task.submission:
-            names.append(task.submission)
-            path = os.path.join(folder, task.submission)
-            files.write_json_lines(path, map(_clue_row, texts, predictions))
-            logging.info("%d predictions for CLUE in %s", len(texts), path)
-        return names
+        texts, rows = data.examples["test"], {PREDICTIONS: _prediction_row}
+        if data.task.submission:
+            rows[data.task.submission] = _clue_row
+        for name, row in rows.items():
+            path = os.path.join(folder, name)
+            files.write_json_lines(path, map(row, texts, predictions))
+            logging.info("%d predictions in %s", len(texts), path)
+        return list(rows)
 
 
 # -------------------------------------------------------------------------------- types and labels

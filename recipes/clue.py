@@ -9,6 +9,7 @@ OUTPUT_DIR/results.json and the predictions for CLUE's test sets to OUTPUT_DIR/c
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -25,7 +26,7 @@ tensorflow_settings.set_environment()
 import modeling
 from checkpointing import inspection, model_files, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
-from common import cli, files
+from common import cli, files, signals
 from common.errors import UserError
 from common.text_table import text_table
 from convert_checkpoint import fitting_configs
@@ -129,7 +130,7 @@ def main(args):
     failed = [name for name in names if run(command(args, name, model)) != 0]
     done = [name for name in names if name not in failed]
     if done:
-        write_results(args, done)
+        write_results(args, [name for name in SETTINGS if name in done or has_finished(args, name)])
     if failed:
         raise UserError("{} failed: its own last line says why".format(", ".join(failed)))
 
@@ -218,11 +219,28 @@ def command(args, name, model):
 
 
 def run(words):
-    """Run a command; returns its exit status."""
-    return subprocess.call(words)  # in this working directory, to which paths may be relative
+    """Run a command in this working directory; returns its exit status.
+
+    The terminal sends Ctrl-C to the command, too. The command may save before it ends.
+    """
+    process, is_interrupted = subprocess.Popen(words), False
+    while process.returncode is None:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            is_interrupted = True
+    if is_interrupted:
+        raise SystemExit(signals.STATUS + signal.SIGINT)
+    return process.returncode
 
 
 # --------------------------------------------------------------------------------- results
+
+
+def has_finished(args, name):
+    """Return whether an earlier call has finished a task that this call does not run."""
+    metrics = run_report.read(os.path.join(args.output_dir, name)).get("metrics", {})
+    return name not in args.tasks and set(SETTINGS[name].scores) <= set(metrics)
 
 
 def write_results(args, names):

@@ -195,6 +195,8 @@ class Masks:
                     where, shown(texts[0]), MASK
                 )
             )
+        if len(texts) == 1:
+            self._model.check_masks(texts[0], where)
 
     def answer(self, texts):
         """See `Labels.answer`."""

@@ -297,15 +297,30 @@ class Predictor:
             batch = self.masked_batch(rows)
             probabilities = iter(self.masked_probabilities(batch))
             for row, ids in zip(rows, batch["input_ids"]):
-                count = np.sum(ids == self.tokenizer.vocab[MASK])
-                if count < row.count(MASK):
-                    raise UserError(
-                        "a {} is after piece {} of {!r}: give a larger max_seq_length".format(
-                            MASK, self.max_seq_length - 1, row
-                        )
-                    )
+                count = self._num_masks(ids)
+                self._refuse_lost(row, count)
                 answers.append([self._best(next(probabilities), top) for _ in range(count)])
         return answers
+
+    def check_masks(self, text, where=""):
+        """Raise `UserError` if a "[MASK]" is after the last piece that the model reads.
+
+        Args:
+            text: str.
+            where: str, the place of the text, for the error.
+        """
+        self._refuse_lost(text, self._num_masks(self.masked_batch([text])["input_ids"]), where)
+
+    def _num_masks(self, ids):
+        return np.sum(ids == self.tokenizer.vocab[MASK])
+
+    def _refuse_lost(self, text, num_masks, where=""):
+        if num_masks < text.count(MASK):
+            raise UserError(
+                "{}a {} is after piece {} of {!r}: give a larger max_seq_length".format(
+                    where, MASK, self.max_seq_length - 1, text
+                )
+            )
 
     def _best(self, probabilities, top):
         """Return the `top` most probable (piece, probability) of float [V], best first."""

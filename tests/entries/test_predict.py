@@ -399,6 +399,7 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, out, row, message, 
         ({"input_file": "q.xlsx", "output_file": "a.tsv"}, [], "q.xlsx does not exist"),
         ({"input_file": "FOLDER", "output_file": "a.tsv"}, [], "FOLDER is a folder: name a"),
         ({"input_file": "predict.py", "output_file": "a.tsv"}, [], "must end in .tsv or"),
+        ({"input_file": "FILE.bio", "output_file": "a.tsv"}, [], "E.bio: .* must end in .tsv or"),
         ({"input_file": "FILE.csv", "output_file": "a.tsv"}, [], "E.csv has commas .*E.tsv$"),
         ({"input_file": "q.tsv", "output_file": "a.tsv"}, [], "q.tsv does not exist"),
         ({"input_file": "FOLDER.txt", "output_file": "a.tsv"}, [], "R.txt is a folder: name a"),
@@ -551,9 +552,19 @@ def test_what_a_pretrained_model_cannot_answer(pretrained, capsys, monkeypatch):
     assert answered[0].startswith("天") and len(answered) == 2
 
 
+def test_a_mask_beyond_the_length_is_an_error_in_its_place(pretrained, capsys, monkeypatch):
+    lines = io.BytesIO(("天" * 300 + "[MASK]\n天[MASK]\n").encode("utf-8"))
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=lines))
+    with pytest.raises(UserError, match="1 of 2 lines are not examples"):
+        run(pretrained)
+    refused, answered = rows_of(capsys.readouterr().out)
+    assert refused[0].startswith("error: standard input, row 1: a [MASK] is after piece")
+    assert answered[0].startswith("天")
+
+
 @pytest.mark.parametrize("mask", ["［MASK］", "【MASK】", "[mask]", "[ＭＡＳＫ]"])
 def test_another_spelling_of_a_mask_is_named(mask):
-    kind = answers.Masks(None, 5)
+    kind = answers.Masks(types.SimpleNamespace(check_masks=lambda text, where: None), 5)
     with pytest.raises(UserError, match="has {} in place of .MASK.: type".format(re.escape(mask))):
         kind.check(["天" + mask], "")
     kind.check(["天[MASK]"], "")

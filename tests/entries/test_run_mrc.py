@@ -138,6 +138,9 @@ def test_predict_py_answers_questions_of_texts_and_files(trained, tmp_path, caps
     predict.main(cli.parse(predict.define_flags, words + ["--top=3"], predict.WORDS), texts)
     answer = json.loads(capsysbinary.readouterr().out)
     assert answer["text"] == "起止" and len(answer["others"]) == 2
+    texts[1] = "天起止地" * 3  # 78 spans
+    predict.main(cli.parse(predict.define_flags, words + ["--top=30"], predict.WORDS), texts)
+    assert len(json.loads(capsysbinary.readouterr().out)["others"]) == 29
     output = tmp_path / "answers.jsonl"
     words += helpers.arguments(
         {"input_file": trained / "data" / "test.json", "output_file": output}

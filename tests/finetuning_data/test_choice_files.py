@@ -80,7 +80,7 @@ def test_chid(tmp_path):
     assert [question.answer for question in read("chid", tmp_path, "test")] == [None] * 3
 
 
-def test_files_of_one_s_own(tmp_path):
+def test_files_of_one_s_own(tmp_path, caplog):
     rows = [OWN, dict(OWN, answer=1, id="q7"), dict(OWN, answer=" 狗 ", id=8)]
     write(tmp_path, "dev.jsonl", rows)
     found = read("choices", tmp_path)
@@ -89,6 +89,9 @@ def test_files_of_one_s_own(tmp_path):
         ("q7", 1),
         ("8", 1),
     ]
+    write(tmp_path, "test.jsonl", [dict(OWN, id="1"), OWN])
+    assert [question.guid for question in read("choices", tmp_path, "test")] == ["1", "1"]
+    assert "REPEATED IDS: 1 ids of" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_bad_parts_of_a_file_are_skipped(tmp_path, caplog):
     lines = [json.dumps(row) for row in [good] + bad] + ['{"id": ']
     assert [row.guid for row in read(tmp_path, "\n".join(lines), skip_bad_rows=True)] == ["1"]
     assert "BAD ROWS: 5 of" in caplog.text and "row 6: not JSON" in caplog.text
-    assert 'row 2: context is ""' in problem(tmp_path, "\n".join(lines)).replace("''", '""')
+    assert "row 2: context is ''" in problem(tmp_path, "\n".join(lines[:-1]))
 
 
 @pytest.mark.parametrize("key", ["paragraphs", "qas"])

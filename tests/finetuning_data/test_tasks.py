@@ -353,6 +353,10 @@ def test_labels_of_the_user_are_given_or_found(tmp_path, caplog):
         tasks.load_examples(found, tmp_path, "dev")
     with pytest.raises(UserError, match="all 1 train examples have the label '好'"):
         tasks.with_labels_of(task, train[:1])
+    for label in ("1", "1.0", "2"):
+        train.append(train[0]._replace(label=label))
+    with pytest.raises(UserError, match="have the labels '1' and '1.0': write the same label"):
+        tasks.with_labels_of(task, train)
     tasks.with_labels_of(task, train[:3])
     assert "is the label column the right one?" in caplog.text
 

@@ -56,6 +56,13 @@ def test_a_question_worked_by_hand(tokenizer):
     assert found.columns["label_ids"].tolist() == [1, encoding.UNLABELLED]
 
 
+def test_a_mark_of_a_blank_is_text_outside_of_chid(tokenizer):
+    text = "天#idiom000001#地"
+    found = encode([question(text, "谁？", "男", "女", answer=1)], tokenizer, 64)
+    expected = ["[CLS]", *tokenizer.tokenize(text), "[SEP]", "男"]
+    assert sequences(found, tokenizer, 0)[0][0].startswith(" ".join(expected))
+
+
 def cut_one_by_one(lengths, room):
     """Return the lengths of three texts that the published rule has cut."""
     a, b, c = lengths

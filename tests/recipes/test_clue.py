@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import zipfile
 
 import helpers
@@ -103,6 +104,30 @@ def test_tasks_whose_files_are_there_run_one_after_another(folder, monkeypatch, 
     }
     with zipfile.ZipFile(str(folder / "out" / clue.SUBMISSION)) as archive:
         assert archive.namelist() == ["afqmc_predict.json", "cluener_predict.json"]
+
+
+def test_another_call_keeps_the_results_of_finished_tasks(folder, monkeypatch):
+    def run(words):
+        (name,) = [word[12:] for word in words if word.startswith("--task_name=")]
+        return finish(words, dict.fromkeys(clue.SETTINGS[name].scores, 0.5))
+
+    monkeypatch.setattr(clue, "run", run)
+    call(folder, seeds=7, tasks="afqmc,cluener")
+    call(folder, seeds=7, tasks="c3")
+    results = json.loads((folder / "out" / "results.json").read_text())
+    assert set(results) == {"afqmc", "c3", "cluener"}
+    with zipfile.ZipFile(str(folder / "out" / clue.SUBMISSION)) as archive:
+        assert archive.namelist() == ["afqmc_predict.json", "cluener_predict.json"]
+
+
+def test_ctrl_c_waits_until_the_command_has_saved(tmp_path):
+    program = (
+        "import os, signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        "os.kill(os.getppid(), signal.SIGINT); time.sleep(1); open({!r}, 'w')"
+    ).format(str(tmp_path / "saved"))
+    with pytest.raises(SystemExit) as end:
+        clue.run([sys.executable, "-c", program])
+    assert end.value.code == 130 and (tmp_path / "saved").exists()
 
 
 @pytest.mark.parametrize(
