@@ -11,7 +11,6 @@ from checkpointing import model_files
 from common import files
 from common.errors import UserError
 from finetuning_data import data_report, encoding, entity_files, label_decoding, tasks
-from finetuning_data.labelled_text import LabelledText
 from kinds import entity_scores, piece_heads
 from kinds.kind import Data, HeadOutput, HeadVariables, Kind
 from kinds.pieces import (
@@ -300,7 +299,7 @@ class Entities(Kind):
         """See `Kind.example`: a text."""
         if not isinstance(values, str):
             raise ValueError("{!r} is not a text".format(values))
-        return LabelledText("", values, None)
+        return entity_files.LabelledText("", values, None)
 
     def answers(self, examples, task, predictions):
         """See `Kind.answers`: `entities`, each with `begin`, `end`, `type` and `text`."""
