@@ -156,7 +156,15 @@ def with_prefix(split, results):
 def score_best(run, seed_run, trainer, split, report):
     """Score a split with the best checkpoint of a run; write scores and predictions."""
     folder, args = seed_run.folder, run.args
-    path = run_folder.best_checkpoint(folder) or tf.train.latest_checkpoint(folder)
+    path, latest = run_folder.best_checkpoint(folder), tf.train.latest_checkpoint(folder)
+    if path and args.do_train and not args.do_eval:
+        tf.logging.warning(
+            "OLD BEST: scores and predictions are of %s, and the latest checkpoint is %s: give "
+            "--do_eval=True to compare them",
+            path,
+            latest,
+        )
+    path = path or latest
     predicted, results = score(run, trainer, split, path)
     report["scored"] = run_report.identify_checkpoint(path or run.starts[folder].checkpoint)
     tables = run.kind.explain(run.data.examples[split], run.data.task, results)

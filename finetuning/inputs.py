@@ -151,16 +151,34 @@ def check_case_of_start(args, prefix):
     Raises:
         UserError: if the values differ.
     """
-    description = model_files.find(prefix, model_files.DESCRIPTION)
-    trained = None
-    if description:
-        with contextlib.suppress(UserError):  # it is damaged
-            trained = files.read_json(description).get("do_lower_case")
+    description, trained = _trained_with(prefix, "do_lower_case")
     if trained not in (None, args.do_lower_case):
         raise UserError(
             "--do_lower_case={}, but {} was trained with {}, according to {}: give "
             "--do_lower_case={}".format(args.do_lower_case, prefix, trained, description, trained)
         )
+
+
+def warn_of_length(args, prefix):
+    """Warn if a fine-tuned model was trained with another --max_seq_length."""
+    _, trained = _trained_with(prefix, "max_seq_length")
+    if trained not in (None, args.max_seq_length):
+        logging.warning(
+            "OTHER LENGTH: %s was trained with --max_seq_length=%d, and this run has "
+            "--max_seq_length=%d, so long texts end at another place",
+            prefix,
+            trained,
+            args.max_seq_length,
+        )
+
+
+def _trained_with(prefix, name):
+    """Return the description beside a fine-tuned checkpoint and a value in it; None for unknown."""
+    description = model_files.find(prefix, model_files.DESCRIPTION)
+    if description:
+        with contextlib.suppress(UserError):  # it is damaged
+            return description, files.read_json(description).get(name)
+    return None, None
 
 
 def rows_file_name(args, kind, data, split):

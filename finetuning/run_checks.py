@@ -255,6 +255,8 @@ def check_head_of_start(args, labels, tokenizer, start):
         "pieces": lambda: inputs.check_vocabulary_of_start(given, tokenizer, start.checkpoint),
         "case": lambda: inputs.check_case_of_start(args, start.checkpoint),
     }
+    if not args.do_train:
+        inputs.warn_of_length(args, start.checkpoint)
     for name, check in comparisons.items():
         try:
             check()

@@ -138,7 +138,8 @@ def _has_bioes(labels_of, line):
 def _format_of(parts, needs_labels):
     """Return the `_Format` of a file of these parts."""
     first = parts[0][0][1]
-    if _JSON.match(first) and not spelled(_cells(first)[-1]):
+    cells = _cells(first)
+    if _JSON.match(first) and not (len(cells) == 2 and spelled(cells[1])):
         return _Format(entity_objects.parse, entity_objects.labels_of, _single(parts))
     columns = _header(parts)
     if columns:
@@ -149,7 +150,7 @@ def _format_of(parts, needs_labels):
     if is_plain or (_have_sentences if columns else _are_sentences)(pairs):
         columns = ("text",) if is_plain else columns or _COLUMNS
         units = [unit for units, labels in pairs if not labels for unit in units]
-        is_spaced = not is_plain and 2 * sum(len(unit) == 1 for unit in units) > len(units)
+        is_spaced = 2 * sum(len(unit) == 1 for unit in units) > len(units)
         parse = functools.partial(_sentence, columns, is_spaced)
         return _Format(parse, lambda line: _pair(columns, line)[1], rows)
     return _Format(_characters, lambda line: _cells(line)[1:], parts)

@@ -8,6 +8,7 @@ from finetuning_data.labelled_text import Entity, LabelledText, joined
 from finetuning_data.task_files import check_characters, missing, shown
 
 _SPANS = ("entities", "spans", "label", "labels")
+_TEXTS = ("text", "originalText")  # the second name is of CCKS
 _UNITS, _LABELS = ("tokens", "text", "words"), ("ner_tags", "labels", "label", "tags")
 _BEGIN = ("begin", "start", "start_offset", "start_idx", "start_pos")
 _END = ("end", "end_offset", "end_pos")
@@ -46,13 +47,15 @@ def parse(known, part):
     if not isinstance(row, dict):
         raise BadRow("{} is not a JSON object: write one object a line".format(shown(row)))
     check_characters(row)
+    if row.get("answer") in ("reject", "ignore"):  # of Prodigy
+        raise BadRow("answer is {}: its annotator did not accept the row".format(row["answer"]))
     guid = None if row.get("id") is None else str(row["id"])
     units = _named(row, _UNITS)
     if _is_list(units) and not _has_places(row):
         return _listed_units(number, units, _named(row, _LABELS), known)._replace(guid=guid)
-    if "text" not in row:
+    text = _named(row, _TEXTS)
+    if text is None and "text" not in row:
         raise BadRow(missing("text", row))
-    text = row["text"]
     if not isinstance(text, str) or not text.strip():
         raise BadRow("text is {}, not a text".format(shown(text)))
     spans = _named(row, _SPANS)

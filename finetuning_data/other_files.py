@@ -36,7 +36,11 @@ SEPARATOR_REMEDY = (
 
 
 def csv_remedy(path):
-    """Return what to do with a CSV file where a table with tabs is wanted."""
+    """Return what to do with a file named .csv where a table with tabs is wanted."""
+    with files.open_file(path) as stream:
+        lines = stream.read(file_types.HEAD_BYTES).split(b"\n")[:-1]
+    if lines and all(b"\t" in line for line in lines):
+        return "{} has tabs between its columns: give it a name that ends in .tsv".format(path)
     new_file = shlex.quote(path[: -len("csv")] + "tsv") if path.endswith(".csv") else "NEW_FILE"
     return "{} has commas between its columns; this makes it a file with tabs: {}".format(
         path, CSV_TO_TSV.format(shlex.quote(path), new_file)

@@ -71,8 +71,9 @@ def known_label(label, labels):
 
 def refuse_equal_numbers(labels):
     """Raise `UserError` for labels such as 1 and 1.0, which joined files may have."""
+    label_of = {}  # number without zeros after the point -> label
     for label in labels:
-        other = known_label(label, sorted(set(labels) - {label}))
+        other = label_of.setdefault(_without_zeros(label), label)
         if other != label:
             text = "the train examples have the labels {!r} and {!r}: write the same label alike"
             raise UserError(text.format(*sorted((label, other))))
@@ -152,7 +153,7 @@ def read_content(path):
 def split_lines(content):
     """Return (number from 1, bytes) of every line that is not blank."""
     # str.splitlines would also split at U+2028, which occurs in texts.
-    return [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \r")]
+    return [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip(b" \t\r")]
 
 
 def shown(value):
@@ -194,8 +195,8 @@ def refuse_quoted(path, content):
     """Raise a `UserError` for a table whose quotes come from a program, not from the texts.
 
     If a program quoted a table, all quotes belong to quoted cells, and a column has only quoted
-    cells below the first row. If no column has only quoted cells, but quotes are doubled in some
-    cells, there is a warning.
+    cells below the first row, or a cell of several columns has a line end. If neither holds, but
+    quotes are doubled or lines end in some cells, there is a warning.
 
     Args:
         path: str.
@@ -207,8 +208,10 @@ def refuse_quoted(path, content):
     rows = [row.split(b"\t") for row in QUOTED_CELL.sub(b'"', content).split(b"\n")]
     rows = [[cell.strip() for cell in row] for row in rows if any(row)][1:]
     columns = zip(*rows) if len(rows) > 1 else ()
-    is_quoted = any(set(column) == {b'"'} for column in columns)
-    cells = cells if is_quoted else [cell for cell in cells if b'""' in cell.group(1)]
+    odd = [cell for cell in cells if b'""' in cell.group(1) or b"\n" in cell.group(1)]
+    is_broken = b"\t" in content and any(b"\n" in cell.group(1) for cell in odd)
+    has_column = any(set(column) == {b'"'} for column in columns)
+    cells = cells if has_column else odd
     if cells:
         problem = row_error(
             path,
@@ -219,7 +222,7 @@ def refuse_quoted(path, content):
                 other_files.QUOTED_TO_TSV.format(shlex.quote(path), "NEW_FILE"),
             ),
         )
-        if is_quoted:
+        if has_column or is_broken:
             raise problem
         logging.warning("%d QUOTED CELLS: %s", len(cells), problem)
 

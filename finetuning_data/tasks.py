@@ -449,6 +449,7 @@ def _guid(row, position):
 def _label(task, split, row):
     """Return the label of a row, which may be one of `Task.undecided`; None in a test file."""
     stored = task_files.scalar("label", row.get("label"))
+    stored = task_files.known_label(stored, NO_LABEL + tuple(task.label_spellings))
     label = task_files.known_label(task.label_spellings.get(stored, stored), task.labels)
     if label in task.labels:
         return label
@@ -469,7 +470,8 @@ def _label(task, split, row):
             task_files.shown(stored),
             task.name,
             _listed(task.labels),
-            "; a test file without labels has -1 in this column, or lacks it" * (split == "test"),
+            "; a test file without labels has -1 in this column, or lacks it" * (split == "test")
+            + "; if it is a class, name all classes with --labels" * (not TASKS[task.name].labels),
         )
     )
 

@@ -130,7 +130,8 @@ def main(args):
     failed = [name for name in names if run(command(args, name, model)) != 0]
     done = [name for name in names if name not in failed]
     if done:
-        write_results(args, [name for name in SETTINGS if name in done or has_finished(args, name)])
+        done += finished_before(args, names, done)
+        write_results(args, [name for name in SETTINGS if name in done])
     if failed:
         raise UserError("{} failed: its own last line says why".format(", ".join(failed)))
 
@@ -237,10 +238,28 @@ def run(words):
 # --------------------------------------------------------------------------------- results
 
 
-def has_finished(args, name):
-    """Return whether an earlier call has finished a task that this call does not run."""
-    metrics = run_report.read(os.path.join(args.output_dir, name)).get("metrics", {})
-    return name not in args.tasks and set(SETTINGS[name].scores) <= set(metrics)
+def finished_before(args, names, done):
+    """Return the tasks that earlier calls finished with the same model and the same seeds.
+
+    Args:
+        args: the parsed flags.
+        names: tasks that this call ran.
+        done: tasks that this call finished, not empty.
+    """
+    origin = origin_of(args, done[0])
+    return [name for name in SETTINGS if name not in names and origin_of(args, name) == origin]
+
+
+def origin_of(args, name):
+    """Return (hash of the start, seeds) of the scores of a task, or None without scores."""
+    try:
+        report = run_report.read(os.path.join(args.output_dir, name))
+    except UserError:  # it is damaged
+        return None
+    if not set(SETTINGS[name].scores) <= set(report.get("metrics", {})):
+        return None
+    start = report.get("made_with", {}).get("init_checkpoint")
+    return start, sorted(report.get("seeds", {}))
 
 
 def write_results(args, names):

@@ -80,7 +80,13 @@ def define_run_flags(flag_values, train_batch_size, eval_batch_size, predict_bat
     define.integer(
         "iterations_per_loop", 1000, "Steps of a TPU between reports to its host.", lower_bound=1
     )
-    define.integer("random_seed", 12345, "Seed of initial weights, dropout and shuffling.")
+    define.integer(
+        "random_seed",
+        12345,
+        "Seed of initial weights, dropout and shuffling.",
+        lower_bound=0,
+        upper_bound=2**31 - 1,
+    )
     _define_device_flags(define)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import helpers
 import programs
@@ -210,6 +211,13 @@ def test_prediction_files_of_other_flags_are_made_again(trained, tmp_path, caplo
     assert "has already finished" not in caplog.text
     run(trained, n_best=0, **changes)
     assert "has already finished" in caplog.text
+
+
+def test_training_without_evaluations_after_evaluations_is_told(trained, tmp_path, caplog):
+    shutil.copytree(str(trained / "out"), str(tmp_path / "out"))
+    changes = {"output_dir": tmp_path / "out", "num_train_epochs": 1.1}
+    run(trained, do_train=True, do_predict=True, **changes)
+    assert "OLD BEST: scores and predictions are of " in caplog.text
 
 
 def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):

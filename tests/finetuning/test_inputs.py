@@ -115,6 +115,15 @@ def test_the_case_is_compared(trained, tmp_path):
     inputs.check_case_of_start(args, str(tmp_path / "model.ckpt-1"))
 
 
+def test_another_length_than_in_training_is_told(tmp_path, caplog):
+    (tmp_path / "classifier.json").write_text(json.dumps({"max_seq_length": 256}))
+    for length in (256, 128):
+        assert "OTHER LENGTH" not in caplog.text
+        args = argparse.Namespace(max_seq_length=length)
+        inputs.warn_of_length(args, str(tmp_path / "model.ckpt-1"))
+    assert "OTHER LENGTH" in caplog.text and "--max_seq_length=256" in caplog.text
+
+
 # -------------------------------------------------------------------------------- cache
 
 LABELS = ("contradiction", "entailment", "neutral")

@@ -39,6 +39,8 @@ def problem(tmp_path, text, **options):
         '{"text": "在北京", "entities": [{"start_idx": 1, "end_idx": 2, "type": "LOC"}]}',
         '{"text": "在北京", "entities": [{"start_pos": 1, "end_pos": 3, "label_type": "LOC"}]}',
         '{"text": "在北京", "label": [[1, 3, "LOC"]]}',
+        '{"originalText": "在北京", "entities": [{"start_pos": 1, "end_pos": 3, '
+        '"label_type": "LOC"}]}',
         "在 O\n北 B-LOC\n京 I-LOC",
         "在 O\n北 B-LOC\n京 E-LOC\n",
         "\ufeff在\tO\r\n北\tB_LOC\r\n京\tE_LOC\r\n\r\n",
@@ -87,6 +89,16 @@ def test_characters_below_a_header_and_a_first_sentence_of_one_character(tmp_pat
     assert (one.text, two.text, two.entities) == ("嗯", *SENTENCE)
     with pytest.raises(UserError, match="no texts"):
         read(tmp_path, "text\tlabel\n")
+
+
+def test_json_may_end_in_what_looks_like_a_label(tmp_path):
+    (row,) = read(tmp_path, '{"text": "他买了 E-mail服务"}', needs_labels=False)
+    assert row.text == "他买了 E-mail服务"
+
+
+def test_spaced_characters_without_labels_are_joined(tmp_path):
+    (row,) = read(tmp_path, "他 在 2 0 2 1 年 来", needs_labels=False)
+    assert row.text == "他在2021年来"
 
 
 def test_texts_below_a_header_keep_their_blanks(tmp_path):
@@ -280,6 +292,7 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
         ('{"tokens": ["在", "北"], "labels": ["O"]}', "2 characters, but the labels are"),
         ('{"tokens": ["在", "北"], "ner_tags": ["O", null]}', "null is not a text"),
         ('{"tokens": ["\\ud83d"], "ner_tags": ["O"]}', "half of a character"),
+        ('{"text": "在", "spans": [], "answer": "reject"}', "answer is reject"),
         ('{"id": "\\ud83d", "text": "在", "label": {}}', "half of a character"),
         ('{"tokens": ["在"], "entities": [[0, 1, "LOC"]]}', "need the text as one string"),
         ('{"text": ["在", "北"], "labels": {}}', "2 characters, but the labels are {}, not"),

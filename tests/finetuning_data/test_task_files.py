@@ -336,6 +336,7 @@ def test_a_second_text_that_the_task_does_not_read_is_told(name, second, is_told
         ("train.xlsx", b"PK\x03\x04" + b"-" * 26 + b"xl/", "train.xlsx is a file of Excel or"),
         ("train.tsv.gz", b"\x1f\x8b\x08", "train.tsv.gz is compressed with gzip: unpack"),
         ("train.csv", "天,地,1\n".encode("gb18030"), "train.csv has commas"),
+        ("train.csv", "天，a,b\t地\t1\n".encode(), "train.csv has tabs .*that ends in .tsv$"),
         (
             "training.tsv",
             b"",

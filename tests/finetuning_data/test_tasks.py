@@ -349,7 +349,9 @@ def test_labels_of_the_user_are_given_or_found(tmp_path, caplog):
     assert given.labels == ("坏", "好", "中")
     assert tasks.with_labels_of(given, train) == given
     write(tmp_path / "dev.tsv", "天\t差")
-    with pytest.raises(UserError, match="row 1: label '差' is not one of the labels of task sen"):
+    with pytest.raises(
+        UserError, match="row 1: label '差' is not one .*; if it is a class, name all"
+    ):
         tasks.load_examples(found, tmp_path, "dev")
     with pytest.raises(UserError, match="all 1 train examples have the label '好'"):
         tasks.with_labels_of(task, train[:1])
@@ -677,6 +679,25 @@ def test_a_few_quoted_cells_are_told(text, tmp_path, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         assert len(tasks.load_examples(OWN, folder, "train")) == 3
     assert ("1 QUOTED CELLS: {}/train.tsv, row 2".format(folder) in caplog.text) == (text != "天")
+
+
+def test_a_line_end_in_a_quoted_cell_is_found(tmp_path, caplog):
+    folder = write_quoted(tmp_path / "a", csv.QUOTE_MINIMAL, [("天", 0), ("一\n二", 1), ("人", 0)])
+    with pytest.raises(UserError, match="row 2: .* is quoted, as by"):
+        tasks.load_examples(OWN, folder, "train", skip_bad_rows=True)
+    folder = write_quoted(tmp_path / "b", csv.QUOTE_MINIMAL, [("天",), ("一\n二",)])
+    (tmp_path / "b" / "train.tsv").rename(tmp_path / "b" / "test.tsv")
+    assert len(tasks.load_examples(OWN, folder, "test")) == 3  # the lines may be texts
+    assert "1 QUOTED CELLS" in caplog.text
+
+
+def test_labels_of_pandas_with_a_point_and_rows_of_tabs_alone(tmp_path):
+    rows = '{"sentence": "天", "label": "108.0"}', '{"sentence": "地", "label": "-1.0"}'
+    write(tmp_path / "test.json", *rows)
+    found = tasks.load_examples(tasks.TASKS["tnews"], str(tmp_path), "test")
+    assert [example.label for example in found] == ["news_edu", None]
+    write(tmp_path / "train.tsv", "天\t地\t1", "\t\t", "人\t地\t0")
+    assert len(tasks.load_examples(tasks.TASKS["lcqmc_pair"], str(tmp_path), "train")) == 2
 
 
 @pytest.mark.parametrize(
