@@ -9,6 +9,7 @@ instances are made. The records depend on input, flags and seed, but not on the 
 A killed run is resumed when it is started again with the same flags.
 """
 
+import contextlib
 import hashlib
 import importlib
 import os
@@ -30,6 +31,8 @@ from tfrecords import compact
 from tokenization import FullTokenizer
 
 # The records do not depend on these flags. Without --skip_bad_lines, a bad line ends the run.
+# Raise it when the same text and flags give other records.
+RECORDS_VERSION = 2
 RUN_FLAGS = (
     "num_workers", "overwrite", "work_dir", "show", "runner", "runner_options", "skip_bad_lines"
 )  # fmt: skip
@@ -157,7 +160,7 @@ def main(args):
         inputs=inputs,
         outputs=outputs,
         stale_outputs=_stale_shards(args, outputs),
-        folder=_work_folder(args.work_dir, outputs[0]),
+        folder=_work_folder(args, outputs[0]),
         settings=_settings(args, tokenizer, segmenter, maker),
         num_workers=args.num_workers or _num_cores(),
         compress=args.compress,
@@ -198,6 +201,9 @@ def _output_files(args, inputs):
     if number and len(outputs) > 1:
         text = "--num_output_shards={} and {} names in --output_file: give one of both"
         raise UserError(text.format(number, len(outputs)))
+    for path in outputs:
+        if path.endswith("/") or files.is_folder(path):
+            raise UserError("--output_file: {} is a folder: name a file in it".format(path))
     if number:
         name = "{}-{:05d}-of-{:05d}{}"
         base, extension = os.path.splitext(outputs[0])
@@ -206,8 +212,6 @@ def _output_files(args, inputs):
     for path in outputs:
         if os.path.realpath(path) in taken:
             raise UserError("--output_file: {} is an input too, or named twice".format(path))
-        if path.endswith("/") or files.is_folder(path):
-            raise UserError("--output_file: {} is a folder: name a file in it".format(path))
         taken.add(os.path.realpath(path))
     return outputs
 
@@ -313,10 +317,15 @@ def _show(args, job, tokenizer):
     block = next(corpus.read_blocks(0, job.inputs[0], job.block_bytes(), job.maker.format))
     tokenized = job.maker.tokenize(block)
     _, format_records = RECORD_FORMATS[args.record_format]
-    print(format_records(job.maker, tokenized, tokenizer.inv_vocab, args.show), flush=True)
+    with contextlib.suppress(BrokenPipeError):  # the reader has ended, as `head` does
+        print(format_records(job.maker, tokenized, tokenizer.inv_vocab, args.show), flush=True)
 
 
-def _work_folder(work_dir, output):
+def _work_folder(args, output):
+    """Return the folder for the unfinished parts of the run whose first output this is."""
+    work_dir = args.work_dir
+    if args.num_output_shards:  # A run with another number of shards has the same folder.
+        output = args.output_file.strip(" ,")
     if work_dir:
         if not files.is_local(work_dir):
             raise UserError("--work_dir: {} is not local: name a local folder".format(work_dir))
@@ -336,7 +345,11 @@ def _settings(args, tokenizer, segmenter, maker):
     return {
         "flags": {name: args[name].value for name in names},
         "compact": mask_settings.vocabulary_entry(maker.vocabulary) if is_compact else None,
-        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "versions": {
+            "records": RECORDS_VERSION,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
         "segmenter": "{} {}".format(segmenter.name, segmenter.version).strip(),
         "user_dict_sha256": files.sha256(args.user_dict) if args.user_dict else None,
         "vocab_sha256": files.vocabulary_sha256(args.vocab_file),

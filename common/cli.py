@@ -120,6 +120,8 @@ def run(main, define_flags, words=None):
     def main_or_end(argv):
         _exit_on_mistake(main, flags.FLAGS, *([argv[1:]] if words else []))
 
+    if hasattr(sys.stdout, "reconfigure"):  # characters that the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     with _standard_output():
         app.run(main_or_end, flags_parser=parse_or_end)
 
@@ -134,7 +136,8 @@ def _standard_output():
         try:
             yield
         finally:
-            sys.stdout.flush()
+            if sys.stdout:  # None if the process that starts the program has closed it
+                sys.stdout.flush()
     except OSError as error:
         is_full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
         is_ended = isinstance(error, BrokenPipeError) and _reader_has_ended()

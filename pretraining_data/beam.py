@@ -6,8 +6,10 @@ One worker sorts a shard in memory, so a shard should have at most a few hundred
 """
 
 import collections
+import contextlib
 import hashlib
 import os
+import re
 import uuid
 
 import apache_beam as beam
@@ -43,7 +45,7 @@ def create(job, runner, options):
     except ValueError as error:
         raise UserError("--runner={}: {}".format(runner, error)) from error
     build.remove_outputs(job)
-    with pipeline:
+    with _user_errors(), pipeline:
         read = (
             pipeline
             | "Files" >> beam.Create(list(enumerate(job.inputs)))
@@ -71,6 +73,23 @@ def create(job, runner, options):
         build.remove_outputs(job)
         raise
     return build.write_manifest(job, counts["inputs"], statistics, counts["unknown"])
+
+
+_USER_ERROR = re.compile(r"common\.errors\.UserError: (.+?)(?: \[while running .*)?$", re.M)
+
+
+@contextlib.contextmanager
+def _user_errors():
+    """Turn an exception that has the message of a worker's `UserError` into a `UserError`."""
+    try:
+        yield
+    except UserError as error:  # Beam appends the step of its pipeline.
+        raise UserError(re.sub(r" \[while running '.*", "", str(error))) from error
+    except RuntimeError as error:
+        message = _USER_ERROR.search(str(error))
+        if not message:
+            raise
+        raise UserError(message.group(1)) from error
 
 
 class _Read(beam.DoFn):

@@ -306,14 +306,16 @@ def _write_shards(job, indices, statistics, progress):
     neighbours = {}  # by number of the shard
     for shard, path in enumerate(summary_paths):
         summary = external_shuffle.read_summary(path)
-        if summary and summary["blocks"] == digest and files.exists(job.outputs[shard]):
+        is_same = summary and summary["blocks"] == digest
+        if is_same and summary.get("file") == _stamp(job.outputs[shard]):
             neighbours[shard] = summary["neighbours"]
     remove_outputs(job, {job.outputs[shard] for shard in neighbours})
 
     def write(shard):
         path = job.outputs[shard]
         number = spill.write_shard(shard, path, spill_files, cell_bytes, job.compress)
-        files.write_json(summary_paths[shard], {"blocks": digest, "neighbours": number})
+        summary = {"blocks": digest, "neighbours": number, "file": _stamp(path)}
+        files.write_json(summary_paths[shard], summary)
         return shard, number
 
     missing = [shard for shard in range(len(job.outputs)) if shard not in neighbours]
@@ -322,6 +324,11 @@ def _write_shards(job, indices, statistics, progress):
         neighbours[shard] = number
         progress.count_shards(len(neighbours))
     return sum(neighbours.values())
+
+
+def _stamp(path):
+    """Return what changes if another run replaces a file, a list; None if there is no file."""
+    return [files.size(path), files.modified(path)] if files.exists(path) else None
 
 
 def remove_outputs(job, kept=()):

@@ -10,6 +10,7 @@ one of three formats:
     wikiextractor   the output of WikiExtractor: <doc id=...>, the title, the lines, </doc>
 """
 
+import codecs
 import collections
 import gzip
 import html
@@ -42,8 +43,11 @@ _SEPARATORS = {
 FORMATS = sorted(_SEPARATORS)
 _PAGE_EDGE = re.compile(r"\s*(<doc id=.*>|</doc>)\s*$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# A sentence ends with these marks and the closing marks after them.
-_SENTENCE_END = re.compile("([。！？；…!?;]+[”’」』】》〉）)\"']*)(?=.)")
+# A sentence ends with these marks and the closing marks after them, but not before a comma.
+_MARKS, _CLOSING_MARKS = "。！？；…!?;", "”’」』】》〉）)\"'"
+_SENTENCE_END = re.compile(
+    "([{0}]+[{1}]*)(?=[^{0}{1}，、：,])".format(_MARKS, re.escape(_CLOSING_MARKS))
+)
 
 _BLOCK_TAGS = (
     "address|article|blockquote|body|br|center|dd|div|dl|dt|h[1-6]|head|hr|html|li|ol|p|pre"
@@ -214,19 +218,21 @@ def parse_documents(block, format_=TEXT):
 
 def _decode(block, format_, counts):
     """Return the lines of a block, list of str."""
-    encoding = "utf-8-sig" if block.first_line == 1 else "utf-8"
+    data, mark = block.data, codecs.BOM_UTF8
+    if block.first_line == 1 and data.startswith(mark):
+        data = data[len(mark) :]
     # A sentence may hold U+2028 or a form feed, where splitlines() would divide it.
     try:
-        return block.data.decode(encoding).split("\n")
+        return data.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         if not format_.skip_bad_lines:
-            line = block.first_line + block.data.count(b"\n", 0, error.start)
+            line = block.first_line + data.count(b"\n", 0, error.start)
             raise UserError(
                 "{}, line {}: not UTF-8 text; {}, or leave such lines out with "
-                "--skip_bad_lines".format(block.path, line, file_types.mend_utf8(block.data))
+                "--skip_bad_lines".format(block.path, line, file_types.mend_utf8(data))
             ) from error
     # Bytes that are not UTF-8 become surrogates, which UTF-8 cannot hold otherwise.
-    lines = block.data.decode(encoding, "surrogateescape").split("\n")
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
     good_lines = [line for line in lines if not _SURROGATE.search(line)]
     counts["lines_dropped_as_not_utf8"] = len(lines) - len(good_lines)
     return good_lines
@@ -235,7 +241,7 @@ def _decode(block, format_, counts):
 def _text_documents(lines, _block, format_, _counts):
     documents = [[]]
     for line in lines:
-        sentences = _sentences(line, format_)
+        sentences = sentences_of(line, format_)
         if sentences:
             documents[-1] += sentences
         elif documents[-1] and not line.strip():
@@ -248,7 +254,7 @@ def _wiki_documents(lines, _block, format_, counts):
     documents, page = [], []
     for line in lines + ["</doc>"]:
         if not _PAGE_EDGE.match(line):
-            page += _sentences(unescape(line), format_)  # WikiExtractor writes &lt; for <
+            page += sentences_of(unescape(line), format_)  # WikiExtractor writes &lt; for <
         elif page:
             if len(page) > 1:
                 documents.append(page)
@@ -272,7 +278,7 @@ def _json_documents(lines, block, format_, counts):
             continue
         sentences = []
         for name, value in values.items():
-            of_field = _sentences(value, format_)
+            of_field = sentences_of(value, format_)
             counts[FIELD_COUNT.format(name)] += bool(of_field)
             sentences += of_field
         if sentences:
@@ -307,7 +313,7 @@ def _field_values(line, format_):
     return values
 
 
-def _sentences(line, format_):
+def sentences_of(line, format_):
     if format_.strip_html:
         line = strip_html(line)
     if format_.split_sentences:

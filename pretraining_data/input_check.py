@@ -7,6 +7,7 @@ only if all of its first lines look like another format, or half of them like HT
 import collections
 import csv
 import json
+import os
 import re
 import shlex
 
@@ -81,6 +82,8 @@ def check_inputs(paths, format_):
         format_: `corpus.Format`.
     """
     for path in paths:
+        if files.is_local(path) and os.path.exists(path) and not os.path.isfile(path):
+            raise UserError("{} is a pipe: write its text to a file first".format(path))
         head = corpus.read_head(path, HEAD_BYTES)
         refusal = file_types.refusal(path, head)
         if refusal:
@@ -90,18 +93,34 @@ def check_inputs(paths, format_):
         if all(re.search(marker, head, re.MULTILINE) for marker in _MARKER_ROWS):
             raise UserError("{} is a vocabulary, not a text: leave it out".format(path))
         lines = _lines(head)
+        if not lines and len(head) < HEAD_BYTES:
+            raise UserError("{} holds no text".format(path))
         if lines:
-            _warn_of_misreading(path, lines)
+            texts = [_text(line, format_) for line in lines]
+            _warn_of_misreading(path, texts)
             _check_format(path, lines[:NUM_LINES], format_)
-            _check_html(path, lines[:NUM_LINES], format_)
+            _check_html(path, texts[:NUM_LINES], format_)
             if format_.name == "text":
                 _check_text(path, lines)
+            elif format_.name == "jsonl":
+                _check_fields(path, lines, format_.text_fields)
     for path, same in _copies(paths):
         logging.warning(
             "TEXT TWICE: %s has the text of %s too, which counts twice: name one of them only",
             path,
             same,
         )
+
+
+def _text(line, format_):
+    """Return the text of a line, which JSON may write with escapes."""
+    if format_.name != "jsonl":
+        return line
+    try:
+        fields = json.loads(line)
+        return " ".join(fields[x] for x in format_.text_fields if isinstance(fields.get(x), str))
+    except (ValueError, AttributeError, RecursionError):  # a long line may be cut
+        return line
 
 
 def _warn_of_misreading(path, lines):
@@ -322,6 +341,25 @@ def _are_names(values, rows, column):
     others = "".join(cell for row in rows for cell in row[:column] + row[column + 1 :])
     is_number = all(value.isdigit() for value in values)
     return not is_number and file_types.holds_wide(others) and not any(map(_WIDE.search, values))
+
+
+def _check_fields(path, lines, text_fields):
+    """Raise `UserError` if most text is in a field that is not named, and a named one has none."""
+    sizes = collections.Counter()
+    for line in lines:
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        texts = fields.items() if isinstance(fields, dict) else ()
+        sizes.update({name: len(text) for name, text in texts if isinstance(text, str)})
+    (longest, size), *_ = sizes.most_common(1) or [(None, 0)]
+    absent = [name for name in text_fields if not sizes[name]]
+    if absent and longest not in text_fields and size > sum(sizes[x] for x in text_fields) > 0:
+        text = "{}: most of its text is in {}, and no document at its beginning has text in {}: {}"
+        fields = ",".join([name for name in text_fields if sizes[name]] + [longest])
+        remedy = "give --text_fields={}, and files with other fields in a run of their own"
+        raise UserError(text.format(path, longest, ", ".join(absent), remedy.format(fields)))
 
 
 def _check_html(path, lines, format_):

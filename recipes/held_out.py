@@ -93,7 +93,7 @@ def split_rows(json_lines, key, output_dir):
     for number, line in enumerate(lines_of(json_lines), 1):
         if line.strip():
             value = value_of(json_lines, number, line, key)
-            is_held_out = zlib.crc32(value.encode("utf-8")) % 10 == 0
+            is_held_out = zlib.crc32(value.encode("utf-8", "surrogatepass")) % 10 == 0
             rows["dev" if is_held_out else "train"].append(line)
     if not all(rows.values()):
         text = "{}: --key={} has too few different values to hold some of them out"
@@ -107,7 +107,7 @@ def value_of(path, number, line, key):
     """Return the text in a field of a row of JSON; raises `UserError` where there is none."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise UserError("{}, row {}: not a JSON object: write one a line".format(path, number))

@@ -10,7 +10,6 @@ first example with which the document has eight sentences or more.
 
 import json
 import os
-import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -18,8 +17,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from common import cli, files
 from common.errors import UserError
 from finetuning_data import tasks
+from pretraining_data import corpus
 
-SENTENCE_END = re.compile(r"(?<=[。！？!?；;])")
+SENTENCES = corpus.Format(split_sentences=True)
 DOCUMENT_LINES = 8
 
 
@@ -78,10 +78,9 @@ def documents(examples):
     size = 0
     for example in examples:
         for text in texts(example):
-            for sentence in SENTENCE_END.split(text):
-                if sentence.strip():
-                    yield sentence.strip() + "\n"
-                    size += 1
+            for sentence in corpus.sentences_of(text, SENTENCES):
+                yield sentence + "\n"
+                size += 1
         if size >= DOCUMENT_LINES:
             yield "\n"
             size = 0

@@ -80,10 +80,13 @@ def convert_json(path, convert):
         return convert_same_length(value, convert) if isinstance(value, str) else value
 
     try:
-        return json.dumps(converted(json.loads(files.read_utf8(path))), ensure_ascii=False)
+        content = converted(file_types.parse_json(files.read_utf8(path)))
     except json.JSONDecodeError as error:
         problem = "{}: not JSON: {}".format(path, file_types.json_problem(error))
         raise UserError(problem) from error
+    text = json.dumps(content, ensure_ascii=False)
+    # JSON may name half of a character, which UTF-8 cannot hold.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def convert_same_length(text, convert):

@@ -134,6 +134,7 @@ TESTED = {
     "--top={} is for": "test_a_flag_that_the_answers",
     "so this run ignores it: leave": "test_a_flag_that_the_run",
     "EDGES OF WINDOWS": "test_an_answer_at_an_edge",
+    "and files with other fields in a run": "test_text_in_a_field_that_is_not_named",
     "OTHER LENGTH": "test_another_length_than",
     "OLD BEST": "test_training_without_evaluations_after",
     "if it is a class, name all classes": "test_labels_of_the_user_are",

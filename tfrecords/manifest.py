@@ -35,7 +35,9 @@ def find_manifests(records_files):
     """
     named, own = {}, {}  # (folder, name of the file) -> manifest
     for folder in sorted({os.path.dirname(path) for path in records_files}):
-        for path in sorted(files.glob(os.path.join(folder, "*" + MANIFEST_SUFFIX))):
+        # The folder's name may have the characters of a pattern.
+        paths = sorted(files.list_files(folder or "."))
+        for path in (path for path in paths if path.endswith(MANIFEST_SUFFIX)):
             content = own[folder, os.path.basename(path)[: -len(MANIFEST_SUFFIX)]] = (
                 files.read_json(path)
             )

@@ -390,10 +390,16 @@ def json_lines_as_text(folder):
     return {}, "give --input_format=jsonl and choose --text_fields from: title, content"
 
 
-def field_of_no_document(folder):
+def misspelled_field(folder):
     (folder / "text.txt").write_text(JSON_LINES, encoding="utf-8")
     changes = {"input_format": "jsonl", "text_fields": "title,contnet"}
-    return changes, "has text in contnet; the first has text in title, content"
+    return changes, "most of its text is in content, and no document at its beginning has text in"
+
+
+def field_of_no_document(folder):
+    (folder / "text.txt").write_text(JSON_LINES, encoding="utf-8")
+    changes = {"input_format": "jsonl", "text_fields": "content,titel"}
+    return changes, "has text in titel; the first has text in title, content"
 
 
 def bad_utf8(folder):
@@ -488,7 +494,7 @@ MISTAKES = [
     enormous_seed, output_is_a_folder, output_is_input_by_another_name, remote_work_folder,
     output_that_cannot_be_written, only_bad_lines, vocabulary_of_special_pieces,
     too_many_predictions, too_long_grams, text_as_json_lines, json_lines_as_text,
-    field_of_no_document,
+    field_of_no_document, misspelled_field,
 ]  # fmt: skip
 
 

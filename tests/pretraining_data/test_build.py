@@ -173,9 +173,20 @@ def test_records_of_two_runs_never_mix(root, text, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         stopped_at(patch, "write_shard", 2)
         run_here(root, text, tmp_path, "--overwrite")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [SHARDS[0], SHARDS[0] + ".work"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SHARDS[0], "out.tfrecord.work"]
     run_here(root, text, tmp_path, "--overwrite")
     assert set(digests(tmp_path)) == set(SHARDS) | {SHARDS[0] + ".manifest.json"}
+
+
+def test_a_shard_that_another_run_has_replaced_is_written_again(
+    root, text, whole, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        stopped_at(patch, "write_shard", 2)
+        run_here(root, text, tmp_path)
+    (tmp_path / SHARDS[0]).write_bytes(b"other records")
+    run_here(root, text, tmp_path)
+    assert comparable_digests(tmp_path) == whole
 
 
 @pytest.mark.parametrize("flags", [[], ["--overwrite"]])
@@ -194,7 +205,7 @@ def test_a_run_killed_while_it_tidies_up_leaves_nothing(
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(files, "remove", stop)
         run_here(root, text, tmp_path)
-    assert len(list((tmp_path / (SHARDS[0] + ".work")).iterdir())) > 4
+    assert len(list((tmp_path / ("out.tfrecord.work")).iterdir())) > 4
     run_here(root, text, tmp_path, *flags)
     assert comparable_digests(tmp_path) == whole
 
@@ -226,7 +237,7 @@ def test_small_files_share_spill_files(root, text, tmp_path, monkeypatch):
 
 def test_two_runs_at_a_time_are_refused(root, text, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
-    held = files.locked_folder(str(tmp_path / (SHARDS[0] + ".work")))
+    held = files.locked_folder(str(tmp_path / ("out.tfrecord.work")))
     with held, pytest.raises(UserError, match="in use: wait until the other process has ended"):
         run_here(root, text, tmp_path, "--overwrite")
     run_here(root, text, tmp_path)
@@ -266,7 +277,7 @@ def test_other_flags_are_refused_until_overwrite(root, text, whole, unfinished):
 
 
 def test_finished_blocks_are_not_made_again(root, text, whole, unfinished):
-    done = unfinished / (SHARDS[0] + ".work") / "000000000000.done"
+    done = unfinished / ("out.tfrecord.work") / "000000000000.done"
     before = done.stat().st_mtime_ns
     # Folders with the names of the unfinished shards stop the run when it writes the shards.
     for name in SHARDS:

@@ -1,5 +1,6 @@
 """Blocks of documents lose nothing and do not depend on the size of reads; errors are clear."""
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -177,6 +178,9 @@ def test_blocks_of_json_lines_end_with_lines():
         ("3.14不分，Hello. World!", ["3.14不分，Hello. World!"]),
         ("（一。）二。", ["（一。）", "二。"]),
         ("。", ["。"]),
+        ("他说：“好。”", ["他说：“好。”"]),
+        ("啊……", ["啊……"]),
+        ("“好！”，他说。再见？！", ["“好！”，他说。", "再见？！"]),
     ],
 )
 def test_sentences_end_with_their_closing_marks(text, expected):
@@ -184,6 +188,12 @@ def test_sentences_end_with_their_closing_marks(text, expected):
     split = corpus.parse_documents(block, corpus.Format(split_sentences=True))
     assert split.documents == [expected]
     assert corpus.parse_documents(block, corpus.Format()).documents == [[text]]
+
+
+def test_a_byte_order_mark_does_not_move_the_line_of_an_error():
+    data = codecs.BOM_UTF8 + "一。\n".encode("utf-8") + "二。\n".encode("gb18030")
+    with pytest.raises(UserError, match="line 2: not UTF-8 text"):
+        corpus.parse_documents(corpus.Block(0, "a", 1, data))
 
 
 def test_lines_that_are_not_utf8_can_be_left_out_and_are_counted():

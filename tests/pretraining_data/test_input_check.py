@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import re
 import shlex
 import shutil
@@ -56,9 +57,9 @@ def zipped(name):
     return stream.getvalue()
 
 
-def check(path, data, name="text", **changes):
+def check(path, data, name="text", fields=("title", "content"), **changes):
     path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
-    format_ = corpus.Format(name, ("title", "content"), **changes)
+    format_ = corpus.Format(name, fields, **changes)
     input_check.check_inputs([str(path)], format_)
     blocks = list(corpus.read_blocks(0, str(path), 1, format_))
     return [doc for block in blocks for doc in corpus.parse_documents(block, format_).documents]
@@ -150,6 +151,28 @@ def test_what_is_no_text_is_refused(tmp_path, data, message):
         check(tmp_path / "a", data)
 
 
+def test_text_in_a_field_that_is_not_named_is_found_at_once(tmp_path):
+    line = '{"title": "一", "text": "二三四。"}\n'
+    with pytest.raises(UserError, match="text in content: give --text_fields=title,text, and"):
+        check(tmp_path / "a.json", line * 3, "jsonl")
+    check(tmp_path / "a.json", line * 3, "jsonl", fields=("text", "content"))
+
+
+def test_html_in_escapes_of_json_is_found(tmp_path):
+    line = '{"text": "\\u003cp\\u003e一。\\u0026nbsp;"}\n'
+    with pytest.raises(UserError, match="holds HTML .<p>."):
+        check(tmp_path / "a.json", line, "jsonl", fields=("text",))
+
+
+def test_pipes_and_empty_files_are_refused_before_the_work(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    for name, message in (("pipe", "is a pipe: write its text to a file first"), ("a", "no text")):
+        if name == "a":
+            (tmp_path / "a").write_bytes(b" \n\n")
+        with pytest.raises(UserError, match=message):
+            input_check.check_inputs([str(tmp_path / name)], corpus.TEXT)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -169,7 +192,6 @@ def test_what_is_no_text_is_refused(tmp_path, data, message):
         "床前明月光,疑是地上霜\n举头望明月,低头思故乡\n春眠不觉晓,处处闻啼鸟\n",
         "正文,第一章\n他说,好。\n她说，不好。\n我说。\n",
         "GBK".encode("utf-8") + "一二三\n".encode("gb18030"),
-        "",
     ],
 )
 def test_a_text_is_not_refused(tmp_path, text):

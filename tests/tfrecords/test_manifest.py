@@ -80,3 +80,11 @@ def test_a_damaged_manifest_is_named(tmp_path, content):
     (tmp_path / "a.manifest.json").write_bytes(content)
     with pytest.raises(UserError, match="a.manifest.json"):
         manifest.read_manifest(str(tmp_path / "a"))
+
+
+def test_the_folder_of_a_manifest_may_have_the_characters_of_a_pattern(tmp_path):
+    folder = tmp_path / "d[1]"
+    folder.mkdir()
+    path = str(folder / "a.tfrecord")
+    (folder / ("a.tfrecord" + manifest.MANIFEST_SUFFIX)).write_text('{"outputs": ["a.tfrecord"]}')
+    assert manifest.find_manifests([path]) == {path: {"outputs": ["a.tfrecord"]}}
