@@ -44,6 +44,7 @@ RECORD_FORMATS = {
 MOST_CHUNKS = 64
 MANY_UNKNOWN = 0.05  # share of [UNK] that gets a warning
 MANY_SINGLE = 0.97  # words per piece above which there is a warning; Chinese text has 0.6 to 0.8
+LOW_FILL = 0.9  # share of used positions in compact records of small files that gets a warning
 FEW_ORDERS = 0.2  # share of the chunks of compact records below which there is a warning
 FEW_SENTENCES = 1.5  # sentences of a document, on average, below which there is a warning
 LONG_LINE = 400  # bytes; a longer line is probably an article, not a sentence
@@ -379,6 +380,7 @@ def _log_summary(manifest, seconds):
         logging.info("%s: %s", name, value)
     _warn_of_text(manifest)
     _warn_of_whole_files(manifest)
+    _warn_of_small_files(manifest)
 
 
 def _warn_of_text(manifest):
@@ -427,6 +429,19 @@ def _warn_of_whole_files(manifest):
             "a whole article, run sed G FILE > NEW_FILE, and give --split_sentences=True"
         )
         logging.warning(text, documents, num_files)
+
+
+def _warn_of_small_files(manifest):
+    """Warn of compact records of many small files: a row never holds the text of two files."""
+    counts, num_files = manifest["counts"], len(manifest["inputs"])
+    is_small = num_files > 1 and counts["documents"] <= 2 * num_files
+    if "rows" in counts and is_small and manifest["statistics"]["fill"] < LOW_FILL:
+        logging.warning(
+            "SMALL FILES: %.0f%% of the positions of the rows are used, because a row holds the "
+            "text of one file: join the files, with a blank line between them: "
+            "for f in FILES; do cat $f; echo; done > NEW_FILE",
+            100 * manifest["statistics"]["fill"],
+        )
 
 
 if __name__ == "__main__":

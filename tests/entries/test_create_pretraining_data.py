@@ -571,6 +571,18 @@ def test_text_in_another_encoding_and_lone_sentences_get_a_warning(
 COMPACT = {"record_format": "compact", "do_whole_word_mask": False}
 
 
+def test_compact_records_of_small_files_get_a_warning(root, folder, caplog):
+    small = "我们今天去看电影。\n电影很好看。\n"
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text(small, encoding="utf-8")
+    run(root, folder, input_file=str(folder / "[ab].txt"), **COMPACT)
+    assert "SMALL FILES" in caplog.text
+    caplog.clear()
+    (folder / "text.txt").write_text(small + "\n" + small, encoding="utf-8")
+    run(root, folder, output_file=str(folder / "joined"), **COMPACT)
+    assert "SMALL FILES" not in caplog.text
+
+
 def read_rows(path, **limits):
     content = read_manifest(path)
     flags = content["flags"]
