@@ -194,12 +194,12 @@ def find_breaks(text, word_ends, pieces, begins, vocabulary):
         word = np.cumsum(is_end, dtype=np.int32).take(begins)
         is_word = ~vocabulary.continues.take(pieces)
         is_word[1:] &= word[1:] != word[:-1]
-    # A clause ends after all of its marks, as in 。” or ……
+    # A clause ends after all of its marks, as in 。’” or ……
     mark = _MARK_KINDS.take(np.minimum(codes.take(begins), len(_MARK_KINDS) - 1))
-    is_mark = mark == _CLAUSE_MARK
+    others = np.where(mark == _CLOSING_MARK, 0, np.arange(len(mark)))
+    last_other = np.maximum.accumulate(others)  # the last piece that is no closing mark
     after_mark = np.zeros(len(pieces), bool)
-    after_mark[1:] = is_mark[:-1]
-    after_mark[2:] |= is_mark[:-2] & (mark[1:-1] == _CLOSING_MARK)
+    after_mark[1:] = mark[last_other[:-1]] == _CLAUSE_MARK
     line_begins = np.append(0, np.flatnonzero(codes == ord("\n")))
     breaks = np.full(len(pieces), INSIDE, np.int8)
     breaks[is_word] = WORD

@@ -243,6 +243,9 @@ def test_a_clause_begins_after_its_marks():
     # The published vocabulary has no quotes, so they are found in the text.
     pieces = [("[UNK]" if c == "”" else c, i) for i, c in enumerate(text)]
     assert find(text, pieces, list(text)) == [SENTENCE, WORD, WORD, CLAUSE, WORD, WORD, CLAUSE]
+    text = A + "。’”" + B + C  # two closing marks
+    pieces = [("[UNK]" if c in "’”" else c, i) for i, c in enumerate(text)]
+    assert find(text, pieces, list(text))[4:] == [CLAUSE, WORD]
 
 
 def test_gram_probabilities():
