@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import os
+import re
 import shlex
 from typing import NamedTuple, Tuple
 
@@ -138,7 +139,8 @@ def _place_of_curves(path):
 
 def _is_run(folder):
     """Return whether a folder has curves of pre-training."""
-    is_finetuning = files.exists(os.path.join(folder, model_files.DESCRIPTION))
+    is_evaluation = re.match("eval(_|$)", os.path.basename(os.path.normpath(folder)))
+    is_finetuning = is_evaluation or files.exists(os.path.join(folder, model_files.DESCRIPTION))
     return bool(files.glob(os.path.join(folder, EVENT_FILES))) and not is_finetuning
 
 
@@ -318,7 +320,7 @@ def spread(heights, distance):
 
 
 def _finite(points):
-    return [point for point in points if math.isfinite(point[1])]
+    return [point for point in points if point[1] is not None and math.isfinite(point[1])]
 
 
 def _draw_frame(axis, panel, x):

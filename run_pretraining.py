@@ -68,7 +68,8 @@ def main(args):
     report["made_with"] = made_with(args, run.settings, run.model, run.schedule)
     if trainer.is_chief:
         run_report.write(args.output_dir, report)
-        model_files.write_config(args.output_dir, run.model.config)
+        if args.do_train:
+            model_files.write_config(args.output_dir, run.model.config)
     with user_errors(), signals.OrderlyEnd() as end:
         if args.do_train:
             steps = (args.num_train_steps, run.settings.save_checkpoints_steps)

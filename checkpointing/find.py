@@ -87,13 +87,13 @@ def state_path(folder):
 def latest(folder):
     """Return the prefix that the state file of a folder names, None if there is none.
 
-    The state file of a published archive names a path on the machine that trained the model. In
-    this case the function returns the checkpoint of the same name in the folder.
+    The state file of a published archive, or of a copied folder, names a path elsewhere. So the
+    checkpoint of the same name in the folder comes first.
     """
     named = state_path(folder)
     if not named:
         return None
-    prefixes = (named, os.path.join(folder, os.path.basename(named)))
+    prefixes = (os.path.join(folder, os.path.basename(named)), named)
     return next((prefix for prefix in prefixes if files.exists(prefix + ".index")), None)
 
 

@@ -138,9 +138,10 @@ def find_description(folders, start):
         folders: list of str; the description is looked for in these folders first.
         start: str, a folder or the prefix of a checkpoint, or None.
     """
-    start = start or ""
-    beside = find(start, DESCRIPTION) if start else None
-    for folder in list(folders) + [start, os.path.dirname(beside or "")]:
+    folders = list(folders)
+    if start:
+        folders += [start, os.path.dirname(find(start, DESCRIPTION) or start)]
+    for folder in folders:
         if files.exists(os.path.join(folder, DESCRIPTION)):
             return read(folder)
     return None

@@ -13,6 +13,7 @@ from common import files
 from common.errors import UserError
 
 BASENAME = "model.ckpt"
+_OWN = re.compile(re.escape(BASENAME) + r"-\d+$")  # end of the prefix of a run's own checkpoint
 # Files that runs write into their folders beside checkpoints: report, labels, index of records.
 RUN_FILES = ("results.json", model_files.DESCRIPTION, "record_index.json")
 
@@ -143,12 +144,25 @@ def recover(output_dir, mend=True):
             "{} holds no whole checkpoint{}: restore one from a copy, or give another --output_dir "
             "to start again".format(output_dir, "".join(damages))
         )
-    if prefix != named or prefix != find.state_path(output_dir):
+    is_other = prefix != named or prefix != find.state_path(output_dir)
+    if is_other or _names_others(output_dir):
         if mend:
             _make_latest(output_dir, prefix)
-        line = "%s is of no use%s: the run goes on from the last whole checkpoint, %s"
-        tf.logging.warning(line, state, "".join(damages), prefix)
+        if is_other:
+            line = "%s is of no use%s: the run goes on from the last whole checkpoint, %s"
+            tf.logging.warning(line, state, "".join(damages), prefix)
     return prefix
+
+
+def _names_others(output_dir):
+    """Return whether TensorFlow would delete checkpoints that no run saved in this folder.
+
+    A run deletes old checkpoints that the state file lists. The state file of a copied folder lists
+    the checkpoints of the original.
+    """
+    state = tf.train.get_checkpoint_state(output_dir)
+    listed = set(map(os.path.abspath, state.all_model_checkpoint_paths))
+    return not listed <= set(map(os.path.abspath, _prefixes(output_dir)))
 
 
 def remove_unfinished(output_dir):
@@ -174,8 +188,8 @@ def go_back(output_dir, last_step):
 def _prefixes(output_dir):
     """Return the prefixes of a run's own checkpoints, the latest first."""
     indexes = files.glob(os.path.join(output_dir, BASENAME + "-*.index"))
-    prefixes = [path[: -len(".index")] for path in indexes if re.search(r"-\d+\.index$", path)]
-    return sorted(prefixes, key=_step, reverse=True)
+    prefixes = [path[: -len(".index")] for path in indexes]
+    return sorted(filter(_OWN.search, prefixes), key=_step, reverse=True)
 
 
 def _step(prefix):
@@ -195,11 +209,17 @@ def write_state(folder, prefixes):
 
     Args:
         folder: str.
-        prefixes: list of str, of checkpoints in it, the latest one last.
+        prefixes: list of str, of checkpoints, the latest one last; it may lie elsewhere.
     """
     names = [("model_checkpoint_path", prefixes[-1])]
-    names += [("all_model_checkpoint_paths", prefix) for prefix in prefixes]
-    lines = ['{}: "{}"\n'.format(key, os.path.basename(prefix)) for key, prefix in names]
+    # TensorFlow deletes those that are listed here. An archive's own checkpoint stays.
+    own = [prefix for prefix in prefixes if _OWN.search(prefix)]
+    names += [("all_model_checkpoint_paths", prefix) for prefix in own]
+    here = os.path.abspath(folder)
+    for i, (key, prefix) in enumerate(names):
+        is_here = os.path.dirname(os.path.abspath(prefix)) == here
+        names[i] = key, os.path.basename(prefix) if is_here else prefix
+    lines = ['{}: "{}"\n'.format(*name) for name in names]
     files.write_text(os.path.join(folder, find.STATE), "".join(lines))
 
 

@@ -390,7 +390,8 @@ def whole_folder(path):
         yield temporary
         os.rename(temporary, path)
     except OSError as error:
-        raise UserError("{}: {}".format(error.filename or path, error.strerror)) from error
+        reason = error.strerror or error
+        raise UserError("{}: {}".format(error.filename or path, reason)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

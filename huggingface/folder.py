@@ -114,6 +114,8 @@ def read_model(folder):
         config = configs.from_config(theirs, source)
         arrays = mapping.from_parameters(config, family, parameters, None, _class_of(theirs))
     heads = inspection.find_heads(inspection.shapes_of_arrays(arrays))
+    if heads not in configs.CLASSES:
+        raise UserError(mapping.OTHER_HEADS.format(", ".join(heads)))
     return config, arrays, configs.FAMILIES[family] + configs.CLASSES[heads]
 
 
@@ -149,7 +151,11 @@ def _original_weights(folder, family, theirs, parameters):
 def _read_parameters(folder):
     """Return a dict of parameter name to float32 array, from safetensors or else from a pickle."""
     for name, load in ((WEIGHTS, lambda path: _load_safetensors(path)[0]), (PICKLE, _load_pickle)):
-        names = set(_read_optional(folder, name + INDEX_SUFFIX).get("weight_map", {}).values())
+        weight_map = _read_optional(folder, name + INDEX_SUFFIX).get("weight_map", {})
+        if not isinstance(weight_map, dict):
+            text = "{}: weight_map is not an object: fetch the file again"
+            raise UserError(text.format(os.path.join(folder, name + INDEX_SUFFIX)))
+        names = set(weight_map.values())
         if os.path.exists(os.path.join(folder, name)):
             names = {name}
         if names:
@@ -242,7 +248,7 @@ def copy_vocabulary(source, folder):
     if model.get("type") != "WordPiece":
         logging.warning("%s has none of %s: no vocabulary", source, ", ".join(VOCABULARIES))
         return None
-    pieces = _wordpieces(model["vocab"], os.path.join(source, FAST_TOKENIZER))
+    pieces = _wordpieces(model.get("vocab"), os.path.join(source, FAST_TOKENIZER))
     path = os.path.join(folder, model_files.WORDPIECE)
     files.write_text(path, "".join(piece + "\n" for piece in pieces))
     return path
@@ -250,6 +256,8 @@ def copy_vocabulary(source, folder):
 
 def _wordpieces(ids, path):
     """Return the list of pieces of a dict of piece to id."""
+    if not isinstance(ids, dict):
+        raise UserError("{}: vocab is not an object: fetch the file again".format(path))
     pieces = sorted(ids, key=ids.get)
     pieces = [STRIPPED.get((ids[piece], piece), piece) for piece in pieces]
     odd = [i for i, piece in enumerate(pieces) if not piece.strip("\n\r\t ")]

@@ -80,6 +80,10 @@ HEADS = {
     "labels": (Module("cls/labels/", "classifier", "classifier", OUTPUT),),
 }
 # Scores of neighbouring labels, which no model there has.
+OTHER_HEADS = (
+    "heads {}: neither the heads of pre-training (masked_lm and sentence_order) nor a classifier "
+    "alone"
+)
 CHAIN = "cls/labels/transitions"
 # Other parameters that a folder may hold: (end of the name, end of the name of the parameter
 # to which it is tied; None for a buffer).
@@ -164,15 +168,12 @@ def to_parameters(config, family, arrays):
     configs.check_exact(config, family)
     heads = inspection.find_heads(inspection.shapes_of_arrays(arrays))
     if heads not in configs.CLASSES:
-        raise UserError(
-            "heads {}: neither the heads of pre-training (masked_lm and sentence_order) nor a "
-            "classifier alone".format(", ".join(heads))
-        )
+        raise UserError(OTHER_HEADS.format(", ".join(heads)))
     has_pooler = configs.CLASSES[heads] not in configs.WITHOUT_POOLER
     names = _parameter_names(config, family, heads, has_pooler)
     if CHAIN in arrays:
         raise UserError("{}: Hugging Face has no conditional random field".format(CHAIN))
-    if heads in (("spans",), ("labels",)):  # these heads do not read the pooler
+    if not has_pooler:
         arrays = {name: arrays[name] for name in arrays if not name.startswith("bert/pooler/")}
     if configs.has_identity(config, family):
         arrays = dict(arrays)

@@ -73,8 +73,10 @@ def make_forward(config, execution=modeling.PLAIN, sentence_order_weight=1.0):
             features["next_sentence_weights"],
             totals.get("sentence_order"),
         )
+        # With weight 0, LAMB would still move the weights of this head: by weight decay alone.
+        weighted = sentence_order_weight * order.loss if sentence_order_weight else 0.0
         return model_fn.ModelOutputs(
-            loss=masked_lm.loss + sentence_order_weight * order.loss,
+            loss=masked_lm.loss + weighted,
             predictions=None,
             eval_metrics=(
                 pretraining_metrics,

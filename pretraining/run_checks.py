@@ -98,11 +98,13 @@ def check_optimizer(args, model):
         rate_factors=tuple((prefix, args.pooler_lr_factor) for prefix in SENTENCE_ORDER_PARTS),
         **optimizer_fields(args),
     )
+    has_order = args.sentence_order_weight != 0
     schedule = preflight.Schedule(
         optimizer,
         optimization.create_optimizer(optimizer, 0.0).slot_names,
         optimization.LossScale.VARIABLES if args.precision == "float16" else {},
         args.train_batch_size,
+        untrained="$^" if has_order else "^({})/".format("|".join(SENTENCE_ORDER_PARTS)),
     )
     line = "{}, learning rate {:g} after {} of {} steps".format(
         args.optimizer, args.learning_rate, args.num_warmup_steps, args.num_train_steps

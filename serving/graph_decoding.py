@@ -6,10 +6,11 @@ the text that has most, K pieces of the longest answer.
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.compat import v2 as tf2
 
 from finetuning_data import label_decoding
 
-where = tf.compat.v2.where  # which takes scalars
+where = tf2.where  # which takes scalars
 NOWHERE = -1  # the place of a missing entity or answer
 
 

@@ -6,6 +6,7 @@ Dimension letters: B texts, C choices, S longest of a batch.
 """
 
 import tensorflow.compat.v1 as tf
+from tensorflow.compat import v2 as tf2
 
 from kinds.choices import BLANK_LENGTH, BLANK_PIECE
 from tokenization import CLS, MASK, SEP
@@ -76,7 +77,7 @@ def _around_blank(contexts, marks, room, tokenizer):
         contexts, marks, tokenizer: as in `of_blanks`.
         room: int32 [B], most pieces beside the blank.
     """
-    vocab, where = tokenizer.vocab, tf.compat.v2.where  # `where` of TensorFlow 2 takes scalars.
+    vocab, where = tokenizer.vocab, tf2.where  # `where` of TensorFlow 2 takes scalars.
     parts, is_mark, is_asked = _split_at_marks(contexts, marks)
     # Ids that come before each part.
     counts = where(is_asked, 1, BLANK_LENGTH * tf.cast(is_mark, tf.int32))
@@ -110,7 +111,7 @@ def _split_at_marks(contexts, marks):
     """
     contexts = tf.strings.regex_replace(contexts, _EDGE, "")
     contexts = tf.strings.regex_replace(contexts, _MARK, _EDGE + r"\1" + _EDGE)
-    parts = tf.compat.v2.strings.split(contexts, _EDGE)
+    parts = tf2.strings.split(contexts, _EDGE)
     place = tf.ragged.range(parts.row_lengths())
     is_mark = tf.equal(place.values % 2, 1)
     found = tf.strings.join(["#idiom", parts.values, "#"])

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.compat import v2 as tf2
 
 from common.errors import UserError
 from tokenization import CHINESE_BLOCKS, MASK, MAX_WORD_LENGTH, UNK, BasicTokenizer
@@ -83,7 +84,7 @@ class GraphTokenizer:
         entries = self._entries(codes.values)
         normalized, sizes = self._normalized(codes.values, entries)
         joined = tf.strings.reduce_join(codes.with_values(normalized), axis=-1)
-        words = tf.compat.v2.strings.split(joined)  # [B, (words)]
+        words = tf2.strings.split(joined)  # [B, (words)]
         is_long = tf.strings.length(words.values, unit="UTF8_CHAR") > MAX_WORD_LENGTH
         known = tf.where(is_long, tf.fill(tf.shape(is_long), UNK), words.values)
         ids, firsts, lasts = self._wordpiece.tokenize_with_offsets(known)  # [all words, (pieces)]
@@ -123,7 +124,7 @@ class GraphTokenizer:
 
     def encode_with_masks(self, texts):
         """Return the ids, see `encode_parts`, of texts in which "[MASK]" stands for that piece."""
-        parts = tf.compat.v2.strings.split(texts, MASK)
+        parts = tf2.strings.split(texts, MASK)
         is_first = tf.equal(tf.ragged.range(parts.row_lengths()).values, 0)
         counts = 1 - tf.cast(is_first, tf.int64)  # of masks before a part
         masks = tf.fill([tf.reduce_sum(counts)], self.vocab[MASK])

@@ -29,7 +29,7 @@ from absl import logging
 
 import modeling
 import tokenization
-from checkpointing import find, inspection, model_files, restore, run_folder
+from checkpointing import inspection, model_files, restore, run_folder
 from checkpointing.checkpoint_reader import Checkpoint
 from common import files
 from common.errors import UserError
@@ -138,7 +138,7 @@ class Predictor:
         tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case, spm_model_file)
         vocabulary = spm_model_file or vocab_file
         check_vocab_size(vocabulary, tokenizer, config, config_file)
-        prefix = find.find_checkpoint(checkpoint_path)
+        prefix = run_folder.find_best(checkpoint_path)
         _warn_of_classifier(prefix)
         check_vocabulary_of_start(vocabulary, tokenizer, prefix)
         self._load(

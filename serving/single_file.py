@@ -5,6 +5,7 @@ import os
 import tempfile
 
 import tensorflow.compat.v1 as tf
+from tensorflow.compat import v2 as tf2
 
 from common import files
 from serving import model_outputs
@@ -43,7 +44,7 @@ def write_tflite(model, path, options):
         folder = os.path.join(parent, "model")
         with tf.Graph().as_default(), tf.Session() as session:
             save(session, model, folder, {"serving_default": _build_portable(model)})
-        converter = tf.compat.v2.lite.TFLiteConverter.from_saved_model(
+        converter = tf2.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=["serving_default"]
         )
         if options.quantization != "float32":

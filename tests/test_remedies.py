@@ -243,6 +243,7 @@ UNTESTED = {
         "has no kernels for TPUs",
         "scores and predicts on one host",
         "of TensorFlow 1 compiles the step",
+        "needs TensorFlow 2",
     ],
     "needs a GPU": ["--require_accelerator=True, but"],
 }

@@ -45,6 +45,8 @@ def check_device_flags(settings):
             "--strategy={} and --use_tpu=True contradict: a TPU spreads the work over its cores by "
             "itself".format(settings.strategy)
         )
+    if settings.strategy != "none" and tf.version.VERSION.startswith("1."):
+        raise UserError("--strategy={} needs TensorFlow 2".format(settings.strategy))
     if settings.use_tpu and settings.precision == "float16":
         raise UserError("--precision=float16 does not exist on a TPU: use bfloat16")
     if settings.recompute_activations:

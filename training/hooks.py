@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from checkpointing import run_folder
 from common import progress
 from common.errors import UserError
+from training import trainer
 
 COUNTS = ("tokens", "positions")
 RUNAWAY = 20.0  # a loss above this multiple of the first loss (or of 1) never falls again
@@ -249,7 +250,7 @@ class CheckpointHook(tf.train.SessionRunHook):
                 "the last good checkpoint is {}".format(
                     step,
                     self._model_dir,
-                    str(error).split("\n")[0],
+                    trainer.reason(error),
                     tf.train.latest_checkpoint(self._model_dir),
                 )
             ) from error

@@ -4,6 +4,7 @@ import functools
 from typing import Callable, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
+from tensorflow.compat import v2 as tf2
 
 from checkpointing import arrays
 from checkpointing.restore import shapes_of, warm_start
@@ -212,7 +213,7 @@ def write_scalars(folder, step, **scalars):
         The operation that writes them.
     """
     step = tf.cast(step[0], tf.int64)
-    summary = tf.compat.v2.summary
+    summary = tf2.summary
     writer = summary.create_file_writer(folder)
     with writer.as_default(), summary.record_if(tf.equal(step % hooks.SUMMARY_STEPS, 0)):
         for name in sorted(scalars):

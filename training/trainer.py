@@ -7,6 +7,7 @@ import time
 import tensorflow.compat.v1 as tf
 
 from checkpointing import run_folder
+from common import cli
 from common.errors import UserError
 from training import cluster, devices, tpu
 
@@ -139,13 +140,15 @@ def user_errors():
     except tf.errors.DataLossError as error:
         raise UserError(
             "a file is damaged ({}): make the records or fetch the checkpoint again".format(
-                _first_line(error)
+                reason(error)
             )
         ) from error
     except tf.errors.ResourceExhaustedError as error:
+        if cli.FULL_DISK in str(error):
+            raise UserError("cannot write ({}): make room".format(reason(error))) from error
         raise UserError(
             "out of memory ({}): lower --micro_batch_size, or --max_seq_length".format(
-                _first_line(error)
+                reason(error)
             )
         ) from error
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
@@ -163,5 +166,8 @@ def user_errors():
         ) from error
 
 
-def _first_line(error):
-    return str(error.message).strip().split("\n")[0]
+def reason(error):
+    """Return the line of a TensorFlow error that says why; it may follow the name of an op."""
+    lines = [line.strip() for line in str(getattr(error, "message", error)).split("\n")]
+    lines = [x for x in lines if x and not x.startswith(("Graph execution", "Detected at node"))]
+    return lines[0] if lines else type(error).__name__

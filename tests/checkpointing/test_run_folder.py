@@ -96,6 +96,23 @@ def test_a_whole_checkpoint_is_left_alone(folder, caplog):
     assert "of no use" not in caplog.text
 
 
+def test_a_copied_folder_goes_on_alone(folder, tmp_path):
+    """TensorFlow deletes the old checkpoints that the state file lists, also those elsewhere."""
+    names = ["model_checkpoint_path"] + ["all_model_checkpoint_paths"] * 3
+    steps = (3, 1, 2, 3)
+    lines = [
+        '{}: "{}"\n'.format(name, folder / "model.ckpt-{}".format(step))
+        for name, step in zip(names, steps)
+    ]
+    (folder / "checkpoint").write_text("".join(lines))
+    copy = tmp_path / "copy"
+    shutil.copytree(str(folder), str(copy))
+    assert run_folder.find_start(str(copy), None).checkpoint == str(copy / "model.ckpt-3")
+    state = tf.train.get_checkpoint_state(str(copy))
+    assert all(path.startswith(str(copy)) for path in state.all_model_checkpoint_paths)
+    assert len(state.all_model_checkpoint_paths) == 3
+
+
 def test_a_look_changes_nothing(folder, caplog):
     cut(data(folder, 3))
     before = (folder / "checkpoint").read_text()

@@ -22,18 +22,21 @@ CONFIG = modeling.AlbertConfig(
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_the_order_of_sentences_has_a_weight(weight):
-    """With weight 0, the pooler and the sentence-order head are not trained."""
+    """With weight 0, the loss does not depend on the pooler and the sentence-order head."""
     packed, _ = packed_rows.draw_batches(np.random.RandomState(4), SIZES)
     with tf.Graph().as_default(), tf.Session() as session:
         features = {name: tf.constant(values) for name, values in packed.items()}
         forward = make_forward(CONFIG, sentence_order_weight=weight)
         outputs = forward(features, tf.estimator.ModeKeys.EVAL)
         variables = tf.trainable_variables()
-        sizes = [tf.norm(tf.convert_to_tensor(x)) for x in tf.gradients(outputs.loss, variables)]
+        gradients = tf.gradients(outputs.loss, variables)
+        zero = tf.zeros([])
+        sizes = [zero if x is None else tf.norm(tf.convert_to_tensor(x)) for x in gradients]
         session.run(tf.global_variables_initializer())
         loss, scalars, sizes = session.run([outputs.loss, outputs.scalars, sizes])
     expected = scalars["masked_lm_loss"] + weight * scalars["sentence_order_loss"]
     assert loss == pytest.approx(expected, rel=1e-6)
-    for variable, size in zip(variables, sizes):
+    for variable, size, gradient in zip(variables, sizes, gradients):
         of_the_order = variable.op.name.startswith(("bert/pooler", "cls/seq_relationship"))
         assert (size > 0) == (weight > 0 or not of_the_order), variable.op.name
+        assert (gradient is None) == (of_the_order and weight == 0)
