@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -125,8 +126,13 @@ def test_ctrl_c_waits_until_the_command_has_saved(tmp_path):
         "import os, signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
         "os.kill(os.getppid(), signal.SIGINT); time.sleep(1); open({!r}, 'w')"
     ).format(str(tmp_path / "saved"))
-    with pytest.raises(SystemExit) as end:
-        clue.run([sys.executable, "-c", program])
+    # A shell starts programs in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as end:
+            clue.run([sys.executable, "-c", program])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert end.value.code == 130 and (tmp_path / "saved").exists()
 
 
