@@ -140,8 +140,9 @@ def _place_of_curves(path):
 def _is_run(folder):
     """Return whether a folder has curves of pre-training."""
     is_evaluation = re.match("eval(_|$)", os.path.basename(os.path.normpath(folder)))
-    is_finetuning = is_evaluation or files.exists(os.path.join(folder, model_files.DESCRIPTION))
-    return bool(files.glob(os.path.join(folder, EVENT_FILES))) and not is_finetuning
+    is_finetuning = files.exists(os.path.join(folder, model_files.DESCRIPTION))
+    has_curves = bool(files.glob(os.path.join(folder, EVENT_FILES)))
+    return has_curves and not (is_evaluation or is_finetuning)
 
 
 def read_scalars(folder):

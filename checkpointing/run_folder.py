@@ -216,10 +216,10 @@ def write_state(folder, prefixes):
     own = [prefix for prefix in prefixes if _OWN.search(prefix)]
     names += [("all_model_checkpoint_paths", prefix) for prefix in own]
     here = os.path.abspath(folder)
-    for i, (key, prefix) in enumerate(names):
+    lines = []
+    for key, prefix in names:
         is_here = os.path.dirname(os.path.abspath(prefix)) == here
-        names[i] = key, os.path.basename(prefix) if is_here else prefix
-    lines = ['{}: "{}"\n'.format(*name) for name in names]
+        lines.append('{}: "{}"\n'.format(key, os.path.basename(prefix) if is_here else prefix))
     files.write_text(os.path.join(folder, find.STATE), "".join(lines))
 
 
