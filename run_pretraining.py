@@ -53,10 +53,24 @@ def main(args):
     """Train, evaluate, or both."""
     run = checks.run_checks(check_run, args)
     trainer = make_trainer(make_model_fn(run), run.settings, run.computation.placement)
-    # Both input functions are made before training, so that bad evaluation files are reported at
-    # once.
-    train_input = args.do_train and inputs.make_input_fn(args, run.records.train, training=True)
-    evaluation = args.do_eval and make_evaluation(run, trainer)
+    report = new_report(run)
+    owned_folder = loop.owned_folder(trainer, args.do_train)
+    with user_errors(), signals.OrderlyEnd() as end, owned_folder:
+        # It is made before training, so that bad evaluation files are reported at once.
+        evaluation = args.do_eval and make_evaluation(run, trainer)
+        if trainer.is_chief:
+            run_report.write(args.output_dir, report)
+        if args.do_train:
+            scores = train(run, trainer, end, evaluation)
+        else:
+            scores = evaluation.run() if trainer.is_chief else None
+        if trainer.is_chief:
+            run_report.write(args.output_dir, report, RESULTS, scores)
+
+
+def new_report(run):
+    """Return the report of a run, without metrics."""
+    args = run.args
     report = run_report.new_report(
         "run_pretraining.py",
         args,
@@ -65,19 +79,18 @@ def main(args):
         records=run.records.paths,
     )
     report["vocab_sha256"] = run.vocab_sha256
-    report["made_with"] = made_with(args, run.settings, run.model, run.schedule)
+    report["made_with"] = made_with(args, run.settings, run.model, run.schedule, run.records)
+    return report
+
+
+def train(run, trainer, end, evaluation):
+    """Train up to the last step of the flags; return as `loop.train_and_evaluate` does."""
+    args = run.args
+    input_fn = inputs.make_input_fn(args, run.records.train, training=True)
     if trainer.is_chief:
-        run_report.write(args.output_dir, report)
-        if args.do_train:
-            model_files.write_config(args.output_dir, run.model.config)
-    with user_errors(), signals.OrderlyEnd() as end:
-        if args.do_train:
-            steps = (args.num_train_steps, run.settings.save_checkpoints_steps)
-            scores = loop.train_and_evaluate(trainer, train_input, *steps, end, evaluation)
-        else:
-            scores = evaluation.run() if trainer.is_chief else None
-        if trainer.is_chief:
-            run_report.write(args.output_dir, report, RESULTS, scores)
+        model_files.write_config(args.output_dir, run.model.config)
+    steps = (args.num_train_steps, run.settings.save_checkpoints_steps)
+    return loop.train_and_evaluate(trainer, input_fn, *steps, end, evaluation)
 
 
 def make_evaluation(run, trainer):

@@ -50,17 +50,18 @@ def run_seed(run, seed_run, end):
             return metrics
     settings = run.settings_of(seed_run)
     trainer = make_trainer(make_model_fn(run, settings), settings, run.computation.placement)
-    report = new_report(run, seed_run)
-    if trainer.is_chief:
+    with loop.owned_folder(trainer, args.do_train):
+        report = new_report(run, seed_run)
+        if trainer.is_chief:
+            run_report.write(folder, report)
+        if args.do_train:
+            train(run, seed_run, trainer, end)
+        if not trainer.is_chief:
+            return {}
+        for split in scored["examples"]:
+            score_best(run, seed_run, trainer, split, report)
+        report["finished"] = scored if args.do_train else None
         run_report.write(folder, report)
-    if args.do_train:
-        train(run, seed_run, trainer, end)
-    if not trainer.is_chief:
-        return {}
-    for split in scored["examples"]:
-        score_best(run, seed_run, trainer, split, report)
-    report["finished"] = scored if args.do_train else None
-    run_report.write(folder, report)
     return report["metrics"]
 
 

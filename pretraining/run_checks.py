@@ -188,17 +188,21 @@ def check_weights(args, settings, start, model, schedule, records, vocab_sha256)
     parts = (start, model, schedule if args.do_train else None)
     checked = preflight.check_weights(settings, args.output_dir, *parts, vocab_file=vocab)
     if start.is_own:
-        run_report.check_settings(args.output_dir, made_with(args, settings, model, schedule))
+        settings = made_with(args, settings, model, schedule, records)
+        run_report.check_settings(args.output_dir, settings)
     return checked
 
 
-def made_with(args, settings, model, schedule):
+def made_with(args, settings, model, schedule, records):
     """Return the settings of this training, or of the last one if this run does not train."""
     if not args.do_train:
         return run_report.made_with(args.output_dir)
-    return schedule.made_with(
+    values = schedule.made_with(
         model,
         settings,
         rate_factors=args.pooler_lr_factor,
         sentence_order_weight=args.sentence_order_weight,
     )
+    if args.do_eval:
+        values["data"] = {"dev": run_report.identify_files(records.evaluation.paths)}
+    return values

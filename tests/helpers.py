@@ -150,3 +150,8 @@ def optimized():
         yield
     finally:
         _OPTIMIZED.pop()
+
+
+def files_of(folder):
+    """Return the contents of the files in a folder, a `pathlib.Path`, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

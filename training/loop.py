@@ -31,6 +31,25 @@ def define_evaluation_flags(flag_values, best):
     )
 
 
+@contextlib.contextmanager
+def owned_folder(trainer, do_train=True):
+    """A context in which no other process trains in the trainer's folder.
+
+    Args:
+        trainer: `trainer.Trainer`.
+        do_train: bool. A run that only evaluates may use the folder beside one that trains.
+
+    Raises:
+        UserError: if another process trains there.
+    """
+    with contextlib.ExitStack() as stack:
+        if trainer.is_chief and do_train:
+            if files.is_local(trainer.model_dir):
+                stack.enter_context(files.locked_folder(trainer.model_dir))
+            run_folder.remove_unfinished(trainer.model_dir)
+        yield
+
+
 def train(trainer, input_fn, max_steps, save_steps, signals):
     """Train up to a global step, save regularly and at the end, stop when training diverges.
 
@@ -79,7 +98,7 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
     is started again makes the same decision.
 
     Args:
-        trainer, input_fn, max_steps, save_steps, signals: as in `train`.
+        trainer, input_fn, max_steps, save_steps, signals: as in `train`; inside `owned_folder`.
         evaluation: `best_checkpoint.Evaluation`, or None for none.
 
     Returns:
@@ -88,32 +107,19 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
 
     Raises:
         UserError, SystemExit: as in `train`.
-        UserError: if another process trains in the same folder.
     """
     folder = trainer.model_dir
-    with _owned_folder(trainer):
-        step = run_folder.latest_step(folder)
-        every = evaluation.every_steps if evaluation else 0
-        seen = read_history(folder, step)
-        if evaluation:
-            read_best(folder, evaluation)  # a damaged file ends the run before the steps
-        while step < max_steps:
-            is_due = every and step % every == 0 and (step or evaluation.at_start)
-            if is_due and step not in seen:
-                evaluate(trainer, evaluation)
-            if has_stalled(folder, step, evaluation):
-                return read_history(folder, step)[step]
-            step = min(max_steps, (step // every + 1) * every) if every else max_steps
-            train(trainer, input_fn, step, save_steps, signals)
-        return evaluate(trainer, evaluation) if evaluation else None
-
-
-@contextlib.contextmanager
-def _owned_folder(trainer):
-    """A context in which no other process trains in the trainer's folder; raises UserError."""
-    with contextlib.ExitStack() as stack:
-        if trainer.is_chief:
-            if files.is_local(trainer.model_dir):
-                stack.enter_context(files.locked_folder(trainer.model_dir))
-            run_folder.remove_unfinished(trainer.model_dir)
-        yield
+    step = run_folder.latest_step(folder)
+    every = evaluation.every_steps if evaluation else 0
+    seen = read_history(folder, step)
+    if evaluation:
+        read_best(folder, evaluation)  # a damaged file ends the run before the steps
+    while step < max_steps:
+        is_due = every and step % every == 0 and (step or evaluation.at_start)
+        if is_due and step not in seen:
+            evaluate(trainer, evaluation)
+        if has_stalled(folder, step, evaluation):
+            return read_history(folder, step)[step]
+        step = min(max_steps, (step // every + 1) * every) if every else max_steps
+        train(trainer, input_fn, step, save_steps, signals)
+    return evaluate(trainer, evaluation) if evaluation else None

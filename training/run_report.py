@@ -1,6 +1,7 @@
 """The report of a run: its scores as a text table, and JSON with the data to repeat the run."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shlex
@@ -157,6 +158,13 @@ def identify_checkpoint(prefix):
     """
     sha256 = prefix and files.sha256(prefix + ".index")
     return {"checkpoint": prefix, "index_sha256": sha256}
+
+
+def identify_files(paths):
+    """Return a hash of the contents of files, or of the sizes of large ones; not of their paths."""
+    prints = [_fingerprint(path) for path in paths]
+    contents = [str(value) for one in prints for name, value in one.items() if name != "path"]
+    return hashlib.sha256(" ".join(sorted(contents)).encode("utf-8")).hexdigest()
 
 
 def _versions():

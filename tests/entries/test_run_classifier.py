@@ -17,7 +17,7 @@ import modeling
 import predict
 import run_classifier
 from checkpointing import run_folder
-from common import cli
+from common import cli, files
 from common.errors import UserError
 from finetuning import batching, engine, model, row_outputs, run_checks, seeds
 from kinds.classification import Classification
@@ -267,6 +267,15 @@ def test_evaluates_the_checkpoint_of_output_dir_first(trained, alone, tmp_path):
     (folder / "out" / "eval_results.json").unlink()
     run(folder, do_eval=True, init_checkpoint=trained / "out")
     assert read_json(folder / "out" / "eval_results.json")["global_step"] == 12
+
+
+def test_a_folder_in_use_stays_as_it_is(alone, tmp_path, monkeypatch):
+    folder = copied(alone, tmp_path)
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
+    before = helpers.files_of(folder / "out")
+    with files.locked_folder(str(folder / "out")), pytest.raises(UserError, match="is in use"):
+        run(folder, **dict(SHORT, do_train=True, learning_rate=0.1))
+    assert helpers.files_of(folder / "out") == before
 
 
 def save_pretrained(folder):

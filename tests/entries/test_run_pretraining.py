@@ -17,6 +17,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 import run_pretraining
 from checkpointing import run_folder
+from common import files
 from common.errors import UserError
 from pretraining.model import make_forward
 from tfrecords import manifest, reader
@@ -271,6 +272,24 @@ def test_shared_layers_start_with_more_of_them_where_that_is_allowed(trained, tm
         run(trained, **start)
     run(trained, allow_more_layers=True, **start)
     assert (tmp_path / "new" / "model.ckpt-1.index").exists()
+
+
+def test_a_folder_in_use_stays_as_it_is(continued, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
+    before = helpers.files_of(continued / "out")
+    with files.locked_folder(str(continued / "out")):
+        with pytest.raises(UserError, match="is in use"):
+            run(continued, learning_rate=0.002)
+        assert helpers.files_of(continued / "out") == before
+        run(continued, do_train=False)  # an evaluation beside a training
+    after = json.loads((continued / "out" / "results.json").read_text())
+    assert after["made_with"] == json.loads(before["results.json"])["made_with"]
+
+
+def test_another_file_to_evaluate_on_is_told(continued, caplog):
+    write_records(str(continued / "dev.tfrecord"), count=5, seed=7)
+    run(continued, eval_every_steps=2)
+    assert "OTHER DEV DATA: " in caplog.text
 
 
 def test_general_text_is_evaluated_beside_the_own(continued):

@@ -10,7 +10,6 @@ import pytest
 import tensorflow.compat.v1 as tf
 from helpers import variables_of
 
-from common import files
 from common.errors import UserError
 from common.signals import OrderlyEnd
 from training import best_checkpoint, hooks, loop
@@ -260,10 +259,3 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
         run(tmp_path, last_step=2)
     run(tmp_path, last_step=2)
     assert saved_steps(tmp_path) == [0, 1, 2]
-
-
-def test_two_processes_cannot_train_in_one_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LOCK_SECONDS", 0.2)
-    with files.locked_folder(str(tmp_path)), pytest.raises(UserError, match="is in use"):
-        run(tmp_path)
-    assert list(tmp_path.iterdir()) == []
