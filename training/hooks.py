@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import time
 
 import tensorflow.compat.v1 as tf
@@ -260,8 +261,24 @@ class CheckpointHook(tf.train.SessionRunHook):
         tf.logging.info("Saved %s-%d", prefix, step)
 
 
+SENT, SUMMED = "signal_sent", "signals_summed"
+
+
+def share_signals(sum_over_replicas):
+    """Add to the training step the sum of the signals that the machines have received.
+
+    A machine that stopped alone would leave the others waiting for it in the middle of a step.
+
+    Args:
+        sum_over_replicas: function of a dict of float32 [] that returns the dict of their sums.
+    """
+    sent = tf.placeholder_with_default(0.0, [], SENT)
+    tf.add_to_collection(SENT, sent)
+    tf.add_to_collection(SUMMED, sum_over_replicas({SENT: sent})[SENT])
+
+
 class SignalHook(tf.train.SessionRunHook):
-    """Ends a training session after the step in which a signal came.
+    """Ends a training session after the step in which a signal came to one of the machines.
 
     This hook runs before `CheckpointHook`, so that a signal does not interrupt the first save.
 
@@ -272,11 +289,22 @@ class SignalHook(tf.train.SessionRunHook):
     def __init__(self, signals):
         self._signals = signals
 
+    def begin(self):
+        self._sent = tf.get_collection(SENT)
+        self._summed = tf.get_collection(SUMMED)
+
     def after_create_session(self, session, coord):
         self._signals.deferred = True
 
+    def before_run(self, run_context):
+        sent = float(bool(self._signals.received))
+        return tf.train.SessionRunArgs(self._summed, feed_dict=dict.fromkeys(self._sent, sent))
+
     def after_run(self, run_context, run_values):
-        if self._signals.received:
+        # All machines read the same sum, so they end after the same step.
+        is_end = any(run_values.results) if self._summed else self._signals.received
+        if is_end:
+            self._signals.received = self._signals.received or signal.SIGTERM
             run_context.request_stop()
 
 

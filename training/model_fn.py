@@ -177,6 +177,8 @@ def _restore(settings, new_variables):
 def _training_hooks(sums, train_op, settings, num_train_steps):
     """Return the hooks that log and watch scalars; on a TPU they see only the step number."""
     shown, counts = {}, {}
+    if settings.strategy == "multi_worker":
+        hooks.share_signals(functools.partial(devices.sum_over_replicas, use_tpu=False))
     if not settings.use_tpu:
         hooks.watch(dict(train_op.watched, loss=sums["loss"]))
         shown = _shown_scalars(sums, train_op)

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import signal
 import socket
+import time
 
 import helpers
 import numpy as np
@@ -14,6 +16,7 @@ from helpers import variables_of
 import modeling
 import run_pretraining
 from checkpointing import arrays as checkpoint_arrays
+from checkpointing import run_folder
 from common.errors import UserError
 from tfrecords import wire
 
@@ -152,13 +155,14 @@ def free_ports(count):
     return ports
 
 
-def test_machines_equal_one_and_the_chief_alone_evaluates(workspace):
-    """Two processes train, each on half a batch; only the first evaluates, after steps 2 and 3."""
-    values = flags(workspace, "machines", strategy="multi_worker", do_eval=True, eval_every_steps=2)
+@contextlib.contextmanager
+def machines(values):
+    """A context with two processes that train together, each on half a batch."""
+    values = dict(values, strategy="multi_worker")
     cluster = {"worker": ["localhost:{}".format(port) for port in free_ports(2)]}
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]
     with contextlib.ExitStack() as stack:
-        workers = [
+        yield [
             stack.enter_context(
                 programs.Program(
                     "run_pretraining.py", helpers.arguments(values), TF_CONFIG=json.dumps(task)
@@ -166,6 +170,11 @@ def test_machines_equal_one_and_the_chief_alone_evaluates(workspace):
             )
             for task in tasks
         ]
+
+
+def test_machines_equal_one_and_the_chief_alone_evaluates(workspace):
+    """Only the first process evaluates, after steps 2 and 3."""
+    with machines(flags(workspace, "machines", do_eval=True, eval_every_steps=2)) as workers:
         statuses = [worker.wait() for worker in workers]
         logs = [worker.log() for worker in workers]
     assert statuses == [0, 0], "\n".join(logs)
@@ -173,6 +182,17 @@ def test_machines_equal_one_and_the_chief_alone_evaluates(workspace):
     history = (workspace / "machines" / "eval_history.jsonl").read_text()
     assert [json.loads(line)["global_step"] for line in history.splitlines()] == [2, 3]
     assert "Results in" in logs[0] and "Results in" not in logs[1]
+
+
+def test_a_signal_to_one_machine_ends_all_of_them(workspace):
+    values = flags(workspace, "ended", num_train_steps=10**6, save_checkpoints_steps=1)
+    with machines(values) as workers:
+        while run_folder.latest_step(str(workspace / "ended")) < 2:
+            assert all(worker.is_running() for worker in workers), workers[0].log()
+            time.sleep(0.01)
+        workers[1].send_signal(signal.SIGTERM)
+        assert [worker.wait() for worker in workers] == [143, 143]
+        assert all("Ended by a signal" in worker.log() for worker in workers)
 
 
 @pytest.mark.parametrize(
