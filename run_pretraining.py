@@ -75,6 +75,7 @@ def new_report(run):
         "run_pretraining.py",
         args,
         run.start,
+        run.computation.placement,
         config=[args.bert_config_file],
         records=run.records.paths,
     )

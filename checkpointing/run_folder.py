@@ -176,11 +176,11 @@ def go_back(output_dir, last_step):
 
     Returns:
         str, the prefix of the newest checkpoint up to the step. If none exists, nothing changes and
-        the prefix of the latest checkpoint is returned, or None.
+        None is returned.
     """
     older = [prefix for prefix in _prefixes(output_dir) if _step(prefix) <= last_step]
     if not older:
-        return tf.train.latest_checkpoint(output_dir)
+        return None
     _make_latest(output_dir, older[0])
     return older[0]
 

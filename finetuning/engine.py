@@ -82,6 +82,7 @@ def new_report(run, seed_run):
         run.kind.script,
         args,
         run.starts[seed_run.folder],
+        run.computation.placement,
         config=[args.bert_config_file],
         vocabulary=[args.spm_model_file or args.vocab_file],
         data=[path for paths in run.data.files.values() for path in paths],

@@ -41,7 +41,7 @@ def check_run(kind, args, check):
     )
     made_with = check("settings", check_settings, args, kind, work, model, data, schedule, starts)
     work = check("tpu", check_tpu, work)
-    computation = check("devices", check_devices, args, kind, work, model, data, schedule)
+    computation = check("devices", check_devices, args, kind, work, model, data, schedule, starts)
     check("memory", check_memory, work, computation)
     return FinetuningRun(
         kind, args, work, model, data, tokenizer, schedule, computation, starts, made_with
@@ -162,7 +162,7 @@ def check_tpu(work):
     return work._replace(settings=settings), line
 
 
-def check_devices(args, kind, work, model, data, schedule):
+def check_devices(args, kind, work, model, data, schedule, starts):
     """Decide how a batch is computed; returns (`placement.Computation`, line)."""
     settings = work.settings
     execution = modeling.Execution(**devices.execution_fields(settings))
@@ -170,7 +170,10 @@ def check_devices(args, kind, work, model, data, schedule):
     bytes_per_sequence = memory.activation_bytes(model.config, execution, args.max_seq_length)
     step_memory = memory.StepMemory(model.num_weights, num_sequences * bytes_per_sequence)
     batch_size = schedule.train_batch_size if args.do_train else None
-    return preflight.check_placement(settings, execution, step_memory, batch_size)
+    resumed = [folder for folder, start in starts.items() if start.is_own]
+    return preflight.check_placement(
+        settings, execution, step_memory, batch_size, resumed[0] if resumed else None
+    )
 
 
 def check_memory(work, computation):

@@ -48,7 +48,7 @@ def check_run(args, check):
     start = check("start", preflight.check_start, args, args.output_dir)
     check("weights", check_weights, args, settings, start, model, schedule, records, vocabulary)
     settings = check("tpu", preflight.check_tpu, settings)
-    computation = check("devices", check_devices, args, settings, model, records)
+    computation = check("devices", check_devices, args, settings, start, model, records)
     check("memory", preflight.check_memory, settings, computation)
     return PretrainingRun(args, settings, model, schedule, records, vocabulary, computation, start)
 
@@ -150,15 +150,15 @@ def check_records(args, settings, model):
     return records, line
 
 
-def check_devices(args, settings, model, records):
+def check_devices(args, settings, start, model, records):
     """Decide how a batch is computed; returns (`placement.Computation`, line)."""
     execution = modeling.Execution(**devices.execution_fields(settings))
     if args.do_train and devices.accelerator(settings) == "GPU" and not settings.use_xla:
         tf.logging.warning("On a GPU --use_xla=True trains faster: XLA compiles whole steps")
     batch_size = args.train_batch_size if args.do_train else None
-    return preflight.check_placement(
-        settings, execution, step_memory(args, model, execution, records), batch_size
-    )
+    resumed = args.output_dir if start.is_own else None
+    memory_of_step = step_memory(args, model, execution, records)
+    return preflight.check_placement(settings, execution, memory_of_step, batch_size, resumed)
 
 
 def step_memory(args, model, execution, records):

@@ -33,36 +33,11 @@ def create(job, runner, options):
     Raises:
         UserError: where the runner does not take the options, or a shard has no instance.
     """
-    # Worker processes on this machine must find the modules of this repository.
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = [root] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    pipeline_options = PipelineOptions(list(options), runner=runner)
-    size = job.block_bytes()
+    pipeline = _make_pipeline(runner, options)
     counts_path = job.outputs[0] + ".counts" + files.TEMPORARY_SUFFIX
-    try:
-        pipeline = beam.Pipeline(options=pipeline_options)
-    except ValueError as error:
-        raise UserError("--runner={}: {}".format(runner, error)) from error
-    build.remove_outputs(job)
     with _user_errors(), pipeline:
-        read = (
-            pipeline
-            | "Files" >> beam.Create(list(enumerate(job.inputs)))
-            | "SpreadFiles" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(_Read(size, job.maker.format)).with_outputs(main="blocks")
-        )
-        made = (
-            read.blocks
-            | "SpreadBlocks" >> beam.Reshuffle()
-            | "Make" >> beam.ParDo(_Make(job.maker, len(job.outputs))).with_outputs(main="entries")
-        )
-        written = made.entries | "Group" >> beam.GroupByKey() | "Write" >> beam.Map(_write, job)
-        _ = (
-            (read.counts, made.counts, written)
-            | "Counts" >> beam.Flatten()
-            | "Merge" >> beam.CombineGlobally(_merge)
-            | "WriteCounts" >> beam.Map(lambda counts: files.write_json(counts_path, counts))
+        _ = _write_shards(pipeline, job) | "WriteCounts" >> beam.Map(
+            lambda counts: files.write_json(counts_path, counts)
         )
     counts = files.read_json(counts_path)
     files.remove(counts_path)
@@ -73,6 +48,48 @@ def create(job, runner, options):
         build.remove_outputs(job)
         raise
     return build.write_manifest(job, counts["inputs"], statistics, counts["unknown"])
+
+
+def _make_pipeline(runner, options):
+    # Worker processes on this machine must find the modules of this repository.
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    paths = [root] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    pipeline_options = PipelineOptions(list(options), runner=runner)
+    try:
+        return beam.Pipeline(options=pipeline_options)
+    except ValueError as error:
+        raise UserError("--runner={}: {}".format(runner, error)) from error
+
+
+def _write_shards(pipeline, job):
+    """Add the steps from text to shards to a pipeline; return the collection of their counts."""
+    read = (
+        pipeline
+        | "Files" >> beam.Create(list(enumerate(job.inputs)))
+        | "SpreadFiles" >> beam.Reshuffle()
+        | "Read"
+        >> beam.ParDo(_Read(job.block_bytes(), job.maker.format)).with_outputs(main="blocks")
+    )
+    made = (
+        read.blocks
+        | "SpreadBlocks" >> beam.Reshuffle()
+        | "Make" >> beam.ParDo(_Make(job.maker, len(job.outputs))).with_outputs(main="entries")
+    )
+    made_counts = (
+        (read.counts, made.counts)
+        | "MadeCounts" >> beam.Flatten()
+        | "MergeMadeCounts" >> beam.CombineGlobally(_merge)
+    )
+    # A mistake in the input ends the pipeline before this step, so older records stay.
+    removed = made_counts | "Remove" >> beam.Map(lambda _: build.remove_outputs(job))
+    written = (
+        made.entries
+        | "Group" >> beam.GroupByKey()
+        | "Write" >> beam.Map(_write, job, beam.pvalue.AsSingleton(removed))
+    )
+    counts = (made_counts, written) | "Counts" >> beam.Flatten()
+    return counts | "MergeCounts" >> beam.CombineGlobally(_merge)
 
 
 _USER_ERROR = re.compile(r"common\.errors\.UserError: (.+?)(?: \[while running .*)?$", re.M)
@@ -127,8 +144,8 @@ class _Make(beam.DoFn):
         yield beam.pvalue.TaggedOutput("counts", _counts(statistics, unknown))
 
 
-def _write(shard_entries, job):
-    """Write a shard; return its counts."""
+def _write(shard_entries, job, removed):
+    """Write a shard; return its counts. The runner waits for `removed`, which is None."""
     shard, lists = shard_entries
     # Entries of equal keys are sorted too, so that the order of their arrival has no effect.
     keys, documents, frames = zip(*sorted(entry for entries in lists for entry in entries))

@@ -73,7 +73,7 @@ TESTED = {
     "compact records have room for": "test_a_vocabulary_that_is_too_large",
     "--{}: the records are masked already": "test_both_formats",
     "was made with {}={}, and {} with {}": "test_two_defaults",
-    "--runner={}": "test_a_runner_that_cannot",
+    "--runner={}": "test_a_run_that_cannot_read",
     "repeat its flags to go on": "test_other_flags_are_refused",
     "leaves it out": "test_bad_json_is_named",
     "leaves such rows out": "test_bad_rows_are_skipped",
@@ -212,11 +212,13 @@ UNTESTED = {
     "git-lfs is not installed everywhere": ["git lfs pull"],
     "unrar and 7z are not installed everywhere": ["with unrar x", "with 7z x"],
     "another folder is a run of its own": ["OTHER %s DATA"],
+    "test_run_pretraining.py has the run that goes on": ["OTHER MICRO-BATCHES"],
     "a matter of training": [
         "CHANCE LEVEL",
         "NO ENTITY is right",
         "--optimizer=lamb, --pooler_lr_factor",
         "training diverged",
+        "with the weights that it began with",
     ],
     "test_run_classifier.py has the run of several seeds": ["or the same settings as before"],
     "needs several machines": [

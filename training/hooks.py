@@ -196,10 +196,17 @@ class DivergenceGuard(tf.train.SessionRunHook):
             self._stop(step, ", ".join(filter(None, (scalars, weights))), last_good=step - 1)
 
     def _stop(self, step, values, last_good):
+        good = run_folder.go_back(self._model_dir, last_good)
+        if not good:
+            raise UserError(
+                "training diverged at step {} ({}), with the weights that it began with: lower "
+                "--learning_rate, start from another checkpoint, and give another "
+                "--output_dir".format(step, values)
+            )
         raise UserError(
             "training diverged at step {} ({}): lower --learning_rate or lengthen the warm-up; "
             "nothing is overwritten, and the same --output_dir continues from the last good "
-            "checkpoint, {}".format(step, values, run_folder.go_back(self._model_dir, last_good))
+            "checkpoint, {}".format(step, values, good)
         )
 
 

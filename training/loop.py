@@ -111,7 +111,8 @@ def train_and_evaluate(trainer, input_fn, max_steps, save_steps, signals, evalua
     folder = trainer.model_dir
     step = run_folder.latest_step(folder)
     every = evaluation.every_steps if evaluation else 0
-    seen = read_history(folder, step)
+    # Before the first checkpoint another command may have evaluated other weights.
+    seen = read_history(folder, step) if tf.train.latest_checkpoint(folder) else {}
     if evaluation:
         read_best(folder, evaluation)  # a damaged file ends the run before the steps
     while step < max_steps:

@@ -25,6 +25,11 @@ class Placement(NamedTuple):
         """Examples of a step, over all replicas."""
         return self.num_replicas * self.replica_batch
 
+    @property
+    def sizes(self):
+        """A dict of numbers, for the report of a run."""
+        return {name: getattr(self, name) for name in self._fields if name != "strategy"}
+
 
 class Computation(NamedTuple):
     """How a model is computed and trained on the devices of this run."""
@@ -34,13 +39,16 @@ class Computation(NamedTuple):
     placement: Optional[Placement]  # None if the run does not train
 
 
-def place(settings, train_batch_size, step_memory):
+def place(settings, train_batch_size, step_memory, before=None):
     """Divide the examples of a training step among replicas and micro-batches.
+
+    Dropout depends on the micro-batches, so a run that goes on keeps those that it has used.
 
     Args:
         settings: `flags.RunSettings`.
         train_batch_size: int, examples of a step.
         step_memory: `memory.StepMemory`.
+        before: dict of the `Placement.sizes` of the run that goes on, or None.
 
     Returns:
         `Placement`.
@@ -59,7 +67,9 @@ def place(settings, train_batch_size, step_memory):
             "{}".format(train_batch_size, num_replicas, num_replicas)
         )
     micro_batch = settings.micro_batch_size
-    if not micro_batch:
+    if not micro_batch and before and before["replica_batch"] == replica_batch:
+        micro_batch = before["micro_batch"]
+    elif not micro_batch:
         free = memory.free_memory(settings)
         micro_batch = memory.largest_micro_batch(replica_batch, step_memory, free)
     elif replica_batch % micro_batch:
@@ -69,4 +79,13 @@ def place(settings, train_batch_size, step_memory):
                 micro_batch, replica_batch, train_batch_size, num_replicas
             )
         )
-    return Placement(num_replicas, replica_batch, micro_batch, strategy)
+    placed = Placement(num_replicas, replica_batch, micro_batch, strategy)
+    if before and placed.sizes != before:
+        tf.logging.warning(
+            "OTHER MICRO-BATCHES than before draw other dropout: %s, now %s; "
+            "--micro_batch_size=%d keeps those of one device",
+            before,
+            placed.sizes,
+            before["micro_batch"],
+        )
+    return placed

@@ -218,7 +218,7 @@ def check_tpu(settings, predicts=False):
     ), line
 
 
-def check_placement(settings, execution, step_memory, train_batch_size):
+def check_placement(settings, execution, step_memory, train_batch_size, resumed=None):
     """Decide how a batch is divided among devices and micro-batches.
 
     Args:
@@ -226,11 +226,13 @@ def check_placement(settings, execution, step_memory, train_batch_size):
         execution: `modeling.Execution`.
         step_memory: `memory.StepMemory`.
         train_batch_size: int, or None if the run does not train.
+        resumed: str, folder of the run that goes on, or None.
 
     Returns:
         (`placement.Computation`, line).
     """
-    placed = train_batch_size and placement.place(settings, train_batch_size, step_memory)
+    before = run_report.read(resumed).get("placement") if resumed else None
+    placed = train_batch_size and placement.place(settings, train_batch_size, step_memory, before)
     line = "no training"
     if placed:
         line = "batch {} = {} replicas x {} micro-batches of {}".format(

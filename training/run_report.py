@@ -41,6 +41,8 @@ def write(output_dir, report, name=None, metrics=None, tables=""):
         metrics: dict that json can write, or None; `NAME.txt` has only its numbers and texts.
         tables: str, text to append to `NAME.txt`.
     """
+    if not report.get("placement"):  # an evaluation keeps the one of the training
+        report["placement"] = read(output_dir).get("placement")
     latest = tf.train.latest_checkpoint(output_dir)
     if latest:
         report["parameters"] = Checkpoint(latest).count_weights()
@@ -129,13 +131,14 @@ def check_settings(folder, settings, must_agree=False):
             tf.logging.warning(line, split.upper(), consequence.format(folder))
 
 
-def new_report(script, args, start, **inputs):
+def new_report(script, args, start, placement=None, **inputs):
     """Return the report of a run without metrics: everything that is needed to repeat the run.
 
     Args:
         script: str, name of the entry script.
         args: the parsed `FlagValues`.
         start: `run_folder.Start`.
+        placement: `placement.Placement`; None if the run does not train.
         **inputs: lists of paths of the files that the run reads, by name.
 
     Returns:
@@ -147,6 +150,7 @@ def new_report(script, args, start, **inputs):
         "versions": _versions(),
         "start": dict(mode=start.mode, step=start.step, **identify_checkpoint(start.checkpoint)),
         "inputs": {name: [_fingerprint(path) for path in inputs[name]] for name in sorted(inputs)},
+        "placement": placement.sizes if placement else None,
         "metrics": {},
     }
 

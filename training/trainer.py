@@ -130,6 +130,8 @@ class _LastStep(tf.train.SessionRunHook):
 
 # A part of TensorFlow's messages about a record that `tf.io.parse_example` cannot read.
 NO_EXAMPLE = re.compile("Could not parse example|ParseExample")
+# A part of TensorFlow's messages about an id that an embedding table does not have, on a CPU.
+TOO_LARGE = re.compile(r"\] = (-?\d+) is not in \[0, (\d+)\)")
 
 
 @contextlib.contextmanager
@@ -151,10 +153,25 @@ def user_errors():
                 reason(error)
             )
         ) from error
+    except RuntimeError as error:
+        if "Cannot find any TPU cores" not in str(error):
+            raise
+        tpu.check_kernels()
+        raise UserError(
+            "no TPU core answers ({}): check that the TPU is ready".format(reason(error))
+        ) from error
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         # TensorFlow fails to decode its own message if that quotes a record.
         is_decoded = isinstance(error, tf.errors.OpError)
         text = str(error) if is_decoded else error.object.decode("utf-8", "replace")
+        large = TOO_LARGE.search(text)
+        if large:
+            raise UserError(
+                "a record holds id {}, but the model has {} rows for such ids, so the records were "
+                "made with another vocabulary: make them again with the model's".format(
+                    *large.groups()
+                )
+            ) from error
         if not NO_EXAMPLE.search(text):
             raise
         sizes = re.search(r"Values size: (\d+) but output shape: \[(\d+)", text)

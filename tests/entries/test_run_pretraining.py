@@ -244,6 +244,9 @@ def test_evaluation_alone_and_on_training_files_is_told(continued, caplog):
 def test_a_warm_start_is_evaluated_before_its_first_step(trained, tmp_path):
     best = trained / "out" / "best"
     new = {"output_dir": tmp_path / "new", "num_train_steps": 2, "eval_every_steps": 2}
+    # A command that was killed before its first checkpoint has evaluated other weights.
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "eval_history.jsonl").write_text('{"global_step": 0, "loss": 99.0}\n')
     run(trained, init_checkpoint=best, **new)
     history = best_checkpoint.read_history(str(tmp_path / "new"))
     assert sorted(history) == [0, 2]
@@ -284,6 +287,17 @@ def test_a_folder_in_use_stays_as_it_is(continued, monkeypatch):
         run(continued, do_train=False)  # an evaluation beside a training
     after = json.loads((continued / "out" / "results.json").read_text())
     assert after["made_with"] == json.loads(before["results.json"])["made_with"]
+
+
+def test_a_run_keeps_its_micro_batches(workspace, caplog):
+    """Dropout depends on them, and those that fit depend on the memory that is free."""
+    for steps, given in ((1, {"micro_batch_size": 2}), (2, {})):
+        run(workspace, num_train_steps=steps, **given)
+        report = json.loads((workspace / "out" / "results.json").read_text())
+        assert report["placement"] == {"num_replicas": 1, "replica_batch": 4, "micro_batch": 2}
+    assert "OTHER MICRO-BATCHES" not in caplog.text
+    run(workspace, num_train_steps=3, micro_batch_size=1)
+    assert "OTHER MICRO-BATCHES" in caplog.text
 
 
 def test_another_file_to_evaluate_on_is_told(continued, caplog):
@@ -434,6 +448,8 @@ def test_ids_beyond_the_vocabulary_are_named(workspace, name, capsys):
     with pytest.raises(SystemExit) as end:
         run(workspace, check_only=True, **{name: many})
     assert end.value.code == 0
+    with pytest.raises(UserError, match=r"a record holds id 59, but the model has 59 rows for"):
+        run(workspace, **{name: many})
 
 
 def test_the_default_of_the_warm_up_is_named_with_what_to_give(workspace, capsys):

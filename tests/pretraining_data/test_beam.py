@@ -93,14 +93,19 @@ def test_mistakes_are_named_and_leave_nothing(root, tmp_path, changes, message):
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
-def test_a_runner_that_cannot_start_leaves_older_records(root, tmp_path):
-    (tmp_path / "text").write_text("一二三。\n四五六。\n", encoding="utf-8")
+@pytest.mark.parametrize(
+    "runner, content, message",
+    [("NoRunner", "一二三。\n四五六。\n", "NoRunner"), ("DirectRunner", "一\udcff", "UTF-8")],
+)
+def test_a_run_that_cannot_read_leaves_older_records(root, tmp_path, runner, content, message):
+    (tmp_path / "text").write_text(content, encoding="utf-8", errors="surrogateescape")
     (tmp_path / "out").write_text("older")
     argv = [
         "create", "--input_file={}/text".format(tmp_path), "--output_file={}/out".format(tmp_path),
-        "--vocab_file={}/albert_config/vocab.txt".format(root), "--runner=NoRunner", "--overwrite",
+        "--vocab_file={}/albert_config/vocab.txt".format(root), "--overwrite",
+        "--runner=" + runner,
     ]  # fmt: skip
-    with pytest.raises(UserError, match="NoRunner"):
+    with pytest.raises(UserError, match=message):
         create_pretraining_data.main(cli.parse(create_pretraining_data.define_flags, argv))
     assert (tmp_path / "out").read_text() == "older"
 

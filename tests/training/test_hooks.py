@@ -39,3 +39,8 @@ def test_a_folder_that_is_gone_ends_the_run_with_a_line(tmp_path):
         session.run(step.initializer)
         with pytest.raises(UserError, match="cannot save a checkpoint at step 0 in .*gone .*exist"):
             hook.after_create_session(session, None)
+
+
+def test_weights_that_a_run_began_with_are_not_called_good(tmp_path):
+    with pytest.raises(UserError, match="diverged at step 1 .*began with.*another --output_dir$"):
+        hooks.DivergenceGuard(str(tmp_path))._stop(1, "loss nan", last_good=-1)
