@@ -53,6 +53,17 @@ def test_what_is_written_is_read_wherever_the_folder_is(given):
     assert '"否"' in (out / "classifier.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("start", ["{}", "{}/model.ckpt-3", "{}/best/model.ckpt-2"])
+def test_a_description_is_found_from_any_path_of_its_run(given, monkeypatch, start):
+    out = write(given)
+    found = model_files.find_description([], start.format(out))
+    assert found.labels == ("否", "是") and found.vocab_file == str(out / "vocab.txt")
+    monkeypatch.chdir(out)
+    found = model_files.find_description([], start.format(".")[2:] or ".")
+    assert found.labels == ("否", "是") and (out / "vocab.txt").samefile(found.vocab_file)
+    assert model_files.find_description([str(given)], None) is None
+
+
 def test_a_sentencepiece_model_takes_the_place_of_a_vocabulary(given):
     (given / "model").write_bytes(b"\x00\x01")
     out = write(given, spm_model_file=str(given / "model"))
