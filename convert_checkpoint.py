@@ -79,24 +79,26 @@ def main(args, words):
             hint = ": to make the folder {0}, give --output_dir={0}".format(paths[1])
         raise UserError("{}: give {}, found {}{}".format(command, wanted, len(paths), hint))
     if command == "inspect":
-        inspect(args, *paths)
+        inspect(args, run_folder.find_best(*paths))
         return
     target = (args.output_dir or "").rstrip("/")
     if not target:
         raise UserError("--output_dir is needed")
     if command != "to-huggingface":
         files.refuse_pattern(target)
+    sources = paths if command == "from-huggingface" else list(map(run_folder.find_best, paths))
     with files.whole_folder(target) as folder:
-        COMMANDS[command](args, folder, *paths)
-    print("made {}: {}".format(target, ", ".join(sorted(os.listdir(target)))))
+        COMMANDS[command](args, folder, *sources)
+    made = ", ".join(sorted(os.listdir(target)))
+    print("made {} from {}: {}".format(target, ", ".join(sources), made))
 
 
 # ------------------------------------------------------------------------- without a model
 
 
-def inspect(args, path):
+def inspect(args, prefix):
     """Print what a checkpoint is."""
-    checkpoint = Checkpoint(run_folder.find_best(path))
+    checkpoint = Checkpoint(prefix)
     checkpoint.check_whole()
     parts = files.glob(checkpoint.prefix + ".data-*") + [checkpoint.prefix + ".index"]
     checkpoint.check_known()
@@ -162,9 +164,8 @@ def _body(shapes):
     }
 
 
-def slim(args, folder, path):
+def slim(args, folder, prefix):
     """Write a checkpoint's weights alone."""
-    prefix = run_folder.find_best(path)
     arrays = weights.read(prefix)
     if args.float16:
         arrays = {name: weights.as_float16(array, name) for name, array in arrays.items()}
@@ -172,9 +173,8 @@ def slim(args, folder, path):
     _copy_description(prefix, folder)
 
 
-def average(args, folder, *paths):
+def average(args, folder, *prefixes):
     """Write the mean of several checkpoints' weights."""
-    prefixes = [run_folder.find_best(path) for path in paths]
     model_files.check_same(prefixes)
     _write_checkpoint(folder, BASENAME, weights.average(prefixes))
     _copy_description(prefixes[0], folder)
@@ -197,9 +197,8 @@ def _write_checkpoint(folder, basename, arrays):
 # ---------------------------------------------------------------------------- Hugging Face
 
 
-def to_huggingface(args, folder, path):
+def to_huggingface(args, folder, prefix):
     """Write a checkpoint as a folder of Hugging Face; returns the largest differences."""
-    prefix = run_folder.find_best(path)
     Checkpoint(prefix).check_known()
     arrays = weights.read(prefix)
     model = read_or_make_description(args, prefix, arrays)
@@ -280,7 +279,8 @@ def verify(folder, class_name, config, arrays):
     return differences
 
 
-# Command -> its function of the flags, the folder to make and the paths; `inspect` makes none.
+# Command -> its function of the flags, the folder to make, and the prefixes of checkpoints, or the
+# folder of Hugging Face; `inspect` makes no folder.
 COMMANDS = {
     "inspect": inspect,
     "to-huggingface": to_huggingface,

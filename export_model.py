@@ -60,7 +60,7 @@ def main(args):
     differences = export.write(model, path, options)
     for name, difference in differences.items():
         print("{}: largest difference {:.2g}".format(name, difference))
-    print("{}: {:.1f} MB".format(path, size_of(path) / 1e6))
+    print("{}: {:.1f} MB, from {}".format(path, size_of(path) / 1e6, model.checkpoint.prefix))
 
 
 def set_verbosity(level):

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from checkpointing import find, model_files
 from checkpointing.checkpoint_reader import Checkpoint, find_damage
+from checkpointing.eval_history import read_history
 from common import files
 from common.errors import UserError
 
@@ -86,7 +87,31 @@ def holds_run_files(folder):
 
 def find_best(path):
     """Return the best checkpoint of a run's folder, or the checkpoint that any other path names."""
-    return best_checkpoint(path) or find.find_checkpoint(path)
+    best = best_checkpoint(path)
+    if not best:
+        return find.find_checkpoint(path)
+    warn_of_old_best(path, best)
+    return best
+
+
+def warn_of_old_best(folder, best):
+    """Warn if a run has gone on with training since the evaluations that chose its best checkpoint.
+
+    Args:
+        folder: str, of the run.
+        best: str, the prefix of the best checkpoint.
+    """
+    latest = find.latest(folder)
+    evaluated = Checkpoint(best).step() or 0  # 0 for a slimmed checkpoint
+    with contextlib.suppress(UserError):  # the history is damaged
+        evaluated = max([evaluated, *read_history(folder)])
+    if latest and (Checkpoint(latest).step() or 0) > evaluated:
+        tf.logging.warning(
+            "OLD BEST: %s is read, and the run has trained on to %s, which was not evaluated: the "
+            "training command with --do_eval=True compares them",
+            best,
+            latest,
+        )
 
 
 def best_checkpoint(folder):

@@ -158,17 +158,14 @@ def with_prefix(split, results):
 def score_best(run, seed_run, trainer, split, report):
     """Score a split with the best checkpoint of a run; write scores and predictions."""
     folder, args = seed_run.folder, run.args
-    path, latest = run_folder.best_checkpoint(folder), tf.train.latest_checkpoint(folder)
-    if path and args.do_train and not args.do_eval:
-        tf.logging.warning(
-            "OLD BEST: scores and predictions are of %s, and the latest checkpoint is %s: give "
-            "--do_eval=True to compare them",
-            path,
-            latest,
-        )
-    path = path or latest
+    path = run_folder.best_checkpoint(folder)
+    if path:
+        run_folder.warn_of_old_best(folder, path)
+    path = path or tf.train.latest_checkpoint(folder)
+    source = path or run.starts[folder].checkpoint
+    tf.logging.info("Scores and predictions of %s are of %s", split, source)
     predicted, results = score(run, trainer, split, path)
-    report["scored"] = run_report.identify_checkpoint(path or run.starts[folder].checkpoint)
+    report["scored"] = run_report.identify_checkpoint(source)
     tables = run.kind.explain(run.data.examples[split], run.data.task, results)
     metrics = with_prefix(split, results)
     if split == "dev":

@@ -185,6 +185,8 @@ def _question(context, row, needs_answers, allow_no_answer):
     guid, question = _value(row, _ID), _value(row, _QUESTION)
     if not isinstance(guid, (str, int)):
         raise BadRow("the question has no id")
+    if question is None:
+        raise BadRow("question {} has no text: give {}".format(guid, " or ".join(_QUESTION)))
     if not isinstance(question, str):
         raise BadRow("question {}: {} is not a text".format(guid, shown(question)))
     rows = _without_blanks(_listed(row.get("answers")))

@@ -1,6 +1,5 @@
 """Evaluations during training: their history, the copy of the best checkpoint, early stopping."""
 
-import json
 import math
 import os
 from typing import Callable, NamedTuple
@@ -8,11 +7,9 @@ from typing import Callable, NamedTuple
 import tensorflow.compat.v1 as tf
 
 from checkpointing import model_files, run_folder
+from checkpointing.eval_history import HISTORY, read_history
 from common import files
 from common.errors import UserError
-
-HISTORY = "eval_history.jsonl"
-SHOWN_CHARACTERS = 60  # characters that a message shows of a damaged line
 
 
 class Evaluation(NamedTuple):
@@ -29,27 +26,6 @@ class Evaluation(NamedTuple):
         """Return the metric of results, negated if lower is better; -inf if it is not finite."""
         value = results[self.metric] if self.higher_is_better else -results[self.metric]
         return value if math.isfinite(value) else -math.inf
-
-
-def read_history(folder, last_step=math.inf):
-    """Return the evaluations of a run up to a step: dict of global step to results, ascending.
-
-    Raises:
-        UserError: names a line that is damaged.
-    """
-    path = os.path.join(folder, HISTORY)
-    if not files.exists(path):
-        return {}
-    lines = files.read_bytes(path).decode("utf-8", "replace").splitlines()
-    by_step = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            results = json.loads(line)
-            by_step[results["global_step"] + 0] = results
-        except (ValueError, KeyError, TypeError):
-            text = "{}, row {}: {!r} is not an evaluation: remove this row"
-            raise UserError(text.format(path, number, line[:SHOWN_CHARACTERS])) from None
-    return {step: by_step[step] for step in sorted(by_step) if step <= last_step}
 
 
 def read_best(folder, evaluation):

@@ -13,6 +13,7 @@ from helpers import read_json
 import export_model
 import predict
 import run_mrc
+from checkpointing import run_folder
 from common import cli
 from common.errors import UserError
 from serving.predictor import Predictor
@@ -217,7 +218,14 @@ def test_training_without_evaluations_after_evaluations_is_told(trained, tmp_pat
     shutil.copytree(str(trained / "out"), str(tmp_path / "out"))
     changes = {"output_dir": tmp_path / "out", "num_train_epochs": 1.1}
     run(trained, do_train=True, do_predict=True, **changes)
-    assert "OLD BEST: scores and predictions are of " in caplog.text
+    assert "OLD BEST: " in caplog.text
+    caplog.clear()
+    assert run_folder.find_best(str(tmp_path / "out")).startswith(str(tmp_path / "out" / "best"))
+    assert "OLD BEST: " in caplog.text
+    caplog.clear()
+    run(trained, do_train=True, do_eval=True, **changes)
+    run_folder.find_best(str(tmp_path / "out"))
+    assert "OLD BEST: " not in caplog.text
 
 
 def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):
@@ -301,4 +309,4 @@ def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, tmp_pat
     status, log = programs.run("run_mrc.py", helpers.arguments(values))
     last = log.strip().split("\n")[-1]
     assert status == 2 and "Traceback" not in log
-    assert "train.json, data[0].qas[0]: question 1: null is not a text" in last
+    assert "train.json, data[0].qas[0]: question 1 has no text" in last

@@ -200,6 +200,7 @@ def test_a_question_a_row_as_datasets_writes_it(tmp_path, form):
         (squad(qa(), qa()), "qas[1]: id '1' is already at data[0].paragraphs[0].qas[0]"),
         (squad(qa(), {"question": "在哪？"}), "qas[1]: the question has no id"),
         (squad(qa(), {"id": "2", "question": 3}), "question 2: 3 is not a text"),
+        (squad(qa(), {"id": "2"}), "question 2 has no text: give question or query_text"),
         (squad(qa(), qa("2", answers="北京")), "answers '北京' are not a list"),
         (squad(qa(), qa("2", answers=[{"text": ""}])), "question 2 has no answer: give"),
         (squad(qa(), qa("2", answers=[{"text": 3}])), "answer 3 is not a text"),
