@@ -29,7 +29,7 @@ class Window(NamedTuple):
     length_a: int  # pieces of [CLS] question [SEP]
     char_begins: np.ndarray  # of each piece in the context, NO_PLACE outside
     char_ends: np.ndarray
-    is_own: np.ndarray  # 1 for the pieces at which an answer may begin in this window
+    is_own: np.ndarray  # 1 for the pieces that have more context in this window than in others
     answer: tuple  # (first, last piece) of the answer; (0, 0) if it is not in the window
 
 
@@ -116,9 +116,10 @@ def choose_answers(context, windows, start_scores, end_scores, rules):
         rules: `AnswerRules`.
     """
     best, none = {}, np.inf
-    for window, starts, ends in zip(windows, start_scores, end_scores):
+    rows = zip(windows, _numbers_seen(windows), start_scores, end_scores)
+    for window, num_seen, starts, ends in rows:
         none = min(none, float(starts[0] + ends[0]))
-        for score, first, last in _best_spans(window, starts, ends, rules):
+        for score, first, last in _best_spans(window, num_seen, starts, ends, rules):
             begin, end = int(window.char_begins[first]), int(window.char_ends[last])
             text = context[begin:end]
             if text not in best or score > best[text][0]:
@@ -137,22 +138,60 @@ def choose_answers(context, windows, start_scores, end_scores, rules):
     ]
 
 
-def _best_spans(window, starts, ends, rules):
-    """Return the spans of a window with the greatest scores: list of (score, first, last piece)."""
+def _numbers_seen(windows):
+    """Return for each window how many of its first pieces the window before it holds, too."""
+    numbers, num_owned, end = [], 0, 0
+    for window in windows:
+        inside = np.flatnonzero(window.char_begins != NO_PLACE)
+        own = np.flatnonzero(window.is_own)
+        first = num_owned - (own[0] - inside[0]) if len(own) else 0  # piece of the context
+        numbers.append(end - first)
+        num_owned += len(own)
+        end = first + len(inside)
+    return numbers
+
+
+def _best_spans(window, num_seen, starts, ends, rules):
+    """Return the spans of a window with the greatest scores: list of (score, first, last piece).
+
+    A span counts in the window that owns its first piece. If the span ends behind that window, it
+    counts in the first window that holds all of it.
+    """
     inside = np.flatnonzero(window.char_begins != NO_PLACE)
     if not len(inside):
         return []
-    shift, count = inside[0], len(inside)
-    longest = min(rules.max_answer_length, count)
-    # Spans that begin at another window's piece or end outside the context score -inf.
-    starts = np.where(window.is_own[inside] != 0, starts[inside], -np.inf)
-    padded = np.concatenate([ends[inside], np.full(longest, -np.inf)])
+    starts, ends, is_own = starts[inside], ends[inside], window.is_own[inside] != 0
+    longest = min(rules.max_answer_length, len(inside))
+    own_starts = np.where(is_own, starts, -np.inf)
+    spans = _top_spans(own_starts, ends, longest, rules.num_best, inside[0])
+    first_own, first = int(np.argmax(is_own)), max(0, num_seen - longest + 1)
+    if first < first_own:
+        early_starts = np.where(np.arange(len(starts)) < first_own, starts, -np.inf)
+        new_ends = np.where(np.arange(len(ends)) >= num_seen, ends, -np.inf)
+        early = slice(first, first_own + longest)
+        shift = inside[0] + first
+        spans += _top_spans(early_starts[early], new_ends[early], longest, rules.num_best, shift)
+    return spans
+
+
+def _top_spans(starts, ends, longest, num_best, shift):
+    """Return the spans of at most `longest` pieces with the greatest scores above -inf.
+
+    Args:
+        starts, ends: float [n], scores of pieces.
+        longest, num_best: int.
+        shift: int, added to the pieces.
+
+    Returns:
+        List of (score, first, last piece), not sorted.
+    """
+    padded = np.concatenate([ends, np.full(longest, -np.inf)])
     # A view of `padded`: element [i, k] is padded[i + k].
     ends_behind = np.lib.stride_tricks.as_strided(
-        padded, [count, longest], [padded.strides[0]] * 2, writeable=False
+        padded, [len(ends), longest], [padded.strides[0]] * 2, writeable=False
     )
     scores = (starts[:, np.newaxis] + ends_behind).ravel()  # of the spans from i to i + k
-    kept = min(rules.num_best, len(scores))
+    kept = min(num_best, len(scores))
     best = np.argpartition(-scores, kept - 1)[:kept]
     firsts = shift + best // longest
     lasts = firsts + best % longest

@@ -294,9 +294,11 @@ def _check_sizes(args):
 
 def _warn_of_stride(questions, args):
     """Warn where windows of a context overlap by less than the length of an answer."""
-    room = args.max_seq_length - NUM_SPECIAL  # less the question
+    every = [one for split in questions.values() for one in split]
+    longest = max(len(one.context) for one in every)
+    num_question = min(args.max_query_length, max(len(one.question) for one in every))
+    room = args.max_seq_length - NUM_SPECIAL - num_question
     most = min(args.max_seq_length // 2, room - args.max_answer_length)
-    longest = max(len(one.context) for split in questions.values() for one in split)
     if longest > room and args.doc_stride + args.max_answer_length > room and most > 0:
         logging.warning(
             "EDGES OF WINDOWS: with --doc_stride=%d and --max_seq_length=%d the windows of a long "

@@ -296,11 +296,11 @@ def test_a_question_needs_room_for_its_context(trained, tmp_path):
 
 def test_an_answer_at_an_edge_of_windows_is_told_about(trained, tmp_path, capsys):
     changes = {"do_predict": True, "do_train": True, "output_dir": tmp_path, "check_only": True}
-    for stride, is_told in ((13, True), (9, True), (8, False)):
+    for stride, is_told in ((13, True), (7, True), (6, False)):
         with pytest.raises(SystemExit):
             run(trained, doc_stride=stride, max_answer_length=5, **changes)
         shown = capsys.readouterr().out
-        assert ("EDGES OF WINDOWS" in shown and "--doc_stride=8 or less" in shown) == is_told
+        assert ("EDGES OF WINDOWS" in shown and "--doc_stride=6 or less" in shown) == is_told
 
 
 def test_a_bad_file_ends_the_program_with_one_line_and_status_2(trained, tmp_path):

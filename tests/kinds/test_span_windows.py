@@ -53,12 +53,7 @@ def test_the_best_answer_of_all_windows_wins(tokenizer):
     for _ in range(20):
         starts = [rng.normal(size=len(window.ids)) for window in windows]
         ends = [rng.normal(size=len(window.ids)) for window in windows]
-        every = {}
-        for window, start, end in zip(windows, starts, ends):
-            for i, j in itertools.product(range(3, len(window.ids) - 1), repeat=2):
-                if 0 <= j - i < 4 and window.is_own[i]:
-                    text = context[window.char_begins[i] : window.char_ends[j]]
-                    every[text] = max(every.get(text, -99), start[i] + end[j])
+        every = all_answers(context, windows, starts, ends, longest=4)
         found = choose_answers(context, windows, starts, ends, AnswerRules(4, 5))
         best = sorted(every, key=lambda text: -every[text])[:5]
         assert [candidate.text for candidate in found] == best
@@ -66,6 +61,33 @@ def test_the_best_answer_of_all_windows_wins(tokenizer):
         assert sum(c.probability for c in found) == pytest.approx(1.0)
         ratio = np.exp(found[0].score - found[1].score)
         assert found[0].probability / found[1].probability == pytest.approx(ratio)
+
+
+def all_answers(context, windows, starts, ends, longest):
+    """Return a dict of the text of every possible answer to its score; no text occurs twice.
+
+    A score is of the window that owns the first piece. If the answer is not whole there, the score
+    is of the first window that holds all of it.
+    """
+    every = {}
+    for is_owner in (True, False):
+        for window, start, end in zip(windows, starts, ends):
+            for i, j in itertools.product(range(3, len(window.ids) - 1), repeat=2):
+                if 0 <= j - i < longest and (window.is_own[i] or not is_owner):
+                    text = context[window.char_begins[i] : window.char_ends[j]]
+                    every.setdefault(text, start[i] + end[j])
+    return every
+
+
+def test_an_answer_that_is_whole_in_a_window_can_be_found(tokenizer):
+    context = "".join(map(chr, range(0x4E00, 0x4E00 + 40)))
+    for stride, length in itertools.product(range(1, 13), range(1, 13)):
+        for begin in range(len(context) - length + 1):
+            sizes = Sizes(16, 1, stride)  # 12 pieces of the context
+            windows = windows_of(tokenizer, "在", context, (begin, begin + length), sizes)
+            found = choose_answers(context, windows, *perfect_scores(windows), AnswerRules(12))
+            if any(window.answer != (0, 0) for window in windows):
+                assert (found[0].begin, found[0].end) == (begin, begin + length)
 
 
 def test_no_answer_wins_above_its_threshold(tokenizer):
@@ -119,7 +141,7 @@ def test_every_answer_is_a_part_of_the_original_text(tokenizer, context, data):
     for candidate in found:
         if candidate.begin is not None:
             assert candidate.text == context[candidate.begin : candidate.end] != ""
-    if any(window.answer != (0, 0) and window.is_own[window.answer[0]] for window in windows):
+    if any(window.answer != (0, 0) for window in windows):
         pieces = encode_text(context, tokenizer)
         inside = [(b, e) for b, e in zip(pieces.begins, pieces.ends) if b < end and e > begin]
         assert found[0].begin == inside[0][0] and found[0].end == inside[-1][1]
