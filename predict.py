@@ -207,6 +207,8 @@ def check_use(args, answer_kind):
         check_suffix(args.input_file, task_files.SUFFIXES)
     finds_answers = isinstance(answer_kind, answers.Parts) and answer_kind.finds_answers
     has_several = finds_answers or isinstance(answer_kind, (answers.Masks, answers.Nearest))
+    if args["output_format"].present and args.output_format == "tsv" and answer_kind.header is None:
+        raise UserError("--output_format=tsv: these answers are JSON lines, so leave it out")
     if args["top"].present and not has_several:
         text = "--top={} is for a [MASK], a search or a question: leave it out"
         raise UserError(text.format(args.top))

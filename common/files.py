@@ -384,16 +384,23 @@ def whole_folder(path):
     """
     if os.path.exists(path):
         raise UserError("{} exists: give another folder, or remove it".format(path))
-    temporary = "{}.{}{}".format(path, os.getpid(), TEMPORARY_SUFFIX)
-    try:
-        os.makedirs(temporary)
-        yield temporary
-        os.rename(temporary, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError("{}: {}".format(error.filename or path, reason)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    temporary = path + ".unfinished" + TEMPORARY_SUFFIX
+    with locked_folder(temporary):
+        try:
+            _empty(temporary)  # a process that was killed has left files
+            yield temporary
+            os.rename(temporary, path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError("{}: {}".format(error.filename or path, reason)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _empty(folder):
+    """Remove all that is in a local folder."""
+    for entry in os.scandir(folder):
+        shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
 
 
 def write_text(path, text):

@@ -1,9 +1,11 @@
 """The engine of fine-tuning: trains, evaluates and predicts any kind of task, for every seed."""
 
+import os
+
 import tensorflow.compat.v1 as tf
 
 from checkpointing import model_files, run_folder
-from common import checks, signals
+from common import checks, files, signals
 from finetuning import inputs, row_outputs, seeds
 from finetuning.model import make_model_fn
 from finetuning.run_checks import check_run
@@ -60,6 +62,7 @@ def run_seed(run, seed_run, end):
             return {}
         for split in scored["examples"]:
             score_best(run, seed_run, trainer, split, report)
+        warn_of_old_results(folder, scored["examples"])
         report["finished"] = scored if args.do_train else None
         run_report.write(folder, report)
     return report["metrics"]
@@ -168,8 +171,23 @@ def score_best(run, seed_run, trainer, split, report):
     report["scored"] = run_report.identify_checkpoint(source)
     tables = run.kind.explain(run.data.examples[split], run.data.task, results)
     metrics = with_prefix(split, results)
-    if split == "dev":
-        metrics["global_step"] = run_folder.step_of(path) if path else 0
+    metrics["global_step"] = run_folder.step_of(path) if path else 0
     run_report.write(folder, report, PREFIXES[split] + "_results", metrics, tables)
     if split == "test":
         report["predictions"] = run.kind.write(folder, run.data, predicted, args)
+
+
+def warn_of_old_results(folder, splits):
+    """Warn of results of other splits that an earlier command made with another checkpoint."""
+    path = run_folder.best_checkpoint(folder) or tf.train.latest_checkpoint(folder)
+    step = run_folder.step_of(path) if path else 0
+    for split in sorted(set(PREFIXES) - set(splits)):
+        old = os.path.join(folder, PREFIXES[split] + "_results.json")
+        if files.exists(old) and files.read_json(old).get("global_step") != step:
+            tf.logging.warning(
+                "OLD RESULTS: %s and its predictions are of an earlier checkpoint than %s: give "
+                "--do_%s=True to make them again",
+                old,
+                path,
+                {"dev": "eval", "test": "predict"}[split],
+            )

@@ -116,16 +116,16 @@ def answer_of(row, choices, is_test, may_repeat=False):
     Args:
         row: dict; its `answer` is the text of a choice or its number from 0.
         choices: tuple of str.
-        is_test: bool, whether the answer may be missing.
+        is_test: bool, whether the answer may be missing, or -1.
         may_repeat: bool; if several choices have the text of the answer, take the first of them.
 
     Raises:
         BadRow: if no choice is the answer, or, without `may_repeat`, if several choices are.
     """
     answer = row.get("answer")
+    if is_test and answer in (None, "", -1, "-1"):
+        return None
     if answer is None or answer == "":
-        if is_test:
-            return None
         raise BadRow("there is no answer; only a test file may lack it")
     if isinstance(answer, list):
         shown = task_files.shown(answer)

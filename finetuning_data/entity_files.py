@@ -94,8 +94,17 @@ def read_texts(path, types=(), needs_labels=True, skip_bad_rows=False):
     bad.end(path, texts, "no texts")
     if not needs_labels:
         data_report.warn_of_repeated_ids(path, texts)
+        texts = _without_placeholders(path, texts)
     _warn_of_cuts(path, known.cut)
     return texts
+
+
+def _without_placeholders(path, texts):
+    """Return texts whose entities are unknown if no text has one, as in published test files."""
+    if any(text.entities for text in texts) or all(text.entities is None for text in texts):
+        return texts
+    logging.warning("No text of %s has an entity: its labels count as unknown, not scored", path)
+    return [text._replace(entities=None) for text in texts]
 
 
 def _warn_of_cuts(path, rows):

@@ -13,7 +13,7 @@ _UNITS, _LABELS = ("tokens", "text", "words"), ("ner_tags", "labels", "label", "
 _BEGIN = ("begin", "start", "start_offset", "start_idx", "start_pos")
 _END = ("end", "end_offset", "end_pos")
 _LAST = "end_idx"  # of CMeEE: the last character
-_TYPE = ("type", "label", "label_type")
+_TYPE = ("type", "label", "label_type", "labels")
 _STRING = ("text", "word", "entity", "mention", "string")
 
 
@@ -54,12 +54,14 @@ def parse(known, part):
     if _is_list(units) and not _has_places(row):
         return _listed_units(number, units, _named(row, _LABELS), known)._replace(guid=guid)
     text = _named(row, _TEXTS)
+    if text is None and {"data", "annotations"} <= set(row):
+        raise BadRow("this is the full JSON of Label Studio: export JSON_MIN, an object a line")
     if text is None and "text" not in row:
         raise BadRow(missing("text", row))
     if not isinstance(text, str) or not text.strip():
         raise BadRow("text is {}, not a text".format(shown(text)))
     spans = _named(row, _SPANS)
-    if spans is None:
+    if spans in (None, ""):
         return LabelledText(guid, text, None)
     read = {dict: _cluener_entities, list: _listed_entities}.get(type(spans))
     if not read:
@@ -121,8 +123,10 @@ def _listed_entities(text, entities):
             problem = "entity {} is neither an object with begin, end and type nor a list of these"
             raise BadRow(problem.format(shown(entity)))
         entity_type = _named(row, _TYPE)
+        if _is_list(entity_type) and len(entity_type) == 1:  # of Label Studio
+            [entity_type] = entity_type
         if not isinstance(entity_type, str) or not entity_type:
-            raise BadRow("entity {} has no type".format(shown(entity)))
+            raise BadRow("entity {} has no type: give type or label".format(shown(entity)))
         has_last = row.get(_LAST) is not None
         place = [_named(row, _BEGIN), _named(row, (_LAST,) if has_last else _END)]
         if None in place:

@@ -183,8 +183,10 @@ def _question(context, row, needs_answers, allow_no_answer):
     """Return the `Question` of a dict, and how many of its answers are at another place."""
     check_characters([context, row])
     guid, question = _value(row, _ID), _value(row, _QUESTION)
-    if not isinstance(guid, (str, int)):
+    if guid is None:
         raise BadRow("the question has no id")
+    if not isinstance(guid, (str, int)) or isinstance(guid, bool):
+        raise BadRow("id {} is neither a text nor a whole number".format(shown(guid)))
     if question is None:
         raise BadRow("question {} has no text: give {}".format(guid, " or ".join(_QUESTION)))
     if not isinstance(question, str):
@@ -225,8 +227,11 @@ def _listed(answers):
     if not isinstance(answers, dict):
         return answers
     texts, starts = answers.get("text"), answers.get("answer_start")
-    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+    if not isinstance(texts, list) or not isinstance(starts, list):
         return answers
+    if len(texts) != len(starts):
+        problem = "answers have {} text and {} answer_start: they must be as many"
+        raise BadRow(problem.format(len(texts), len(starts)))
     return [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
 
 

@@ -277,7 +277,7 @@ class Entities(Kind):
         """See `Kind.explain`."""
         if "f1" not in scores:
             return ""
-        if not scores["f1"]:
+        if scores["entities"] and not scores["f1"]:
             logging.warning(
                 "NO ENTITY is right. Check that the checkpoint was loaded, and try another "
                 "--learning_rate or more steps"

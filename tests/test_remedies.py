@@ -137,6 +137,8 @@ TESTED = {
     "and files with other fields in a run": "test_text_in_a_field_that_is_not_named",
     "OTHER LENGTH": "test_another_length_than",
     "OLD BEST": "test_training_without_evaluations_after",
+    "these answers are JSON lines": "test_vectors_are_no_table",
+    "OLD RESULTS": "test_training_without_evaluations_after",
     "if it is a class, name all classes": "test_labels_of_the_user_are",
     "has no room for a context after": "test_a_question_needs_room",
     "is less than the default of --num_warmup_steps": "test_the_default_of_the",

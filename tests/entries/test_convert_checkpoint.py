@@ -541,8 +541,12 @@ def test_what_is_no_folder_of_hugging_face_is_named(fixtures, tmp_path):
 def test_what_is_beside_a_new_folder_is_left_alone(tmp_path):
     weights.write(str(tmp_path / "model.ckpt"), {"a": np.ones(3, np.float32)})
     (tmp_path / "slim.tmp").mkdir()
+    (tmp_path / "slim.unfinished.tmp" / "a").mkdir(parents=True)  # a killed process has left it
+    (tmp_path / "slim.unfinished.tmp" / "b").touch()
     call("slim", str(tmp_path / "model.ckpt"), output_dir=tmp_path / "slim")
-    assert (tmp_path / "slim.tmp").is_dir()
+    names = {path.name for path in tmp_path.iterdir() if not path.name.startswith("model.ckpt")}
+    assert names == {"slim", "slim.tmp"}
+    assert not {"a", "b"} & {path.name for path in (tmp_path / "slim").iterdir()}
 
 
 def test_nothing_is_overwritten(fixtures, tmp_path):

@@ -94,6 +94,11 @@ BAD_LINES = (
 
 
 @pytest.mark.parametrize("line", BAD_LINES)
+def test_vectors_are_no_table(out):
+    with pytest.raises(UserError, match="tsv: these answers are JSON lines, so leave it out"):
+        run({"model_dir": out, "embeddings": True, "output_format": "tsv"}, *PAIRS[0])
+
+
 @pytest.mark.parametrize("changes", [{}, {"output_format": "json"}, {"embeddings": True}])
 def test_a_stream_answers_every_line(out, changes, line, capsys, monkeypatch):
     """Every line gets an answer, in the order of the lines; a bad line gets an error."""

@@ -223,9 +223,17 @@ def test_training_without_evaluations_after_evaluations_is_told(trained, tmp_pat
     assert run_folder.find_best(str(tmp_path / "out")).startswith(str(tmp_path / "out" / "best"))
     assert "OLD BEST: " in caplog.text
     caplog.clear()
-    run(trained, do_train=True, do_eval=True, **changes)
+    assert "OLD RESULTS" not in caplog.text
+    run(trained, do_train=True, do_eval=True, **dict(changes, num_train_epochs=1.2))
     run_folder.find_best(str(tmp_path / "out"))
     assert "OLD BEST: " not in caplog.text
+    is_other = (
+        read_json(tmp_path / "out" / "test_results.json")["global_step"]
+        != read_json(tmp_path / "out" / "eval_results.json")["global_step"]
+    )
+    assert (
+        "OLD RESULTS: {}/test_results.json and its".format(tmp_path / "out") in caplog.text
+    ) == is_other
 
 
 def test_clue_gets_its_file_and_a_test_file_needs_no_answers(trained, tmp_path):

@@ -59,6 +59,13 @@ def test_c3_in_two_files_and_without_answers(tmp_path):
     assert [(question.guid, question.answer) for question in found] == [("70", None), ("71", None)]
 
 
+@pytest.mark.parametrize("answer", [None, "", -1, "-1"])
+def test_an_answer_of_a_test_file_may_be_unknown(tmp_path, answer):
+    row = {"context": "天", "question": "地", "choices": ["玄", "黄"], "answer": answer}
+    write(tmp_path, "test.json", [row])
+    assert [question.answer for question in read("choices", tmp_path, "test")] == [None]
+
+
 def test_of_equal_choices_of_c3_the_first_counts(tmp_path):
     question = dict(DIALOGUE[1][0], choice=["热", "冷", "冷"])
     write(tmp_path, "dev.json", [[DIALOGUE[0], [question]]], is_array=True)

@@ -39,6 +39,7 @@ def problem(tmp_path, text, **options):
         '{"text": "在北京", "entities": [{"start_idx": 1, "end_idx": 2, "type": "LOC"}]}',
         '{"text": "在北京", "entities": [{"start_pos": 1, "end_pos": 3, "label_type": "LOC"}]}',
         '{"text": "在北京", "label": [[1, 3, "LOC"]]}',
+        '{"text": "在北京", "label": [{"start": 1, "end": 3, "text": "北京", "labels": ["LOC"]}]}',
         '{"originalText": "在北京", "entities": [{"start_pos": 1, "end_pos": 3, '
         '"label_type": "LOC"}]}',
         "在 O\n北 B-LOC\n京 I-LOC",
@@ -154,6 +155,23 @@ def test_a_test_file_may_lack_labels(tmp_path, content):
     (row,) = read(tmp_path, content, needs_labels=False)
     assert (row.text, row.entities) == ("在北京", None)
     assert "no labels; only a test file" in problem(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"text": "在北京", "label": {}}\n{"text": "到", "label": {}}',
+        '{"text": "在北京", "entities": []}\n{"text": "到"}',
+        '{"text": "在北京", "label": ""}\n{"text": "到", "label": ""}',
+        "在 O\n北 O\n京 O\n\n到 O",
+    ],
+)
+def test_labels_that_name_no_entity_in_a_test_file_are_unknown(tmp_path, content):
+    texts = read(tmp_path, content, needs_labels=False)
+    assert [(text.text, text.entities) for text in texts] == [("在北京", None), ("到", None)]
+    with_one = content + '\n{"text": "天", "entities": [[0, 1, "LOC"]]}'
+    if content.startswith("{"):
+        assert read(tmp_path, with_one, needs_labels=False)[2].entities == ((0, 1, "LOC"),)
 
 
 def test_texts_of_one_id_are_kept_and_told(tmp_path, caplog):
@@ -272,7 +290,8 @@ def test_sentences_without_blank_lines_are_told(tmp_path, caplog, text, is_told)
             "entities '在北' (LOC) and '北京' (LOC) overlap",
         ),
         ('{"text": "在北京", "label": [[0, 3, "LOC"], [1, 3, "ORG"]]}', "overlap"),
-        ('{"text": "在北京", "entities": [{"begin": 1, "end": 3}]}', "has no type"),
+        ('{"text": "在北京", "entities": [{"begin": 1, "end": 3}]}', "has no type: give type"),
+        ('{"data": {"text": "在"}, "annotations": []}', "full JSON of Label Studio: export JSON_M"),
         (
             '{"text": "在北京", "entities": [{"start_idx": 1, "end_idx": 3, "type": "X"}]}',
             "characters 1 to 4: the text has 3 characters; the end is the last character",
