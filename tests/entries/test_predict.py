@@ -84,6 +84,11 @@ def test_each_line_is_answered_before_the_next_is_there(root, out, model):
     assert "variables loaded" in errors.decode("utf-8")
 
 
+def test_vectors_are_no_table(out):
+    with pytest.raises(UserError, match="tsv: these answers are JSON lines, so leave it out"):
+        run({"model_dir": out, "embeddings": True, "output_format": "tsv"}, *PAIRS[0])
+
+
 BAD_LINES = (
     b"\n",
     b"\xce\xde\t\xce\xde\n",
@@ -94,11 +99,6 @@ BAD_LINES = (
 
 
 @pytest.mark.parametrize("line", BAD_LINES)
-def test_vectors_are_no_table(out):
-    with pytest.raises(UserError, match="tsv: these answers are JSON lines, so leave it out"):
-        run({"model_dir": out, "embeddings": True, "output_format": "tsv"}, *PAIRS[0])
-
-
 @pytest.mark.parametrize("changes", [{}, {"output_format": "json"}, {"embeddings": True}])
 def test_a_stream_answers_every_line(out, changes, line, capsys, monkeypatch):
     """Every line gets an answer, in the order of the lines; a bad line gets an error."""
