@@ -56,12 +56,12 @@ def run_seed(run, seed_run, end):
         report = new_report(run, seed_run)
         if trainer.is_chief:
             run_report.write(folder, report)
-        if args.do_train:
-            train(run, seed_run, trainer, end)
+        last_dev = train(run, seed_run, trainer, end) if args.do_train else {}
         if not trainer.is_chief:
             return {}
         for split in scored["examples"]:
-            score_best(run, seed_run, trainer, split, report)
+            scores = last_dev if split == "dev" else {}
+            score_best(run, seed_run, trainer, split, report, scores)
         warn_of_old_results(folder, scored["examples"])
         report["finished"] = scored if args.do_train else None
         run_report.write(folder, report)
@@ -96,7 +96,12 @@ def new_report(run, seed_run):
 
 
 def train(run, seed_run, trainer, end):
-    """Train in the folder of a seed's run, and evaluate during training if the flags say so."""
+    """Train in the folder of a seed's run, and evaluate during training if the flags say so.
+
+    Returns:
+        dict of the global step of the last evaluation to what `score` returned; empty if there was
+        none.
+    """
     args, task = run.args, run.data.task
     if trainer.is_chief:
         description = model_files.Description(
@@ -110,8 +115,9 @@ def train(run, seed_run, trainer, end):
             settings={name: getattr(args, name) for name in run.kind.prediction_flags},
         )
         model_files.write(seed_run.folder, description)
+    last_dev = {}
     evaluation = args.do_eval and best_checkpoint.Evaluation(
-        lambda: evaluate(run, trainer),
+        lambda: evaluate(run, trainer, last_dev),
         run.schedule.eval_every_steps,
         "eval_" + (args.best_metric or run.kind.metrics[0]),
         higher_is_better=True,
@@ -125,14 +131,21 @@ def train(run, seed_run, trainer, end):
         end,
         evaluation,
     )
+    return last_dev
 
 
-def evaluate(run, trainer):
-    """Score the latest checkpoint on dev, for `best_checkpoint.Evaluation`."""
+def evaluate(run, trainer, last_dev):
+    """Score the latest checkpoint on dev, for `best_checkpoint.Evaluation`.
+
+    `last_dev` then holds the global step and what `score` returned.
+    """
     latest = tf.train.latest_checkpoint(trainer.model_dir)
-    _, results = score(run, trainer, "dev", latest)
+    step = run_folder.step_of(latest)
+    last_dev.clear()
+    last_dev[step] = score(run, trainer, "dev", latest)
+    _, results = last_dev[step]
     numbers = {name: value for name, value in results.items() if isinstance(value, float)}
-    metrics = dict(with_prefix("dev", numbers), global_step=run_folder.step_of(latest))
+    metrics = dict(with_prefix("dev", numbers), global_step=step)
     best_checkpoint.write_curves(trainer.model_dir, metrics)
     return metrics
 
@@ -158,8 +171,15 @@ def with_prefix(split, results):
     return {"{}_{}".format(PREFIXES[split], name): results[name] for name in results}
 
 
-def score_best(run, seed_run, trainer, split, report):
-    """Score a split with the best checkpoint of a run; write scores and predictions."""
+def score_best(run, seed_run, trainer, split, report, scores):
+    """Score a split with the best checkpoint of a run; write scores and predictions.
+
+    Args:
+        run, seed_run, trainer: as in `train`.
+        split: `dev` or `test`.
+        report: dict of `run_report.new_report`; gets the metrics.
+        scores: dict of global step to what `score` returned for the split, perhaps empty.
+    """
     folder, args = seed_run.folder, run.args
     path = run_folder.best_checkpoint(folder)
     if path:
@@ -167,11 +187,12 @@ def score_best(run, seed_run, trainer, split, report):
     path = path or tf.train.latest_checkpoint(folder)
     source = path or run.starts[folder].checkpoint
     tf.logging.info("Scores and predictions of %s are of %s", split, source)
-    predicted, results = score(run, trainer, split, path)
+    step = run_folder.step_of(path) if path else 0
+    predicted, results = scores.get(step) or score(run, trainer, split, path)
     report["scored"] = run_report.identify_checkpoint(source)
     tables = run.kind.explain(run.data.examples[split], run.data.task, results)
     metrics = with_prefix(split, results)
-    metrics["global_step"] = run_folder.step_of(path) if path else 0
+    metrics["global_step"] = step
     run_report.write(folder, report, PREFIXES[split] + "_results", metrics, tables)
     if split == "test":
         report["predictions"] = run.kind.write(folder, run.data, predicted, args)
