@@ -151,7 +151,8 @@ def test_c3_is_scored_by_a_model_of_one_s_own_questions(workspace, tmp_path):
         output_dir=tmp_path,
     )
     assert read_json(tmp_path / "eval_results.json")["eval_accuracy"] == 1.0
-    assert read_json(tmp_path / "test_results.json") == {"test_examples": COUNTS["test"]}
+    results = read_json(tmp_path / "test_results.json")
+    assert results == {"test_examples": COUNTS["test"], "global_step": 0}
     lines = (tmp_path / "c311_predict.json").read_text().splitlines()
     expected = read_table(workspace / "out" / "predictions.tsv")[1:]
     assert [json.loads(line) for line in lines] == [

@@ -307,7 +307,10 @@ def test_a_test_file_without_labels_is_predicted(trained, workspace):
     run(workspace, do_predict=True, init_checkpoint=trained / "out")
     rows = read_table(workspace / "out" / "predictions.tsv")[1:]
     assert [row[:3] for row in rows] == [["0", "", "1"], ["1", "", "0"]]
-    assert read_json(workspace / "out" / "test_results.json") == {"test_examples": 2}
+    assert read_json(workspace / "out" / "test_results.json") == {
+        "test_examples": 2,
+        "global_step": 0,
+    }
 
 
 @pytest.fixture
