@@ -188,8 +188,8 @@ def check_weights(args, settings, start, model, schedule, records, vocab_sha256)
     parts = (start, model, schedule if args.do_train else None)
     checked = preflight.check_weights(settings, args.output_dir, *parts, vocab_file=vocab)
     if start.is_own:
-        settings = made_with(args, settings, model, schedule, records)
-        run_report.check_settings(args.output_dir, settings)
+        now = made_with(args, settings, model, schedule, records)
+        run_report.check_settings(args.output_dir, now)
     return checked
 
 
