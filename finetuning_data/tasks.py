@@ -355,7 +355,7 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
     """
     labels = frozenset(task.labels) | frozenset(task.label_spellings)
     row_format = task_files.RowFormat(task.fields, labels, split != "test", header)
-    examples, bad, undecided = [], BadRows(skip_bad_rows), 0
+    examples, bad, undecided, first = [], BadRows(skip_bad_rows), 0, None
     rows = task_files.open_rows(path, row_format)
     for number, line in rows.lines:
         try:
@@ -367,13 +367,14 @@ def read_examples(task, path, split, skip_bad_rows=False, header="auto"):
                 undecided += 1
             else:
                 examples.append(_example(task, row, label, number - rows.header_row - 1))
+                first = first or number
         except BadRow as problem:
             remedy = _remedy(task, split, rows, number, problem)
             bad.add(path, "row {}".format(number), problem, remedy)
     kept = "".join(" with {} {!r}".format(*item) for item in sorted(task.keep.items()))
     bad.end(path, examples, "no rows" + kept)
-    if rows.may_begin_with_header and not task.labels:
-        _refuse_label_of_header(path, rows.lines[0][0], examples)
+    if rows.may_begin_with_header and not task.labels and first == rows.lines[0][0]:
+        _refuse_label_of_header(path, first, examples)
     _log_examples(split, path, examples, undecided)
     if split == "test":
         data_report.warn_of_repeated_ids(path, examples)

@@ -550,6 +550,9 @@ def test_a_header_of_unknown_words_is_no_class(tmp_path):
     assert "--header=yes" in str(e.value) and "--header=no" in str(e.value)
     assert len(tasks.load_examples(OWN, tmp_path, "train", header="yes")) == 6
     assert len(tasks.load_examples(OWN, tmp_path, "train", header="no")) == 7
+    # The first row is left out as a bad one, so the second row is not a header.
+    write(tmp_path / "train.tsv", "天\t", "地\t一般", *rows)
+    assert len(tasks.load_examples(OWN, tmp_path, "train", skip_bad_rows=True)) == 7
 
 
 @pytest.mark.parametrize(
