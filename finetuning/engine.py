@@ -59,10 +59,14 @@ def run_seed(run, seed_run, end):
         last_dev = train(run, seed_run, trainer, end) if args.do_train else {}
         if not trainer.is_chief:
             return {}
+        best = run_folder.best_checkpoint(folder)
+        if best:
+            run_folder.warn_of_old_best(folder, best)
+        path = best or tf.train.latest_checkpoint(folder)
         for split in scored["examples"]:
             scores = last_dev if split == "dev" else {}
-            score_best(run, seed_run, trainer, split, report, scores)
-        warn_of_old_results(folder, scored["examples"])
+            score_best(run, seed_run, trainer, split, path, report, scores)
+        warn_of_old_results(folder, scored["examples"], path)
         report["finished"] = scored if args.do_train else None
         run_report.write(folder, report)
     return report["metrics"]
@@ -171,20 +175,17 @@ def with_prefix(split, results):
     return {"{}_{}".format(PREFIXES[split], name): results[name] for name in results}
 
 
-def score_best(run, seed_run, trainer, split, report, scores):
+def score_best(run, seed_run, trainer, split, path, report, scores):
     """Score a split with the best checkpoint of a run; write scores and predictions.
 
     Args:
         run, seed_run, trainer: as in `train`.
         split: `dev` or `test`.
+        path: str, the checkpoint, or None for the one that the run starts from.
         report: dict of `run_report.new_report`; gets the metrics.
         scores: dict of global step to what `score` returned for the split, perhaps empty.
     """
     folder, args = seed_run.folder, run.args
-    path = run_folder.best_checkpoint(folder)
-    if path:
-        run_folder.warn_of_old_best(folder, path)
-    path = path or tf.train.latest_checkpoint(folder)
     source = path or run.starts[folder].checkpoint
     tf.logging.info("Scores and predictions of %s are of %s", split, source)
     step = run_folder.step_of(path) if path else 0
@@ -198,9 +199,8 @@ def score_best(run, seed_run, trainer, split, report, scores):
         report["predictions"] = run.kind.write(folder, run.data, predicted, args)
 
 
-def warn_of_old_results(folder, splits):
+def warn_of_old_results(folder, splits, path):
     """Warn of results of other splits that an earlier command made with another checkpoint."""
-    path = run_folder.best_checkpoint(folder) or tf.train.latest_checkpoint(folder)
     step = run_folder.step_of(path) if path else 0
     for split in sorted(set(PREFIXES) - set(splits)):
         old = os.path.join(folder, PREFIXES[split] + "_results.json")
